@@ -1,0 +1,326 @@
+"""The face that every program in bin/ shares: Kaldi's command line, over click.
+
+A program is one page: a docstring (what it does), its usage, its arguments and options, and one call
+into the library.  Everything else that a user meets is here: how options are written, ``--config``
+files, the echo of the command line, log lines, errors in one line, exit statuses.
+
+    @program("Usage:  nnet-am-copy [options] <nnet-in> <nnet-out>")
+    @argument("nnet_in")
+    @argument("nnet_out")
+    @option("--binary", type=bool, default=True, help="Write output in binary mode")
+    def main(nnet_in, nnet_out, binary): ...
+
+Syntax and standard options follow Kaldi's util/parse-options.cc.  The function returns its exit
+status, or None for 0.  This module imports neither numpy nor anything that does, so that ``--help``
+answers at once and so that ``--num-threads`` is known before numpy starts its threads.
+"""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+from click import Choice
+from click.core import ParameterSource
+
+from nnet import __version__
+from nnet.errors import NgtrainError
+
+__all__ = ["Choice", "argument", "gpu_option", "log", "option", "program"]
+
+log = logging.getLogger("ngtrain")
+
+
+def program(usage: str) -> Callable[[Callable], "Program"]:
+    """Make a program of a function; `usage` is printed as it stands.
+
+    The docstring of the function's module is what ``--help`` says above the usage.
+    """
+
+    def decorate(function: Callable) -> Program:
+        description = function.__globals__["__doc__"].strip()
+        return click.command(cls=Program, usage=usage, help=description)(function)
+
+    return decorate
+
+
+def argument(name: str, *, nargs: int = 1, required: bool = True) -> Callable:
+    """A positional argument, passed to the function as `name` (a tuple when nargs is -1)."""
+    metavar = f"<{name.replace('_', '-')}>"
+    return click.argument(name, nargs=nargs, required=required, metavar=metavar)
+
+
+def option(*names: str, type: click.ParamType | type = str, default=None, help: str) -> Callable:
+    """An option ``--some-name=VALUE``, passed to the function as `some_name`.
+
+    `names` may end in an explicit name for the function's parameter, for options such as
+    ``--lambda``.  `type` is bool, int, float, str or ``Choice([...])``; a default of None means
+    "not given".
+    """
+    return click.option(*names, type=type, default=default, help=help, is_flag=False)
+
+
+gpu_option = option(
+    "--use-gpu",
+    type=Choice(["yes", "no", "optional", "wait"]),
+    default="no",
+    help="Compute on a GPU: yes (none is an error), no, optional (if there is one), "
+    "wait (until one is free)",
+)
+"""Decorator that gives a program ``--use-gpu``.  The device is selected before the function runs;
+the function gets no parameter for it, because it does not need to know."""
+
+
+class Program(click.Command):
+    """A click command that reads options as Kaldi does and ends as a program should."""
+
+    def __init__(self, *args, usage: str, **kwargs):
+        super().__init__(
+            *args, add_help_option=False, context_settings={"max_content_width": 100}, **kwargs
+        )
+        self.usage = usage.strip()
+        own = {parameter.name for parameter in self.params}
+        self.standard_options = [o for o in _standard_options() if o.name not in own]
+        self.params.extend(self.standard_options)
+
+    @property
+    def options(self) -> dict[str, click.Option]:
+        """The options by the name they have on the command line."""
+        return {o: p for p in self.params if isinstance(p, click.Option) for o in p.opts}
+
+    # The command line -----------------------------------------------------------------------------
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read `args` by Kaldi's rules: config files first, then the command line over them."""
+        ctx.meta["command line"] = shlex.join([ctx.info_name, *args])
+        if not args and any(p.required for p in self.params):
+            click.echo(self.get_help(ctx), err=True)
+            ctx.exit(1)
+        options, arguments = _split_command_line(args)
+        given = [self._parse_option(text) for text in options]
+        if any(name == "--help" and value != "false" for name, value in given):
+            click.echo(self.get_help(ctx))
+            ctx.exit()
+        configured = [
+            self._parse_option(text, f" in config file {value}")
+            for name, value in given
+            if name == "--config"
+            for text in _read_config(value)
+        ]
+        canonical = [f"{name}={value}" for name, value in configured + given]
+        return super().parse_args(ctx, [*canonical, "--", *arguments])
+
+    def _parse_option(self, text: str, where: str = "") -> tuple[str, str]:
+        """Split ``--Some_name=value`` into ("--some-name", "value"); the name is known after that."""
+        key, equals, value = text.partition("=")
+        name = key.lower().replace("_", "-")
+        value = value.strip()
+        if name not in self.options:
+            raise NgtrainError(f"there is no option {key}{where}{_hint(name, self.options)}")
+        option = self.options[name]
+        if not equals and option.type is click.BOOL:
+            return name, "true"
+        if not equals or (not value and option.type is not click.STRING):
+            raise NgtrainError(f"option {key}{where} needs a value: {name}={_values(option)}")
+        return name, value
+
+    # What --help says -----------------------------------------------------------------------------
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what it does, the usage, then the options with their defaults."""
+        formatter.write(f"{self.help}\n\n{self.usage}\n")
+        own = [o for o in self.options.values() if o not in self.standard_options]
+        for title, options in ("Options", own), ("Standard options", self.standard_options):
+            if options:
+                with formatter.section(title):
+                    formatter.write_dl([_help_row(o) for o in options], col_max=32)
+
+    # The run --------------------------------------------------------------------------------------
+
+    def main(self, args: list[str] | None = None, **_) -> NoReturn:
+        """Run as a process: errors become one line on standard error and an exit status."""
+        name = os.path.basename(sys.argv[0])
+        _start_logging(name)
+        # Ending by an exception lets every open output remove its temporary file.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
+                status = self.invoke(ctx)
+            _flush_results()
+        except click.exceptions.Exit as request:
+            status = request.exit_code
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        except BrokenPipeError:
+            _discard_results()
+            status = 128 + signal.SIGPIPE
+        except Exception as error:
+            log.debug("the error was raised here:", exc_info=error)
+            log.error(self._explain(error))
+            status = 1
+        sys.exit(status)
+
+    def invoke(self, ctx: click.Context) -> int | None:
+        """Do what the standard options say, then call the program's function."""
+        num_threads = ctx.params["num_threads"]
+        standard = {option.name: ctx.params.pop(option.name) for option in self.standard_options}
+        if standard["print_args"]:
+            print(ctx.meta["command line"], file=sys.stderr)
+        _set_verbosity(standard["verbose"])
+        asked_for = ctx.get_parameter_source("num_threads") is ParameterSource.COMMANDLINE
+        _set_num_threads(num_threads, asked_for)
+        if "use_gpu" in ctx.params:
+            from nnet.backend import select_device
+
+            select_device(ctx.params.pop("use_gpu"))
+        return super().invoke(ctx)
+
+    def _explain(self, error: Exception) -> str:
+        """Say in one line what went wrong."""
+        match error:
+            case NgtrainError():
+                text = str(error)
+            case click.BadParameter(param=click.Option()):
+                text = error.format_message()
+            case click.ClickException():
+                text = f"{error.format_message()} {self.usage.splitlines()[0]}"
+            case OSError(filename=str() | bytes() as filename):
+                text = f"{os.fsdecode(filename)}: {error.strerror}"
+            case OSError(strerror=str() as reason):
+                text = reason
+            case MemoryError():
+                text = f"out of memory: {error}"
+            case _:
+                text = f"{type(error).__name__}: {error} (--verbose=1 shows where)"
+        return " ".join(text.splitlines())
+
+
+def _standard_options() -> list[click.Option]:
+    """The options of every program; the first two act while the command line is read."""
+    declarations = [
+        option("--config", default="", help="Read options from this file first (may be repeated)"),
+        option("--help", type=bool, default=False, help="Print this message"),
+        option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
+        option("--verbose", type=int, default=0, help="The higher, the more is logged"),
+        option("--num-threads", type=int, default=1, help="Threads of the matrix library"),
+    ]
+
+    def nothing(): ...
+
+    for declare in reversed(declarations):
+        declare(nothing)
+    return click.command()(nothing).params
+
+
+def _split_command_line(args: list[str]) -> tuple[list[str], list[str]]:
+    """Split into options and arguments: options come first, and a lone ``--`` ends them."""
+    count = next((i for i, arg in enumerate(args) if not arg.startswith("--") or arg == "--"), None)
+    options, arguments = args[:count], args[count:] if count is not None else []
+    if "--" in arguments:
+        end = arguments.index("--")
+        return options, arguments[:end] + arguments[end + 1 :]
+    for arg in arguments:
+        if arg.startswith("--"):
+            raise NgtrainError(f"option {arg} stands after an argument: options come first")
+    return options, arguments
+
+
+def _read_config(filename: str) -> list[str]:
+    """The lines ``--name=value`` of a config file, without comments."""
+    with open(filename, encoding="utf-8") as file:
+        lines = [line.partition("#")[0].strip() for line in file]
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("--"):
+            raise NgtrainError(f"{filename}: line {number} is not of the form --name=value: {line}")
+    return [line for line in lines if line]
+
+
+def _hint(name: str, known: dict[str, click.Option]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=2)
+    return f" (is it {' or '.join(close)}?)" if close else ""
+
+
+def _values(option: click.Option) -> str:
+    """What may stand after the equals sign."""
+    match option.type:
+        case click.Choice(choices=choices):
+            return "|".join(choices)
+        case click.types.BoolParamType():
+            return "true|false"
+        case click.types.StringParamType():
+            return "<string>"
+        case type_:
+            return f"<{'int' if type_ is click.INT else type_.name}>"
+
+
+def _help_row(option: click.Option) -> tuple[str, str]:
+    match option.default:
+        case bool():
+            default = str(option.default).lower()
+        case float():
+            default = f"{option.default:g}"
+        case None | "":
+            default = "none"
+        case _:
+            default = str(option.default)
+    return f"{option.opts[0]}={_values(option)}", f"{option.help} (default = {default})"
+
+
+class _KaldiFormatter(logging.Formatter):
+    """``LOG (nnet-am-copy[0.1.0]) Wrote ...``; the kinds of line are those of base/kaldi-error.cc."""
+
+    def __init__(self, program_name: str):
+        super().__init__(f"%(kind)s ({program_name}[{__version__}]) %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.levelno == logging.INFO:
+            record.kind = "LOG"
+        elif record.levelno <= logging.DEBUG:
+            record.kind = f"VLOG[{logging.DEBUG + 1 - record.levelno}]"
+        else:
+            record.kind = record.levelname
+        return super().format(record)
+
+
+def _start_logging(program_name: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_KaldiFormatter(program_name))
+    log.handlers[:] = [handler]
+    log.propagate = False
+    _set_verbosity(0)
+
+
+def _set_verbosity(level: int) -> None:
+    """Verbose level 1 shows log.debug, level n what is logged at logging.DEBUG + 1 - n."""
+    log.setLevel(logging.INFO if level <= 0 else max(1, logging.DEBUG + 1 - level))
+
+
+def _set_num_threads(num_threads: int, asked_for: bool) -> None:
+    """Tell the linear-algebra libraries, unless the user has done so in the environment.
+
+    One thread is the default because the drivers run one job per core.
+    """
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    if asked_for or not any(variable in os.environ for variable in variables):
+        os.environ.update(dict.fromkeys(variables, str(num_threads)))
+
+
+def _flush_results() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_results()
+        raise NgtrainError(f"standard output: {error.strerror}") from None
+
+
+def _discard_results() -> None:
+    """Keep Python from failing once more when it flushes standard output at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
