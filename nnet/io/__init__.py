@@ -1,0 +1,1 @@
+"""Kaldi's files: streams, tokens, matrices, tables. Import the module you need."""

@@ -1,0 +1,380 @@
+"""Byte streams behind Kaldi's extended file names (`-`, `cmd |`, `| cmd`, `file`, `file:offset`).
+
+Worked from Kaldi's util/kaldi-io.cc, with two differences. A pipe whose command fails is an error
+and not a warning, and a regular file is written under a temporary name and renamed when it is
+whole, so that a failed program leaves no output behind.
+"""
+
+import contextlib
+import io
+import itertools
+import os
+import re
+import stat
+import sys
+
+from nnet.errors import NgtrainError
+
+# One read from the system. Large enough to make the calls cheap, small enough for random access.
+CHUNK = 1 << 17
+# The most that is allocated on the word of a file before its bytes have been seen.
+PIECE = 1 << 24
+# Longer than any key or token that a person would write; a binary file has no space for long.
+LONGEST_TOKEN = 1 << 12
+
+SPACE = re.compile(rb"[ \t\n\r\f\v]*")
+TOKEN = re.compile(rb"[ \t\n\r\f\v]*([^ \t\n\r\f\v]+)")
+
+_TABLE_SPECIFIER = re.compile(
+    r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
+)
+_OFFSET = re.compile(r"^(.+):(\d+)$", re.DOTALL)
+
+
+class InputStream:
+    """A buffered stream of bytes that knows its name, its position and the key it is reading.
+
+    Attributes:
+        name: what to call the stream in messages.
+        key: the key of the table entry being read, or "" outside tables; used in messages.
+    """
+
+    def __init__(self, raw: io.RawIOBase, name: str, process=None):
+        self.name = name
+        self.key = ""
+        self._raw = raw
+        self._process = process
+        self._buffer = b""
+        self._position = 0  # of the next byte, in the buffer
+        self._start = 0  # of the buffer, in the stream
+        self._at_end = False
+
+    def tell(self) -> int:
+        """The position of the next byte, from the start of the stream."""
+        return self._start + self._position
+
+    def seek(self, offset: int) -> None:
+        """Go to a byte of a regular file; no system call when it is in the buffer."""
+        if self._start <= offset < self._start + len(self._buffer):
+            self._position = offset - self._start
+            return
+        try:
+            self._raw.seek(offset)
+        except OSError as error:
+            raise NgtrainError(f"{self.name}: cannot seek to {offset}: {error.strerror}") from error
+        self._buffer, self._position, self._start, self._at_end = b"", 0, offset, False
+
+    def fail(self, reason: str) -> NgtrainError:
+        """The error to raise for bad contents: names the stream, the key and the position."""
+        key = f", key {self.key}" if self.key else ""
+        return NgtrainError(f"{self.name}{key}: {reason} (at byte {self.tell()})")
+
+    def _read_raw(self, size: int) -> bytes:
+        try:
+            data = self._raw.read(size)
+        except OSError as error:
+            raise NgtrainError(f"cannot read {self.name}: {error.strerror}") from error
+        if not data:
+            self._at_end = True
+            return b""
+        return data
+
+    def _fill(self) -> bool:
+        """Append one chunk to the buffer, dropping what was consumed; False at the end."""
+        data = self._read_raw(CHUNK)
+        self._buffer = self._buffer[self._position :] + data
+        self._start += self._position
+        self._position = 0
+        return bool(data)
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, fewer than `size` only at the end of the stream; consumes nothing."""
+        while len(self._buffer) - self._position < size and self._fill():
+            pass
+        return self._buffer[self._position : self._position + size]
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, fewer only at the end of the stream; all of them if negative."""
+        if size < 0:
+            size = sys.maxsize
+        return bytes(self._take(size))
+
+    def read_exact(self, size: int) -> bytearray:
+        """Exactly `size` bytes, as a bytearray so that an array made over it can be written to.
+
+        However large `size` is, what is allocated stays within twice what the stream holds.
+
+        Raises:
+            NgtrainError: the stream ends before that.
+        """
+        data = self._take(size)
+        if len(data) < size:
+            raise self.fail(f"truncated: {size} bytes expected, {len(data)} found")
+        return data
+
+    def _take(self, size: int) -> bytearray:
+        end = self._position + size
+        data = bytearray(memoryview(self._buffer)[self._position : end])
+        self._position = min(end, len(self._buffer))
+        while len(data) < size:
+            piece = self._read_raw(min(size - len(data), max(PIECE, len(data))))
+            if not piece:
+                break
+            self._start += len(piece)
+            data += piece
+        return data
+
+    def read_until(self, delimiter: bytes) -> bytes:
+        """The bytes up to and including a one-byte delimiter, or up to the end of the stream."""
+        searched = self._position
+        while (found := self._buffer.find(delimiter, searched)) < 0:
+            unread = len(self._buffer) - self._position
+            if not self._fill():
+                return self.read(unread)
+            searched = unread
+        line = self._buffer[self._position : found + 1]
+        self._position = found + 1
+        return line
+
+    def readline(self) -> bytes:
+        """One line with its newline; b"" at the end of the stream."""
+        return self.read_until(b"\n")
+
+    def match(self, pattern: re.Pattern) -> re.Match | None:
+        """Consume what the pattern matches here, or nothing; reads on while it could be longer."""
+        while True:
+            match = pattern.match(self._buffer, self._position)
+            if match is not None and match.end() < len(self._buffer):
+                break
+            unread = len(self._buffer) - self._position
+            if unread > LONGEST_TOKEN and match is not None and match.end() > match.start():
+                # Only white space may be longer than that; then this is a part of it.
+                if pattern is not SPACE:
+                    raise self.fail("this is no text: no white space for a long while")
+                self._position = match.end()
+                continue
+            if self._at_end or not self._fill():
+                match = pattern.match(self._buffer, self._position)
+                break
+        if match is not None:
+            self._position = match.end()
+        return match
+
+    def close(self) -> None:
+        """Close; for a pipe wait for the command.
+
+        Raises:
+            NgtrainError: the command failed. A command that was stopped by our closing the pipe
+                before its end has not failed.
+        """
+        if self._raw is None:
+            return
+        self._raw.close()
+        self._raw = None
+        if self._process is not None:
+            status = self._process.wait()
+            if status != 0 and (self._at_end or not _is_broken_pipe(status)):
+                raise NgtrainError(_failure(self._process, status))
+
+    def __enter__(self) -> "InputStream":
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is None or issubclass(kind, NgtrainError):
+            # When a command failed, that is why its output was short: say that instead.
+            self.close()
+        else:
+            with contextlib.suppress(NgtrainError):
+                self.close()
+
+
+class OutputStream:
+    """A buffered stream of bytes whose contents appear under its name only when it is closed.
+
+    Leaving the context on an exception removes what was written, if it was a regular file.
+    """
+
+    def __init__(self, raw: io.RawIOBase, name: str, process=None, rename=None):
+        self.name = name
+        self._file = io.BufferedWriter(raw, CHUNK)
+        self._process = process
+        self._rename = rename  # (temporary name, final name) of a regular file
+        self._written = 0
+
+    def tell(self) -> int:
+        """The number of bytes written so far."""
+        return self._written
+
+    def write(self, data: bytes) -> None:
+        """Write bytes.
+
+        Raises:
+            NgtrainError: the disk is full, the command has ended, ...
+            BrokenPipeError: nobody reads our standard output any more.
+        """
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._failure(error) from error
+        self._written += len(data)
+
+    def flush(self) -> None:
+        """Pass on what is buffered."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> Exception:
+        if isinstance(error, BrokenPipeError):
+            if self._process is None:
+                return error
+            return NgtrainError(f"command ended before it had read everything: {self.name}")
+        return NgtrainError(f"cannot write {self.name}: {error.strerror}")
+
+    def close(self) -> None:
+        """Write out, close, wait for a pipe's command, and give a file its name.
+
+        Raises:
+            NgtrainError: any of that failed; a regular file is then removed.
+        """
+        if self._file is None:
+            return
+        try:
+            self.flush()
+            self._file.close()
+            if self._process is not None and (status := self._process.wait()) != 0:
+                raise NgtrainError(_failure(self._process, status))
+            if self._rename is not None:
+                os.replace(*self._rename)
+        except OSError as error:
+            self.abort()
+            raise self._failure(error) from error
+        except NgtrainError:
+            self.abort()
+            raise
+        self._file = None
+
+    def abort(self) -> None:
+        """Close without giving the file its name: nothing is left of it."""
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._process is not None:
+            self._process.wait()
+        if self._rename is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._rename[0])
+        self._file = None
+
+    def __enter__(self) -> "OutputStream":
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def open_input(rxfilename: str) -> InputStream:
+    """Open Kaldi's rxfilename: `-` or empty, `command |`, `file:offset`, `file`.
+
+    Raises:
+        NgtrainError: no such file, or not the name of an input.
+    """
+    if rxfilename in ("", "-"):
+        return InputStream(io.FileIO(0, closefd=False), "standard input")
+    if rxfilename.endswith("|"):
+        process = _start(rxfilename[:-1], output=False)
+        return InputStream(process.stdout, f"pipe '{rxfilename}'", process)
+    _check_is_file(rxfilename, "|")
+    path, offset = split_offset(rxfilename)
+    try:
+        raw = io.FileIO(path)
+    except OSError as error:
+        raise NgtrainError(f"cannot open {path}: {error.strerror}") from error
+    stream = InputStream(raw, path)
+    if offset:
+        stream.seek(offset)
+    return stream
+
+
+def open_output(wxfilename: str) -> OutputStream:
+    """Open Kaldi's wxfilename: `-` or empty, `| command`, `file`.
+
+    A regular file gets its name when the stream is closed; a symbolic link is followed (egs are
+    often spread over disks by links), devices and named pipes are written directly.
+
+    Raises:
+        NgtrainError: the file cannot be created, or this is not the name of an output.
+    """
+    if wxfilename in ("", "-"):
+        return OutputStream(io.FileIO(1, "wb", closefd=False), "standard output")
+    if wxfilename.startswith("|"):
+        process = _start(wxfilename[1:], output=True)
+        return OutputStream(process.stdin, f"pipe '{wxfilename}'", process)
+    _check_is_file(wxfilename, "|")
+    if _OFFSET.match(wxfilename):
+        raise NgtrainError(f"cannot write at an offset into a file: {wxfilename}")
+    try:
+        path = os.path.realpath(wxfilename)
+        if os.path.isdir(path):
+            raise NgtrainError(f"cannot write {wxfilename}: it is a directory")
+        if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+            return OutputStream(io.FileIO(path, "wb"), wxfilename)
+        temporary = _temporary_name(path)
+        raw = io.FileIO(temporary, "xb")
+    except OSError as error:
+        raise NgtrainError(f"cannot write {wxfilename}: {error.strerror}") from error
+    return OutputStream(raw, wxfilename, rename=(temporary, path))
+
+
+def split_offset(rxfilename: str) -> tuple[str, int]:
+    """Kaldi's `file:offset` as (file, offset); the offset is 0 when there is none."""
+    match = _OFFSET.match(rxfilename)
+    return (match[1], int(match[2])) if match else (rxfilename, 0)
+
+
+_counter = itertools.count()
+
+
+def _temporary_name(path: str) -> str:
+    directory, base = os.path.split(path)
+    return os.path.join(directory, f".{base[:200]}.{os.getpid()}.{next(_counter)}.tmp")
+
+
+def _check_is_file(name: str, pipe: str) -> None:
+    if _TABLE_SPECIFIER.match(name):
+        raise NgtrainError(f"expected the name of a file, got a table specifier: {name}")
+    if name != name.strip():
+        raise NgtrainError(f"file name with white space at its ends: '{name}'")
+    if pipe in name:
+        raise NgtrainError(f"pipe in the wrong place: {name}")
+
+
+def _start(command: str, output: bool):
+    """Start a shell command with one end of it piped to us, unbuffered."""
+    import subprocess  # slow to import, and most programs open no pipe
+
+    try:
+        return subprocess.Popen(
+            command,
+            shell=True,
+            bufsize=0,
+            stdin=subprocess.PIPE if output else None,
+            stdout=None if output else subprocess.PIPE,
+        )
+    except OSError as error:
+        raise NgtrainError(f"cannot start command: {command.strip()}: {error.strerror}") from error
+
+
+def _is_broken_pipe(status: int) -> bool:
+    """Whether a command died of SIGPIPE (13), itself or as a child of its shell."""
+    return status in (-13, 128 + 13)
+
+
+def _failure(process, status: int) -> str:
+    reason = f"with status {status}" if status > 0 else f"of signal {-status}"
+    return f"command failed {reason}: {process.args.strip()}"
