@@ -1,8 +1,8 @@
 """The face that every program in bin/ shares: Kaldi's command line, over click.
 
-A program is one page: a docstring (what it does), its usage, its arguments and options, and one call
-into the library.  Everything else that a user meets is here: how options are written, ``--config``
-files, the echo of the command line, log lines, errors in one line, exit statuses.
+A program is one page: a docstring (what it does), its usage, its arguments and options, and one
+call into the library.  Everything else that a user meets is here: how options are written,
+``--config`` files, the echo of the command line, log lines, errors in one line, exit statuses.
 
     @program("Usage:  nnet-am-copy [options] <nnet-in> <nnet-out>")
     @argument("nnet_in")
@@ -115,7 +115,7 @@ class Program(click.Command):
         return super().parse_args(ctx, [*canonical, "--", *arguments])
 
     def _parse_option(self, text: str, where: str = "") -> tuple[str, str]:
-        """Split ``--Some_name=value`` into ("--some-name", "value"); the name is known after that."""
+        """Split ``--Some_name=value`` into ("--some-name", "value"), if there is such an option."""
         key, equals, value = text.partition("=")
         name = key.lower().replace("_", "-")
         value = value.strip()
@@ -148,15 +148,16 @@ class Program(click.Command):
         # Ending by an exception lets every open output remove its temporary file.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
-                status = self.invoke(ctx)
-            _flush_results()
+            try:
+                with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
+                    status = self.invoke(ctx)
+            finally:
+                _flush_results()
         except click.exceptions.Exit as request:
             status = request.exit_code
         except KeyboardInterrupt:
             status = 128 + signal.SIGINT
         except BrokenPipeError:
-            _discard_results()
             status = 128 + signal.SIGPIPE
         except Exception as error:
             log.debug("the error was raised here:", exc_info=error)
@@ -191,7 +192,7 @@ class Program(click.Command):
             case OSError(filename=str() | bytes() as filename):
                 text = f"{os.fsdecode(filename)}: {error.strerror}"
             case OSError(strerror=str() as reason):
-                text = reason
+                text = f"standard output or an open file: {reason}"
             case MemoryError():
                 text = f"out of memory: {error}"
             case _:
@@ -273,7 +274,7 @@ def _help_row(option: click.Option) -> tuple[str, str]:
 
 
 class _KaldiFormatter(logging.Formatter):
-    """``LOG (nnet-am-copy[0.1.0]) Wrote ...``; the kinds of line are those of base/kaldi-error.cc."""
+    """``LOG (nnet-am-copy[0.1.0]) Wrote ...``; the kinds of line are Kaldi's (kaldi-error.cc)."""
 
     def __init__(self, program_name: str):
         super().__init__(f"%(kind)s ({program_name}[{__version__}]) %(message)s")
@@ -312,15 +313,9 @@ def _set_num_threads(num_threads: int, asked_for: bool) -> None:
 
 
 def _flush_results() -> None:
+    """Write what was printed.  When that fails, Python must not try once more at its end."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
-    except OSError as error:
-        _discard_results()
-        raise NgtrainError(f"standard output: {error.strerror}") from None
-
-
-def _discard_results() -> None:
-    """Keep Python from failing once more when it flushes standard output at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,53 @@
+"""What the tests share: where the reference data is, and how to run a program."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference data: ../shared beside the checkout, or $NGTRAIN_SHARED."""
+    path = Path(os.environ.get("NGTRAIN_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip(f"needs the reference data, which is not at {path} (see $NGTRAIN_SHARED)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(shared) -> Path:
+    """Files that Kaldi wrote from known inputs."""
+    return shared / "kaldi" / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment():
+    """The search paths that path.sh sets; pipes inside rspecifiers need them too."""
+    programs = [Path(sys.executable).parent, *(ROOT / name for name in ("bin", "steps", "utils"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.pathsep.join(map(str, programs)), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_program(environment):
+    """run_program(name, *args, stdin=None, check=True, cwd=None) runs bin/name, steps/name or
+    utils/name and returns the CompletedProcess; its stdout and stderr are bytes.  With `check` a
+    failure of the program fails the test and shows what the program said."""
+
+    def run(name, *args, stdin=None, check=True, cwd=None) -> subprocess.CompletedProcess:
+        result = subprocess.run(
+            [name, *map(str, args)], input=stdin, capture_output=True, cwd=cwd, check=False
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"{name} ended with {result.returncode}:\n{result.stderr.decode()}")
+        return result
+
+    return run
