@@ -1,0 +1,1 @@
+"""Hidden Markov models: topologies, context-dependency trees and transition models."""

@@ -1,0 +1,241 @@
+"""Phonetic-context decision trees: from a window of phones and a pdf-class to a pdf-id.
+
+The file format and the lookups are those of Kaldi's tree/event-map.{h,cc} and
+tree/context-dep.{h,cc}.  An *event* is a dictionary from a key (a position in the phone window, or
+`PDF_CLASS`) to a value (the phone there, or the pdf-class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+PDF_CLASS = -1
+"""The key of an event under which its pdf-class stands."""
+
+Event = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """`ConstantEventMap`: the answer (a pdf-id) whatever the event."""
+
+    answer: int
+
+    def lookup(self, event: Event) -> int | None:
+        return self.answer
+
+    def answers(self, event: Event) -> Iterator[int]:
+        yield self.answer
+
+    def write(self, writer) -> None:
+        writer.token("CE")
+        writer.integer(self.answer)
+
+
+@dataclass(frozen=True)
+class Table:
+    """`TableEventMap`: one branch per value of `key`; None where a value has no answer."""
+
+    key: int
+    branches: tuple[Node | None, ...]
+
+    def _branch(self, value: int) -> Node | None:
+        return self.branches[value] if 0 <= value < len(self.branches) else None
+
+    def lookup(self, event: Event) -> int | None:
+        branch = self._branch(event[self.key]) if self.key in event else None
+        return None if branch is None else branch.lookup(event)
+
+    def answers(self, event: Event) -> Iterator[int]:
+        branches = [self._branch(event[self.key])] if self.key in event else self.branches
+        for branch in branches:
+            if branch is not None:
+                yield from branch.answers(event)
+
+    def write(self, writer) -> None:
+        writer.token("TE")
+        writer.integer(self.key)
+        writer.integer(len(self.branches), unsigned=True)
+        writer.token("(")
+        for branch in self.branches:
+            if branch is None:
+                writer.token("NULL")
+            else:
+                branch.write(writer)
+        writer.token(")")
+        writer.newline()
+
+
+@dataclass(frozen=True)
+class Split:
+    """`SplitEventMap`: a question, whether the value of `key` belongs to `yes_set`."""
+
+    key: int
+    yes_set: tuple[int, ...]
+    yes: Node
+    no: Node
+    _members: frozenset[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_members", frozenset(self.yes_set))
+
+    def lookup(self, event: Event) -> int | None:
+        if self.key not in event:
+            return None
+        return (self.yes if event[self.key] in self._members else self.no).lookup(event)
+
+    def answers(self, event: Event) -> Iterator[int]:
+        if self.key not in event or event[self.key] in self._members:
+            yield from self.yes.answers(event)
+        if self.key not in event or event[self.key] not in self._members:
+            yield from self.no.answers(event)
+
+    def write(self, writer) -> None:
+        writer.token("SE")
+        writer.integer(self.key)
+        writer.integers(self.yes_set)
+        writer.token("{")
+        self.yes.write(writer)
+        self.no.write(writer)
+        writer.token("}")
+        writer.newline()
+
+
+Node = Leaf | Table | Split
+
+
+def _read_node(reader) -> Node | None:
+    kind = reader.expect("CE", "TE", "SE", "NULL")
+    if kind == "NULL":
+        return None
+    if kind == "CE":
+        return Leaf(reader.integer())
+    key = reader.integer()
+    if kind == "TE":
+        size = reader.integer(unsigned=True)
+        reader.expect("(")
+        branches = tuple(_read_node(reader) for _ in range(size))
+        reader.expect(")")
+        return Table(key, branches)
+    yes_set = tuple(reader.integers().tolist())
+    reader.expect("{")
+    yes, no = _read_node(reader), _read_node(reader)
+    reader.expect("}")
+    if yes is None or no is None:
+        raise reader.fail("a question of the tree lacks one of its branches")
+    return Split(key, yes_set, yes, no)
+
+
+class ContextDependency:
+    """A decision tree over windows of `context_width` phones around `central_position`."""
+
+    def __init__(self, context_width: int, central_position: int, root: Node):
+        if not 0 <= central_position < context_width:
+            raise ValueError(
+                f"central position {central_position} lies outside a window of {context_width}"
+            )
+        self.context_width = context_width
+        self.central_position = central_position
+        self.root = root
+        self.num_pdfs = 1 + max(root.answers({}), default=-1)
+
+    def compute(self, phone_window: Sequence[int], pdf_class: int) -> int | None:
+        """The pdf-id of `pdf_class` of the central phone, or None when the tree has no answer.
+
+        `phone_window` holds `context_width` phones, 0 where the window reaches past an end of the
+        utterance.
+        """
+        if len(phone_window) != self.context_width:
+            raise ValueError(f"expected {self.context_width} phones, got {len(phone_window)}")
+        return self.root.lookup({PDF_CLASS: pdf_class, **dict(enumerate(phone_window))})
+
+    def pdfs_of(self, phone: int, pdf_class: int) -> list[int]:
+        """All pdf-ids that `pdf_class` of `phone` can have, over all contexts."""
+        event = {self.central_position: phone, PDF_CLASS: pdf_class}
+        return sorted(set(self.root.answers(event)))
+
+    def pdf_pairs_of(
+        self, phone: int, forward_class: int, self_loop_class: int, phones: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        """All pairs (pdf of `forward_class`, pdf of `self_loop_class`) that one context can give.
+
+        Contexts are enumerated, nearest position to the centre first, only as far as they matter
+        (ContextDependency::EnumeratePairs).  `phones` are the phones of the topology.
+        """
+        pairs: set[tuple[int, int]] = set()
+        free = [i for i in range(self.context_width) if i != self.central_position]
+        free.sort(key=lambda position: (abs(position - self.central_position), position))
+
+        def enumerate_contexts(context: dict[int, int], free: list[int]) -> None:
+            forward = set(self.root.answers({**context, PDF_CLASS: forward_class}))
+            self_loop = set(self.root.answers({**context, PDF_CLASS: self_loop_class}))
+            if len(forward) == 1 or len(self_loop) == 1 or not free:
+                pairs.update((f, s) for f in forward for s in self_loop)
+            else:
+                for neighbour in (0, *phones):
+                    enumerate_contexts({**context, free[0]: neighbour}, free[1:])
+
+        enumerate_contexts({self.central_position: phone}, free)
+        return sorted(pairs)
+
+    @classmethod
+    def read(cls, reader) -> ContextDependency:
+        """Parse a tree, text or binary; raises NgtrainError when it is malformed."""
+        try:
+            reader.expect("ContextDependency")
+            context_width, central_position = reader.integer(), reader.integer()
+            if reader.expect("ToLength", "ToPdf") == "ToLength":
+                _read_node(reader)  # trees of Kaldi's early days also told the number of states
+                reader.expect("ToPdf")
+            root = _read_node(reader)
+            reader.expect("EndContextDependency")
+            if root is None:
+                raise reader.fail("the tree is empty")
+            return cls(context_width, central_position, root)
+        except RecursionError:
+            raise reader.fail("the tree is nested too deeply") from None
+        except ValueError as error:
+            raise reader.fail(str(error)) from None
+
+    def write(self, writer) -> None:
+        writer.token("ContextDependency")
+        writer.integer(self.context_width)
+        writer.integer(self.central_position)
+        writer.token("ToPdf")
+        self.root.write(writer)
+        writer.token("EndContextDependency")
+
+
+def monophone_tree(
+    phone_sets: Iterable[Iterable[int]], num_pdf_classes: Mapping[int, int]
+) -> ContextDependency:
+    """A tree without context: every set of phones has its own pdfs, one per pdf-class.
+
+    The shape of the tree, and so the numbering of the pdfs, is that of Kaldi's
+    MonophoneContextDependencyShared (GetStubMap in tree/build-tree-utils.cc).
+
+    Args:
+        phone_sets: disjoint sets of phones; the phones of a set share their pdfs.
+        num_pdf_classes: how many pdf-classes each phone has (`HmmTopology.num_pdf_classes`).
+    """
+    sets = [tuple(sorted(phones)) for phones in phone_sets]
+    phones = [phone for phone_set in sets for phone in phone_set]
+    if not sets or not all(sets) or len(set(phones)) != len(phones):
+        raise ValueError("phone sets must be disjoint and not empty")
+    next_pdf = iter(range(sum(max(num_pdf_classes[p] for p in s) for s in sets)))
+
+    def stub(sets: list[tuple[int, ...]]) -> Node:
+        if len(sets) == 1:
+            size = max(num_pdf_classes[phone] for phone in sets[0])
+            return Table(PDF_CLASS, tuple(Leaf(next(next_pdf)) for _ in range(size)))
+        highest = max(phone for phone_set in sets for phone in phone_set)
+        if max(map(len, sets)) == 1 and len(sets) <= 2 * highest:
+            branch = {phone_set[0]: stub([phone_set]) for phone_set in sets}
+            return Table(0, tuple(branch.get(phone) for phone in range(highest + 1)))
+        half = len(sets) // 2
+        first = tuple(sorted(phone for phone_set in sets[:half] for phone in phone_set))
+        yes = stub(sets[:half])
+        return Split(0, first, yes, stub(sets[half:]))
+
+    return ContextDependency(1, 0, stub(sets))
