@@ -150,7 +150,7 @@ class Program(click.Command):
         try:
             try:
                 with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
-                    status = self.invoke(ctx)
+                    status = self.invoke(ctx) or 0
             finally:
                 _flush_results()
         except click.exceptions.Exit as request:
@@ -293,7 +293,6 @@ def _start_logging(program_name: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_KaldiFormatter(program_name))
     log.handlers[:] = [handler]
-    log.propagate = False
     _set_verbosity(0)
 
 

@@ -1,0 +1,277 @@
+"""The command line that every program shares."""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnet import __version__
+
+PROGRAMS = sorted(path for path in (Path(__file__).parent.parent / "bin").iterdir())
+
+DEMO = '''#!/usr/bin/env python3
+"""Show what the command line gave."""
+
+import os
+import time
+
+from nnet.cli import Choice, argument, log, option, program
+from nnet.errors import NgtrainError
+
+
+@program("Usage:  demo [options] <what> [<more> ...]\\n e.g.: demo nothing")
+@argument("what")
+@argument("more", nargs=-1, required=False)
+@option("--srand", type=int, default=0, help="Seed")
+@option("--binary", type=bool, default=True, help="Write binary")
+@option("--alpha", type=float, default=4.0, help="Smoothing")
+@option("--frame-name", default="", help="Frame")
+@option("--lambda", "scale", type=float, help="A word that Python reserves")
+@option("--how", type=Choice(["fast", "well"]), default="well", help="How")
+def main(what, more, **options):
+    match what:
+        case "show":
+            print(more, sorted(options.items()))
+        case "threads":
+            print(os.environ["OMP_NUM_THREADS"], os.environ.get("MKL_NUM_THREADS"))
+        case "log":
+            log.info("information")
+            log.warning("caution")
+            log.debug("detail")
+            log.log(9, "finer detail")
+        case "status":
+            return 3
+        case "user-error":
+            raise NgtrainError("x.ark: key utt1: 3 columns,\\nnot 4")
+        case "missing-file":
+            open("no/such/file")
+        case "memory":
+            raise MemoryError("1 TiB")
+        case "bug":
+            return [][1]
+        case "much":
+            for _ in range(100000):
+                print("0123456789")
+        case "wait":
+            print("waiting", flush=True)
+            try:
+                time.sleep(60)
+            finally:
+                print("cleaned up")
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def execute(*command, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+
+
+@pytest.fixture
+def demo(tmp_path, environment):
+    """Runs the demonstration program: demo(*args) gives status, stdout and stderr as text."""
+    path = tmp_path / "demo"
+    path.write_text(DEMO)
+    path.chmod(0o755)
+
+    def run(*args, **kwargs):
+        result = execute(path, *args, **kwargs)
+        return result.returncode, result.stdout, result.stderr
+
+    run.path = path
+    return run
+
+
+DEFAULTS = {
+    "alpha": 4.0,
+    "binary": True,
+    "frame_name": "",
+    "how": "well",
+    "scale": None,
+    "srand": 0,
+}
+
+
+def shown(more=(), **options) -> str:
+    return f"{more} {sorted((DEFAULTS | options).items())}\n"
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ([], {}),
+        (["--srand=5", "--alpha=1e-3"], {"srand": 5, "alpha": 0.001}),
+        (["--srand=-5"], {"srand": -5}),
+        (["--binary=false"], {"binary": False}),
+        (["--binary=F"], {"binary": False}),
+        (["--binary=false", "--binary"], {"binary": True}),
+        (["--frame_name=a b"], {"frame_name": "a b"}),
+        (["--Frame-Name=--x=y"], {"frame_name": "--x=y"}),
+        (["--frame-name=x", "--frame-name="], {"frame_name": ""}),
+        (["--srand=1", "--srand=2"], {"srand": 2}),
+        (["--lambda=2", "--how=fast"], {"scale": 2.0, "how": "fast"}),
+    ],
+)
+def test_options(demo, options, expected):
+    assert demo(*options, "show")[:2] == (0, shown(**expected))
+
+
+@pytest.mark.parametrize(
+    "args, more",
+    [
+        (["--", "show", "--srand=1"], ("--srand=1",)),
+        (["show", "--", "--srand=1"], ("--srand=1",)),
+        (["show", "-", "-x", ""], ("-", "-x", "")),
+        (["show", "a", "--", "b", "--"], ("a", "b", "--")),
+    ],
+)
+def test_arguments(demo, args, more):
+    assert demo(*args)[:2] == (0, shown(more))
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["--sramd=5", "show"], ["no option --sramd", "is it --srand?"]),
+        (["--srand", "show"], ["--srand needs a value: --srand=<int>"]),
+        (["--srand=", "show"], ["--srand needs a value"]),
+        (["--srand=5x", "show"], ["--srand", "'5x' is not a valid integer"]),
+        (["--alpha=x", "show"], ["--alpha", "'x' is not a valid float"]),
+        (["--binary=maybe", "show"], ["--binary", "maybe"]),
+        (["--how=badly", "show"], ["--how", "'badly'", "'fast', 'well'"]),
+        (["--frame-name", "show"], ["--frame-name needs a value"]),
+        (["--=3", "show"], ["no option --"]),
+        (["show", "--srand=5"], ["--srand=5 stands after an argument"]),
+        (["--srand=5"], ["<what>", "Usage:  demo [options] <what> [<more> ...]"]),
+        (["--config=nowhere.conf", "show"], ["nowhere.conf", os.strerror(errno.ENOENT)]),
+        (["user-error"], ["x.ark: key utt1: 3 columns, not 4"]),
+        (["missing-file"], ["no/such/file", os.strerror(errno.ENOENT)]),
+        (["memory"], ["out of memory: 1 TiB"]),
+        (["bug"], ["IndexError", "--verbose=1"]),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(demo, args, words):
+    status, out, err = demo(*args)
+    lines = [line for line in err.splitlines() if not line.startswith("demo ")]
+    assert (status, out, len(lines)) == (1, "", 1)
+    assert lines[0].startswith(f"ERROR (demo[{__version__}]) ")
+    assert all(word in lines[0] for word in words)
+
+
+def test_verbose_shows_where_an_error_was_raised(demo):
+    status, _, err = demo("--verbose=1", "bug")
+    assert status == 1
+    assert "Traceback" in err and "return [][1]" in err
+
+
+def test_config_file(demo, tmp_path):
+    config = tmp_path / "demo.conf"
+    config.write_text("# a comment\n\n --srand=7  # another\n--binary=false\n--frame_name=a=b\n")
+    expected = {"srand": 8, "binary": False, "frame_name": "a=b"}
+    assert demo("--srand=8", f"--config={config}", "show")[1] == shown(**expected)
+    unknown = f"no option --seed in config file {config}"
+    for line, words in ("srand=7", "line 1"), ("--seed=7", unknown):
+        config.write_text(line)
+        status, out, err = demo(f"--config={config}", "show")
+        assert (status, out) == (1, "")
+        assert words in err
+
+
+def test_the_command_line_is_echoed_so_that_a_shell_can_read_it(demo):
+    args = ["--frame-name=it's", "show", "ark:gunzip -c x.gz |"]
+    echoed = demo(*args)[2]
+    words = execute("bash", "-c", f"printf '%s\\n' {echoed}").stdout.splitlines()
+    assert words == ["demo", *args]
+    assert demo("--print-args=false", *args)[2] == ""
+
+
+def test_log_lines(demo):
+    name = f"(demo[{__version__}])"
+    lines = demo("--print-args=false", "log")[2].splitlines()
+    assert lines == [f"LOG {name} information", f"WARNING {name} caution"]
+    lines = demo("--print-args=false", "--verbose=1", "log")[2].splitlines()
+    assert lines[2:] == [f"VLOG[1] {name} detail"]
+    lines = demo("--print-args=false", "--verbose=2", "log")[2].splitlines()
+    assert lines[2:] == [f"VLOG[1] {name} detail", f"VLOG[2] {name} finer detail"]
+
+
+@pytest.mark.parametrize(
+    "user, options, expected",
+    [
+        ({}, [], "1 1"),
+        ({"OMP_NUM_THREADS": "3"}, [], "3 None"),
+        ({"OMP_NUM_THREADS": "3"}, ["--num-threads=2"], "2 2"),
+    ],
+)
+def test_number_of_threads(demo, user, options, expected):
+    others = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    assert demo(*options, "threads", env=others | user)[1].strip() == expected
+
+
+def test_status_is_what_the_function_returns(demo):
+    assert demo("status")[0] == 3
+
+
+def test_no_arguments_prints_the_usage_and_fails(demo):
+    status, out, err = demo()
+    assert (status, out) == (1, "")
+    assert "Usage:  demo" in err
+
+
+def test_help(demo):
+    status, out, err = demo("--srand=x", "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith("Show what the command line gave.\n\nUsage:  demo [options]")
+    assert " e.g.: demo nothing\n" in out
+    assert "--alpha=<float>" in out and "Smoothing (default = 4)" in out
+    assert "--binary=true|false" in out and "(default = true)" in out
+    assert out.index("--srand") < out.index("Standard options:") < out.index("--config")
+
+
+def test_a_reader_that_stops_early_is_no_error(demo):
+    command = f"{demo.path} --print-args=false much | head -n 1; exit ${{PIPESTATUS[0]}}"
+    result = execute("bash", "-c", command)
+    assert result.stdout == "0123456789\n"
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("what", ["much", "show"])
+def test_full_disk_under_standard_output(demo, what):
+    command = f"{demo.path} --print-args=false {what} > /dev/full"
+    result = execute("bash", "-c", command)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert os.strerror(errno.ENOSPC) in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_program_clean_up(demo, number):
+    process = subprocess.Popen(
+        [demo.path, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (128 + number, "cleaned up\n")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_help_of_every_program(path, environment):
+    """It explains with an example, and does not import what would make it slow."""
+    assert path.stat().st_mode & stat.S_IXUSR
+    result = execute(sys.executable, "-X", "importtime", path, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "Usage:" in result.stdout
+    assert "e.g." in result.stdout
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & {"numpy", "scipy", "h5py", "kaldi_io", "cupy"}
