@@ -1,0 +1,17 @@
+"""The norms by which preconditioned rows are rescaled, and by which max-change limits them."""
+
+from __future__ import annotations
+
+from nnet.backend import Array, array_module
+
+
+def squared_row_norms(X: Array, out: Array) -> None:
+    """The squared norm of each row of X (N, D) into out (N,)."""
+    array_module(X).einsum("nd,nd->n", X, X, out=out)
+
+
+def norm_ratio(tr: Array, tr_hat: Array) -> Array:
+    """sqrt(tr / tr_hat), which gives X_hat the norm of X; 1 where X_hat is zero."""
+    xp = array_module(tr_hat)
+    nonzero = tr_hat > 0.0
+    return xp.sqrt(xp.where(nonzero, tr, 1.0) / xp.where(nonzero, tr_hat, 1.0))

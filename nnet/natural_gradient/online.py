@@ -1,0 +1,287 @@
+"""The online natural gradient: a running, low-rank estimate of the Fisher matrix, and its inverse.
+
+The update of a weight matrix is a sum over the N frames of a minibatch of outer products of two
+vectors, an input and an output derivative.  Each of the two kinds has an ``OnlinePreconditioner``,
+which sees the minibatch as the rows of X_t (N by D) and replaces every row by its product with the
+inverse of a smoothed Fisher matrix, up to an overall scale.
+
+Symbols: t counts minibatches, N is the minibatch size, D the dimension, R the rank (R < D); R_t is
+R by D with orthonormal rows, D_t > 0 and E_t are diagonal, rho_t and beta_t are positive scalars.
+
+The Fisher matrix and its inverse
+    The estimate is a low-rank matrix plus a multiple of the unit matrix,
+
+        F_t = R_t^T D_t R_t + rho_t I                                                           (1)
+
+    and what is inverted is smoothed further, in proportion to its mean eigenvalue:
+
+        G_t = F_t + (alpha/D) tr(F_t) I = R_t^T D_t R_t + beta_t I
+        beta_t = rho_t (1 + alpha) + (alpha/D) tr(D_t)                                          (2)
+
+    By Woodbury's identity,
+
+        beta_t G_t^{-1} = I - R_t^T E_t R_t,  e_i = 1/(beta_t/d_i + 1)                          (3)
+
+    so that, if what is kept is W_t = E_t^{1/2} R_t, a minibatch costs two thin products:
+
+        H_t     = X_t W_t^T                                       (N by R)                      (4)
+        X_hat_t = beta_t X_t G_t^{-1} = X_t - H_t W_t             (N by D)                      (5)
+
+    The factor beta_t does not matter because the result is rescaled to the norm of what came in:
+
+        gamma_t = sqrt( tr(X_t X_t^T) / tr(X_hat_t X_hat_t^T) )                                 (6)
+        tr(X_t X_t^T) = tr(X_hat_t X_hat_t^T) + sum_i (2 - e_i) ||column i of H_t||^2           (7)
+
+    where (7) follows from (5) and W_t W_t^T = E_t, and saves a pass over X_t.
+
+The update of the estimate
+    One step of the power method on the old estimate, mixed with the scatter of the new rows with
+    the weight eta = 1 - exp(-N/num_samples_history):
+
+        S_t = X_t^T X_t / N,   T_t = eta S_t + (1 - eta) F_t,   Y_t = R_t T_t
+        J_t = H_t^T X_t                                           (R by D)                      (8)
+        Y_t = E_t^{-1/2} ( (eta/N) J_t + (1 - eta) (D_t + rho_t I) W_t )                        (9)
+
+    The rows of Y_t are roughly the top eigenvectors of T_t times their eigenvalues.  With
+
+        Z_t = Y_t Y_t^T = U_t C_t U_t^T                           (R by R, eigenvalues sorted) (10)
+        R_{t+1} = C_t^{-1/2} U_t^T Y_t                                                         (11)
+
+    the new rows are orthonormal, and C_t^{1/2} estimates the eigenvalues of T_t that belong to
+    them.  F_{t+1} is given those eigenvalues and the trace of T_t:
+
+        tr(T_t)   = (eta/N) tr(X_t X_t^T) + (1 - eta) (D rho_t + tr(D_t))
+        rho_{t+1} = (tr(T_t) - tr(C_t^{1/2})) / (D - R)                                        (12)
+        D_{t+1}   = C_t^{1/2} - rho_{t+1} I
+
+    both floored at max(epsilon, delta max C_t^{1/2}) to bound the condition number of F_{t+1}.
+
+The start
+    From a fixed orthonormal R_0 and rho_0 = D_0 = epsilon, three updates are made on the first
+    minibatch before it is preconditioned.  The estimate is then updated on each of the first ten
+    minibatches, later on every ``update_period``-th.
+
+Precision
+    Everything that is N by D is done in the precision of X_t (float32).  Z_t holds the squares of
+    squared data, so Y_t and all that follows from it is float64: one R by R by D product to form
+    Z_t and one to form R_{t+1}.  Because Z_t is computed from the very Y_t that (11) transforms,
+    departures of R_t from orthonormality do not accumulate.  Only where the eigenvalues of Z_t
+    span more than float64 resolves (at the start, when the rank exceeds that of the data, or when
+    the scale of the data jumps) does (11) not give orthonormal rows; they are then orthonormalised
+    from the first, which has the largest eigenvalue, to the last, as Gram-Schmidt would, but
+    by Householder's reflections, which cannot fail.
+
+Source: D. Povey, X. Zhang, S. Khudanpur, "Parallel training of DNNs with Natural Gradient and
+Parameter Averaging" (arXiv 1410.7455), the online method; Kaldi's
+nnet2/nnet-precondition-online.h, from which constants and the order of things are taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from types import ModuleType
+
+import numpy as np
+
+from nnet.backend import Array, Workspace, add_matmul, array_module, to_host
+from nnet.errors import NgtrainError
+from nnet.natural_gradient.norms import norm_ratio, squared_row_norms
+
+logger = logging.getLogger("ngtrain")
+
+EPSILON = 1.0e-10  # absolute floor of rho_t and D_t: the estimate must not vanish with its data
+DELTA = 5.0e-4  # the same relative to the largest eigenvalue
+MAX_ETA = 0.9  # some of the old estimate always remains, whatever the minibatch size
+NUM_INITIAL_ITERATIONS = 3  # updates on the first minibatch before it is preconditioned
+NUM_INITIAL_UPDATES = 10  # minibatches on each of which the estimate is updated
+MAX_CONDITION = 1.0e8  # of Z_t, up to which (11) is orthonormal to about 1e-6 in float64
+
+
+class OnlinePreconditioner:
+    """The online estimate of one Fisher matrix, and the product with its inverse.
+
+    rank: R, lowered to D - 1, with a warning, where it is not smaller than the dimension D.
+    update_period: minibatches per update of the estimate, after the first ten.
+    num_samples_history: time constant of the estimate, in rows; finite and positive.
+    alpha: smoothing with the unit matrix (2); not negative.
+
+    The dimension is that of the first minibatch.  ``copy.deepcopy`` gives an independent estimate.
+    Raises NgtrainError where a parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        rank: int = 40,
+        update_period: int = 1,
+        num_samples_history: float = 2000.0,
+        alpha: float = 4.0,
+    ):
+        if rank < 1:
+            raise NgtrainError(f"online preconditioner: rank must be positive, not {rank}")
+        if update_period < 1:
+            raise NgtrainError(
+                f"online preconditioner: update-period must be positive, not {update_period}"
+            )
+        if not 0.0 < num_samples_history <= 1.0e6:
+            raise NgtrainError(
+                "online preconditioner: num-samples-history must be positive and at most 1e+06, "
+                f"not {num_samples_history}"
+            )
+        if not 0.0 <= alpha < math.inf:
+            raise NgtrainError(f"online preconditioner: alpha must not be negative, not {alpha}")
+        self.rank = rank
+        self.update_period = update_period
+        self.num_samples_history = num_samples_history
+        self.alpha = alpha
+        self.num_updates = 0  # t, not counting the initial iterations
+        self.num_skipped = 0  # minibatches since the last update
+        self.rho = EPSILON
+        self.d: np.ndarray | None = None  # diagonal of D_t, float64, on the host
+        self.e: np.ndarray | None = None  # diagonal of E_t, likewise
+        self.W: Array | None = None  # E_t^{1/2} R_t in the precision and on the device of the data
+        self._workspace = Workspace()
+
+    def precondition(self, X: Array, row_products: Array | None = None) -> Array:
+        """Replace the rows of X by X_hat (5), and learn from them if an update is due.
+
+        X: (N, D) array, overwritten.
+        row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
+        Returns gamma_t (6), the scale with which X_hat has the Frobenius norm of X, as a
+        0-dimensional array on the device of X.  Whoever uses X_hat multiplies by it; one scalar
+        is cheaper than a pass over X.  The domain is that of squared norms: ||X||^2 must be finite
+        in the precision of X; where it is not, the estimate is left as it was.
+        """
+        xp = array_module(X)
+        N, D = X.shape
+        if row_products is None:
+            row_products = self._workspace.array("row_products", (N,), X)
+        if D == 1:  # scaled to the norm of X, every multiple of X is X
+            squared_row_norms(X, out=row_products)
+            return xp.ones((), X.dtype)
+        if self.W is None:
+            self._initialize(X, row_products)
+
+        H = self._H(X)
+        due = self._update_is_due()
+        J = self._J(H, X) if due else None
+        add_matmul(H, self.W, -1.0, out=X)  # (5)
+
+        squared_row_norms(X, out=row_products)
+        tr_hat = row_products.sum(dtype=np.float64)
+        tr = tr_hat + xp.einsum("nr,nr->r", H, H) @ self._two_minus_e  # (7)
+        if due:
+            self._update(J, float(tr), N)
+            self.num_updates += 1
+            self.num_skipped = 0
+        else:
+            self.num_skipped += 1
+        return norm_ratio(tr, tr_hat).astype(X.dtype)  # (6)
+
+    def _update_is_due(self) -> bool:
+        return self.num_updates < NUM_INITIAL_UPDATES or self.num_skipped >= self.update_period - 1
+
+    def _initialize(self, X: Array, row_products: Array) -> None:
+        """The estimate's start: a fixed R_0, then NUM_INITIAL_ITERATIONS updates with X."""
+        xp = array_module(X)
+        N, D = X.shape
+        if self.rank >= D:
+            logger.warning(
+                "Rank %d of online preconditioner is >= dim %d, setting it to %d "
+                "(but this is probably still too high)",
+                *(self.rank, D, D - 1),
+            )
+            self.rank = D - 1
+        self.rho = EPSILON
+        self.d = np.full(self.rank, EPSILON)
+        self.W = xp.empty((self.rank, D), X.dtype)
+        self._set_W(xp.asarray(_initial_R(self.rank, D)))
+        squared_row_norms(X, out=row_products)
+        tr = float(row_products.sum(dtype=np.float64))
+        for _ in range(NUM_INITIAL_ITERATIONS):
+            self._update(self._J(self._H(X), X), tr, N)
+
+    def _H(self, X: Array) -> Array:
+        """H_t (4)."""
+        H = self._workspace.array("H", (len(X), self.rank), X)
+        return array_module(X).matmul(X, self.W.T, out=H)
+
+    def _J(self, H: Array, X: Array) -> Array:
+        """J_t (8)."""
+        J = self._workspace.array("J", self.W.shape, X)
+        return array_module(X).matmul(H.T, X, out=J)
+
+    def _update(self, J: Array, tr: float, N: int) -> None:
+        """The estimate at t + 1 from that at t, J_t (8), overwritten, and tr = tr(X_t X_t^T)."""
+        xp = array_module(J)
+        R, D = self.W.shape
+        eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
+        inv_sqrt_e = self.e**-0.5
+
+        # (9), with J_t as the scratch space of its second term.
+        Y = self._workspace.array("Y", (R, D), J, dtype=np.float64)
+        xp.multiply(J, _column(xp, eta / N * inv_sqrt_e, J.dtype), out=Y)
+        xp.multiply(
+            self.W, _column(xp, (1.0 - eta) * inv_sqrt_e * (self.d + self.rho), J.dtype), out=J
+        )
+        Y += J
+
+        Z = to_host(xp.matmul(Y, Y.T))  # (10)
+        if not (np.isfinite(Z).all() and math.isfinite(tr)):
+            logger.warning("Not updating the Fisher matrix: the derivatives are not finite.")
+            return
+        c, U = np.linalg.eigh(Z)
+        c, U = c[::-1], U[:, ::-1]
+        well_conditioned = c[0] < MAX_CONDITION * c[-1]
+        # Exact arithmetic could not give less; roundoff can, below zero even.
+        sqrt_c = np.sqrt(np.maximum(c, ((1.0 - eta) * self.rho) ** 2))
+
+        R_next = self._workspace.array("R_next", (R, D), J, dtype=np.float64)
+        xp.matmul(xp.asarray((U / sqrt_c).T), Y, out=R_next)  # (11)
+        if not well_conditioned:
+            R_next = _orthonormal_rows(R_next)
+
+        # (12)
+        tr_T = eta / N * tr + (1.0 - eta) * (D * self.rho + self.d.sum())
+        rho = (tr_T - sqrt_c.sum()) / (D - R)
+        floor = max(EPSILON, DELTA * sqrt_c[0])
+        self.d = np.maximum(sqrt_c - rho, floor)
+        self.rho = max(rho, floor)
+        self._set_W(R_next)
+
+    def _set_W(self, R: Array) -> None:
+        """E_t (3) and W_t = E_t^{1/2} R_t from d, rho and the orthonormal rows R."""
+        xp = array_module(self.W)
+        beta = self.rho * (1.0 + self.alpha) + self.alpha / self.W.shape[1] * self.d.sum()  # (2)
+        self.e = 1.0 / (beta / self.d + 1.0)
+        self._two_minus_e = xp.asarray(2.0 - self.e)  # kept on the device for (7)
+        xp.multiply(R, _column(xp, np.sqrt(self.e), R.dtype), out=self.W, casting="same_kind")
+
+
+def _initial_R(R: int, D: int) -> np.ndarray:
+    """R_0 (R, D): row r is nonzero at columns r, r + R, r + 2R, ..., so that no row or column is.
+
+    The first of these weighs 1.1 and the others 1: with equal weights the rows would sum to a
+    constant vector, along which some networks' derivatives are always zero.
+    """
+    columns = np.arange(D)
+    R_0 = np.zeros((R, D))
+    R_0[columns % R, columns] = 1.0
+    R_0[np.arange(R), np.arange(R)] = 1.1
+    return R_0 / np.linalg.norm(R_0, axis=1, keepdims=True)
+
+
+def _orthonormal_rows(A: Array) -> Array:
+    """Gram-Schmidt's orthonormal rows of A (R, D), first to last, for any A, singular or not.
+
+    Of A^T = Q C with upper triangular C, Householder's method determines Q and C up to the signs
+    of the diagonal of C, which Gram-Schmidt and Cholesky's factor of A A^T have positive.
+    """
+    xp = array_module(A)
+    Q, C = xp.linalg.qr(A.T)
+    return (Q * xp.where(xp.diag(C) < 0.0, -1.0, 1.0)).T
+
+
+def _column(xp: ModuleType, diagonal: np.ndarray, dtype: np.dtype) -> Array:
+    """A diagonal matrix, as the column that scales the rows of what it multiplies."""
+    return xp.asarray(diagonal[:, np.newaxis], dtype)
