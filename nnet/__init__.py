@@ -1,3 +1,3 @@
-"""Deep acoustic models trained with natural gradient and parameter averaging, in Kaldi's formats."""
+"""Training of deep acoustic models by natural gradient and averaging, in Kaldi's formats."""
 
 __version__ = "0.1.0"

@@ -22,9 +22,8 @@ PIECE = 1 << 24
 # Longer than any key or token that a person would write; a binary file has no space for long.
 LONGEST_TOKEN = 1 << 12
 
-SPACE = re.compile(rb"[ \t\n\r\f\v]*")
-TOKEN = re.compile(rb"[ \t\n\r\f\v]*([^ \t\n\r\f\v]+)")
-
+_SPACE = re.compile(rb"[ \t\n\r\f\v]*")
+_NO_SPACE = re.compile(rb"[^ \t\n\r\f\v]*")
 _TABLE_SPECIFIER = re.compile(
     r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
 )
@@ -140,25 +139,30 @@ class InputStream:
         """One line with its newline; b"" at the end of the stream."""
         return self.read_until(b"\n")
 
-    def match(self, pattern: re.Pattern) -> re.Match | None:
-        """Consume what the pattern matches here, or nothing; reads on while it could be longer."""
+    def skip_space(self) -> None:
+        """Consume white space."""
         while True:
-            match = pattern.match(self._buffer, self._position)
-            if match is not None and match.end() < len(self._buffer):
+            self._position = _SPACE.match(self._buffer, self._position).end()
+            if self._position < len(self._buffer) or not self._fill():
+                return
+
+    def read_token(self) -> bytes:
+        """Skip white space, then read up to the next; b"" at the end of the stream.
+
+        Raises:
+            NgtrainError: no white space follows for a long while, so this is no text.
+        """
+        self.skip_space()
+        end = _NO_SPACE.match(self._buffer, self._position).end()
+        while end == len(self._buffer) and self._fill():
+            end = _NO_SPACE.match(self._buffer, self._position).end()
+            if end - self._position > LONGEST_TOKEN:
                 break
-            unread = len(self._buffer) - self._position
-            if unread > LONGEST_TOKEN and match is not None and match.end() > match.start():
-                # Only white space may be longer than that; then this is a part of it.
-                if pattern is not SPACE:
-                    raise self.fail("this is no text: no white space for a long while")
-                self._position = match.end()
-                continue
-            if self._at_end or not self._fill():
-                match = pattern.match(self._buffer, self._position)
-                break
-        if match is not None:
-            self._position = match.end()
-        return match
+        if end - self._position > LONGEST_TOKEN:
+            raise self.fail("expected a word, found something long without white space")
+        token = self._buffer[self._position : end]
+        self._position = end
+        return token
 
     def close(self) -> None:
         """Close; for a pipe wait for the command.

@@ -1,0 +1,378 @@
+"""Kaldi's basic types, vectors and matrices in text and binary form.
+
+Worked from Kaldi's base/io-funcs-inl.h, base/io-funcs.cc, matrix/kaldi-vector.cc and
+matrix/kaldi-matrix.cc. A reader and a writer know whether they are binary, so that the code of an
+object reads and writes both forms with one list of calls.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.io import kaldi
+from nnet.io.matrices import HEADER_SIZE, CompressedMatrix, data_size
+from nnet.io.streams import InputStream, OutputStream, open_input, open_output
+
+T = TypeVar("T")
+
+_SPACES = b" \t\n\r\f\v"
+_INT32 = struct.Struct("<bi")
+_UINT32 = struct.Struct("<bI")
+_FLOAT = struct.Struct("<bf")
+_DOUBLE = struct.Struct("<bd")
+# kaldi_io multiplies dimensions as 32-bit integers.
+_LARGEST_ARRAY = (1 << 31) - 1
+
+
+class Reader:
+    """Reads tokens, numbers, vectors and matrices from a stream, in text or binary form.
+
+    Every method raises NgtrainError, with the name of the stream and the position, when it finds
+    something else than what it was asked for.
+    """
+
+    def __init__(self, stream: InputStream, binary: bool):
+        self.binary = binary
+        self.stream = stream
+
+    @property
+    def name(self) -> str:
+        """What the stream is called in messages."""
+        return self.stream.name
+
+    def fail(self, reason: str) -> NgtrainError:
+        """The error to raise for contents that make no sense: names file, key and position."""
+        return self.stream.fail(reason)
+
+    def token(self) -> str:
+        """A word without white space, such as `<Nnet>`, and the one space after it."""
+        token = self.stream.read_token()
+        if not token:
+            raise self.fail("truncated: expected a token, found the end")
+        space = self.stream.read(1)
+        if space not in (b" ", b"\n", b"\t", b"\r"):
+            raise self.fail(f"truncated after the token {_printable(token)}")
+        try:
+            return token.decode()
+        except UnicodeDecodeError:
+            raise self.fail(f"expected a token, found {_printable(token)}") from None
+
+    def peek_token(self) -> str:
+        """The token that comes next, left where it is; "" at the end of the stream."""
+        size = 64
+        while True:
+            ahead = self.stream.peek(size)
+            words = ahead.split(None, 1)
+            if len(words) == 2 or len(ahead) < size or ahead[-1:] in _SPACES or size > 4096:
+                return words[0].decode(errors="replace") if words else ""
+            size *= 2
+
+    def expect(self, *tokens: str) -> None:
+        """Read these tokens, one after the other."""
+        for expected in tokens:
+            token = self.token()
+            if token != expected:
+                raise self.fail(f"expected {expected}, found {_printable(token.encode())}")
+
+    def integer(self) -> int:
+        """A signed 32-bit integer."""
+        return self._integer(_INT32, 4, -(1 << 31), (1 << 31) - 1)
+
+    def unsigned(self) -> int:
+        """An unsigned 32-bit integer, marked as such in binary (uint32 in Kaldi's event maps)."""
+        return self._integer(_UINT32, -4, 0, (1 << 32) - 1)
+
+    def _integer(self, binary_form: struct.Struct, mark: int, least: int, most: int) -> int:
+        if self.binary:
+            size, value = binary_form.unpack(self._exactly(5, "an integer"))
+            if size != mark:
+                raise self.fail(f"expected an integer, found a size marker of {size}")
+            return value
+        word = self._word("an integer")
+        try:
+            value = int(word)
+        except ValueError:
+            raise self.fail(f"expected an integer, found {_printable(word)}") from None
+        if not least <= value <= most:
+            raise self.fail(f"integer out of range: {value}")
+        return value
+
+    def boolean(self) -> bool:
+        """`T` or `F`."""
+        if not self.binary:
+            self.stream.skip_space()
+        letter = self._exactly(1, "T or F")
+        if letter not in (b"T", b"F"):
+            raise self.fail(f"expected T or F, found {_printable(letter)}")
+        return letter == b"T"
+
+    def real(self) -> float:
+        """A floating-point number of either size."""
+        if self.binary:
+            size = self.stream.peek(1)
+            if size == b"\x04":
+                return _FLOAT.unpack(self._exactly(5, "a number"))[1]
+            if size == b"\x08":
+                return _DOUBLE.unpack(self._exactly(9, "a number"))[1]
+            raise self.fail(f"expected a number, found {_printable(size)}")
+        return self._numbers([self._word("a number")])[0]
+
+    def vector(self, dtype=None) -> np.ndarray:
+        """A vector (dim,): float32 or float64 as stored (float32 in text), or as `dtype`."""
+        if self.binary:
+            self._check_announced("V", 1)
+            vector = kaldi.read_vector(self.stream)
+        else:
+            text = self._bracketed("vector")
+            if b"\n" in text:
+                raise self.fail("newline in a vector (is it a matrix?)")
+            vector = np.array(self._numbers(text.split()), dtype or np.float32)
+        return vector if dtype is None else vector.astype(dtype, copy=False)
+
+    def matrix(self, dtype=None) -> np.ndarray:
+        """A matrix (rows, cols), decompressed if need be: float32 or float64 as stored (float32
+        when it was compressed or is text), or as `dtype`."""
+        if self.binary:
+            matrix = self.compressed_matrix()
+            if isinstance(matrix, CompressedMatrix):
+                matrix = matrix.decompress()
+        else:
+            lines = self._bracketed("matrix").replace(b";", b"\n").split(b"\n")
+            rows = [self._numbers(words) for line in lines if (words := line.split())]
+            for number, row in enumerate(rows, 1):
+                if len(row) != len(rows[0]):
+                    raise self.fail(
+                        f"row {number} of a matrix has {len(row)} columns, row 1 has {len(rows[0])}"
+                    )
+            matrix = np.array(rows, dtype or np.float32).reshape(len(rows), -1 if rows else 0)
+        return matrix if dtype is None else matrix.astype(dtype, copy=False)
+
+    def compressed_matrix(self) -> CompressedMatrix | np.ndarray:
+        """A matrix as it is stored: compressed, or an array if it is not."""
+        if not self.binary:
+            return self.matrix()
+        if self.stream.peek(2) != b"CM":
+            self._check_announced("M", 2)
+            return kaldi.read_matrix(self.stream)
+        layout = self.token()
+        if layout not in ("CM", "CM2", "CM3"):
+            raise self.fail(f"unknown layout of a compressed matrix: {layout}")
+        header = self._exactly(HEADER_SIZE, "the header of a compressed matrix")
+        try:
+            size = data_size(layout, header)
+        except ValueError as error:
+            raise self.fail(str(error)) from None
+        return CompressedMatrix(layout, header + self.stream.read_exact(size - HEADER_SIZE))
+
+    def integers(self) -> np.ndarray:
+        """A std::vector<int32> as Kaldi's WriteIntegerVector stores it: int32 (n,)."""
+        if self.binary:
+            size, count = _INT32.unpack(self._exactly(5, "a list of integers"))
+            if size != 4 or count < 0:
+                raise self.fail(f"expected a list of integers, found {count} of size {size}")
+            return np.frombuffer(self.stream.read_exact(4 * count), "<i4")
+        return self.parse_integers(self._bracketed("list of integers").split())
+
+    def parse_integers(self, words: Sequence[bytes]) -> np.ndarray:
+        """Words of text as int32 (n,)."""
+        try:
+            return np.array(list(map(int, words)), np.int32)
+        except (ValueError, OverflowError):
+            raise self.fail(f"expected integers, found {_printable(b' '.join(words))}") from None
+
+    def _exactly(self, size: int, what: str) -> bytes:
+        data = self.stream.read(size)
+        if len(data) < size:
+            raise self.fail(f"truncated: expected {what}, found the end")
+        return data
+
+    def _word(self, what: str) -> bytes:
+        word = self.stream.read_token()
+        if not word:
+            raise self.fail(f"truncated: expected {what}, found the end")
+        return word
+
+    def _numbers(self, words: Sequence[bytes]) -> list[float]:
+        try:
+            return list(map(float, words))
+        except ValueError:
+            raise self.fail(f"expected numbers, found {_printable(b' '.join(words))}") from None
+
+    def _bracketed(self, what: str) -> bytes:
+        """The text between `[` and `]`; consumes the newline after them."""
+        self.stream.skip_space()
+        if self.stream.peek(1) != b"[":
+            found = self.stream.peek(20)
+            raise self.fail(f"expected a {what} in text form, found {_printable(found)}")
+        text = self.stream.read_until(b"]")
+        if not text.endswith(b"]"):
+            raise self.fail(f"truncated: a {what} without ]")
+        following = self.stream.peek(2)
+        self.stream.read(1 if following[:1] == b"\n" else 2 if following == b"\r\n" else 0)
+        return text[1:-1]
+
+    def _check_announced(self, kind: str, num_dimensions: int) -> None:
+        """Look at the header of an uncompressed vector or matrix before anybody acts on it."""
+        header = self.stream.peek(3 + 5 * num_dimensions)
+        what = "vector" if kind == "V" else "matrix"
+        if header[:3] not in (b"F" + kind.encode() + b" ", b"D" + kind.encode() + b" "):
+            if not header:
+                raise self.fail(f"truncated: expected a {what}, found the end")
+            raise self.fail(f"expected a {what} in binary form, found {_printable(header)}")
+        if len(header) < 3 + 5 * num_dimensions:
+            raise self.fail(f"truncated in the header of a {what}")
+        size = 4 if header[:1] == b"F" else 8
+        for marker, dimension in _INT32.iter_unpack(header[3:]):
+            if marker != 4 or dimension < 0:
+                raise self.fail(f"{what} of dimension {dimension} (size marker {marker})")
+            size *= dimension
+        if size > _LARGEST_ARRAY:
+            raise self.fail(f"{what} of {size} bytes; at most {_LARGEST_ARRAY} can be read")
+
+
+class Writer:
+    """Writes what :class:`Reader` reads, with the bytes that Kaldi writes.
+
+    Text has seven significant digits, as a C++ stream of precision 7 gives them.
+    """
+
+    def __init__(self, stream: OutputStream, binary: bool):
+        self.binary = binary
+        self.stream = stream
+
+    def raw(self, data: str | bytes) -> None:
+        """Bytes or text as they are."""
+        self.stream.write(data.encode() if isinstance(data, str) else data)
+
+    def newline(self) -> None:
+        """A newline in text; nothing in binary."""
+        if not self.binary:
+            self.stream.write(b"\n")
+
+    def token(self, token: str) -> None:
+        """A token and a space, in both forms."""
+        if not token or token.split() != [token]:
+            raise ValueError(f"not a token: '{token}'")
+        self.stream.write(token.encode() + b" ")
+
+    def integer(self, value: int) -> None:
+        """A signed 32-bit integer."""
+        self.stream.write(_INT32.pack(4, value) if self.binary else b"%d " % value)
+
+    def unsigned(self, value: int) -> None:
+        """An unsigned 32-bit integer."""
+        self.stream.write(_UINT32.pack(-4, value) if self.binary else b"%d " % value)
+
+    def boolean(self, value: bool) -> None:
+        """`T` or `F`."""
+        letter = b"T" if value else b"F"
+        self.stream.write(letter if self.binary else letter + b" ")
+
+    def real(self, value: float) -> None:
+        """A float32, Kaldi's BaseFloat."""
+        if self.binary:
+            self.stream.write(_FLOAT.pack(4, np.float32(value)))
+        else:
+            self.stream.write(b"%.7g " % np.float32(value))
+
+    def double(self, value: float) -> None:
+        """A float64."""
+        self.stream.write(_DOUBLE.pack(8, value) if self.binary else b"%.7g " % value)
+
+    def vector(self, vector: np.ndarray) -> None:
+        """A float32 or float64 vector (dim,)."""
+        if self.binary:
+            letter = _letter(vector)
+            self.stream.write(letter + b"V " + _INT32.pack(4, len(vector)))
+            self.stream.write(np.ascontiguousarray(vector).data.cast("B") if len(vector) else b"")
+        else:
+            self.raw(" [ " + _text_row(vector.tolist()) + "]\n")
+
+    def matrix(self, matrix: np.ndarray) -> None:
+        """A float32 or float64 matrix (rows, cols)."""
+        rows, cols = matrix.shape
+        if self.binary:
+            letter = _letter(matrix)
+            self.stream.write(letter + b"M " + _INT32.pack(4, rows) + _INT32.pack(4, cols))
+            self.stream.write(np.ascontiguousarray(matrix).data.cast("B") if matrix.size else b"")
+        elif cols == 0:
+            self.raw(" [ ]\n")
+        else:
+            self.raw(" [")
+            for row in matrix:
+                self.raw("\n  " + _text_row(row.tolist()))
+            self.raw("]\n")
+
+    def compressed_matrix(self, matrix: CompressedMatrix | np.ndarray) -> None:
+        """A matrix as it is stored, compressed or not; text holds its decompressed values."""
+        if not isinstance(matrix, CompressedMatrix):
+            self.matrix(matrix)
+        elif self.binary:
+            self.token(matrix.layout)
+            self.stream.write(matrix.data)
+        else:
+            self.matrix(matrix.decompress())
+
+    def integers(self, values: Sequence[int]) -> None:
+        """Integers as Kaldi's WriteIntegerVector stores a std::vector<int32>."""
+        values = np.asarray(values, np.int32)
+        if self.binary:
+            self.stream.write(_INT32.pack(4, len(values)) + values.astype("<i4").tobytes())
+        else:
+            self.raw("[ " + "".join([f"{value} " for value in values.tolist()]) + "]\n")
+
+
+def read_object(rxfilename: str, parse: Callable[[Reader], T]) -> T:
+    """Open a file, see whether it is binary, and read one object with `parse`.
+
+    Raises:
+        NgtrainError: the file cannot be read, or does not hold such an object.
+    """
+    with open_input(rxfilename) as stream:
+        return parse(Reader(stream, read_binary_header(stream)))
+
+
+def write_object(wxfilename: str, write: Callable[[Writer], Any], binary: bool = True) -> None:
+    """Write one object with `write`; the file appears when it is whole.
+
+    Raises:
+        NgtrainError: the file cannot be written.
+    """
+    with open_output(wxfilename) as stream:
+        write(start_writing(stream, binary))
+
+
+def read_binary_header(stream: InputStream) -> bool:
+    """Whether an object in binary form begins here; consumes the mark of it."""
+    if stream.peek(1) != b"\0":
+        return False
+    if stream.peek(2) != b"\0B":
+        raise stream.fail("neither text nor Kaldi's binary form")
+    stream.read(2)
+    return True
+
+
+def start_writing(stream: OutputStream, binary: bool) -> Writer:
+    """A writer, after the mark of binary form if it is binary."""
+    if binary:
+        stream.write(b"\0B")
+    return Writer(stream, binary)
+
+
+def _letter(array: np.ndarray) -> bytes:
+    """`F` or `D`, for the type of an array's elements."""
+    return {np.dtype("<f4"): b"F", np.dtype("<f8"): b"D"}[array.dtype]
+
+
+def _text_row(values: list[float]) -> str:
+    return "%.7g " * len(values) % tuple(values)
+
+
+def _printable(data: bytes) -> str:
+    """What was found, fit for one line of an error message."""
+    text = data[:20].decode("ascii", "backslashreplace")
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return f"'{text}'" + ("..." if len(data) > 20 else "")
