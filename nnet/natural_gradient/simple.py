@@ -22,9 +22,9 @@ side of X: with S = (I + mu X X^T)^{-1}, which is N by N, Q = S X and 1 - mu x_n
 
 Everything inverted here is dimensionless and at least I, whatever the scale of X.
 
-Source: Povey, Zhang, Khudanpur (arXiv 1410.7455), the simple method; Kaldi's nnet2/nnet-precondition.h
-(PreconditionDirectionsAlphaRescaled), whose gamma_n/(N-1) is mu x_n^T q_n here, and whose beta_n is
-1/(1 - mu x_n^T q_n).
+Source: Povey, Zhang, Khudanpur (arXiv 1410.7455), the simple method; Kaldi's
+nnet2/nnet-precondition.h (PreconditionDirectionsAlphaRescaled), whose gamma_n/(N-1) is
+mu x_n^T q_n here, and whose beta_n is 1/(1 - mu x_n^T q_n).
 """
 
 from __future__ import annotations
