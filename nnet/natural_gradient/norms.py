@@ -11,7 +11,7 @@ def squared_row_norms(X: Array, out: Array) -> None:
 
 
 def norm_ratio(tr: Array, tr_hat: Array) -> Array:
-    """sqrt(tr / tr_hat), which gives X_hat the norm of X; 1 where X_hat is zero, NaN where it is NaN."""
+    """sqrt(tr / tr_hat), the scale that gives X_hat the norm of X; 1 where X_hat is zero."""
     xp = array_module(tr_hat)
     nonzero = tr_hat != 0.0
     return xp.sqrt(xp.where(nonzero, tr, 1.0) / xp.where(nonzero, tr_hat, 1.0))
