@@ -35,6 +35,14 @@ class HmmState:
 Entry = tuple[HmmState, ...]
 
 
+def read_one_of(reader, *tokens: str) -> str:
+    """Read a token that must be one of `tokens`, and return it."""
+    token = reader.token()
+    if token not in tokens:
+        raise reader.fail(f"expected {' or '.join(tokens)}, found {token!r}")
+    return token
+
+
 class HmmTopology:
     """The topology of every phone.
 
@@ -180,7 +188,7 @@ class HmmTopology:
 def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
     entries: list[Entry] = []
     entry_of_phone: dict[int, int] = {}
-    while reader.expect("<TopologyEntry>", "</Topology>") == "<TopologyEntry>":
+    while read_one_of(reader, "<TopologyEntry>", "</Topology>") == "<TopologyEntry>":
         reader.expect("<ForPhones>")
         while (token := reader.token()) != "</ForPhones>":
             try:
@@ -191,7 +199,7 @@ def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
                 raise reader.fail(f"phone {phone} appears in more than one <TopologyEntry>")
             entry_of_phone[phone] = len(entries)
         states: list[HmmState] = []
-        while reader.expect("<State>", "</TopologyEntry>") == "<State>":
+        while read_one_of(reader, "<State>", "</TopologyEntry>") == "<State>":
             number = reader.integer()
             if number != len(states):
                 raise reader.fail(f"states must be in order: expected {len(states)}, got {number}")
@@ -203,18 +211,18 @@ def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
 def _read_text_state(reader) -> HmmState:
     forward = self_loop = NO_PDF
     transitions = []
-    token = reader.expect("<PdfClass>", "<ForwardPdfClass>", "<Transition>", "</State>")
+    token = read_one_of(reader, "<PdfClass>", "<ForwardPdfClass>", "<Transition>", "</State>")
     if token == "<PdfClass>":
         forward = self_loop = reader.integer()
-        token = reader.expect("<Transition>", "</State>")
+        token = read_one_of(reader, "<Transition>", "</State>")
     elif token == "<ForwardPdfClass>":
         forward = reader.integer()
         reader.expect("<SelfLoopPdfClass>")
         self_loop = reader.integer()
-        token = reader.expect("<Transition>", "</State>")
+        token = read_one_of(reader, "<Transition>", "</State>")
     while token == "<Transition>":
         transitions.append((reader.integer(), reader.real()))
-        token = reader.expect("<Transition>", "</State>")
+        token = read_one_of(reader, "<Transition>", "</State>")
     return HmmState(forward, self_loop, tuple(transitions))
 
 

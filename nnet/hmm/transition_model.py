@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.hmm.topology import HmmTopology
+from nnet.hmm.topology import HmmTopology, read_one_of
 from nnet.hmm.tree import ContextDependency
 
 logger = logging.getLogger("ngtrain")
@@ -316,7 +316,7 @@ class TransitionModel:
         """Parse a transition model, text or binary; raises NgtrainError when it is malformed."""
         reader.expect("<TransitionModel>")
         topology = HmmTopology.read(reader)
-        kind = reader.expect("<Triples>", "<Tuples>")
+        kind = read_one_of(reader, "<Triples>", "<Tuples>")
         size = reader.integer()
         tuples = []
         for _ in range(size):

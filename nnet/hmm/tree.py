@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nnet.hmm.topology import read_one_of
+
 PDF_CLASS = -1
 """The key of an event under which its pdf-class stands."""
 
@@ -56,7 +58,7 @@ class Table:
     def write(self, writer) -> None:
         writer.token("TE")
         writer.integer(self.key)
-        writer.integer(len(self.branches), unsigned=True)
+        writer.unsigned(len(self.branches))
         writer.token("(")
         for branch in self.branches:
             if branch is None:
@@ -106,14 +108,14 @@ Node = Leaf | Table | Split
 
 
 def _read_node(reader) -> Node | None:
-    kind = reader.expect("CE", "TE", "SE", "NULL")
+    kind = read_one_of(reader, "CE", "TE", "SE", "NULL")
     if kind == "NULL":
         return None
     if kind == "CE":
         return Leaf(reader.integer())
     key = reader.integer()
     if kind == "TE":
-        size = reader.integer(unsigned=True)
+        size = reader.unsigned()
         reader.expect("(")
         branches = tuple(_read_node(reader) for _ in range(size))
         reader.expect(")")
@@ -185,7 +187,7 @@ class ContextDependency:
         try:
             reader.expect("ContextDependency")
             context_width, central_position = reader.integer(), reader.integer()
-            if reader.expect("ToLength", "ToPdf") == "ToLength":
+            if read_one_of(reader, "ToLength", "ToPdf") == "ToLength":
                 _read_node(reader)  # trees of Kaldi's early days also told the number of states
                 reader.expect("ToPdf")
             root = _read_node(reader)
