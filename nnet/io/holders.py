@@ -1,0 +1,205 @@
+"""How an object is stored as the value of a table's entry (Kaldi util/kaldi-holder-inl.h)."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnet.io.matrices import CompressedMatrix
+from nnet.io.streams import InputStream, OutputStream
+from nnet.io.tokens import Reader, Writer, read_binary_header, start_writing
+
+logger = logging.getLogger("ngtrain")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Reads and writes one object of a kind after its key, in text or binary form.
+
+    Attributes:
+        name: what the kind is called in messages.
+        parse: reads the object.
+        format: writes the object.
+        has_binary_form: False for words and lines, which are the same in both forms.
+    """
+
+    name: str
+    parse: Callable[[Reader], Any]
+    format: Callable[[Writer, Any], None]
+    has_binary_form: bool = True
+
+    def read(self, stream: InputStream) -> Any:
+        """The object that begins at the stream's position."""
+        return self.parse(Reader(stream, self.has_binary_form and read_binary_header(stream)))
+
+    def write(self, stream: OutputStream, value: Any, binary: bool) -> None:
+        """Write an object, with the mark of binary form where it is due."""
+        self.format(start_writing(stream, binary and self.has_binary_form), value)
+
+
+def select_range(value, text: str, stream: InputStream):
+    """The part of a matrix or vector that a line of a script file asks for in brackets.
+
+    Args:
+        text: `first:last` of the rows, then perhaps `,first:last` of the columns; inclusive, `:`
+            for all. As in Kaldi, the last row may be up to 3 past the end.
+    """
+    if isinstance(value, CompressedMatrix):
+        value = value.decompress()
+    if not isinstance(value, np.ndarray):
+        raise stream.fail(f"no range [{text}] can be taken of this kind of object")
+    slices = []
+    parts = text.split(",")
+    tolerance = 3
+    for part, size in zip(parts, value.shape, strict=False):
+        first, colon, last = part.partition(":")
+        if part == ":":
+            first, last = "0", str(size - 1)
+        if not (colon and first.isdecimal() and last.isdecimal()):
+            raise stream.fail(f"bad range [{text}]")
+        if not int(first) <= int(last) < size + tolerance or int(first) >= size:
+            raise stream.fail(f"range [{text}] is outside of an object of shape {value.shape}")
+        slices.append(slice(int(first), min(int(last) + 1, size)))
+        tolerance = 0
+    if len(parts) > value.ndim:
+        raise stream.fail(f"range [{text}] of an object of shape {value.shape}")
+    return value[tuple(slices)]
+
+
+def _line(reader: Reader) -> list[bytes]:
+    """The words of the rest of a line, which must end in a newline."""
+    line = reader.stream.readline()
+    if not line.endswith(b"\n"):
+        raise reader.fail("truncated: a line without its end")
+    return line.split()
+
+
+def _one_word(reader: Reader) -> bytes:
+    words = _line(reader)
+    if len(words) != 1:
+        raise reader.fail(f"expected one word on the line, found {len(words)}")
+    return words[0]
+
+
+def _read_integers(reader: Reader) -> np.ndarray:
+    """A std::vector<int32> as tables hold it: in binary every element has its size before it."""
+    if not reader.binary:
+        return reader.parse_integers(_line(reader))
+    count = reader.integer()
+    if count < 0:
+        raise reader.fail(f"a list of {count} integers")
+    elements = np.frombuffer(
+        reader.stream.read_exact(5 * count), [("size", "i1"), ("value", "<i4")]
+    )
+    if not (elements["size"] == 4).all():
+        raise reader.fail("expected integers of 4 bytes")
+    return elements["value"].copy()
+
+
+def _write_integers(writer: Writer, values) -> None:
+    values = np.asarray(values)
+    if writer.binary:
+        elements = np.empty(len(values), [("size", "i1"), ("value", "<i4")])
+        elements["size"] = 4
+        elements["value"] = values
+        writer.integer(len(values))
+        writer.raw(elements.tobytes())
+    else:
+        writer.raw("".join([f"{value} " for value in values.tolist()]) + "\n")
+
+
+def _read_posterior(reader: Reader) -> list[list[tuple[int, float]]]:
+    """Kaldi hmm/posterior.cc, ReadPosterior."""
+    if not reader.binary:
+        return _parse_posterior(reader)
+    frames = []
+    for _ in range(_count(reader)):
+        frames.append([(reader.integer(), reader.real()) for _ in range(_count(reader))])
+    return frames
+
+
+def _count(reader: Reader) -> int:
+    count = reader.integer()
+    if count < 0:
+        raise reader.fail(f"a posterior with a size of {count}")
+    return count
+
+
+def _parse_posterior(reader: Reader) -> list[list[tuple[int, float]]]:
+    frames: list[list[tuple[int, float]]] = []
+    words = iter(_line(reader))
+    for word in words:
+        if word != b"[":
+            raise reader.fail("expected [ in a posterior (is it an alignment?)")
+        frame = []
+        for word in words:
+            if word == b"]":
+                break
+            try:
+                frame.append((int(word), float(next(words))))
+            except (ValueError, StopIteration):
+                raise reader.fail("expected a number and its weight in a posterior") from None
+        else:
+            raise reader.fail("a posterior without its last ]")
+        frames.append(frame)
+    return frames
+
+
+def _write_posterior(writer: Writer, frames) -> None:
+    if writer.binary:
+        writer.integer(len(frames))
+        for frame in frames:
+            writer.integer(len(frame))
+            for index, weight in frame:
+                writer.integer(index)
+                writer.real(weight)
+    else:
+        for frame in frames:
+            elements = [f"{index} {np.float32(weight):.7g} " for index, weight in frame]
+            writer.raw("[ " + "".join(elements) + "] ")
+        writer.newline()
+
+
+def _read_basic(parse: Callable[[Reader], Any]) -> Callable[[Reader], Any]:
+    """One number, alone on its line in text."""
+
+    def read(reader: Reader):
+        value = parse(reader)
+        if not reader.binary and _line(reader):
+            raise reader.fail("more than one value on the line")
+        return value
+
+    return read
+
+
+def _write_basic(format: Callable[[Writer, Any], None]) -> Callable[[Writer, Any], None]:
+    def write(writer: Writer, value) -> None:
+        format(writer, value)
+        writer.newline()
+
+    return write
+
+
+MATRIX = Holder("matrix", Reader.matrix, Writer.matrix)
+COMPRESSED_MATRIX = Holder("matrix", Reader.compressed_matrix, Writer.compressed_matrix)
+VECTOR = Holder("vector", Reader.vector, Writer.vector)
+INTEGERS = Holder("list of integers", _read_integers, _write_integers)
+POSTERIOR = Holder("posterior", _read_posterior, _write_posterior)
+INTEGER = Holder("integer", _read_basic(Reader.integer), _write_basic(Writer.integer))
+REAL = Holder("number", _read_basic(Reader.real), _write_basic(Writer.real))
+TOKEN = Holder(
+    "word",
+    lambda reader: _one_word(reader).decode(errors="surrogateescape"),
+    lambda writer, word: writer.raw(word.encode(errors="surrogateescape") + b"\n"),
+    has_binary_form=False,
+)
+TOKENS = Holder(
+    "list of words",
+    lambda reader: [word.decode(errors="surrogateescape") for word in _line(reader)],
+    lambda writer, words: writer.raw(
+        "".join(f"{word} " for word in words).encode(errors="surrogateescape") + b"\n"
+    ),
+    has_binary_form=False,
+)
