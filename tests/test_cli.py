@@ -139,7 +139,7 @@ def test_arguments(demo, args, more):
 @pytest.mark.parametrize(
     "args, words",
     [
-        (["--sramd=5", "show"], ["no option --sramd", "is it --srand?"]),
+        (["--sramd=5", "show"], ["no option --sramd", "(is it --srand"]),
         (["--srand", "show"], ["--srand needs a value: --srand=<int>"]),
         (["--srand=", "show"], ["--srand needs a value"]),
         (["--srand=5x", "show"], ["--srand", "'5x' is not a valid integer"]),

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Lint, format and tests; in a fresh clone it first makes the virtual environment.
+#
+# Usage: tests/run.sh [<pytest option or test file> ...]
+#  e.g.: tests/run.sh -x tests/test_cli.py
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+utils/setup_env.sh synth plots dev
+. ./path.sh
+
+ruff check --quiet .
+ruff format --check . || {
+  echo "tests/run.sh: 'ruff format' would change the files named by 'ruff format --check'" >&2
+  exit 1
+}
+if [ ! -d "${NGTRAIN_SHARED:-../shared}" ]; then
+  echo "tests/run.sh: no reference data at ${NGTRAIN_SHARED:-../shared}:" \
+    "the tests that compare with Kaldi's files are left out (listed as SKIPPED below)"
+fi
+pytest "$@"
