@@ -1,0 +1,161 @@
+"""What each iteration of parallel training does: how many jobs, on which data, how fast.
+
+The arithmetic of Kaldi's egs/wsj/s5/steps/nnet2/train_multisplice_accel2.sh.  Every iteration runs
+some jobs in parallel, from num_jobs_initial growing to num_jobs_final; each job trains on one frame
+(of frames_per_eg) of the examples of one archive, and the iteration ends with one model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+class ScheduleError(ValueError):
+    """Options that do not go together, in words for the user."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Iterations are counted from 0; iteration x makes model x + 1 from model x.
+
+    num_archives, frames_per_eg: what the egs directory says of itself.
+    initial_effective_lrate, final_effective_lrate: of the averaged model; a job's is num_jobs
+        times as much, because averaging divides the change that each job makes.
+    Raises ScheduleError where there is too little data for the layers or the jobs.
+    """
+
+    num_epochs: float
+    num_archives: int
+    frames_per_eg: int
+    num_jobs_initial: int
+    num_jobs_final: int
+    initial_effective_lrate: float
+    final_effective_lrate: float
+    num_hidden_layers: int
+    add_layers_period: int
+    max_models_combine: int
+
+    def __post_init__(self):
+        if self.num_hidden_layers < 1:
+            raise ScheduleError(f"--num-hidden-layers {self.num_hidden_layers}: must be positive")
+        if self.add_layers_period < 1:
+            raise ScheduleError(f"--add-layers-period {self.add_layers_period}: must be positive")
+        if not 1 <= self.num_jobs_initial <= self.num_jobs_final:
+            raise ScheduleError(
+                f"--num-jobs-initial {self.num_jobs_initial} must be at least 1 and cannot exceed "
+                f"--num-jobs-final {self.num_jobs_final}"
+            )
+        if self.num_jobs_final > self.num_archives_expanded:
+            raise ScheduleError(
+                f"--num-jobs-final {self.num_jobs_final} cannot exceed "
+                f"{self.num_archives_expanded}, the number of archives times frames per example"
+            )
+        if not min(self.initial_effective_lrate, self.final_effective_lrate) > 0.0:
+            raise ScheduleError("effective learning rates must be positive")
+        if self.num_iters <= self.last_addition + 2 or self.halfway <= self.last_addition:
+            raise ScheduleError(
+                f"{self.num_epochs:g} epochs are {self.num_iters} iterations, too few to add "
+                f"layers up to iteration {self.last_addition} and train them; use more epochs, "
+                "fewer jobs, or fewer --samples-per-iter"
+            )
+
+    @property
+    def num_archives_expanded(self) -> int:
+        """Each frame of an archive's examples counts as an archive, and is about one job's work."""
+        return self.num_archives * self.frames_per_eg
+
+    @property
+    def num_archives_to_process(self) -> float:
+        return self.num_epochs * self.num_archives_expanded
+
+    @property
+    def num_iters(self) -> int:
+        """As many as the average number of jobs needs for num_epochs of the data."""
+        return int(2 * self.num_archives_to_process / (self.num_jobs_initial + self.num_jobs_final))
+
+    def num_jobs(self, x: int) -> int:
+        growth = self.num_jobs_final - self.num_jobs_initial
+        return int(0.5 + self.num_jobs_initial + growth * x / self.num_iters)
+
+    def num_archives_processed(self, x: int) -> int:
+        """How many jobs ran before iteration x."""
+        return sum(map(self.num_jobs, range(x)))
+
+    def epoch(self, x: int) -> float:
+        """Passes over the data made before iteration x."""
+        return self.num_archives_processed(x) / self.num_archives_expanded
+
+    def learning_rate(self, x: int) -> float:
+        """A job's learning rate on iteration x; the effective one decays exponentially in data."""
+        initial, final = self.initial_effective_lrate, self.final_effective_lrate
+        if x + 1 >= self.num_iters:
+            effective = final
+        else:
+            progress = self.num_archives_processed(x) / self.num_archives_to_process
+            effective = initial * math.exp(progress * math.log(final / initial))
+        return effective * self.num_jobs(x)
+
+    def archives_and_frames(self, x: int) -> list[tuple[int, int]]:
+        """Of each job on iteration x: its archive, from 1, and its frame of each example, from 0.
+
+        The frame changes more slowly than the archive, because other frames of the same archive
+        have similar gradients and are better kept apart in time.
+        """
+        first = self.num_archives_processed(x)
+        return [
+            (k % self.num_archives + 1, k // self.num_archives % self.frames_per_eg)
+            for k in range(first, first + self.num_jobs(x))
+        ]
+
+    def added_layer(self, x: int) -> int | None:
+        """The hidden layer, from 1, that is added at the start of iteration x, if one is."""
+        layer, remainder = divmod(x, self.add_layers_period)
+        return layer if remainder == 0 and 1 <= layer < self.num_hidden_layers else None
+
+    def averages(self, x: int) -> bool:
+        """Whether iteration x ends with the average of its jobs' models, or with the best of them.
+
+        While the model changes fast, on iteration 0 and when a layer was just added, averages are
+        worse than what is averaged; halving the minibatch keeps the update stable then.
+        """
+        return x > 0 and self.added_layer(x) is None
+
+    @property
+    def last_addition(self) -> int:
+        """The iteration by which all layers are there and have been trained for a while."""
+        return self.num_hidden_layers * self.add_layers_period
+
+    def iteration_at(self, proportion: float) -> int:
+        """The iteration at which that proportion of the data, between 0 and 1, has been seen.
+
+        With j jobs at first, k in the end and n iterations, x iterations see x j + (k - j) x^2/(2n)
+        archives; this solves for x.
+        """
+        j, k, n = self.num_jobs_initial, self.num_jobs_final, self.num_iters
+        if j == k:
+            return int(0.5 + n * proportion)
+        mean_square = (1.0 - proportion) * j * j + proportion * k * k
+        return int(0.5 + n * (math.sqrt(mean_square) - j) / (k - j))
+
+    @property
+    def halfway(self) -> int:
+        """Where half the data has been seen; models before it are not worth combining."""
+        return self.iteration_at(0.5)
+
+    def combination(self) -> list[list[int]]:
+        """The models that the final model combines: groups of consecutive ones, to be averaged.
+
+        They are those of the last epoch, or max_models_combine if that is more, but only of the
+        last two thirds of the second half; in groups of one where max_models_combine allows it.
+        """
+        iters_per_epoch = self.num_archives_expanded // self.num_jobs_final
+        num_models = min(
+            max(self.max_models_combine, iters_per_epoch),
+            max(1, (self.num_iters - self.halfway - 1) * 2 // 3),
+        )
+        first = self.num_iters - num_models + 1
+        num_groups = min(num_models, self.max_models_combine)
+        bounds = [first + n * num_models // num_groups for n in range(num_groups + 1)]
+        return [list(range(begin, end)) for begin, end in pairwise(bounds)]
