@@ -1,0 +1,173 @@
+"""Alignment of utterances with their transcripts, by Viterbi or by equal division.
+
+After Kaldi's decoder/decoder-wrappers.cc (AlignUtteranceWrapper) and fstext/fstext-utils-inl.h
+(EqualAlign).
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.decoding import Decoder, Path, SearchOptions
+from nnet.errors import NgtrainError
+from nnet.fst import ARC, EPSILON, ArrayFst
+from nnet.hmm.transition_model import TransitionModel
+
+logger = logging.getLogger("ngtrain")
+
+
+@dataclass(frozen=True)
+class AlignmentOptions:
+    """Beams of the search (AlignConfig).
+
+    Attributes:
+        beam: of the first trial.
+        retry_beam: of a second one, where no path survived the first; 0 for none.
+        careful: fail where the end of the transcript is not the best place to end.
+    """
+
+    beam: float = 200.0
+    retry_beam: float = 0.0
+    careful: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beam <= 0 or (self.retry_beam != 0 and self.retry_beam <= self.beam):
+            raise NgtrainError(
+                f"beams do not make sense: beam {self.beam:g}, retry-beam {self.retry_beam:g}"
+            )
+
+
+class Aligner:
+    """Aligns utterances one after the other, and counts what happened.
+
+    Attributes:
+        num_done, num_failed, num_retried: utterances.
+        total_log_likelihood: over the aligned utterances, divided by the acoustic scale.
+        num_frames: of the aligned utterances.
+    """
+
+    def __init__(
+        self, transition_model: TransitionModel, acoustic_scale: float, options: AlignmentOptions
+    ):
+        self.transition_model = transition_model
+        self.acoustic_scale = acoustic_scale
+        self.options = options
+        self.num_done = self.num_failed = self.num_retried = 0
+        self.total_log_likelihood = 0.0
+        self.num_frames = 0
+
+    def align(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> Path | None:
+        """The best path, or None (with a warning) when the utterance cannot be aligned.
+
+        Args:
+            key: the utterance, for messages.
+            graph: its training graph with the costs of transitions.
+            log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
+        """
+        path = self._search(key, graph, log_likelihoods)
+        if path is None:
+            self.num_failed += 1
+            return None
+        self.num_done += 1
+        self.num_frames += len(log_likelihoods)
+        self.total_log_likelihood += path.log_likelihood / self.acoustic_scale
+        return path
+
+    def fail(self, reason: str) -> None:
+        """Count an utterance that could not even be tried."""
+        logger.warning("%s", reason)
+        self.num_failed += 1
+
+    def _search(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> Path | None:
+        if graph.start < 0:
+            logger.warning("Empty decoding graph for %s", key)
+            return None
+        if self.options.careful:
+            graph = forbid_early_end(graph)
+        path = self._search_with_beam(graph, log_likelihoods, self.options.beam)
+        if path is None and self.options.retry_beam != 0:
+            self.num_retried += 1
+            logger.warning("Retrying utterance %s with beam %g", key, self.options.retry_beam)
+            path = self._search_with_beam(graph, log_likelihoods, self.options.retry_beam)
+        if path is None:
+            logger.warning(
+                "Did not successfully decode file %s, len = %d", key, len(log_likelihoods)
+            )
+        return path
+
+    def _search_with_beam(
+        self, graph: ArrayFst, log_likelihoods: np.ndarray, beam: float
+    ) -> Path | None:
+        decoder = Decoder(graph, self.transition_model, SearchOptions(beam=beam))
+        return decoder.decode(log_likelihoods, self.acoustic_scale)
+
+    def per_frame_log_likelihoods(self, path: Path, log_likelihoods: np.ndarray) -> np.ndarray:
+        """float32 (T,): the acoustic log-likelihood of each frame on a path, without the scale."""
+        pdfs = self.transition_model.pdf_of[path.alignment]
+        return log_likelihoods[np.arange(len(pdfs)), pdfs]
+
+    def report(self) -> None:
+        """Log the lines that Kaldi's scripts look for."""
+        logger.info(
+            "Overall log-likelihood per frame is %g over %d frames.",
+            *(self.total_log_likelihood / max(self.num_frames, 1), self.num_frames),
+        )
+        logger.info(
+            "Retried %d out of %d utterances.",
+            *(self.num_retried, self.num_done + self.num_failed),
+        )
+        logger.info("Done %d, errors on %d", self.num_done, self.num_failed)
+
+
+def forbid_early_end(graph: ArrayFst) -> ArrayFst:
+    """Let the graph begin again behind its end, where it can no longer end.
+
+    Of an utterance that goes on after its transcript, the best path then ends in the second copy,
+    which is no valid end: the alignment fails (ModifyGraphForCarefulAlignment).
+    """
+    states = graph.num_states
+    end = 2 * states  # where the first copy ends and the second begins
+    final_states = np.flatnonzero(np.isfinite(graph.finals))
+    bridges = np.zeros(len(final_states) + 1, ARC)
+    bridges["ilabel"] = bridges["olabel"] = EPSILON
+    bridges["weight"][:-1] = graph.finals[final_states]
+    bridges["nextstate"][:-1] = end
+    bridges["nextstate"][-1] = states + graph.start
+    second = graph.arcs.copy()
+    second["nextstate"] += states
+    finals = np.full(end + 1, np.inf, np.float32)
+    finals[end] = 0
+    return ArrayFst.from_arcs(
+        graph.start,
+        finals,
+        np.concatenate((graph.source, states + graph.source, final_states, [end])),
+        np.concatenate((graph.arcs, second, bridges)),
+    )
+
+
+def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | None:
+    """A random path through a training graph, its states repeated so that all last as long.
+
+    Optional silence is in half of the places where the graph allows it, whatever its probability:
+    a network trained on many such alignments sees silence at the right places often enough to
+    find the rest by realignment.
+
+    Args:
+        num_frames: the number of transition-ids wanted.
+        key: the utterance; it decides the random path, so that a run can be repeated.
+
+    Returns:
+        transition-ids, or None when every path tried is longer than the utterance.
+    """
+    import kaldifst
+
+    seed = zlib.crc32(key.encode()) & 0x7FFFFFFF
+    found, path = kaldifst.equal_align(graph.to_kaldifst(), num_frames, seed)
+    if not found:
+        return None
+    _, alignment, _, _ = kaldifst.get_linear_symbol_sequence(path)
+    return alignment if len(alignment) == num_frames else None

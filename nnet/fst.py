@@ -1,0 +1,283 @@
+"""Weighted finite-state transducers as arrays, and the way between arrays, files and kaldifst.
+
+kaldifst has the algorithms (composition, determinization, ...), but it opens only files by name and
+shows one arc at a time.  As arrays, a graph can come from any of Kaldi's streams, damage in it is
+found before a library reads beyond its end, and what is done to all arcs is one line.
+
+The binary form is OpenFst's (fst/fst.h, fst/vector-fst.h, fst/const-fst.h); weights are costs, that
+is, negated natural logarithms of probabilities ("standard" arcs, tropical semiring).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.io.streams import InputStream, OutputStream, open_input, open_output
+
+EPSILON = 0
+"""The label of arcs that read (or write) nothing."""
+
+ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
+
+_MAGIC = 2125659606
+_SYMBOLS_MAGIC = 2125658996
+_HAS_INPUT_SYMBOLS, _HAS_OUTPUT_SYMBOLS, _IS_ALIGNED = 1, 2, 4
+_EXPANDED, _MUTABLE = 1, 2
+_HEADER_END = struct.Struct("<iiQqqq")  # version, flags, properties, start, states, arcs
+_VECTOR_STATE = struct.Struct("<fq")
+_CONST_STATE = np.dtype(
+    [
+        ("final", "<f4"),
+        ("first_arc", "<u4"),
+        ("num_arcs", "<u4"),
+        ("num_input_epsilons", "<u4"),
+        ("num_output_epsilons", "<u4"),
+    ]
+)
+_VECTOR_VERSION = 2
+_CONST_VERSION = 2
+_ALIGNMENT = 16
+_PIECE = 1 << 16
+
+
+@dataclass
+class ArrayFst:
+    """A transducer as arrays.
+
+    Attributes:
+        start: the start state, or -1 when the transducer is empty.
+        finals: float32 (states,): final costs, inf where a state is not final.
+        first_arc: int64 (states + 1,): the arcs that leave state s are
+            arcs[first_arc[s] : first_arc[s + 1]].
+        arcs: (arcs,) of dtype `ARC`.
+    """
+
+    start: int
+    finals: np.ndarray
+    first_arc: np.ndarray
+    arcs: np.ndarray
+
+    @property
+    def num_states(self) -> int:
+        return len(self.finals)
+
+    @property
+    def source(self) -> np.ndarray:
+        """int64 (arcs,): the state that each arc leaves."""
+        return np.repeat(np.arange(self.num_states), np.diff(self.first_arc))
+
+    @classmethod
+    def from_arcs(
+        cls, start: int, finals: np.ndarray, source: np.ndarray, arcs: np.ndarray
+    ) -> ArrayFst:
+        """Build from arcs in any order; those of a state keep the order they have here."""
+        order = np.argsort(source, kind="stable")
+        counts = np.bincount(source, minlength=len(finals))
+        first_arc = np.concatenate(([0], np.cumsum(counts)))
+        return cls(start, np.asarray(finals, np.float32), first_arc, arcs[order])
+
+    # --- kaldifst ---------------------------------------------------------------------------------
+
+    @classmethod
+    def from_kaldifst(cls, fst) -> ArrayFst:
+        """The arrays of any kaldifst transducer."""
+        import kaldifst
+
+        with _scratch_file() as path:
+            kaldifst.StdConstFst(fst).write(path)
+            with open_input(path) as stream:
+                return cls.read(stream)
+
+    def to_kaldifst(self):
+        """A `kaldifst.StdVectorFst`."""
+        import kaldifst
+
+        return kaldifst.StdVectorFst(self.to_const_kaldifst())
+
+    def to_const_kaldifst(self):
+        """A `kaldifst.StdConstFst`, which is smaller and faster to walk but cannot be changed."""
+        import kaldifst
+
+        with _scratch_file() as path:
+            with open(path, "wb") as file:
+                self.write(file, const=True)
+            return kaldifst.StdConstFst.read(path)
+
+    # --- Files ------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, rxfilename: str) -> ArrayFst:
+        """Read a transducer of type vector or const; NgtrainError when it is damaged or missing."""
+        with open_input(rxfilename) as stream:
+            return cls.read(stream)
+
+    def save(self, wxfilename: str, const: bool = False) -> None:
+        with open_output(wxfilename) as stream:
+            self.write(stream, const)
+
+    @classmethod
+    def read(cls, stream: InputStream) -> ArrayFst:
+        """Read from a stream that stands at the header of a binary transducer.
+
+        Raises:
+            NgtrainError: no transducer, truncated, of a kind other than vector or const, or with
+                arcs to states that it does not have.
+        """
+        (magic,) = struct.unpack("<i", stream.read_exact(4))
+        if magic != _MAGIC:
+            raise stream.fail("expected a transducer in OpenFst's binary form")
+        fst_type, arc_type = _read_string(stream), _read_string(stream)
+        version, flags, _, start, num_states, num_arcs = _HEADER_END.unpack(
+            stream.read_exact(_HEADER_END.size)
+        )
+        if arc_type != b"standard" or fst_type not in (b"vector", b"const"):
+            raise stream.fail(
+                f"cannot read a transducer of type {fst_type.decode(errors='replace')} with "
+                f"{arc_type.decode(errors='replace')} arcs: convert it with fstconvert"
+            )
+        for flag in (_HAS_INPUT_SYMBOLS, _HAS_OUTPUT_SYMBOLS):
+            if flags & flag:
+                _skip_symbols(stream)
+        if fst_type == b"vector":
+            finals, first_arc, arcs = _read_vector_body(stream, num_states)
+        else:
+            aligned = bool(flags & _IS_ALIGNED) or version == 1
+            finals, first_arc, arcs = _read_const_body(stream, num_states, num_arcs, aligned)
+        if not -1 <= start < len(finals) or (
+            len(arcs) and not 0 <= arcs["nextstate"].min() <= arcs["nextstate"].max() < len(finals)
+        ):
+            raise stream.fail("the transducer refers to a state that it does not have")
+        return cls(start, finals, first_arc, arcs)
+
+    def write(self, stream: OutputStream, const: bool = False) -> None:
+        """Write as OpenFst's type const, or vector (the one for archives)."""
+        version = _CONST_VERSION if const else _VECTOR_VERSION
+        properties = _EXPANDED if const else _EXPANDED | _MUTABLE
+        stream.write(struct.pack("<i", _MAGIC))
+        for string in (b"const" if const else b"vector", b"standard"):
+            stream.write(struct.pack("<i", len(string)) + string)
+        num_arcs = len(self.arcs) if const else 0  # type vector tells it for each state instead
+        numbers = (version, 0, properties, self.start, self.num_states, num_arcs)
+        stream.write(_HEADER_END.pack(*numbers))
+        stream.write(self._const_body() if const else self._vector_body())
+
+    def _const_body(self) -> bytes:
+        states = np.zeros(self.num_states, _CONST_STATE)
+        states["final"] = self.finals
+        states["first_arc"] = self.first_arc[:-1]
+        states["num_arcs"] = np.diff(self.first_arc)
+        source = self.source
+        for field, label in ("num_input_epsilons", "ilabel"), ("num_output_epsilons", "olabel"):
+            epsilons = source[self.arcs[label] == EPSILON]
+            states[field] = np.bincount(epsilons, minlength=self.num_states)
+        return states.tobytes() + self.arcs.tobytes()
+
+    def _vector_body(self) -> bytes:
+        arcs = self.arcs.tobytes()
+        ends = (self.first_arc * ARC.itemsize).tolist()
+        counts = np.diff(self.first_arc).tolist()
+        pieces = []
+        for state, final in enumerate(self.finals.tolist()):
+            pieces.append(_VECTOR_STATE.pack(final, counts[state]))
+            pieces.append(arcs[ends[state] : ends[state + 1]])
+        return b"".join(pieces)
+
+
+def _read_string(stream: InputStream) -> bytes:
+    (size,) = struct.unpack("<i", stream.read_exact(4))
+    if not 0 <= size <= _PIECE:
+        raise stream.fail("the header of the transducer is damaged")
+    return bytes(stream.read_exact(size))
+
+
+def _skip_symbols(stream: InputStream) -> None:
+    """A symbol table inside the file: labels are integers here, so it is not needed."""
+    (magic,) = struct.unpack("<i", stream.read_exact(4))
+    if magic != _SYMBOLS_MAGIC:
+        raise stream.fail("expected the symbol table of a transducer")
+    _read_string(stream)
+    _, size = struct.unpack("<qq", stream.read_exact(16))
+    for _ in range(size):
+        _read_string(stream)
+        stream.read_exact(8)
+
+
+def _read_vector_body(stream: InputStream, num_states: int) -> tuple:
+    finals, counts, arcs = [], [], []
+    # Type vector may leave the number of states open: then they go on to the end of the stream.
+    while len(finals) != num_states and (num_states >= 0 or stream.peek(1)):
+        final, count = _VECTOR_STATE.unpack(stream.read_exact(_VECTOR_STATE.size))
+        if count < 0:
+            raise stream.fail("a state of the transducer has a negative number of arcs")
+        finals.append(final)
+        counts.append(count)
+        arcs.append(stream.read_exact(count * ARC.itemsize))
+    first_arc = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+    return np.array(finals, np.float32), first_arc, np.frombuffer(bytearray().join(arcs), ARC)
+
+
+def _read_const_body(stream: InputStream, num_states: int, num_arcs: int, aligned: bool) -> tuple:
+    if num_states < 0 or num_arcs < 0:
+        raise stream.fail("the header of the transducer is damaged")
+
+    def read_array(count: int, dtype: np.dtype) -> np.ndarray:
+        if aligned:
+            stream.read_exact(-stream.tell() % _ALIGNMENT)
+        return np.frombuffer(stream.read_exact(count * dtype.itemsize), dtype)
+
+    states, arcs = read_array(num_states, _CONST_STATE), read_array(num_arcs, ARC)
+    first_arc = np.concatenate(([0], np.cumsum(states["num_arcs"], dtype=np.int64)))
+    if first_arc[-1] != num_arcs or (states["first_arc"] != first_arc[:-1]).any():
+        raise stream.fail("the arcs of the transducer do not belong to its states")
+    return states["final"].copy(), first_arc, arcs
+
+
+@contextlib.contextmanager
+def _scratch_file() -> Iterator[str]:
+    """A file for handing a transducer over to or from kaldifst: in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("fst")
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            yield file.name
+
+
+class FstHolder:
+    """Transducers in tables (Kaldi's VectorFstHolder), such as training graphs of utterances."""
+
+    name = "transducer"
+
+    def read(self, stream: InputStream) -> ArrayFst:
+        if stream.peek(1) != b"\n":
+            return ArrayFst.read(stream)
+        import kaldifst
+
+        stream.readline()
+        text = b""
+        while (line := stream.readline()).strip():
+            text += line
+        try:
+            return ArrayFst.from_kaldifst(kaldifst.compile(text.decode()))
+        except (RuntimeError, UnicodeDecodeError, TypeError):
+            raise stream.fail("expected a transducer in text form") from None
+
+    def write(self, stream: OutputStream, value: ArrayFst, binary: bool) -> None:
+        if binary:
+            value.write(stream)
+        else:
+            text = value.to_kaldifst().to_str(fst_field_separator="\t")
+            stream.write(b"\n" + text.encode() + b"\n")
+
+
+FST = FstHolder()
