@@ -201,7 +201,7 @@ class _ScriptReader:
 
     def read(self, key: str, rxfilename: str) -> Any:
         """The object at `file`, `file:offset` or `command |`, or the [range] of it."""
-        part = ""
+        part = None
         if rxfilename.endswith("]") and "[" in rxfilename:
             rxfilename, _, part = rxfilename[:-1].rpartition("[")
         path, offset = split_offset(rxfilename)
@@ -215,10 +215,10 @@ class _ScriptReader:
         self._stream.seek(offset)
         return self._read(self._stream, key, part)
 
-    def _read(self, stream: InputStream, key: str, part: str) -> Any:
+    def _read(self, stream: InputStream, key: str, part: str | None) -> Any:
         stream.key = key
         value = self._holder.read(stream)
-        return select_range(value, part, stream) if part else value
+        return value if part is None else select_range(value, part, stream)
 
     def close(self) -> None:
         if self._stream is not None:

@@ -1,0 +1,181 @@
+"""Extended file names: what is read and written through them, and what happens when it fails."""
+
+import os
+import stat
+
+import pytest
+
+from nnet.errors import NgtrainError
+from nnet.io.streams import CHUNK, open_input, open_output
+
+CONTENTS = bytes(range(256)) * (CHUNK // 256 + 7)  # more than one chunk
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENTS)
+    return path
+
+
+def names(directory):
+    return sorted(os.listdir(directory))
+
+
+@pytest.mark.parametrize("form", ["{}", "cat {} |", "{}:1000"])
+def test_reading_forms(file, form):
+    offset = 1000 if form.endswith("1000") else 0
+    with open_input(form.format(file)) as stream:
+        assert stream.tell() == offset
+        assert stream.peek(5) == CONTENTS[offset : offset + 5]
+        assert stream.read_exact(CHUNK) == CONTENTS[offset : offset + CHUNK]
+        assert stream.tell() == offset + CHUNK
+        assert stream.peek(10**9) == CONTENTS[offset + CHUNK :]
+        assert stream.read() == CONTENTS[offset + CHUNK :]
+        assert stream.read() == stream.peek(1) == b""
+
+
+def test_lines_and_words_across_chunks(tmp_path):
+    path = tmp_path / "text"
+    lines = [b"x" * length + b" y\n" for length in (CHUNK - 3, 5, 2 * CHUNK, 0)]
+    path.write_bytes(b"".join(lines) + b"  last")
+    with open_input(str(path)) as stream:
+        for line in lines:
+            assert stream.readline() == line
+        assert stream.readline() == b"  last"
+        assert stream.readline() == b""
+    path.write_bytes(b" " * (2 * CHUNK) + b"word" + b"\n" * CHUNK)
+    with open_input(str(path)) as stream:
+        assert stream.read_token() == b"word"
+        assert stream.tell() == 2 * CHUNK + 4
+        assert stream.read_token() == b""
+
+
+def test_seek_inside_and_outside_of_the_buffer(file):
+    with open_input(str(file)) as stream:
+        for offset in (3, CHUNK + 5, 10, 11):
+            stream.seek(offset)
+            assert stream.tell() == offset
+            assert stream.read(7) == CONTENTS[offset : offset + 7]
+
+
+def test_a_size_is_not_believed(file):
+    with open_input(str(file)) as stream, pytest.raises(NgtrainError, match="truncated"):
+        stream.read_exact(1 << 50)
+
+
+def test_command_that_fails_after_its_output():
+    with (
+        pytest.raises(NgtrainError, match=r"command failed with status 3: echo a; exit 3"),
+        open_input("echo a; exit 3 |") as stream,
+    ):
+        stream.read()
+
+
+def test_failed_command_is_the_reason_for_what_is_missing():
+    with (
+        pytest.raises(NgtrainError, match="status 127"),
+        open_input("no-such-command-there 2>/dev/null |") as stream,
+    ):
+        stream.read_exact(10)
+
+
+def test_command_killed_by_a_signal():
+    with pytest.raises(NgtrainError, match="of signal 9"), open_input("kill -9 $$ |") as stream:
+        stream.read()
+
+
+def test_command_that_we_stop_reading_has_not_failed():
+    with open_input("yes |") as stream:
+        assert stream.read(4) == b"y\ny\n"
+
+
+def test_errors_of_the_body_are_not_replaced():
+    with pytest.raises(KeyError), open_input("exit 3 |") as stream:
+        stream.read()
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    "name", ["/no/such/file", "ark:file", "scp,p:x", " file", "| cat", "a | b"]
+)
+def test_bad_input_names(name):
+    with pytest.raises(NgtrainError):
+        open_input(name)
+
+
+def test_directory_is_no_input(tmp_path):
+    with pytest.raises(NgtrainError, match="directory"):
+        open_input(str(tmp_path)).read(1)
+
+
+def test_output_appears_whole(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with open_output(str(path)) as stream:
+        stream.write(CONTENTS)
+        stream.write(b"end")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+        assert stream.tell() == len(CONTENTS) + 3
+    assert path.read_bytes() == CONTENTS + b"end"
+    assert names(tmp_path) == ["out"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_output_is_not_left_after_an_exception(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_output(str(tmp_path / "out")) as stream:
+        stream.write(CONTENTS)
+        raise KeyboardInterrupt
+    assert names(tmp_path) == []
+
+
+def test_output_through_a_symbolic_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "egs").mkdir()
+    link = tmp_path / "egs" / "egs.1.ark"
+    link.symlink_to("../disk/egs.1.ark")
+    with open_output(str(link)) as stream:
+        stream.write(b"x")
+    assert link.is_symlink()
+    assert names(tmp_path / "disk") == ["egs.1.ark"]
+    assert (tmp_path / "disk" / "egs.1.ark").read_bytes() == b"x"
+
+
+def test_output_to_devices_and_named_pipes(tmp_path):
+    with open_output("/dev/null") as stream:
+        stream.write(b"x")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    with pytest.raises(NgtrainError, match="No space left"), open_output("/dev/full") as stream:
+        stream.write(b"x")
+    os.mkfifo(tmp_path / "fifo")
+    with open_input(f"cat {tmp_path}/fifo |") as reader:
+        with open_output(str(tmp_path / "fifo")) as writer:
+            writer.write(b"through")
+        assert reader.read() == b"through"
+
+
+def test_output_pipe(tmp_path):
+    with open_output(f"| gzip -c > {tmp_path}/out.gz") as stream:
+        stream.write(CONTENTS)
+    with open_input(f"gunzip -c {tmp_path}/out.gz |") as stream:
+        assert stream.read() == CONTENTS
+
+
+@pytest.mark.parametrize("command", ["cat >/dev/null; exit 5", "exit 5"])
+def test_output_pipe_that_fails(command):
+    with (
+        pytest.raises(NgtrainError, match=r"status 5|ended before"),
+        open_output("| " + command) as stream,
+    ):
+        for _ in range(10):
+            stream.write(CONTENTS)
+
+
+@pytest.mark.parametrize("name", ["{}", "{}/no/dir/file", "{}/x:12", "ark:{}/x", "{}/x |", "{}/y "])
+def test_bad_output_names(tmp_path, name):
+    with pytest.raises(NgtrainError):
+        open_output(name.format(tmp_path))
+    assert names(tmp_path) == []
