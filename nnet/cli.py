@@ -35,15 +35,15 @@ __all__ = ["Choice", "argument", "gpu_option", "log", "option", "program"]
 log = logging.getLogger("ngtrain")
 
 
-def program(usage: str) -> Callable[[Callable], "Program"]:
-    """Make a program of a function; `usage` is printed as it stands.
+def program(usage: str, cls: type | None = None) -> Callable[[Callable], "Program"]:
+    """Make a program of a function; `usage` is printed as it stands, `cls` is a kind of Program.
 
     The docstring of the function's module is what ``--help`` says above the usage.
     """
 
     def decorate(function: Callable) -> Program:
         description = function.__globals__["__doc__"].strip()
-        return click.command(cls=Program, usage=usage, help=description)(function)
+        return click.command(cls=cls or Program, usage=usage, help=description)(function)
 
     return decorate
 
@@ -78,13 +78,17 @@ the function gets no parameter for it, because it does not need to know."""
 class Program(click.Command):
     """A click command that reads options as Kaldi does and ends as a program should."""
 
+    STANDARD = frozenset({"config", "help", "print_args", "verbose", "num_threads"})
+
     def __init__(self, *args, usage: str, **kwargs):
         super().__init__(
             *args, add_help_option=False, context_settings={"max_content_width": 100}, **kwargs
         )
         self.usage = usage.strip()
         own = {parameter.name for parameter in self.params}
-        self.standard_options = [o for o in _standard_options() if o.name not in own]
+        self.standard_options = [
+            o for o in _standard_options() if o.name in self.STANDARD and o.name not in own
+        ]
         self.params.extend(self.standard_options)
 
     @property
@@ -141,10 +145,18 @@ class Program(click.Command):
 
     # The run --------------------------------------------------------------------------------------
 
+    def called(self, path: str) -> str:
+        """The name by which the program at `path` goes in messages."""
+        return os.path.basename(path)
+
+    def log_formatter(self, name: str) -> logging.Formatter:
+        """How log lines look."""
+        return _KaldiFormatter(name)
+
     def main(self, args: list[str] | None = None, **_) -> NoReturn:
         """Run as a process: errors become one line on standard error and an exit status."""
-        name = os.path.basename(sys.argv[0])
-        _start_logging(name)
+        name = self.called(sys.argv[0])
+        _start_logging(self.log_formatter(name))
         # Ending by an exception lets every open output remove its temporary file.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
@@ -167,18 +179,26 @@ class Program(click.Command):
 
     def invoke(self, ctx: click.Context) -> int | None:
         """Do what the standard options say, then call the program's function."""
-        num_threads = ctx.params["num_threads"]
+        self.set_num_threads(ctx)
         standard = {option.name: ctx.params.pop(option.name) for option in self.standard_options}
         if standard["print_args"]:
             print(ctx.meta["command line"], file=sys.stderr)
         _set_verbosity(standard["verbose"])
-        asked_for = ctx.get_parameter_source("num_threads") is ParameterSource.COMMANDLINE
-        _set_num_threads(num_threads, asked_for)
         if "use_gpu" in ctx.params:
             from nnet.backend import select_device
 
             select_device(ctx.params.pop("use_gpu"))
         return super().invoke(ctx)
+
+    def set_num_threads(self, ctx: click.Context) -> None:
+        """Tell the linear-algebra libraries, unless the user has done so in the environment.
+
+        One thread is the default because the drivers run one job per core.
+        """
+        variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        asked_for = ctx.get_parameter_source("num_threads") is ParameterSource.COMMANDLINE
+        if asked_for or not any(variable in os.environ for variable in variables):
+            os.environ.update(dict.fromkeys(variables, str(ctx.params["num_threads"])))
 
     def _explain(self, error: Exception) -> str:
         """Say in one line what went wrong."""
@@ -201,7 +221,7 @@ class Program(click.Command):
 
 
 def _standard_options() -> list[click.Option]:
-    """The options of every program; the first two act while the command line is read."""
+    """What programs have in common; the first two act while the command line is read."""
     declarations = [
         option("--config", default="", help="Read options from this file first (may be repeated)"),
         option("--help", type=bool, default=False, help="Print this message"),
@@ -289,9 +309,9 @@ class _KaldiFormatter(logging.Formatter):
         return super().format(record)
 
 
-def _start_logging(program_name: str) -> None:
+def _start_logging(formatter: logging.Formatter) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_KaldiFormatter(program_name))
+    handler.setFormatter(formatter)
     log.handlers[:] = [handler]
     _set_verbosity(0)
 
@@ -299,16 +319,6 @@ def _start_logging(program_name: str) -> None:
 def _set_verbosity(level: int) -> None:
     """Verbose level 1 shows log.debug, level n what is logged at logging.DEBUG + 1 - n."""
     log.setLevel(logging.INFO if level <= 0 else max(1, logging.DEBUG + 1 - level))
-
-
-def _set_num_threads(num_threads: int, asked_for: bool) -> None:
-    """Tell the linear-algebra libraries, unless the user has done so in the environment.
-
-    One thread is the default because the drivers run one job per core.
-    """
-    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    if asked_for or not any(variable in os.environ for variable in variables):
-        os.environ.update(dict.fromkeys(variables, str(num_threads)))
 
 
 def _flush_results() -> None:

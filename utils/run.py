@@ -7,8 +7,8 @@ Usage:  run.py [options] [JOB=1:<n>] <log-file> <command> [<argument> ...]
 The interface is that of Kaldi's run.pl (egs/wsj/s5/utils/parallel/run.pl), so that each can stand
 for the other, or for queue.pl and slurm.pl.  JOB, or whatever name stands left of =1:<n>, becomes
 the job's number in the log file's name and in the command.  The words of the command are joined
-and run by bash: a word with white space stays one word, operators such as \\| act.  A pipeline fails
-when any of its commands does.  The exit status is 1 if any job failed.
+and run by bash: a word with white space stays one word, operators such as \\| act.  A pipeline
+fails when any of its commands does.  The exit status is 1 if any job failed.
 
 Options:
   --max-jobs-run <n>  How many jobs run at the same time (default: as many as there are processors,

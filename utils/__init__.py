@@ -1,0 +1,1 @@
+"""Data-directory tools, job launchers, and what the drivers in steps/ share (driver.py)."""

@@ -1,0 +1,203 @@
+"""What the drivers in steps/ and utils/ share: their command line, and commands through ``--cmd``.
+
+    from utils.driver import argument, cmd_option, driver, log, option, run
+
+    @driver("Usage:  steps/align.py [options] <data> <dir>")
+    @argument("data")
+    @argument("dir")
+    @option("--nj", type=int, default=4, help="Number of parallel jobs")
+    @cmd_option
+    def main(data, dir, nj, cmd):
+        log.info("aligning %s", data)
+        run(cmd, f"{dir}/log/align.JOB.log", "nnet-align", f"{dir}/JOB.mdl", "|", "gzip", jobs=nj)
+
+A driver takes options as Kaldi's scripts do (utils/parse_options.sh), each with its value:
+``--name value`` or ``--name=value``.  Its messages are ``steps/align.py: aligning data/train``.
+"""
+
+import glob
+import logging
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from nnet.cli import Choice, Program, argument, log, option, program
+from nnet.errors import NgtrainError
+
+__all__ = [
+    "Background",
+    "Choice",
+    "argument",
+    "cmd_option",
+    "driver",
+    "log",
+    "option",
+    "output_of",
+    "require_files",
+    "run",
+]
+
+cmd_option = option(
+    "--cmd",
+    default="run.py",
+    help="How to launch jobs: run.py (this machine), or queue.pl, slurm.pl, ... with their options",
+)
+
+
+def driver(usage: str) -> Callable[[Callable], "Driver"]:
+    """Make a driver of a function, as nnet.cli.program makes a program."""
+    return program(usage, cls=Driver)
+
+
+class Driver(Program):
+    """A program whose options may be written ``--name value``."""
+
+    STANDARD = Program.STANDARD - {"num_threads"}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join options with their values, then read them as every program does."""
+        return super().parse_args(ctx, _join_values(args))
+
+    def called(self, path: str) -> str:
+        return "/".join(Path(path).parts[-2:])
+
+    def log_formatter(self, name: str) -> logging.Formatter:
+        return _DriverFormatter(name)
+
+    def set_num_threads(self, ctx: click.Context) -> None:
+        """A driver computes nothing; its ``--num-threads``, if it has one, is for its jobs."""
+
+
+class _DriverFormatter(logging.Formatter):
+    """``steps/train.py: message``, or ``steps/train.py: error: message``."""
+
+    def __init__(self, name: str):
+        super().__init__(f"{name}: %(kind)s%(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        serious = record.levelno >= logging.WARNING
+        record.kind = f"{record.levelname.lower()}: " if serious else ""
+        return super().format(record)
+
+
+def _join_values(args: list[str]) -> list[str]:
+    """``--name value`` becomes ``--name=value``, among the options that stand before arguments."""
+    joined, rest = [], list(args)
+    while rest and rest[0].startswith("--") and rest[0] != "--":
+        word = rest.pop(0)
+        if "=" not in word and word != "--help" and rest:
+            word += "=" + rest.pop(0)
+        joined.append(word)
+    return joined + rest
+
+
+# Commands ---------------------------------------------------------------------------------------
+
+
+def run(cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str) -> None:
+    """Run a command through the launcher `cmd`, and wait for it.
+
+    `log_file` gets what it prints.  With `jobs`, JOB in `log_file` and `words` stands for the
+    numbers 1 to `jobs`.  `words` are the command and its arguments; the words in OPERATORS act as
+    in the shell, other words without white space are taken literally, and in words with white space
+    the shell expands ``$`` as between double quotes.  `resources` are options of the launcher:
+    max_jobs_run=4, num_threads=2, gpu=1, mem="2G".
+
+    Raises NgtrainError, with the reason from the log, if any job fails.
+    """
+    with Background() as background:
+        background.start(cmd, log_file, *words, jobs=jobs, **resources)
+
+
+OPERATORS = frozenset({"|", "&&", "||", ";", "(", ")", "<", ">", ">>", "2>", "2>&1"})
+
+
+class Background:
+    """Commands that run at the same time: a block that ends when all of them have ended.
+
+    with Background() as background:
+        for n in range(1, num_jobs + 1):
+            background.start(cmd, f"{dir}/log/train.{n}.log", "nnet-train-simple", ...)
+
+    Leaving the block raises NgtrainError if any of them failed; when an exception leaves the block,
+    they are stopped.
+    """
+
+    def __init__(self):
+        self._running: list[tuple[subprocess.Popen, str]] = []
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def start(
+        self, cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str
+    ) -> None:
+        """Start a command; the arguments are those of run()."""
+        launcher = shlex.split(cmd)
+        for name, value in resources.items():
+            launcher += [f"--{name.replace('_', '-')}", str(value)]
+        if jobs is not None:
+            launcher.append(f"JOB=1:{jobs}")
+        command = [*launcher, str(log_file), *map(_quote, map(str, words))]
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            raise NgtrainError(f"cannot run --cmd '{cmd}': {error.strerror}") from None
+        self._running.append((process, str(log_file)))
+
+    def __exit__(self, exception_type, *_) -> None:
+        try:
+            if exception_type is None:
+                failed = [log_file for process, log_file in self._running if process.wait() != 0]
+                if failed:
+                    raise NgtrainError(_reason_of_failure(failed[0]))
+        finally:
+            for process, _ in self._running:
+                process.terminate()  # does nothing to those that have ended
+            for process, _ in self._running:
+                process.wait()
+
+
+def _quote(word: str) -> str:
+    """Prepare a word for a launcher, which quotes those with white space and only those."""
+    return word if word in OPERATORS or re.search(r"\s", word) else shlex.quote(word)
+
+
+def _reason_of_failure(log_file: str) -> str:
+    """One line from the log of a job that failed: its last error, or else its last line."""
+    pattern = glob.escape(log_file).replace("JOB", "*")
+    for path in sorted(glob.glob(pattern)):
+        lines = Path(path).read_text(errors="replace").splitlines()
+        if lines and not lines[-1].startswith("# Ended (code 0)"):
+            said = [line for line in lines if line and not line.startswith("#")]
+            errors = [line for line in said if line.startswith("ERROR")]
+            return f"{path}: {(errors or said or ['it ended without a word'])[-1]}"
+    return f"the command with the log {log_file} failed"
+
+
+def output_of(*words) -> str:
+    """Run a small program here and now, and return what it prints on standard output.
+
+    Raises NgtrainError with its last line on standard error if it fails.
+    """
+    command = [str(word) for word in words]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise NgtrainError(f"cannot run {command[0]}: {error.strerror}") from None
+    if result.returncode != 0:
+        said = result.stderr.strip().splitlines() or [f"ended with status {result.returncode}"]
+        raise NgtrainError(f"{command[0]}: {said[-1]}")
+    return result.stdout
+
+
+def require_files(*paths: str | os.PathLike) -> None:
+    """Raises NgtrainError that names every file of `paths` that is not there."""
+    missing = [str(path) for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise NgtrainError(f"no such file: {', '.join(missing)}")
