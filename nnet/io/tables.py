@@ -39,6 +39,7 @@ __all__ = [
     "TOKENS",
     "VECTOR",
     "Holder",
+    "archive_entries",
     "mapped_table",
     "random_access_table",
     "read_script",
@@ -105,7 +106,7 @@ def sequential_table(rspecifier: str, holder: Holder) -> "SequentialTable":
         entries = _script_entries(read_script(specifier.script), holder, permissive)
     else:
         stream = open_input(specifier.archive)
-        entries = _archive_entries(stream, holder, permissive)
+        entries = archive_entries(stream, holder, permissive)
     if "bg" in specifier.options:
         entries = read_ahead(entries)
     return SequentialTable(stream, entries)
@@ -145,9 +146,13 @@ class SequentialTable:
                 self.close()
 
 
-def _archive_entries(
+def archive_entries(
     stream: InputStream, holder: Holder, permissive: bool = False
 ) -> Iterator[tuple[str, Any]]:
+    """The entries of an archive from the stream's position on; closes the stream at its end.
+
+    Nothing is read before an entry is asked for.
+    """
     try:
         with stream:
             while (key := _read_key(stream)) is not None:
@@ -338,7 +343,7 @@ class _RandomAccessArchive(RandomAccessTable):
         self._is_called_sorted = "s" in options and "cs" in options
         self._once = "o" in options
         self._stream = open_input(specifier.archive)
-        self._entries = _archive_entries(self._stream, holder, "p" in options)
+        self._entries = archive_entries(self._stream, holder, "p" in options)
         self._kept: dict[str, Any] = {}
         self._last_read = ""
         self._last_asked = ""
