@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Make a corpus of connected digits with the speech synthesiser espeak-ng.
+
+Writes Kaldi data directories <corpus-dir>/data/{train,tune,test} (wav.scp, text, utt2spk, spk2utt)
+and the recordings they name, <corpus-dir>/wav/SPEAKER/UTTERANCE.wav: 8 kHz, 16 bit, one channel.
+
+A speaker is an accent and a voice of espeak-ng with a pitch and a rate of its own, and is heard for
+about a minute, in a room and with a noise that change from one utterance to the next. The voices of
+the tuning set and of the test set are not heard in training, and the test set has one more accent.
+
+The same options give the same recordings, whatever the number of jobs.
+"""
+
+import ctypes
+import multiprocessing
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from data_dir import Utterance, write_data_dir
+from scipy.signal import fftconvolve, lfilter, resample_poly
+
+from nnet.cli import argument, log, option, program
+
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+SAMPLE_RATE = 8000
+
+ACCENTS = ["en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd"]
+TEST_ACCENTS = [*ACCENTS, "en-gb-x-rp"]
+
+# Variants of espeak-ng's voices that sound like people.  Those with breath are left out: their
+# sound is not the same each time.
+TRAINING_VOICES = """m1 m2 m3 m5 m6 m7 f1 f4 klatt klatt3 Alex Andy Denis Diogo Gene Henrique Hugo
+    Jacky Mario Michael Reed adam anika antonio belinda benjamin caleb david edward ian iven john
+    linda marcelo max michel miguel mike2 norbert pablo paul quincy shelby steph"""
+TUNING_VOICES = "m4 grandma Lee boris zac edward2"
+TEST_VOICES = "m8 aunty klatt2 Andrea Annie Marco pedro rob robert travis Nguyen steph3"
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice that espeak-ng knows by name, with habits drawn once for each speaker."""
+
+    name: str
+    voice: str
+    pitch: float  # espeak-ng's scale: 0 to 99
+    rate: float  # words per minute
+    seed: tuple[int, ...]
+
+
+def speakers(
+    subset: str, number: int, accents: list[str], variants: str, srand: int
+) -> list[Speaker]:
+    """Draw speakers; every variant is taken once before any is taken again."""
+    seed = (srand, *subset.encode())
+    rng = np.random.default_rng(seed)
+    order: list[str] = []
+    while len(order) < number:
+        order.extend(rng.permutation(variants.split()))
+    return [
+        Speaker(
+            name=f"{subset}{index:04d}",
+            voice=f"{rng.choice(accents)}+{variant}",
+            pitch=rng.uniform(25, 75),
+            rate=rng.uniform(110, 210),
+            seed=(*seed, index),
+        )
+        for index, variant in enumerate(order[:number])
+    ]
+
+
+class Espeak:
+    """espeak-ng's C library (speak_lib.h), taken from the wheel espeakng-loader.
+
+    The synthesiser remembers what it said before (the phase of its oscillators, its source of
+    noise), so speech that can be made again needs a process of its own for each speaker.
+    """
+
+    _SYNCHRONOUS, _POS_CHARACTER, _CHARS_UTF8, _RATE, _PITCH = 2, 1, 1, 1, 3
+    _CALLBACK = ctypes.CFUNCTYPE(
+        ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+    )
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = espeakng_loader.get_data_path().encode()
+        self.sample_rate = self._library.espeak_Initialize(self._SYNCHRONOUS, 0, data, 0)
+        if self.sample_rate <= 0:
+            raise RuntimeError(f"espeak-ng finds no data in {data.decode()}")
+        self._chunks: list[bytes] = []
+        # ctypes frees a callback that nobody holds.
+        self._callback = self._CALLBACK(self._collect)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _collect(self, samples, num_samples, _events) -> int:
+        if samples and num_samples > 0:
+            self._chunks.append(ctypes.string_at(samples, 2 * num_samples))
+        return 0
+
+    def say(self, text: str, voice: str, pitch: float, rate: float) -> np.ndarray:
+        """Return the speech as float64 samples (N,) at `self.sample_rate`, 16-bit scale."""
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise RuntimeError(f"espeak-ng has no voice {voice}")
+        self._library.espeak_SetParameter(self._PITCH, round(pitch), 0)
+        self._library.espeak_SetParameter(self._RATE, round(rate), 0)
+        self._chunks.clear()
+        encoded = text.encode()
+        status = self._library.espeak_Synth(
+            encoded, len(encoded) + 1, 0, self._POS_CHARACTER, 0, self._CHARS_UTF8, None, None
+        )
+        if status != 0:
+            raise RuntimeError(f"espeak-ng could not say '{text}' (status {status})")
+        return np.frombuffer(b"".join(self._chunks), np.int16).astype(np.float64)
+
+
+def reverberate(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Put `speech` (N,) in a room: white noise decaying by 60 dB in 0.1 to 0.5 s follows the
+    direct sound, 3 to 15 dB below it."""
+    decay = rng.uniform(0.1, 0.5)
+    time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
+    tail *= 10 ** (-rng.uniform(3, 15) / 20) / np.linalg.norm(tail)
+    tail[0] = 1.0
+    return fftconvolve(speech, tail)[: len(speech)]
+
+
+def add_noise(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise of a random tilt (one-pole filtered) to `speech` (N,), 8 to 30 dB below."""
+    noise = lfilter([1.0], [1.0, -rng.uniform(-0.2, 0.95)], rng.standard_normal(len(speech)))
+    snr = rng.uniform(8, 30)
+    return speech + noise * 10 ** (-snr / 20) * np.linalg.norm(speech) / np.linalg.norm(noise)
+
+
+def speak(speaker: Speaker, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (words, int16 samples at 8 kHz) until `seconds` of speech have been heard."""
+    espeak = Espeak()
+    divisor = np.gcd(SAMPLE_RATE, espeak.sample_rate)
+    up, down = SAMPLE_RATE // divisor, espeak.sample_rate // divisor
+    rng = np.random.default_rng(speaker.seed)
+    heard = 0.0
+    while heard < seconds:
+        words = rng.choice(DIGITS, size=rng.integers(1, 8))
+        # A comma makes a pause, and changes the intonation of the word before it.
+        text = " ".join(word + ("," if rng.random() < 0.15 else "") for word in words)
+        pitch = np.clip(speaker.pitch + rng.normal(0, 4), 0, 99)
+        rate = np.clip(speaker.rate * np.exp(rng.normal(0, 0.08)), 80, 300)
+        speech = resample_poly(espeak.say(text, speaker.voice, pitch, rate), up, down)
+        silence = rng.integers(0, SAMPLE_RATE // 5, size=2)
+        speech = np.pad(speech, silence)
+        if rng.random() < 0.5:
+            speech = reverberate(speech, rng)
+        if rng.random() < 0.9:
+            speech = add_noise(speech, rng)
+        peak = 32767 * rng.uniform(0.05, 0.9)
+        speech *= peak / max(np.abs(speech).max(), 1.0)
+        heard += len(speech) / SAMPLE_RATE
+        yield " ".join(words), np.round(speech).astype(np.int16)
+
+
+def record(task: tuple[Speaker, Path, float]) -> list[Utterance]:
+    """Write one speaker's recordings into a directory: (speaker, directory, seconds of speech)."""
+    speaker, directory, seconds = task
+    directory.mkdir(parents=True, exist_ok=True)
+    utterances = []
+    for index, (words, samples) in enumerate(speak(speaker, seconds)):
+        name = f"{speaker.name}-{index:03d}"
+        path = directory / f"{name}.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(SAMPLE_RATE)
+            file.writeframes(samples.astype("<i2").tobytes())
+        utterances.append(Utterance(name, speaker.name, words, path))
+    return utterances
+
+
+@program(
+    "Usage:  local/make_synth_corpus.py [options] <corpus-dir>\n"
+    " e.g.: local/make_synth_corpus.py --hours=0.5 --num-jobs=2 exp/synth"
+)
+@argument("corpus_dir")
+@option("--hours", type=float, default=0.5, help="Hours of training speech")
+@option("--tune-minutes", type=float, default=5.0, help="Minutes of speech to choose scales on")
+@option("--test-minutes", type=float, default=12.0, help="Minutes of test speech")
+@option("--seconds-per-speaker", type=float, default=60.0, help="How long a speaker is heard")
+@option("--srand", type=int, default=0, help="Seed of all that is drawn")
+@option("--num-jobs", type=int, default=1, help="Number of processes")
+def main(corpus_dir, hours, tune_minutes, test_minutes, seconds_per_speaker, srand, num_jobs):
+    subsets = {
+        "train": (60 * hours, ACCENTS, TRAINING_VOICES),
+        "tune": (tune_minutes, ACCENTS, TUNING_VOICES),
+        "test": (test_minutes, TEST_ACCENTS, TEST_VOICES),
+    }
+    wav_dir = Path(corpus_dir, "wav")
+    # One process for each speaker: see Espeak.
+    with multiprocessing.get_context("fork").Pool(num_jobs, maxtasksperchild=1) as pool:
+        for subset, (minutes, accents, voices) in subsets.items():
+            number = max(1, round(60 * minutes / seconds_per_speaker))
+            cast = speakers(subset, number, accents, voices, srand)
+            tasks = [(speaker, wav_dir / speaker.name, seconds_per_speaker) for speaker in cast]
+            utterances = [u for one in pool.imap(record, tasks, chunksize=1) for u in one]
+            write_data_dir(Path(corpus_dir, "data", subset), utterances)
+            log.info(f"{subset}: {len(cast)} speakers, {len(utterances)} recordings")
+
+
+if __name__ == "__main__":
+    main()

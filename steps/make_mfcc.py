@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Compute MFCC features of a data directory.
+
+<log-dir> defaults to <data-dir>/log, and <mfcc-dir> to <data-dir>/data.
+"""
+
+from pathlib import Path
+
+from steps.extract_features import extract_features
+from utils.driver import argument, cmd_option, driver, option
+
+
+@driver(
+    "Usage:  steps/make_mfcc.py [options] <data-dir> [<log-dir> [<mfcc-dir>]]\n"
+    " e.g.: steps/make_mfcc.py --nj 4 data/train exp/make_mfcc/train mfcc"
+)
+@argument("data_dir")
+@argument("log_dir", required=False)
+@argument("mfcc_dir", required=False)
+@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@cmd_option
+@option("--mfcc-config", default="conf/mfcc.conf", help="Config file for compute-mfcc-feats")
+@option("--compress", type=bool, default=True, help="Write compressed matrices")
+@option("--write-utt2num-frames", type=bool, default=True, help="Write data-dir/utt2num_frames")
+def main(data_dir, log_dir, mfcc_dir, nj, cmd, mfcc_config, compress, write_utt2num_frames):
+    data = Path(data_dir)
+    extract_features(
+        "mfcc",
+        data,
+        Path(log_dir or data / "log"),
+        Path(mfcc_dir or data / "data"),
+        mfcc_config,
+        nj,
+        cmd,
+        compress,
+        write_utt2num_frames,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The synthetic digit corpus: what the recipe's local/make_synth_corpus.py writes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "egs" / "digits" / "local" / "make_synth_corpus.py"
+TINY = ["--hours=0.005", "--tune-minutes=0.1", "--test-minutes=0.1", "--seconds-per-speaker=6"]
+
+
+def make_corpus(directory: Path, *options: str) -> Path:
+    subprocess.run(
+        [sys.executable, SCRIPT, *TINY, *options, directory],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return directory
+
+
+def table(path: Path) -> dict[str, str]:
+    return dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
+
+
+def recordings(corpus: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in corpus.rglob("*.wav")
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("synth"))
+
+
+def test_data_directories_are_complete_and_sorted(corpus):
+    for subset in "train", "tune", "test":
+        data = corpus / "data" / subset
+        tables = [table(data / name) for name in ("wav.scp", "text", "utt2spk")]
+        names = list(tables[0])
+        assert names and names == sorted(names)
+        assert all(list(other) == names for other in tables)
+        assert all(name.startswith(speaker + "-") for name, speaker in tables[2].items())
+        spoken_by = table(data / "spk2utt")
+        assert [n for line in spoken_by.values() for n in line.split()] == names
+
+
+def test_recordings_are_speech_at_8_khz(corpus):
+    digits = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
+    data = corpus / "data" / "train"
+    words = table(data / "text")
+    for name, path in table(data / "wav.scp").items():
+        with wave.open(path) as file:
+            assert (file.getframerate(), file.getsampwidth(), file.getnchannels()) == (8000, 2, 1)
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(float)
+        num_words = len(words[name].split())
+        assert set(words[name].split()) <= digits
+        assert 0.15 * num_words < len(samples) / 8000 < 0.8 + 1.5 * num_words
+        # Speech comes and goes: its short-time energy varies far more than that of a steady noise.
+        energy = (samples[: len(samples) // 200 * 200].reshape(-1, 200) ** 2).mean(axis=1)
+        assert energy.max() > 10 * np.percentile(energy, 10) + 1
+
+
+def test_as_long_as_asked_for(corpus):
+    seconds = 0.0
+    for path in table(corpus / "data" / "train" / "wav.scp").values():
+        with wave.open(path) as file:
+            seconds += file.getnframes() / file.getframerate()
+    assert 18 <= seconds < 18 + 3 * 6  # 3 speakers, each stops after the utterance that fills it
+
+
+def test_same_seed_same_recordings_whatever_the_number_of_jobs(corpus, tmp_path):
+    again = make_corpus(tmp_path / "again", "--num-jobs=3")
+    assert recordings(again) == recordings(corpus)
+    other = make_corpus(tmp_path / "other", "--srand=1")
+    assert not set(recordings(other).values()) & set(recordings(corpus).values())
+
+
+def test_voices_of_the_subsets_are_distinct():
+    script = (
+        "import make_synth_corpus as m\n"
+        "for v in (m.TRAINING_VOICES, m.TUNING_VOICES, m.TEST_VOICES): print(*v.split())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{SCRIPT.parent}"},
+    )
+    train, tune, test = (line.split() for line in result.stdout.splitlines())
+    assert train and tune and test
+    assert len({*train, *tune, *test}) == len(train) + len(tune) + len(test)
