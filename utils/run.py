@@ -229,18 +229,25 @@ class Runner:
         return status
 
     def stop(self) -> None:
-        """End all running jobs with all that they started; kill those that do not obey."""
+        """End all running jobs with all that they started; kill what does not obey."""
         with self.lock:
             self.stopping = True
-        deadline = time.monotonic() + GRACE_S
-        number = signal.SIGTERM
-        while processes := list(self.running):
-            for process in processes:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
-            time.sleep(0.1)
-            if time.monotonic() > deadline:
-                number = signal.SIGKILL
+            groups = {process.pid for process in self.running}
+        for number, patience_s in (signal.SIGTERM, GRACE_S), (signal.SIGKILL, 1):
+            groups = {group for group in groups if send(number, group)}
+            deadline = time.monotonic() + patience_s
+            while groups and time.monotonic() < deadline:
+                time.sleep(0.05)
+                groups = {group for group in groups if send(0, group)}
+
+
+def send(number: int, group: int) -> bool:
+    """Send a signal to a process group (0 only asks); says whether there is still such a group."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def date(seconds: float) -> str:

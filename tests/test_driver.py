@@ -1,0 +1,146 @@
+"""What drivers share: options in Kaldi's scripts' form, commands through --cmd."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from nnet.errors import NgtrainError
+from utils.driver import Background, output_of, require_files, run
+
+DEMO = '''#!/usr/bin/env python3
+"""Show what the command line gave."""
+
+from utils.driver import argument, cmd_option, driver, log, option, run
+
+
+@driver("Usage:  demo.py [options] <data>\\n e.g.: demo.py data/train")
+@argument("data")
+@option("--nj", type=int, default=4, help="Jobs")
+@option("--cleanup", type=bool, default=True, help="Clean up")
+@option("--egs-opts", default="", help="Options")
+@option("--num-threads", type=int, default=1, help="Threads of each job")
+@cmd_option
+def main(data, nj, cleanup, egs_opts, num_threads, cmd):
+    log.info("%s %s %s [%s]", data, nj, cleanup, egs_opts)
+    if data == "run":
+        run(cmd, "log/x.JOB.log", "sleep", 60, jobs=nj, num_threads=num_threads)
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+@pytest.fixture
+def demo(tmp_path, environment):
+    (tmp_path / "steps").mkdir()
+    path = tmp_path / "steps" / "demo.py"
+    path.write_text(DEMO)
+    path.chmod(0o755)
+
+    def execute(*args):
+        return subprocess.run(
+            [path, "--print-args", "false", *args], capture_output=True, text=True, check=False
+        )
+
+    execute.path = path
+    return execute
+
+
+@pytest.mark.parametrize(
+    "args, shown",
+    [
+        ([], "4 True []"),
+        (["--nj", "2", "--cleanup", "false"], "2 False []"),
+        (["--nj=2", "--cleanup=false"], "2 False []"),
+        (["--egs_opts", "--frames=2"], "4 True [--frames=2]"),
+        (["--egs-opts", "--frames 2 --x"], "4 True [--frames 2 --x]"),
+        (["--egs-opts", ""], "4 True []"),
+    ],
+)
+def test_options(demo, args, shown):
+    assert demo(*args, "train").stderr == f"steps/demo.py: train {shown}\n"
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--nj", "two", "train"], "Invalid value for '--nj'"),
+        (["--jn", "2", "train"], "there is no option --jn (is it --nj?)"),
+        (["train", "--nj", "2"], "option --nj stands after an argument"),
+        (["--cmd", "no-such-launcher", "run"], "cannot run --cmd 'no-such-launcher'"),
+    ],
+)
+def test_errors(demo, args, message):
+    result = demo(*args)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"steps/demo.py: error: {message}")
+
+
+def test_words_reach_the_command(tmp_path, monkeypatch, environment):
+    monkeypatch.chdir(tmp_path)
+    words = ["it's", "a;b", "", "$HOME", "<Nnet>", "two words", "*", 3]
+    show = ["printf", "[%s]", *words, "JOB", "|", "tr", "a", "A", "2>&1"]
+    run("run.py", "x.JOB.log", *show, jobs=2, max_jobs_run=1, mem="1G")
+    shown = (tmp_path / "x.2.log").read_text().splitlines()[3]
+    assert shown.startswith("[it's][A;b][][$HOME][<Nnet>][two words][*][3][2]")
+
+
+@pytest.mark.parametrize(
+    "command, reason",
+    [
+        (["echo", "ERROR (nnet-x[0.1.0]) no key", ";", "echo", "more", ";", "false"], "no key"),
+        (["echo", "the last thing said", ";", "test", "JOB", "=", "1"], "the last thing said"),
+        (["test", "JOB", "=", "1"], "it ended without a word"),
+    ],
+)
+def test_the_reason_of_a_failure_comes_from_the_log(tmp_path, environment, command, reason):
+    with pytest.raises(NgtrainError, match=reason) as failure:
+        run("run.py", f"{tmp_path}/x.JOB.log", *command, jobs=2)
+    assert f"{tmp_path}/x." in str(failure.value)
+
+
+def test_background_commands_run_together_and_are_all_waited_for(tmp_path, environment):
+    """The first can only end when the second has begun."""
+    with Background() as background:
+        wait = f"until test -e {tmp_path}/begun; do sleep 0.02; done; touch {tmp_path}/ended"
+        background.start("run.py", tmp_path / "1.log", "eval", wait)
+        background.start("run.py", tmp_path / "2.log", "touch", tmp_path / "begun")
+    assert (tmp_path / "ended").exists()
+
+
+def test_an_exception_stops_background_commands(tmp_path, environment):
+    with pytest.raises(KeyError), Background() as background:
+        background.start("run.py", tmp_path / "1.log", "sleep", "60")
+        while not (tmp_path / "1.log").exists():
+            time.sleep(0.02)
+        raise KeyError
+    assert "signal 15" in (tmp_path / "1.log").read_text()
+
+
+def test_ending_a_driver_ends_its_jobs(demo, tmp_path):
+    process = subprocess.Popen([demo.path, "--nj", "1", "run"], cwd=tmp_path)
+    log = tmp_path / "log/x.1.log"
+    while not (log.exists() and "# Started" in log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert "signal 15" in log.read_text()
+
+
+def test_output_of():
+    assert output_of("printf", "%s-%s", "a b", 3) == "a b-3"
+    with pytest.raises(NgtrainError, match="bash: the reason"):
+        output_of("bash", "-c", "echo first >&2; echo the reason >&2; exit 3")
+    with pytest.raises(NgtrainError, match="cannot run no-such-program"):
+        output_of("no-such-program")
+
+
+def test_require_files(tmp_path):
+    (tmp_path / "a").touch()
+    require_files(tmp_path / "a")
+    with pytest.raises(NgtrainError, match=r"no such file: .*/b, .*/c"):
+        require_files(tmp_path / "a", tmp_path / "b", tmp_path / "c")
