@@ -1,0 +1,33 @@
+"""The components of a network, one family per file; importing the package registers them all."""
+
+from nnet.components import (
+    affine,
+    fixed,
+    nonlinear,
+    normalize,
+    pnorm,
+    softmax,
+    splice,
+    sum_group,
+)
+from nnet.components.base import (
+    Component,
+    UpdatableComponent,
+    component_from_config,
+    read_component,
+)
+
+__all__ = [
+    "Component",
+    "UpdatableComponent",
+    "affine",
+    "component_from_config",
+    "fixed",
+    "nonlinear",
+    "normalize",
+    "pnorm",
+    "read_component",
+    "softmax",
+    "splice",
+    "sum_group",
+]

@@ -1,0 +1,117 @@
+"""The p-norm nonlinearity (Zhang et al., "Improving deep neural network acoustic models using
+generalized maxout networks", ICASSP 2014)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nnet.backend import Array, array_module
+from nnet.components.base import INTEGER, REAL, Component, ConfigLine, Field, component_type
+from nnet.components.layout import FrameLayout
+
+
+@component_type
+class PnormComponent(Component):
+    """y_j = (sum_{i in group j} |x_i|^p)^{1/p}, over groups of neighbours of equal size.
+
+    p = 0 counts what is not zero, p = inf takes the largest magnitude (matrix/kaldi-vector.cc).
+    Where y_j is zero its derivative is taken to be zero.
+    """
+
+    fields = (
+        Field("input_dim", "InputDim", INTEGER, option="input-dim"),
+        Field("output_dim", "OutputDim", INTEGER, option="output-dim"),
+        Field("p", "P", REAL, option="p", default=2.0, label="p"),
+    )
+    info_equals = " = "
+
+    @classmethod
+    def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
+        values = cls.configured(line)
+        values["input_dim"] = values["input_dim"] or 10 * values["output_dim"]
+        return line.build(cls, values)
+
+    def check(self) -> None:
+        super().check()
+        self.require(
+            self.input_dim % self.output_dim == 0,
+            f"output-dim={self.output_dim} does not divide input-dim={self.input_dim}",
+        )
+        self.require(self.p >= 0, f"p={self.p:g} is negative")
+
+    @property
+    def group_size(self) -> int:
+        return self.input_dim // self.output_dim
+
+    def propagate(
+        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
+    ) -> None:
+        xp = array_module(x)
+        scratch = self.workspace.array("powers", x.shape, x)
+        if self.p == 2:
+            xp.multiply(x, x, out=scratch)
+            self._sum_groups(scratch, out)
+            xp.sqrt(out, out=out)
+            return
+        xp.absolute(x, out=scratch)
+        if self.p == 1:
+            self._sum_groups(scratch, out)
+        elif self.p == 0:
+            self._sum_groups((scratch > 0).astype(x.dtype), out)
+        elif self.p == math.inf:
+            self._by_group(scratch).max(axis=-1, out=out)
+        else:
+            # Divided by the largest of its group, no power overflows.
+            largest = self._by_group(scratch).max(axis=-1)
+            safe = xp.where(largest > 0, largest, 1)
+            groups = self._by_group(scratch)
+            groups /= safe[:, :, None]
+            xp.power(scratch, self.p, out=scratch)
+            self._sum_groups(scratch, out)
+            xp.power(out, 1 / self.p, out=out)
+            out *= largest
+
+    def backpropagate(
+        self,
+        x: Array | None,
+        y: Array | None,
+        derivative: Array,
+        in_layout: FrameLayout,
+        out_layout: FrameLayout,
+        out: Array,
+    ) -> None:
+        """dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}."""
+        xp = array_module(x)
+        groups, d_x = self._by_group(x), self._by_group(out)
+        if self.p == 2:
+            ratio = self.workspace.array("ratio", y.shape, y)
+            xp.maximum(y, xp.finfo(y.dtype).tiny, out=ratio)
+            xp.divide(derivative, ratio, out=ratio)
+            xp.multiply(groups, ratio[:, :, None], out=d_x)
+            return
+        positive = xp.where(y > 0, y, 1)[:, :, None]
+        if self.p == 1:
+            xp.sign(x, out=out)
+        elif self.p == math.inf:
+            xp.multiply(xp.sign(groups), xp.absolute(groups) == y[:, :, None], out=d_x)
+        else:
+            xp.absolute(groups / positive, out=d_x)
+            with np.errstate(divide="ignore"):
+                xp.power(out, self.p - 1, out=out)
+            out *= xp.where(x < 0, -1, 1)
+        d_x *= xp.where(y > 0, derivative, 0)[:, :, None]
+
+    def _by_group(self, a: Array) -> Array:
+        """(rows, input_dim) as (rows, groups, members), without a copy."""
+        return a.reshape(len(a), self.output_dim, self.group_size)
+
+    def _sum_groups(self, a: Array, out: Array) -> None:
+        """Sums over the members of each group of `a`, (rows, input_dim), into `out`.
+
+        As a product with a vector of ones, because sums over so few numbers are slow otherwise.
+        """
+        xp = array_module(a)
+        ones = xp.ones(self.group_size, a.dtype)
+        xp.matmul(a.reshape(-1, self.group_size), ones, out=out.reshape(-1))

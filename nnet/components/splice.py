@@ -1,0 +1,133 @@
+"""Splicing: each output frame is several input frames, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nnet.backend import Array
+from nnet.components.base import (
+    INTEGER,
+    INTEGERS,
+    Component,
+    ConfigLine,
+    Field,
+    component_type,
+    format_number,
+)
+from nnet.components.layout import FrameLayout, runs
+from nnet.io.tokens import Reader
+
+
+def _read_left_and_right_context(reader: Reader) -> dict[str, Any]:
+    left = reader.integer()
+    reader.expect("<RightContext>")
+    return {"context": _contiguous_context(left, reader.integer())}
+
+
+def _contiguous_context(left: int, right: int) -> tuple[int, ...]:
+    return tuple(range(-left, right + 1))
+
+
+@component_type
+class SpliceComponent(Component):
+    """y_t = [x_{t+c_1} ... x_{t+c_n}] for a list of offsets c.
+
+    The last `const_component_dim` columns of the input (speaker information, constant within a
+    chunk) are not repeated but appended once.
+    """
+
+    fields = (
+        Field("input_dim", "InputDim", INTEGER, option="input-dim"),
+        Field("context", "Context", INTEGERS, older={"LeftContext": _read_left_and_right_context}),
+        Field(
+            "const_component_dim",
+            "ConstComponentDim",
+            INTEGER,
+            option="const-component-dim",
+            default=0,
+        ),
+    )
+    rearranges_frames = True
+    needs_input = False
+    needs_output = False
+
+    @classmethod
+    def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
+        if "context" in line:
+            context = line.take("context", INTEGERS.parse)
+        else:
+            context = _contiguous_context(
+                line.take("left-context", int), line.take("right-context", int)
+            )
+        return line.build(cls, {"context": context, **cls.configured(line)})
+
+    def check(self) -> None:
+        self.require(len(self.context) > 0, "there is no context")
+        self.require(self.context[0] <= 0 <= self.context[-1], "the context does not span frame 0")
+        self.require(
+            all(a < b for a, b in pairwise(self.context)),
+            "the offsets of the context are not in ascending order",
+        )
+        self.require(
+            0 <= self.const_component_dim < self.input_dim, "bad dimension of the constant part"
+        )
+
+    @property
+    def spliced_dim(self) -> int:
+        """Dimension of the part of the input that is repeated."""
+        return self.input_dim - self.const_component_dim
+
+    @property
+    def output_dim(self) -> int:
+        return self.spliced_dim * len(self.context) + self.const_component_dim
+
+    def info_items(self) -> Iterator[tuple[str, str]]:
+        yield from super().info_items()
+        yield "context", "".join(f"{offset} " for offset in self.context)
+        if self.const_component_dim:
+            yield "const_component_dim", format_number(self.const_component_dim)
+
+    def propagate(
+        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
+    ) -> None:
+        x, out = by_chunk(x, in_layout), by_chunk(out, out_layout)
+        for columns, sources, rows in self._blocks(in_layout, out_layout):
+            out[:, rows, columns] = x[:, sources, : self.spliced_dim]
+        if self.const_component_dim:
+            out[:, :, -self.const_component_dim :] = x[:, :1, self.spliced_dim :]
+
+    def backpropagate(
+        self,
+        x: Array | None,
+        y: Array | None,
+        derivative: Array,
+        in_layout: FrameLayout,
+        out_layout: FrameLayout,
+        out: Array,
+    ) -> None:
+        derivative, out = by_chunk(derivative, out_layout), by_chunk(out, in_layout)
+        out[...] = 0
+        for columns, sources, rows in self._blocks(in_layout, out_layout):
+            out[:, sources, : self.spliced_dim] += derivative[:, rows, columns]
+        if self.const_component_dim:
+            # Of the frames of a chunk, which are all the same here, propagate() used the first.
+            constant = derivative[:, :, -self.const_component_dim :]
+            constant.sum(axis=1, out=out[:, 0, self.spliced_dim :])
+
+    def _blocks(
+        self, in_layout: FrameLayout, out_layout: FrameLayout
+    ) -> Iterator[tuple[slice, slice, slice]]:
+        """Columns of the output, frames of the input, frames of the output that are equal."""
+        for i, offset in enumerate(self.context):
+            columns = slice(i * self.spliced_dim, (i + 1) * self.spliced_dim)
+            for rows, sources in runs(in_layout.offsets, out_layout.offsets, offset):
+                yield columns, sources, rows
+
+
+def by_chunk(a: Array, layout: FrameLayout) -> Array:
+    """Rows as (chunks, frames, dim), without a copy."""
+    return a.reshape(layout.num_chunks, len(layout.offsets), a.shape[1])

@@ -1,0 +1,194 @@
+"""Forward and backward computation through a network, with memory that is kept.
+
+Worked from Kaldi's nnet2/nnet-update.cc and nnet2/nnet-compute.cc.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnet.backend import Array, Workspace, array_module, to_device, to_host
+from nnet.components import Component, UpdatableComponent
+from nnet.components.layout import FrameLayout
+from nnet.components.nonlinear import NonlinearComponent
+from nnet.components.softmax import PROBABILITY_FLOOR, SoftmaxComponent
+from nnet.errors import NgtrainError
+
+if TYPE_CHECKING:
+    from nnet.io.examples import Minibatch
+    from nnet.network import Network
+
+
+class Propagation:
+    """Computes outputs, objectives and derivatives of a network, minibatch after minibatch.
+
+    All arrays of the size of activations are allocated for the first minibatch and used again for
+    the next; what a method returns is valid until the next call.  The parameters of the network may
+    change between calls, its components must not.
+
+    backward: whether backpropagate() will be called, for which activations have to be kept.
+    """
+
+    def __init__(self, network: Network, backward: bool = True):
+        self.network = network
+        self.backward = backward
+        self._workspace = Workspace()
+        self._first_updatable = next(
+            (c.index for c in network.components if isinstance(c, UpdatableComponent)),
+            len(network.components),
+        )
+        self._layouts: list[FrameLayout] = []
+        self._activations: list[Array] = []
+        self._labels: tuple[Array, Array, Array] = ()
+        self._current_buffer = 0
+
+    # Forward --------------------------------------------------------------------------------------
+
+    def propagate(self, frames: Array) -> Array:
+        """The output rows, (chunks * output frames, output_dim).
+
+        `frames`, (chunks, frames, input_dim), holds for each example, or utterance, contiguous
+        frames with the context that the network needs.  Raises NgtrainError when the dimension is
+        wrong or there are too few frames.
+        """
+        network = self.network
+        num_chunks, num_frames, dim = frames.shape
+        if dim != network.input_dim:
+            raise NgtrainError(
+                f"feature dimension is {dim}, but the network expects {network.input_dim}"
+            )
+        if not self._layouts or self._layouts[0] != FrameLayout(num_chunks, range(num_frames)):
+            self._layouts = network.layouts(num_chunks, num_frames)
+        x = to_device(frames).astype(network.dtype, copy=False).reshape(-1, dim)
+        self._activations = [x]
+        for component in network.components:
+            x = self._propagate_component(component, x)
+            self._activations.append(x)
+        return x
+
+    def _propagate_component(self, component: Component, x: Array) -> Array:
+        c = component.index
+        in_layout, out_layout = self._layouts[c : c + 2]
+        if c > 0 and component.in_place and not self._is_needed(c):
+            out = x
+        else:
+            name = f"activation {c}" if self.backward else self._other_buffer()
+            out = self._workspace.array(name, (out_layout.num_rows, component.output_dim), x)
+        component.propagate(x, in_layout, out_layout, out)
+        return out
+
+    def _other_buffer(self) -> str:
+        """Names two buffers in turn, for data of which only the latest is needed."""
+        self._current_buffer = 1 - self._current_buffer
+        return f"buffer {self._current_buffer}"
+
+    def _is_needed(self, c: int) -> bool:
+        """Whether backpropagation looks at the activations between components c - 1 and c."""
+        before, after = self.network.components[c - 1 : c + 1]
+        return self.backward and (before.needs_output or after.needs_input)
+
+    def compute(self, features: np.ndarray, pad_input: bool = True) -> np.ndarray:
+        """What Network.compute() says, on the host."""
+        if pad_input:
+            padding = (self.network.left_context, self.network.right_context)
+            features = np.pad(features, (padding, (0, 0)), mode="edge")
+        return to_host(self.propagate(features[None])).copy()
+
+    # The objective --------------------------------------------------------------------------------
+
+    def objective(self, minibatch: Minibatch) -> tuple[float, float, float]:
+        """Propagate a minibatch and compare the outputs with its labels.
+
+        Returns sum_k w_k log y[row_k, pdf_k], the total weight sum_k w_k, and the weight of those
+        labels that are the most probable pdf of their row.  Raises NgtrainError when the minibatch
+        does not fit the network.
+        """
+        log_prob, weight = self.log_prob(minibatch)
+        rows, pdfs, weights = self._labels
+        best = self._activations[-1].argmax(axis=1)
+        return log_prob, weight, float(weights[best[rows] == pdfs].sum(dtype=np.float64))
+
+    def log_prob(self, minibatch: Minibatch) -> tuple[float, float]:
+        """The first two of what objective() returns."""
+        y = self.propagate(minibatch.frames)
+        if len(y) != len(minibatch):
+            raise NgtrainError(
+                f"the examples have {minibatch.frames.shape[1]} frames of input, but the network "
+                f"needs {self.network.left_context} + 1 + {self.network.right_context}"
+            )
+        pdfs = minibatch.pdfs
+        if len(pdfs) and not 0 <= pdfs.min() <= pdfs.max() < y.shape[1]:
+            raise NgtrainError(
+                f"the examples have pdf-ids from {pdfs.min()} to {pdfs.max()}, but the network has "
+                f"{y.shape[1]} outputs: do the alignments come from another model?"
+            )
+        self._labels = tuple(map(to_device, (minibatch.rows, pdfs, minibatch.weights)))
+        rows, pdfs, weights = self._labels
+        xp = array_module(y)
+        log_y = xp.log(xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR), dtype=np.float64)
+        return float(log_y @ weights), float(minibatch.weights.sum(dtype=np.float64))
+
+    # Backward -------------------------------------------------------------------------------------
+
+    def backpropagate(self, gradient: Network | None = None) -> None:
+        """Propagate the derivative of the last minibatch's log-probability back.
+
+        Without `gradient` every component makes a step as soon as the derivative has passed it.
+        With it, a network of the same structure, the parameters stay as they are, and their
+        derivatives are added to those of `gradient`.  Statistics of nonlinearities are added to
+        those of the network that changes.
+        """
+        components = self.network.components
+        targets = components if gradient is None else gradient.components
+        trained = components[self._first_updatable :]
+        if not trained:
+            return
+        derivative = self._start(trained, targets)
+        for component in reversed(trained):
+            x, y = self._activations[component.index : component.index + 2]
+            target = targets[component.index]
+            if isinstance(component, NonlinearComponent):
+                component.store_statistics(y, target)
+            d_x = None
+            if component is not trained[0]:
+                d_x = self._backpropagate_component(component, x, y, derivative)
+            if isinstance(component, UpdatableComponent):
+                if gradient is None:
+                    component.update(x, derivative)
+                else:
+                    component.accumulate_gradient(x, derivative, target)
+            derivative = d_x
+
+    def _start(self, trained: list[Component], targets: list[Component]) -> Array:
+        """The derivative w.r.t. the output of the last of `trained`, from which a softmax is taken.
+
+        A softmax at the end and the logarithm have a derivative that is simpler than its parts.
+        """
+        y = self._activations[-1]
+        rows, pdfs, weights = self._labels
+        derivative = self._workspace.array(self._other_buffer(), y.shape, y)
+        if isinstance(trained[-1], SoftmaxComponent):
+            softmax = trained.pop()
+            softmax.store_statistics(y, targets[softmax.index])
+            softmax.backpropagate_log(y, rows, pdfs, weights, out=derivative)
+        else:
+            derivative[...] = 0
+            xp = array_module(y)
+            floored = xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR)
+            xp.add.at(derivative, (rows, pdfs), (weights / floored).astype(y.dtype, copy=False))
+        return derivative
+
+    def _backpropagate_component(
+        self, component: Component, x: Array, y: Array, derivative: Array
+    ) -> Array:
+        in_layout, out_layout = self._layouts[component.index : component.index + 2]
+        if component.in_place:
+            out = derivative
+        else:
+            out = self._workspace.array(
+                self._other_buffer(), (in_layout.num_rows, component.input_dim), derivative
+            )
+        component.backpropagate(x, y, derivative, in_layout, out_layout, out)
+        return out
