@@ -1,6 +1,6 @@
 """Arithmetic of Kaldi's compressed matrices, for many matrices of one shape at a time.
 
-Three layouts exist (Kaldi matrix/compressed-matrix.{h,cc}, struct GlobalHeader and enum DataFormat):
+Three layouts exist (Kaldi matrix/compressed-matrix.{h,cc}, GlobalHeader and DataFormat):
 
 * ``CM``: one byte per element, stored column by column. Each column has a header of four 16-bit
   integers, its quantiles 0, 1/4, 3/4 and 1 on the scale of the whole matrix; the byte interpolates
@@ -8,7 +8,7 @@ Three layouts exist (Kaldi matrix/compressed-matrix.{h,cc}, struct GlobalHeader 
 * ``CM2``, ``CM3``: two bytes or one byte per element, row by row, on the scale of the whole matrix.
 
 The scale of a matrix is (min_value, range). All functions take a leading axis over n matrices and
-give to the last bit what Kaldi gives: intermediate results are float32 or float64 as they are there.
+give what Kaldi gives to the last bit: each step is in float32 or float64 as it is there.
 """
 
 import numpy as np
@@ -36,18 +36,21 @@ def decode_columns(min_value, value_range, headers, codes):
         float32 (n, rows, cols).
     """
     n, cols, rows = codes.shape
-    # Rows go to the front, so that the inner loops run over all columns of all matrices.
+    # Rows go to the front, so that the inner loops run over all columns of all matrices. All indices
+    # are within bounds; mode="clip" tells take() not to look.
     codes = np.ascontiguousarray(codes.transpose(2, 0, 1)).reshape(rows, n * cols)
     quantiles = _quantiles(min_value, value_range, headers).reshape(n * cols, 4).T
     start = np.ascontiguousarray(quantiles[:3])
     rise = quantiles[1:] - quantiles[:3]
     # Indices into the flattened (segment, column) tables.
-    segment = _SEGMENT_OF_CODE.take(codes)
+    segment = _SEGMENT_OF_CODE.take(codes, mode="clip")
     segment *= n * cols
     segment += np.arange(n * cols)
-    value = rise.take(segment) * _STEPS_OF_CODE.take(codes)
-    value = value * _STEP_OF_CODE.take(codes)
-    value += start.take(segment)
+    steps = _STEPS_OF_CODE.take(codes, mode="clip")
+    steps *= rise.take(segment, mode="clip")
+    value = _STEP_OF_CODE.take(codes, mode="clip")
+    value *= steps
+    value += start.take(segment, mode="clip")
     return value.reshape(rows, n, cols).transpose(1, 0, 2).astype(np.float32)
 
 

@@ -1,0 +1,94 @@
+"""Tables of examples, read and written block by block."""
+
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from nnet.io.background import read_ahead
+from nnet.io.example import EXAMPLE, NnetExample
+from nnet.io.example_blocks import ExampleBlock
+from nnet.io.example_layout import Layout, LayoutTable
+from nnet.io.streams import InputStream, open_input, open_output
+from nnet.io.tables import archive_entries, sequential_table, table_writer
+from nnet.io.tokens import start_writing
+
+READ_SIZE = 1 << 20
+"""Bytes looked at together: little memory, and many examples."""
+
+# The tables that need no more than the bytes of an archive. Other ones go an example at a time.
+_READ_ARCHIVE = re.compile(r"ark(?P<options>(?:,(?:b|t|bg|o|s|cs))*):(?P<name>.*)", re.DOTALL)
+_WRITE_ARCHIVE = re.compile(r"ark(?:,b)?:(?P<name>.*)", re.DOTALL)
+
+
+def read_blocks(rspecifier: str) -> Iterator[ExampleBlock]:
+    """The examples of a table in order, in blocks of varying size.
+
+    Raises:
+        NgtrainError: a file is missing, truncated or not a table of examples, or a pipe has failed.
+    """
+    archive = _READ_ARCHIVE.fullmatch(rspecifier)
+    if not archive:
+        return _blocks_of_entries(rspecifier)
+    blocks = _blocks_of_archive(open_input(archive["name"]))
+    return read_ahead(blocks) if ",bg" in archive["options"] else blocks
+
+
+def _blocks_of_archive(stream: InputStream) -> Iterator[ExampleBlock]:
+    layouts = LayoutTable(stream.name)
+    entries = archive_entries(stream, EXAMPLE)
+    while True:
+        block, size = ExampleBlock.scan(layouts, stream.peek(READ_SIZE))
+        if size:
+            stream.read(size)
+            yield block
+        # What comes now is cut by the end of what was looked at, or of a layout that was not met
+        # before, or text. Reading it slowly tells, and makes the layout known.
+        entry = next(entries, None)
+        if entry is None:
+            return
+        yield _block_of_one(layouts, *entry)
+
+
+def _blocks_of_entries(rspecifier: str) -> Iterator[ExampleBlock]:
+    layouts = LayoutTable(rspecifier)
+    with sequential_table(rspecifier, EXAMPLE) as entries:
+        for entry in entries:
+            yield _block_of_one(layouts, *entry)
+
+
+def _block_of_one(layouts: LayoutTable, key: str, example: NnetExample) -> ExampleBlock:
+    layout = Layout.of(example)
+    text = io.BytesIO()
+    example.write(start_writing(text, binary=True))
+    group = (layout, np.zeros(1, np.int64), [text.getvalue()])
+    return ExampleBlock.encode(layouts, [key.encode(errors="surrogateescape")], [group])
+
+
+class ExampleWriter:
+    """Writes blocks of examples to a table; its files appear when the context ends without error.
+
+    Raises:
+        NgtrainError: a file cannot be written, or this is not a wspecifier.
+    """
+
+    def __init__(self, wspecifier: str):
+        archive = _WRITE_ARCHIVE.fullmatch(wspecifier)
+        self._archive = open_output(archive["name"]) if archive else None
+        self._table = None if archive else table_writer(wspecifier, EXAMPLE)
+
+    def write(self, block: ExampleBlock) -> None:
+        """Append the examples of a block, whole whether or not frames were selected."""
+        if self._archive is not None:
+            self._archive.write(block.encoded())
+            return
+        for key, body in zip(block.keys(), block.bodies(), strict=True):
+            stream = InputStream(io.BytesIO(body), block.layouts.name)
+            self._table.write(key.decode(errors="surrogateescape"), EXAMPLE.read(stream))
+
+    def __enter__(self) -> "ExampleWriter":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        (self._archive or self._table).__exit__(*exception)

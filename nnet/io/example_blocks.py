@@ -1,0 +1,201 @@
+"""Many examples at a time, as a structure of arrays over the bytes of an archive.
+
+Python objects, one per example, would cost more than training on it does on a GPU. Here a block of
+examples is the bytes that were read and arrays that say where each example lies in them. To select,
+repeat and shuffle examples is to index an array; the input is decompressed only when it is asked
+for, only the rows that are needed, for all examples of one layout together.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.io.example_contents import ExampleContents
+from nnet.io.example_layout import Layout, LayoutTable
+
+ALL_FRAMES = -1
+
+RECORD = np.dtype(
+    [
+        ("buffer", "i4"),  # which buffer it is in
+        ("begin", "i8"),  # where in it the key begins,
+        ("body", "i8"),  # the example goes on after its key,
+        ("end", "i8"),  # and the next record begins
+        ("layout", "i4"),  # number in the table of layouts
+        ("frame", "i4"),  # the labelled frame that was selected, or ALL_FRAMES
+    ]
+)
+
+
+class ExampleBlock:
+    """A sequence of examples.
+
+    Attributes:
+        layouts: the layouts that were met so far; one table is shared by all blocks of a reader.
+        buffers: bytes of archives in Kaldi's binary form.
+        records: RECORD (n,), where the examples are in the buffers. They may come in any order and
+            more than once.
+    """
+
+    def __init__(self, layouts: LayoutTable, buffers: list[bytes], records: np.ndarray):
+        self.layouts = layouts
+        self.buffers = buffers
+        self.records = records
+
+    @classmethod
+    def scan(cls, layouts: LayoutTable, data: bytes) -> tuple["ExampleBlock", int]:
+        """The examples of known layouts that follow each other from the start of `data`.
+
+        Returns:
+            The block, and where its last example ends.
+        """
+        begin, body, layout = layouts.scan(data)
+        return cls(layouts, [data], _records(begin[:-1], body, begin[1:], layout)), int(begin[-1])
+
+    @classmethod
+    def encode(
+        cls,
+        layouts: LayoutTable,
+        keys: list[bytes],
+        groups: Iterable[tuple[Layout, np.ndarray, list[bytes]]],
+    ) -> "ExampleBlock":
+        """A block of new examples.
+
+        Args:
+            keys: their keys.
+            groups: layout, indices of the examples that have it, and their bytes after the key.
+        """
+        parts = [b""] * (2 * len(keys))
+        parts[::2] = [key + b" " for key in keys]
+        layout = np.empty(len(keys), np.int32)
+        for kind, indices, bodies in groups:
+            layout[indices] = layouts.number(kind)
+            for index, body in zip(indices.tolist(), bodies, strict=True):
+                parts[2 * index + 1] = body
+        bounds = np.concatenate([[0], np.cumsum(list(map(len, parts)), dtype=np.int64)])
+        records = _records(bounds[:-1:2], bounds[1::2], bounds[2::2], layout)
+        return cls(layouts, [b"".join(parts)], records)
+
+    @staticmethod
+    def concatenate(blocks: Sequence["ExampleBlock"]) -> "ExampleBlock":
+        """Blocks that share their layouts, one after the other; no example is copied."""
+        if len(blocks) == 1:
+            return blocks[0]
+        buffers, records = [], []
+        for block in blocks:
+            moved = block.records.copy()
+            moved["buffer"] += len(buffers)
+            records.append(moved)
+            buffers.extend(block.buffers)
+        return ExampleBlock(blocks[0].layouts, buffers, np.concatenate(records))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, indices) -> "ExampleBlock":
+        """The examples at `indices` (integers, a mask or a slice); no example is copied."""
+        return ExampleBlock(self.layouts, self.buffers, self.records[indices])
+
+    def tidy(self) -> "ExampleBlock":
+        """The same examples, moved together if they are less than half of what the buffers hold."""
+        size = self.records["end"] - self.records["begin"]
+        if 2 * size.sum() >= sum(map(len, self.buffers)):
+            return self
+        records = self.records.copy()
+        shift = np.cumsum(size) - size - self.records["begin"]
+        records["buffer"] = 0
+        for place in ("begin", "body", "end"):
+            records[place] += shift
+        return ExampleBlock(self.layouts, [self.encoded()], records)
+
+    # Looking into it ------------------------------------------------------------------------------
+
+    def keys(self) -> list[bytes]:
+        """The keys of the examples."""
+        records = self.records
+        return self._slices(records["buffer"], records["begin"], records["body"] - 1)
+
+    def bodies(self) -> list[bytes]:
+        """What stands after the keys, from \\0B on."""
+        return self._slices(*(self.records[name] for name in ("buffer", "body", "end")))
+
+    def encoded(self) -> bytes:
+        """The examples with their keys, whole, as they stand in an archive."""
+        begin, end, buffer = (self.records[name] for name in ("begin", "end", "buffer"))
+        # Neighbours that were neighbours in the archive are copied together.
+        starts = (begin[1:] != end[:-1]) | (buffer[1:] != buffer[:-1])
+        first = np.flatnonzero(np.append(True, starts)[: len(begin)])
+        last = np.append(first[1:], len(begin))[: len(first)] - 1
+        return b"".join(self._slices(buffer[first], begin[first], end[last]))
+
+    def num_frames(self) -> np.ndarray:
+        """Number of labelled frames of each example, whether selected or not; int32 (n,)."""
+        per_layout = np.array([layout.num_frames for layout in self.layouts], np.int32)
+        return per_layout[self.records["layout"]]
+
+    def by_layout(self) -> Iterator[tuple[np.ndarray, ExampleContents]]:
+        """For each layout the indices of the examples that have it, and what is in them."""
+        for number in np.unique(self.records["layout"]):
+            indices = np.flatnonzero(self.records["layout"] == number)
+            group = self.take(indices)
+            yield indices, ExampleContents(self.layouts[number], group.bodies(), group._fail)
+
+    def _slices(self, buffer: np.ndarray, begin: np.ndarray, end: np.ndarray) -> list[bytes]:
+        if len(self.buffers) == 1:
+            data = self.buffers[0]
+            return [data[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
+        places = zip(buffer.tolist(), begin.tolist(), end.tolist(), strict=True)
+        return [self.buffers[k][i:j] for k, i, j in places]
+
+    def _fail(self, reason: str, index: int = 0) -> NgtrainError:
+        key = self.keys()[index].decode(errors="replace")
+        return NgtrainError(f"{self.layouts.name}, key {key}: {reason} in an example")
+
+    # Parts of examples ----------------------------------------------------------------------------
+
+    def select_frame(self, frame: int | np.ndarray) -> "ExampleBlock":
+        """One labelled frame of each example: the one of index `frame`, or `frame[i]` of example i.
+
+        Examples that have no such frame are left out, as Kaldi's nnet-copy-egs does: these are the
+        short ones at the ends of utterances.
+        """
+        there = frame < self.num_frames()
+        selected = self.take(there)
+        selected.records["frame"] = np.broadcast_to(frame, there.shape)[there]
+        return selected
+
+    def sub_examples(
+        self, left_context: int | None = None, right_context: int | None = None
+    ) -> "ExampleBlock":
+        """New examples of the frames that were selected, with all of the context or less of it.
+
+        To the last bit what Kaldi's constructor for this gives (nnet2/nnet-example.cc).
+
+        Args:
+            left_context, right_context: None for as much as there is.
+        """
+
+        def groups():
+            for indices, contents in self.by_layout():
+                frame = self.records["frame"][indices]
+                num_frames = contents.layout.num_frames if frame[0] == ALL_FRAMES else 1
+                first = np.maximum(frame, 0)
+                for layout, members, bodies in contents.sub_examples(
+                    first, num_frames, left_context, right_context
+                ):
+                    yield layout, indices[members], bodies
+
+        return ExampleBlock.encode(self.layouts, self.keys(), groups())
+
+
+def _records(
+    begin: np.ndarray, body: np.ndarray, end: np.ndarray, layout: np.ndarray
+) -> np.ndarray:
+    records = np.zeros(len(begin), RECORD)
+    records["begin"] = begin
+    records["body"] = body
+    records["end"] = end
+    records["layout"] = layout
+    records["frame"] = ALL_FRAMES
+    return records

@@ -1,0 +1,228 @@
+"""What is in examples of one layout: taken out of their bytes, or made into bytes, all together."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from nnet.errors import NgtrainError
+from nnet.io import compression
+from nnet.io.example import available_context
+from nnet.io.example_layout import EXAMPLE_BEGIN, GENERAL_LABELS, Layout, int32
+
+# Matrices that are decompressed at a time, so that intermediate results stay in the cache.
+_DECODE_SIZE = 128
+
+# What follows <Lab2>: every number is a byte of 4 and its four bytes.
+_NUMBER = np.dtype([("size", "u1"), ("value", "<i4")])
+_LABEL = np.dtype([("size1", "u1"), ("pdf", "<i4"), ("size2", "u1"), ("weight", "<f4")])
+
+
+class Labels(NamedTuple):
+    """Labels of the frames of examples, as parallel arrays in order of examples and frames."""
+
+    example: np.ndarray  # int, index of the example
+    frame: np.ndarray  # int, index of the labelled frame in it
+    pdf: np.ndarray  # int32
+    weight: np.ndarray  # float32
+
+    def of_frames(self, first: np.ndarray, num_frames: int) -> "Labels":
+        """The labels of num_frames frames from first[i] on of example i, counted from there."""
+        frame = self.frame - first[self.example]
+        kept = (frame >= 0) & (frame < num_frames)
+        return Labels(self.example[kept], frame[kept], self.pdf[kept], self.weight[kept])
+
+
+class ExampleContents:
+    """Contents of examples of one layout.
+
+    Args:
+        layout: the layout.
+        bodies: the bytes of the examples after their keys.
+        fail: see below.
+
+    Attributes:
+        layout: the layout.
+        fixed: layout.dtype (n,), the parts of fixed structure.
+        fail: makes the error to raise of a reason and, if only one is wrong, the index of it.
+    """
+
+    def __init__(self, layout: Layout, bodies: list[bytes], fail: Callable[..., NgtrainError]):
+        self.layout = layout
+        self.fail = fail
+        self._labels = []
+        if not layout.simple:
+            begin, end = len(EXAMPLE_BEGIN + GENERAL_LABELS + int32(0)), -layout.dtype.itemsize
+            self._labels = [body[begin:end] for body in bodies]
+            bodies = [body[end:] for body in bodies]
+        self.fixed = np.frombuffer(b"".join(bodies), layout.dtype)
+
+    def __len__(self) -> int:
+        return len(self.fixed)
+
+    def input(self, first_row: np.ndarray, num_rows: int) -> np.ndarray:
+        """Decompress rows first_row[i] to first_row[i] + num_rows of the input of example i.
+
+        Returns:
+            float32 (n, num_rows, num_cols).
+        Raises:
+            NgtrainError: NaN or infinity.
+        """
+        fixed = self.fixed
+        rows = np.empty((len(fixed), num_rows, self.layout.num_cols), np.float32)
+        self._check(np.isfinite(fixed["min_value"] + fixed["value_range"]), "NaN or infinity")
+        for begin in range(0, len(fixed), _DECODE_SIZE):
+            part = slice(begin, begin + _DECODE_SIZE)
+            scale = fixed["min_value"][part], fixed["value_range"][part]
+            codes = self._codes(first_row, num_rows, part)
+            if self.layout.matrix == "CM":
+                rows[part] = compression.decode_columns(*scale, fixed["headers"][part], codes)
+            else:
+                rows[part] = compression.decode_uniform(*scale, codes)
+        return rows
+
+    def _codes(self, first_row: np.ndarray, num_rows: int, part=slice(None)) -> np.ndarray:
+        """The codes of some rows, with the axes in the order of the layout."""
+        codes, first_row = self.fixed["codes"][part], first_row[part]
+        each = np.arange(len(codes))
+        if self.layout.matrix == "CM":
+            return sliding_window_view(codes, num_rows, axis=2)[each, :, first_row]
+        return sliding_window_view(codes, num_rows, axis=1)[each, first_row].swapaxes(1, 2)
+
+    def labels(self) -> Labels:
+        """The labels of all frames.
+
+        Raises:
+            NgtrainError: numbers of labels that do not add up.
+        """
+        size, num_frames = len(self), self.layout.num_frames
+        if self.layout.simple:
+            example, frame = np.divmod(np.arange(size * num_frames), num_frames)
+            pdf = self.fixed["pdfs"].ravel()
+            return Labels(example, frame, pdf, np.ones(len(pdf), np.float32))
+        numbers = np.frombuffer(b"".join(self._labels), _NUMBER)["value"]
+        end = np.cumsum([len(text) // _NUMBER.itemsize for text in self._labels])
+        # The number of labels of frame t stands where the labels of frame t - 1 end.
+        count, place = np.empty((2, size, num_frames), np.int64)
+        here = np.concatenate([[0], end[:-1]])
+        for t in range(num_frames):
+            count[:, t] = numbers[np.minimum(here, end - 1)]
+            place[:, t] = here + 1
+            here = here + 1 + 2 * count[:, t]
+            self._check((count[:, t] >= 0) & (here <= end), "wrong number of labels")
+        self._check(here == end, "wrong number of labels")
+        count, place = count.ravel(), place.ravel()
+        owner = np.repeat(np.arange(size * num_frames), count)
+        rank = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        place = np.repeat(place, count) + 2 * rank
+        example, frame = np.divmod(owner, num_frames)
+        return Labels(example, frame, numbers[place], numbers[place + 1].view(np.float32))
+
+    def sub_examples(
+        self,
+        first_frame: np.ndarray,
+        num_frames: int,
+        left_context: int | None,
+        right_context: int | None,
+    ) -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+        """New examples of some of the frames, with all of the context or less of it.
+
+        Args:
+            first_frame: (n,), the first labelled frame of each example to keep.
+            num_frames: how many frames to keep.
+            left_context, right_context: None for as much as there is.
+        Yields:
+            As :func:`encode_examples`.
+        """
+        left = available_context("left", left_context, self.layout.left_context)
+        right = available_context("right", right_context, self.layout.right_context)
+        num_rows = left + num_frames + right
+        first_row = self.layout.left_context + first_frame - left
+        layout = replace(self.layout, num_frames=num_frames, num_rows=num_rows, left_context=left)
+        fields = {name: self.fixed[name] for name in ("min_value", "value_range", "spk_info")}
+        if layout.matrix == "CM" and num_rows < 8:
+            # The headers of the columns would outweigh so few rows: Kaldi compresses them again.
+            layout = replace(layout, matrix="CM2")
+            fields |= compressed_fields("CM2", self.input(first_row, num_rows))
+        else:
+            fields["codes"] = self._codes(first_row, num_rows)
+            if layout.matrix == "CM":
+                fields["headers"] = self.fixed["headers"]
+        return encode_examples(layout, fields, self.labels().of_frames(first_frame, num_frames))
+
+    def relabelled(self, pdfs: np.ndarray) -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+        """The examples with other labels of weight one; pdfs is int32 (n, num_frames).
+
+        Yields:
+            As :func:`encode_examples`.
+        """
+        fields = {n: self.fixed[n] for n in self.layout.fields if n != "pdfs"}
+        example, frame = np.divmod(np.arange(pdfs.size), pdfs.shape[1])
+        labels = Labels(example, frame, pdfs.ravel(), np.ones(pdfs.size, np.float32))
+        return encode_examples(self.layout, fields, labels)
+
+    def _check(self, right: np.ndarray, reason: str) -> None:
+        if not right.all():
+            raise self.fail(reason, int(np.argmin(right)))
+
+
+def encode_examples(
+    layout: Layout, fields: dict[str, np.ndarray], labels: Labels
+) -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+    """Make examples that differ in their labels and values only.
+
+    Args:
+        layout: their layout but for `simple`, which is decided here for each by its labels.
+        fields: (n, ...), the fields of `layout.dtype` but for the labels.
+        labels: their labels.
+    Yields:
+        A layout, the indices of the examples that got it, and their bytes after the key.
+    """
+    size, num_frames = len(fields["codes"]), layout.num_frames
+    owner = labels.example * num_frames + labels.frame
+    count = np.bincount(owner, minlength=size * num_frames).reshape(size, num_frames)
+    simple = (count == 1).all(axis=1)
+    simple[labels.example[labels.weight != 1.0]] = False
+
+    indices = np.flatnonzero(simple)
+    if len(indices):
+        pdfs = labels.pdf[simple[labels.example]].reshape(-1, num_frames)
+        kind = replace(layout, simple=True)
+        yield kind, indices, kind.encode({n: fields[n][indices] for n in fields}, pdfs=pdfs)
+
+    indices = np.flatnonzero(~simple)
+    if len(indices):
+        kind = replace(layout, simple=False)
+        fixed = kind.encode({n: fields[n][indices] for n in fields})
+        numbers = np.empty(len(labels.pdf), _LABEL)
+        numbers["size1"] = numbers["size2"] = 4
+        numbers["pdf"], numbers["weight"] = labels.pdf, labels.weight
+        numbers = numbers.tobytes()
+        begin = EXAMPLE_BEGIN + GENERAL_LABELS + int32(num_frames)
+        end = (np.cumsum(count) * _LABEL.itemsize).reshape(count.shape)
+        bodies = []
+        for tail, counts, ends in zip(
+            fixed, count[indices].tolist(), end[indices].tolist(), strict=True
+        ):
+            texts = [
+                int32(n) + numbers[last - n * _LABEL.itemsize : last]
+                for n, last in zip(counts, ends, strict=True)
+            ]
+            bodies.append(b"".join([begin, *texts, tail]))
+        yield kind, indices, bodies
+
+
+def compressed_fields(matrix: str, frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Fields of a layout for input that is not compressed yet.
+
+    Args:
+        matrix: the layout of the matrix, "CM" or "CM2".
+        frames: finite float32 (n, rows, cols).
+    """
+    if matrix == "CM":
+        names = ("min_value", "value_range", "headers", "codes")
+        return dict(zip(names, compression.encode_columns(frames), strict=True))
+    names = ("min_value", "value_range", "codes")
+    return dict(zip(names, compression.encode_uniform(frames, np.uint16), strict=True))

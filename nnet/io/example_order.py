@@ -1,0 +1,93 @@
+"""Random order and random choice of examples, on blocks of them."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from nnet.io.example_blocks import ExampleBlock
+
+_WRITE_SIZE = 4096
+
+
+def shuffled(
+    blocks: Iterable[ExampleBlock], buffer_size: int, rng: np.random.Generator
+) -> Iterator[ExampleBlock]:
+    """The examples in random order.
+
+    Args:
+        buffer_size: 0 to hold all of them and make every order equally likely; otherwise as many
+            are held: each new example takes a random place in the buffer, and the one that was
+            there is passed on (Kaldi nnet2bin/nnet-shuffle-egs.cc).
+    """
+    if buffer_size == 0:
+        examples = list(blocks)
+        if examples:
+            examples = ExampleBlock.concatenate(examples)
+            order = rng.permutation(len(examples))
+            for begin in range(0, len(order), _WRITE_SIZE):
+                yield examples.take(order[begin : begin + _WRITE_SIZE])
+        return
+    pool = Pool(buffer_size)
+    for block in blocks:
+        yield pool.put(block, rng.integers(0, buffer_size, len(block)))
+    yield pool.contents()
+
+
+def random_subset(
+    blocks: Iterable[ExampleBlock], size: int, rng: np.random.Generator
+) -> tuple[ExampleBlock | None, int]:
+    """A random subset of `size` examples, or all if there are fewer; holds no more than these.
+
+    The first `size` are taken; the m-th of the following takes the place of a random one of them
+    with probability size / m (Kaldi nnet2bin/nnet-subset-egs.cc).
+
+    Returns:
+        The subset (None if there is no example at all) and how many examples there are.
+    """
+    pool = Pool(size)
+    num_read = 0
+    for block in blocks:
+        count = np.arange(num_read + 1, num_read + len(block) + 1)
+        accepted = (count <= size) | (rng.random(len(block)) * count < size)
+        place = np.where(count <= size, count - 1, rng.integers(0, max(size, 1), len(block)))
+        pool.put(block.take(accepted), place[accepted])
+        num_read += len(block)
+    return pool.contents(), num_read
+
+
+class Pool:
+    """A buffer with places for examples."""
+
+    def __init__(self, size: int):
+        self._examples: ExampleBlock | None = None
+        # The index in _examples of what is in each place, or -1.
+        self._occupant = np.full(size, -1)
+
+    def put(self, block: ExampleBlock, place: np.ndarray) -> ExampleBlock:
+        """Put example i of a block at place[i], one after the other; returns what was displaced.
+
+        The examples that are displaced come in the order in which that happens.
+        """
+        if self._examples is None:
+            self._examples = block.take(slice(0, 0))
+        num_old = len(self._examples)
+        everything = ExampleBlock.concatenate([self._examples, block])
+        # Newcomers sorted by place and then by time: each displaces the one before it if that had
+        # the same place, and otherwise the old occupant.
+        order = np.argsort(place, kind="stable")
+        place = place[order]
+        newcomer = num_old + order
+        first = np.append(True, place[1:] != place[:-1])[: len(place)]
+        last = np.append(first[1:], True)[: len(place)]
+        displaced = np.empty(len(block), np.int64)
+        displaced[order] = np.where(first, self._occupant[place], np.roll(newcomer, 1))
+        self._occupant[place[last]] = newcomer[last]
+
+        taken = self._occupant >= 0
+        self._examples = everything.take(self._occupant[taken]).tidy()
+        self._occupant[taken] = np.arange(len(self._examples))
+        return everything.take(displaced[displaced >= 0])
+
+    def contents(self) -> ExampleBlock | None:
+        """What is in the pool, in order of places; None if no block has ever been put there."""
+        return self._examples
