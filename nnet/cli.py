@@ -181,7 +181,7 @@ class Program(click.Command):
         """Do what the standard options say, then call the program's function."""
         self.set_num_threads(ctx)
         standard = {option.name: ctx.params.pop(option.name) for option in self.standard_options}
-        if standard["print_args"]:
+        if standard.get("print_args"):
             print(ctx.meta["command line"], file=sys.stderr)
         _set_verbosity(standard["verbose"])
         if "use_gpu" in ctx.params:

@@ -11,8 +11,9 @@
         log.info("aligning %s", data)
         run(cmd, f"{dir}/log/align.JOB.log", "nnet-align", f"{dir}/JOB.mdl", "|", "gzip", jobs=nj)
 
-A driver takes options as Kaldi's scripts do (utils/parse_options.sh), each with its value:
-``--name value`` or ``--name=value``.  Its messages are ``steps/align.py: aligning data/train``.
+A driver takes options as Kaldi's scripts do (utils/parse_options.sh): ``--name value`` or
+``--name=value``, and a bare ``--name`` for true.  Its messages begin with its name:
+``steps/align.py: aligning data/train``.
 """
 
 import glob
@@ -40,6 +41,7 @@ __all__ = [
     "output_of",
     "require_files",
     "run",
+    "tool",
 ]
 
 cmd_option = option(
@@ -54,6 +56,11 @@ def driver(usage: str) -> Callable[[Callable], "Driver"]:
     return program(usage, cls=Driver)
 
 
+def tool(usage: str) -> Callable[[Callable], "Driver"]:
+    """Make a driver that does not echo its command line: a small tool, usable as a filter."""
+    return program(usage, cls=Tool)
+
+
 class Driver(Program):
     """A program whose options may be written ``--name value``."""
 
@@ -61,7 +68,20 @@ class Driver(Program):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Join options with their values, then read them as every program does."""
-        return super().parse_args(ctx, _join_values(args))
+        return super().parse_args(ctx, self._join_values(args))
+
+    def _join_values(self, args: list[str]) -> list[str]:
+        """``--name value`` or ``-n value`` becomes ``--name=value``, up to the first argument."""
+        joined, rest = [], list(args)
+        while rest and re.match(r"--?[A-Za-z]", rest[0]):
+            word = rest.pop(0)
+            option = self.options.get(word.lower().replace("_", "-"))
+            if option is not None and rest:
+                is_flag = option.type is click.BOOL
+                if not is_flag or rest[0].lower() in ("true", "false"):
+                    word = f"{option.opts[0]}={rest.pop(0)}"
+            joined.append(word)
+        return joined + rest
 
     def called(self, path: str) -> str:
         return "/".join(Path(path).parts[-2:])
@@ -71,6 +91,12 @@ class Driver(Program):
 
     def set_num_threads(self, ctx: click.Context) -> None:
         """A driver computes nothing; its ``--num-threads``, if it has one, is for its jobs."""
+
+
+class Tool(Driver):
+    """A driver without ``--print-args``."""
+
+    STANDARD = Driver.STANDARD - {"print_args"}
 
 
 class _DriverFormatter(logging.Formatter):
@@ -83,17 +109,6 @@ class _DriverFormatter(logging.Formatter):
         serious = record.levelno >= logging.WARNING
         record.kind = f"{record.levelname.lower()}: " if serious else ""
         return super().format(record)
-
-
-def _join_values(args: list[str]) -> list[str]:
-    """``--name value`` becomes ``--name=value``, among the options that stand before arguments."""
-    joined, rest = [], list(args)
-    while rest and rest[0].startswith("--") and rest[0] != "--":
-        word = rest.pop(0)
-        if "=" not in word and word != "--help" and rest:
-            word += "=" + rest.pop(0)
-        joined.append(word)
-    return joined + rest
 
 
 # Commands ---------------------------------------------------------------------------------------
