@@ -19,9 +19,11 @@ from nnet.components import (
     read_component,
 )
 from nnet.components.layout import FrameLayout, needed_offsets
+from nnet.components.noise import DropoutComponent, NoiseComponent
 from nnet.components.nonlinear import NonlinearComponent
 from nnet.components.softmax import SoftmaxComponent
 from nnet.errors import NgtrainError
+from nnet.io.streams import open_input
 from nnet.io.tokens import Reader, Writer
 
 log = logging.getLogger("ngtrain")
@@ -69,6 +71,17 @@ class Network:
         return cls(
             component_from_config(line, rng) for line in lines if line and not line.startswith("#")
         )
+
+    @classmethod
+    def load_config(cls, rxfilename: str, rng: np.random.Generator) -> Network:
+        """The network that the config in a file describes.  Raises NgtrainError naming the file."""
+        with open_input(rxfilename) as stream:
+            try:
+                return cls.from_config(stream.read().decode().splitlines(), rng)
+            except UnicodeDecodeError:
+                raise NgtrainError(f"{rxfilename}: a config must be text") from None
+            except NgtrainError as error:
+                raise NgtrainError(f"{rxfilename}: {error}") from None
 
     @classmethod
     def read(cls, reader: Reader) -> Network:
@@ -168,8 +181,7 @@ class Network:
     def compute(self, features: np.ndarray, pad_input: bool = True) -> np.ndarray:
         """The output (T', output_dim) for the features (T, input_dim) of an utterance.
 
-        `pad_input` repeats the first and the last frame as the context needs it, so that T' = T.
-        Raises NgtrainError when the dimension is wrong or there are too few frames.
+        See Propagation.compute(), which is faster for many utterances.
         """
         from nnet.propagation import Propagation
 
@@ -293,3 +305,25 @@ class Network:
         if len(indexes) != 1:
             raise NgtrainError(f"the network has {len(indexes)} softmax components, not one")
         return indexes[0]
+
+    # Noise ----------------------------------------------------------------------------------------
+
+    def remove_noise(self) -> None:
+        """Take out dropout and additive noise."""
+        kept = [c for c in self.components if not isinstance(c, NoiseComponent)]
+        log.info("Removed %d dropout components.", len(self.components) - len(kept))
+        self.components = kept
+
+    def set_dropout_scale(self, scale: float) -> None:
+        """Set the factor of what is dropped; see DropoutComponent."""
+        dropouts = [c for c in self.components if isinstance(c, DropoutComponent)]
+        for component in dropouts:
+            component.dropout_scale = scale
+            component.check()
+        log.info("Set dropout scale to %g for %d components.", scale, len(dropouts))
+
+    def set_random_generator(self, rng: np.random.Generator) -> None:
+        """Draw noise from `rng` from now on."""
+        for component in self.components:
+            if isinstance(component, NoiseComponent):
+                component.rng = rng

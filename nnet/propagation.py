@@ -89,12 +89,28 @@ class Propagation:
         before, after = self.network.components[c - 1 : c + 1]
         return self.backward and (before.needs_output or after.needs_input)
 
-    def compute(self, features: np.ndarray, pad_input: bool = True) -> np.ndarray:
-        """What Network.compute() says, on the host."""
+    def compute(
+        self, features: np.ndarray, pad_input: bool = True, chunk_size: int = 0
+    ) -> np.ndarray:
+        """The output (T', output_dim), on the host, for an utterance's features (T, input_dim).
+
+        pad_input: repeat the first and the last frame as the context needs it, so that T' = T.
+        chunk_size: compute at most so many output frames at a time, to bound memory; 0 for all.
+
+        Raises NgtrainError as propagate() does, and for NaN or infinity in the features.
+        """
+        if not np.isfinite(features).all():
+            raise NgtrainError("there is NaN or infinity in the features")
+        left, right = self.network.left_context, self.network.right_context
         if pad_input:
-            padding = (self.network.left_context, self.network.right_context)
-            features = np.pad(features, (padding, (0, 0)), mode="edge")
-        return to_host(self.propagate(features[None])).copy()
+            features = np.pad(features, ((left, right), (0, 0)), mode="edge")
+        num_outputs = len(features) - left - right
+        size = chunk_size or max(num_outputs, 1)
+        chunks = [
+            to_host(self.propagate(features[None, begin : begin + left + size + right])).copy()
+            for begin in range(0, max(num_outputs, 1), size)
+        ]
+        return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
     # The objective --------------------------------------------------------------------------------
 

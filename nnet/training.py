@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nnet.errors import NgtrainError
 from nnet.network import Network
 from nnet.propagation import Propagation
@@ -54,7 +52,7 @@ def train(
         if not math.isfinite(log_prob):
             raise NgtrainError(
                 f"the objective function is {log_prob} after {total.num_examples} examples: "
-                + _likely_cause(minibatch)
+                "is the learning rate too high?"
             )
         propagation.backpropagate()
         for totals in total, phase:
@@ -85,9 +83,3 @@ def _log_phase(phase: Totals) -> None:
         "Training objective function (this phase) is %g over %g frames.",
         *(phase.log_prob_per_frame, phase.weight),
     )
-
-
-def _likely_cause(minibatch: Minibatch) -> str:
-    if not np.isfinite(minibatch.frames).all():
-        return "there is NaN or infinity in the features"
-    return "is the learning rate too high?"

@@ -3,6 +3,7 @@
 from nnet.components import (
     affine,
     fixed,
+    noise,
     nonlinear,
     normalize,
     pnorm,
@@ -23,6 +24,7 @@ __all__ = [
     "affine",
     "component_from_config",
     "fixed",
+    "noise",
     "nonlinear",
     "normalize",
     "pnorm",

@@ -1,0 +1,34 @@
+"""Options that hold a list, as text: one value per updatable component, or per component type."""
+
+from nnet.errors import NgtrainError
+
+
+def parse_reals(option: str, text: str, count: int) -> list[float]:
+    """Exactly `count` numbers, separated by colons; NgtrainError, naming the option, otherwise."""
+    try:
+        values = [float(part) for part in text.split(":")]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise NgtrainError(
+            f"expected {option} to be a colon-separated list of {count} numbers, one per updatable "
+            f"component, instead got {text!r}"
+        )
+    return values
+
+
+def parse_factors(option: str, text: str) -> dict[str, float]:
+    """Factors by component type, from ``AffineComponent=0.5:AffineComponentPreconditioned=0.1``.
+
+    NgtrainError, naming the option, when the text is not of this form.
+    """
+    factors = {}
+    for part in text.replace(":", " ").split():
+        component_type, _, factor = part.partition("=")
+        try:
+            factors[component_type] = float(factor)
+        except ValueError:
+            raise NgtrainError(
+                f"expected {option} to be like AffineComponent=0.5, instead got {part!r}"
+            ) from None
+    return factors
