@@ -9,7 +9,6 @@ import logging
 
 import numpy as np
 
-from nnet.backend import to_host
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io.tokens import read_object, write_object
@@ -17,7 +16,7 @@ from nnet.network import Network
 
 logger = logging.getLogger("ngtrain")
 
-SMALLEST_POSTERIOR = 1e-20
+SMALLEST_POSTERIOR = np.float32(1e-20)
 """Posteriors are floored to this before their logarithm is taken."""
 
 
@@ -62,25 +61,30 @@ class AcousticModel:
             )
             self.priors = np.pad(self.priors, (0, num_outputs - len(priors)))
 
-    def log_likelihoods(self, features: np.ndarray) -> np.ndarray:
+    def log_likelihoods(self, features: np.ndarray, key: str = "") -> np.ndarray:
         """Scaled log-likelihoods: log posterior minus log prior.
 
         Args:
             features: float32 (T, D).
+            key: the utterance, for messages.
 
         Returns:
-            float32 (T, num_pdfs); the ends of the utterance are padded by repeating their frames.
+            float32 (T, num_pdfs), on the host; the network's context beyond the ends of the
+            utterance is filled with copies of its first and last frames.
 
         Raises:
-            NgtrainError: the model has no priors, or the features have the wrong dimension.
+            NgtrainError: the priors are not set, or the features have the wrong dimension or are
+                not finite.
         """
-        if len(self.priors) != self.num_pdfs:
-            raise NgtrainError("the model has no priors: cannot turn posteriors into likelihoods")
-        posteriors = to_host(self.network.compute(features, pad_input=True))
-        log_posteriors = np.log(np.maximum(posteriors, np.float32(SMALLEST_POSTERIOR)))
-        with np.errstate(divide="ignore"):  # a pdf-id that was never seen has likelihood +inf,
-            log_priors = np.log(self.priors)  # as in Kaldi; nnet-adjust-priors floors the priors
-        return log_posteriors - log_priors
+        try:
+            if len(self.priors) != self.num_pdfs or not (self.priors > 0).all():
+                raise NgtrainError("the priors in the model are not set up (nnet-adjust-priors)")
+            if not np.isfinite(features).all():
+                raise NgtrainError("the features have NaN or infinite values")
+            posteriors = self.network.compute(features, pad_input=True)
+        except NgtrainError as error:
+            raise NgtrainError(f"utterance {key}: {error}" if key else str(error)) from None
+        return np.log(np.maximum(posteriors, SMALLEST_POSTERIOR)) - np.log(self.priors)
 
     def info(self) -> str:
         """The network's info and a line about the priors (AmNnet::Info)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from nnet.decoding import Decoder, Path, SearchOptions
 from nnet.errors import NgtrainError
 from nnet.fst import ARC, EPSILON, ArrayFst
 from nnet.hmm.transition_model import TransitionModel
+from nnet.io.holders import Holder
+from nnet.io.tokens import Reader, Writer
+from nnet.symbols import SymbolTable
 
 logger = logging.getLogger("ngtrain")
 
@@ -171,3 +175,62 @@ def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | N
         return None
     _, alignment, _, _ = kaldifst.get_linear_symbol_sequence(path)
     return alignment if len(alignment) == num_frames else None
+
+
+def phone_segments(
+    transition_model: TransitionModel, alignment: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The phones of an alignment in their order, and the frames that each lasts: int arrays."""
+    starts = transition_model.phone_starts(alignment)
+    lengths = np.diff(np.append(starts, len(alignment)))
+    return transition_model.phone_of[np.asarray(alignment)[starts]], lengths
+
+
+def ctm_lines(key: str, phones: np.ndarray, lengths: np.ndarray, frame_shift: float) -> str:
+    """Segments as lines of a ctm file: utterance, channel, begin and length in seconds, phone."""
+    digits = 2 if frame_shift >= 0.01 else 3
+    begins = frame_shift * (np.cumsum(lengths) - lengths)
+    return "".join(
+        f"{key} 1 {begin:.{digits}f} {frame_shift * length:.{digits}f} {phone}\n"
+        for phone, begin, length in zip(phones, begins, lengths, strict=True)
+    )
+
+
+def show(
+    key: str, alignment: np.ndarray, transition_model: TransitionModel, names: SymbolTable
+) -> str:
+    """What show-alignments prints: transition-ids grouped by phone, and below them the phones."""
+    starts = transition_model.phone_starts(alignment)
+    columns = []
+    for ids in np.split(np.asarray(alignment), starts[1:]) if len(starts) else []:
+        group = f"[ {' '.join(map(str, ids))} ] "
+        phone = f"{names[int(transition_model.phone_of[ids[0]])]} "
+        width = max(len(group), len(phone))
+        columns.append((group.ljust(width), phone.ljust(width)))
+    rows = zip(*columns, strict=True) if columns else [(), ()]
+    return "".join(f"{key}  {''.join(row)}\n" for row in rows)
+
+
+def _read_pairs(reader: Reader) -> list[tuple[int, int]]:
+    if reader.binary:
+        return [(reader.integer(), reader.integer()) for _ in range(reader.integer())]
+    pairs = [part.split() for part in reader.stream.readline().split(b";")]
+    if pairs == [[]]:
+        return []
+    if any(len(pair) != 2 for pair in pairs):
+        raise reader.fail("expected pairs of integers separated by semicolons")
+    return [tuple(reader.parse_integers(pair).tolist()) for pair in pairs]
+
+
+def _write_pairs(writer: Writer, pairs: Sequence[tuple[int, int]]) -> None:
+    if writer.binary:
+        writer.integer(len(pairs))
+        for first, second in pairs:
+            writer.integer(first)
+            writer.integer(second)
+    else:
+        writer.raw("; ".join(f"{first} {second} " for first, second in pairs) + "\n")
+
+
+INTEGER_PAIRS = Holder("list of pairs of integers", _read_pairs, _write_pairs)
+"""Tables of phones and their lengths (Kaldi's BasicPairVectorHolder)."""

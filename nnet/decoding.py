@@ -5,16 +5,20 @@ After Kaldi's decoder/faster-decoder.h, which is the search, and decoder/decodab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from nnet.acoustic_model import AcousticModel
 from nnet.errors import NgtrainError
 from nnet.fst import ArrayFst
 from nnet.graph import add_word_insertion_penalty
 from nnet.hmm.transition_model import TransitionModel
+
+logger = logging.getLogger("ngtrain")
 
 
 class Path(NamedTuple):
@@ -72,8 +76,9 @@ class Decoder:
                 f"{transition_model.num_transition_ids} transition-ids: it was made for another"
             )
         self._pdf_of_column = transition_model.pdf_of[1:]
+        self._graph = graph.to_const_kaldifst()  # the decoder does not keep it alive
         self._decoder = FasterDecoder(
-            graph.to_const_kaldifst(),
+            self._graph,
             FasterDecoderOptions(
                 beam=options.beam,
                 max_active=options.max_active,
@@ -99,7 +104,9 @@ class Decoder:
 
         # One column per transition-id: the decoder looks up column i - 1 for the label i.
         scaled = log_likelihoods * np.float32(acoustic_scale)
-        self._decoder.decode(DecodableCtc(scaled[:, self._pdf_of_column]))
+        columns = np.ascontiguousarray(scaled[:, self._pdf_of_column], dtype=np.float32)
+        decodable = DecodableCtc(columns)
+        self._decoder.decode(decodable)
         if not (self._decoder.reached_final() or allow_partial):
             return None
         found, lattice = self._decoder.get_best_path()
@@ -111,31 +118,128 @@ class Decoder:
         return Path(alignment, words, weight.value1, weight.value2)
 
 
-class ScaledDecoder:
-    """Decodes with several acoustic scales and word insertion penalties.
+class Setting(NamedTuple):
+    """An acoustic scale and a word insertion penalty, and what they are called in file names."""
 
-    The likelihoods are computed once by the caller; the search runs for every combination, because
-    each prunes differently.
+    acoustic_scale: float
+    penalty: float
+    lmwt_name: str
+    penalty_name: str
+
+    def fill_in(self, wspecifier: str) -> str:
+        """Replace LMWT and PENALTY."""
+        filled = wspecifier.replace("LMWT", self.lmwt_name)
+        return filled.replace("PENALTY", self.penalty_name)
+
+
+def decoding_settings(
+    acoustic_scale: float, inv_acoustic_scales: str, word_ins_penalties: str
+) -> list[Setting]:
+    """Every combination of the values that two options list (see `parse_values`).
+
+    `acoustic_scale` counts when no inverse scales are listed.
+    """
+    scales = {"1": acoustic_scale}
+    if inv_acoustic_scales:
+        scales = {lmwt: 1 / float(lmwt) for lmwt in parse_values(inv_acoustic_scales)}
+    return [
+        Setting(scale, float(penalty), lmwt, penalty)
+        for penalty in parse_values(word_ins_penalties)
+        for lmwt, scale in scales.items()
+    ]
+
+
+class MultiDecoder:
+    """Decodes utterances with several settings, computing the network once, and counts.
+
+    The search runs for every setting, because each prunes differently.
+
+    Attributes:
+        num_done, num_failed: utterances.
     """
 
     def __init__(
         self,
+        model: AcousticModel,
         graph: ArrayFst,
-        transition_model: TransitionModel,
+        settings: Sequence[Setting],
         options: SearchOptions,
-        acoustic_scales: Sequence[float],
-        word_ins_penalties: Sequence[float] = (0.0,),
+        allow_partial: bool,
     ):
-        self.acoustic_scales = acoustic_scales
+        self.model = model
+        self.settings = settings
+        self.allow_partial = allow_partial
+        self.num_done = self.num_failed = self.num_frames = 0
+        self._total_log_likelihood = dict.fromkeys(settings, 0.0)
         self._decoders = {
-            penalty: Decoder(add_word_insertion_penalty(graph, penalty), transition_model, options)
-            for penalty in word_ins_penalties
+            penalty: Decoder(
+                add_word_insertion_penalty(graph, penalty), model.transition_model, options
+            )
+            for penalty in dict.fromkeys(setting.penalty for setting in settings)
         }
 
-    def decode(
-        self, log_likelihoods: np.ndarray, allow_partial: bool = False
-    ) -> Iterator[tuple[float, float, Path | None]]:
-        """Yield (acoustic scale, penalty, best path or None) for every combination."""
-        for penalty, decoder in self._decoders.items():
-            for scale in self.acoustic_scales:
-                yield scale, penalty, decoder.decode(log_likelihoods, scale, allow_partial)
+    def decode(self, key: str, features: np.ndarray) -> dict[Setting, Path]:
+        """The best path for each setting; nothing, and a warning, when some setting fails.
+
+        Raises:
+            NgtrainError: the features do not fit the model.
+        """
+        if len(features) == 0:
+            logger.warning("Zero-length utterance: %s", key)
+            self.num_failed += 1
+            return {}
+        log_likelihoods = self.model.log_likelihoods(features, key)
+        paths = {
+            setting: self._decoders[setting.penalty].decode(
+                log_likelihoods, setting.acoustic_scale, self.allow_partial
+            )
+            for setting in self.settings
+        }
+        if None in paths.values():
+            logger.warning("Did not successfully decode utterance %s, len = %d", key, len(features))
+            self.num_failed += 1
+            return {}
+        for setting, path in paths.items():
+            self._total_log_likelihood[setting] += path.log_likelihood
+        self.num_done += 1
+        self.num_frames += len(features)
+        return paths
+
+    def report(self) -> None:
+        """Log the lines that Kaldi's scripts look for."""
+        logger.info("Done %d utterances, failed for %d", self.num_done, self.num_failed)
+        for setting, log_likelihood in self._total_log_likelihood.items():
+            logger.info(
+                "Overall log-likelihood per frame is %g over %d frames%s.",
+                log_likelihood / max(self.num_frames, 1),
+                self.num_frames,
+                setting.fill_in(" (inverse acoustic scale LMWT, penalty PENALTY)")
+                if len(self.settings) > 1
+                else "",
+            )
+
+
+def parse_values(text: str) -> list[str]:
+    """Numbers and ranges `first:last[:step]`, separated by commas, as the numbers they stand for.
+
+    They stay text, "0.5" or "20", because they become parts of file names.
+
+    Raises:
+        NgtrainError: not such a list.
+    """
+    values = []
+    try:
+        for part in text.split(","):
+            if ":" not in part:
+                float(part)
+                values.append(part.strip())
+            else:
+                first, last, *step = map(int, part.split(":"))
+                values.extend(map(str, range(first, last + 1, *step)))
+    except (ValueError, TypeError):
+        raise NgtrainError(
+            f"expected numbers and ranges first:last[:step] separated by commas, got {text!r}"
+        ) from None
+    if not values:
+        raise NgtrainError(f"no number in {text!r}")
+    return values

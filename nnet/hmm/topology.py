@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from nnet.io.tokens import read_object
+
 logger = logging.getLogger("ngtrain")
 
 NO_PDF = -1
@@ -110,6 +112,10 @@ class HmmTopology:
             raise ValueError("phones must be positive (0 stands for epsilon)")
         for entry in self.entries:
             _check_entry(entry)
+
+    @classmethod
+    def load(cls, rxfilename: str) -> HmmTopology:
+        return read_object(rxfilename, cls.read)
 
     @classmethod
     def read(cls, reader) -> HmmTopology:

@@ -19,6 +19,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology, read_one_of
 from nnet.hmm.tree import ContextDependency
+from nnet.io.tokens import read_object
 
 logger = logging.getLogger("ngtrain")
 
@@ -161,14 +162,14 @@ class TransitionModel:
         """The transition-state of a tuple; KeyError when the model does not have it."""
         return self._state_of_tuple[phone, hmm_state, pdf, self_loop_pdf]
 
-    def check_transition_ids(self, transition_ids: np.ndarray) -> None:
-        """Raise ValueError when some are not transition-ids of this model."""
-        ids = np.asarray(transition_ids)
-        wrong = ids[(ids < 1) | (ids > self.num_transition_ids)]
+    def check_alignment(self, alignment: np.ndarray, key: str) -> None:
+        """Raise NgtrainError when the alignment of utterance `key` is not one of this model."""
+        alignment = np.asarray(alignment)
+        wrong = alignment[(alignment < 1) | (alignment > self.num_transition_ids)]
         if wrong.size:
-            raise ValueError(
-                f"{wrong[0]} is not a transition-id of the model, which has "
-                f"{self.num_transition_ids} (alignment of another model?)"
+            raise NgtrainError(
+                f"alignment of {key}: {wrong[0]} is not a transition-id of the model, which has "
+                f"{self.num_transition_ids} (made with another model?)"
             )
 
     def phone_starts(self, alignment: np.ndarray) -> np.ndarray:
@@ -310,6 +311,11 @@ class TransitionModel:
             )
 
     # --- Files ------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, rxfilename: str) -> TransitionModel:
+        """The transition model of a file, which may hold a network or other models behind it."""
+        return read_object(rxfilename, cls.read)
 
     @classmethod
     def read(cls, reader) -> TransitionModel:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nnet.hmm.topology import read_one_of
+from nnet.io.tokens import read_object
 
 PDF_CLASS = -1
 """The key of an event under which its pdf-class stands."""
@@ -182,6 +183,10 @@ class ContextDependency:
         return sorted(pairs)
 
     @classmethod
+    def load(cls, rxfilename: str) -> ContextDependency:
+        return read_object(rxfilename, cls.read)
+
+    @classmethod
     def read(cls, reader) -> ContextDependency:
         """Parse a tree, text or binary; raises NgtrainError when it is malformed."""
         try:
@@ -225,6 +230,8 @@ def monophone_tree(
     phones = [phone for phone_set in sets for phone in phone_set]
     if not sets or not all(sets) or len(set(phones)) != len(phones):
         raise ValueError("phone sets must be disjoint and not empty")
+    if not set(phones) <= set(num_pdf_classes):
+        raise ValueError(f"no topology for phone {min(set(phones) - set(num_pdf_classes))}")
     next_pdf = iter(range(sum(max(num_pdf_classes[p] for p in s) for s in sets)))
 
     def stub(sets: list[tuple[int, ...]]) -> Node:

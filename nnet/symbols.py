@@ -1,0 +1,70 @@
+"""Symbol tables: words.txt and phones.txt, a symbol and its number on each line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nnet.errors import NgtrainError
+from nnet.io.streams import open_input
+
+
+class SymbolTable:
+    """Symbols and their numbers; `table[5]` is the symbol with the number 5.
+
+    Raises:
+        NgtrainError: in a lookup, there is no such symbol or number.
+    """
+
+    def __init__(self, symbols: Iterable[tuple[str, int]], name: str = "the symbol table"):
+        self.name = name
+        self.number_of = dict(symbols)
+        self.symbol_of = {number: symbol for symbol, number in self.number_of.items()}
+
+    @classmethod
+    def load(cls, rxfilename: str) -> SymbolTable:
+        """Read a symbol table; NgtrainError when it is malformed."""
+        symbols = {}
+        with open_input(rxfilename) as stream:
+            while line := stream.readline():
+                words = line.decode(errors="surrogateescape").split()
+                if not words:
+                    continue
+                if len(words) != 2 or not words[1].isdecimal() or words[0] in symbols:
+                    raise stream.fail(f"line {len(symbols) + 1} is not a new symbol and its number")
+                symbols[words[0]] = int(words[1])
+        return cls(symbols.items(), rxfilename)
+
+    def __getitem__(self, number: int) -> str:
+        try:
+            return self.symbol_of[number]
+        except KeyError:
+            raise NgtrainError(f"{self.name} has no symbol with the number {number}") from None
+
+    def number(self, symbol: str) -> int:
+        try:
+            return self.number_of[symbol]
+        except KeyError:
+            raise NgtrainError(f"{self.name} has no symbol {symbol}") from None
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self.number_of
+
+    def __len__(self) -> int:
+        return len(self.number_of)
+
+
+def read_integer_lists(rxfilename: str) -> list[list[int]]:
+    """The integers on each line of a text file, such as phones/sets.int."""
+    with open_input(rxfilename) as stream:
+        lists = []
+        while line := stream.readline():
+            try:
+                lists.append([int(word) for word in line.split()])
+            except ValueError:
+                raise stream.fail(f"expected integers on line {len(lists) + 1}") from None
+    return lists
+
+
+def read_integers(rxfilename: str) -> list[int]:
+    """All integers of a text file, such as phones/disambig.int, whatever its lines."""
+    return [number for line in read_integer_lists(rxfilename) for number in line]
