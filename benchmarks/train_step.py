@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Time a training step (one minibatch: forward, backward, natural gradient, update) on random data.
+
+The network is that of a large-vocabulary system, 9.5 million parameters: 40-dimensional features
+spliced over 4 + 1 + 4 frames, four p-norm layers 4000/400 with normalization, 8000 outputs.  Plain
+SGD, the simple and the online natural gradient are timed in turns, so that whatever else happens on
+the machine happens to all of them.  The table shows the best and the median round, in milliseconds
+per minibatch, and the best also in frames per second and relative to plain SGD."""
+
+from nnet.cli import Choice, gpu_option, log, option, program
+
+METHODS = {
+    "plain": "AffineComponent",
+    "simple": "AffineComponentPreconditioned alpha=4.0 max-change=10.0",
+    "online": "AffineComponentPreconditionedOnline rank-in=20 rank-out=80 update-period=4 "
+    "num-samples-history=2000 alpha=4.0 max-change-per-sample=0.075",
+}
+FEATURE_DIM, CONTEXT = 40, 4
+MINIBATCHES_PER_ROUND = 4  # the update period: every round has its share of updates
+WARM_UP = 12  # minibatches; the online method updates its estimates on each of the first ten
+
+
+@program(
+    """\
+Usage:  benchmarks/train_step.py [options]
+ e.g.: benchmarks/train_step.py --num-threads=1 --peers=torch --json=train_step.json"""
+)
+@option("--minibatch-size", type=int, default=512, help="Examples per minibatch")
+@option("--num-rounds", type=int, default=5, help="Rounds of four minibatches to be timed")
+@option("--num-hidden-layers", type=int, default=4, help="Hidden layers")
+@option("--pnorm-input-dim", type=int, default=4000, help="Outputs of an affine layer")
+@option("--pnorm-output-dim", type=int, default=400, help="Outputs of a p-norm layer")
+@option("--num-pdfs", type=int, default=8000, help="Outputs of the network")
+@option(
+    "--peers",
+    type=Choice(["none", "torch", "kaldi", "all"]),
+    default="none",
+    help="Other programs to time: plain SGD by PyTorch on the CPU, Kaldi's nnet-train-simple "
+    "(below $KALDI_ROOT) with all three methods",
+)
+@option("--json", default="", help="Write all figures to this file, too")
+@gpu_option
+def main(minibatch_size, num_rounds, peers, json, **dims):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    minibatch = random_minibatch(minibatch_size, dims["num_pdfs"], rng)
+    configs = {method: network_config(method, **dims) for method in METHODS}
+    steps = {method: Step(config, minibatch) for method, config in configs.items()}
+    num_parameters = steps["plain"].network.num_parameters
+    log.info("The network has %d parameters", num_parameters)
+    if peers in ("torch", "all"):
+        from peers import TorchStep
+
+        steps["PyTorch plain"] = TorchStep(configs["plain"], minibatch)
+    rounds = time_in_turns(steps, num_rounds)
+    if peers in ("kaldi", "all"):
+        from peers import kaldi_rounds
+
+        for method, config in configs.items():
+            rounds[f"Kaldi {method}"] = kaldi_rounds(config, minibatch_size, num_rounds)
+    print_table(rounds, minibatch_size)
+    if json:
+        write_json(json, rounds, minibatch_size=minibatch_size, num_parameters=num_parameters)
+
+
+def network_config(method, num_hidden_layers, pnorm_input_dim, pnorm_output_dim, num_pdfs):
+    """The lines of an nnet-init config."""
+    affine = f"{METHODS[method]} learning-rate=0.001"
+    input_dim = FEATURE_DIM * (2 * CONTEXT + 1)
+    lines = [
+        f"SpliceComponent input-dim={FEATURE_DIM} left-context={CONTEXT} right-context={CONTEXT}"
+    ]
+    for _ in range(num_hidden_layers):
+        lines += [
+            f"{affine} input-dim={input_dim} output-dim={pnorm_input_dim} "
+            f"param-stddev={input_dim**-0.5} bias-stddev=0.5",
+            f"PnormComponent input-dim={pnorm_input_dim} output-dim={pnorm_output_dim} p=2",
+            f"NormalizeComponent dim={pnorm_output_dim}",
+        ]
+        input_dim = pnorm_output_dim
+    return [
+        *lines,
+        f"{affine} input-dim={input_dim} output-dim={num_pdfs} param-stddev=0 bias-stddev=0",
+        f"SoftmaxComponent dim={num_pdfs}",
+    ]
+
+
+def random_minibatch(size, num_pdfs, rng):
+    import numpy as np
+
+    from nnet.io.examples import Minibatch
+
+    return Minibatch(
+        rng.standard_normal((size, 2 * CONTEXT + 1, FEATURE_DIM), dtype=np.float32),
+        np.arange(size, dtype=np.int32),
+        rng.integers(0, num_pdfs, size, dtype=np.int32),
+        np.ones(size, np.float32),
+    )
+
+
+class Step:
+    """Trains a network on the same minibatch again and again."""
+
+    def __init__(self, config, minibatch):
+        import numpy as np
+
+        from nnet.network import Network
+        from nnet.propagation import Propagation
+
+        self.network = Network.from_config(config, np.random.default_rng(0))
+        self.minibatch = minibatch
+        self.propagation = Propagation(self.network)
+
+    def __call__(self):
+        self.propagation.log_prob(self.minibatch)
+        self.propagation.backpropagate()
+
+
+def time_in_turns(steps, num_rounds):
+    """Seconds per minibatch, in each round, of each kind of step."""
+    for step in steps.values():
+        for _ in range(WARM_UP):
+            step()
+    rounds = {name: [] for name in steps}
+    for _ in range(num_rounds):
+        for name, step in steps.items():
+            rounds[name].append(seconds(step))
+    return rounds
+
+
+def seconds(step):
+    """Per minibatch, over one round."""
+    import time
+
+    start = time.perf_counter()
+    for _ in range(MINIBATCHES_PER_ROUND):
+        step()
+    synchronize()
+    return (time.perf_counter() - start) / MINIBATCHES_PER_ROUND
+
+
+def synchronize():
+    """Wait for the GPU, if there is one in use."""
+    import sys
+
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
+def print_table(rounds, minibatch_size):
+    import statistics
+
+    print(f"{'':16}{'best ms':>10}{'median ms':>11}{'frames/s':>10}{'/ plain':>9}")
+    plain = min(rounds["plain"])
+    for name, times in rounds.items():
+        best = min(times)
+        print(
+            f"{name:16}{1000 * best:10.1f}{1000 * statistics.median(times):11.1f}"
+            f"{minibatch_size / best:10.0f}{best / plain:9.2f}"
+        )
+
+
+def write_json(filename, rounds, **facts):
+    import json
+    import os
+    import platform
+
+    facts |= {
+        "processor": platform.processor() or platform.machine(),
+        "num_threads": os.environ["OMP_NUM_THREADS"],
+        "seconds_per_minibatch": rounds,
+    }
+    with open(filename, "w", encoding="utf-8") as file:
+        json.dump(facts, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
