@@ -36,8 +36,8 @@ def decode_columns(min_value, value_range, headers, codes):
         float32 (n, rows, cols).
     """
     n, cols, rows = codes.shape
-    # Rows go to the front, so that the inner loops run over all columns of all matrices. All indices
-    # are within bounds; mode="clip" tells take() not to look.
+    # Rows go to the front, so that the inner loops run over all columns of all matrices. All
+    # indices are within bounds; mode="clip" tells take() not to look.
     codes = np.ascontiguousarray(codes.transpose(2, 0, 1)).reshape(rows, n * cols)
     quantiles = _quantiles(min_value, value_range, headers).reshape(n * cols, 4).T
     start = np.ascontiguousarray(quantiles[:3])

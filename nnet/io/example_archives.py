@@ -78,14 +78,15 @@ class ExampleWriter:
         self._archive = open_output(archive["name"]) if archive else None
         self._table = None if archive else table_writer(wspecifier, EXAMPLE)
 
-    def write(self, block: ExampleBlock) -> None:
-        """Append the examples of a block, whole whether or not frames were selected."""
+    def write(self, block: ExampleBlock) -> int:
+        """Append the examples of a block, whole even if frames were selected; returns how many."""
         if self._archive is not None:
             self._archive.write(block.encoded())
-            return
+            return len(block)
         for key, body in zip(block.keys(), block.bodies(), strict=True):
             stream = InputStream(io.BytesIO(body), block.layouts.name)
             self._table.write(key.decode(errors="surrogateescape"), EXAMPLE.read(stream))
+        return len(block)
 
     def __enter__(self) -> "ExampleWriter":
         return self

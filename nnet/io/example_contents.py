@@ -34,6 +34,24 @@ class Labels(NamedTuple):
         kept = (frame >= 0) & (frame < num_frames)
         return Labels(self.example[kept], frame[kept], self.pdf[kept], self.weight[kept])
 
+    def of_examples(self, indices: np.ndarray) -> "Labels":
+        """The labels of the examples at some indices (increasing), counted by their place there."""
+        place = np.searchsorted(indices, self.example)
+        kept = indices[np.minimum(place, len(indices) - 1)] == self.example
+        return Labels(place[kept], self.frame[kept], self.pdf[kept], self.weight[kept])
+
+    def strongest(self, shape: tuple[int, int]) -> np.ndarray:
+        """The pdf-id of the largest weight of each frame (-1 if it has no label).
+
+        Args:
+            shape: the numbers of examples and of frames of each.
+        """
+        order = np.lexsort((-self.weight, self.frame, self.example))[::-1]
+        strongest = np.full(shape, -1, np.int32)
+        # Of what is assigned to one place, the last remains.
+        strongest[self.example[order], self.frame[order]] = self.pdf[order]
+        return strongest
+
 
 class ExampleContents:
     """Contents of examples of one layout.

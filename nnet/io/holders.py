@@ -183,6 +183,9 @@ def _write_basic(format: Callable[[Writer, Any], None]) -> Callable[[Writer, Any
 
 
 MATRIX = Holder("matrix", Reader.matrix, Writer.matrix)
+# As MATRIX and VECTOR, but what is stored in double precision is read in single.
+FLOAT_MATRIX = Holder("matrix", lambda reader: reader.matrix(np.float32), Writer.matrix)
+FLOAT_VECTOR = Holder("vector", lambda reader: reader.vector(np.float32), Writer.vector)
 COMPRESSED_MATRIX = Holder("matrix", Reader.compressed_matrix, Writer.compressed_matrix)
 VECTOR = Holder("vector", Reader.vector, Writer.vector)
 INTEGERS = Holder("list of integers", _read_integers, _write_integers)

@@ -15,6 +15,8 @@ from nnet.errors import NgtrainError
 from nnet.io.background import read_ahead
 from nnet.io.holders import (
     COMPRESSED_MATRIX,
+    FLOAT_MATRIX,
+    FLOAT_VECTOR,
     INTEGER,
     INTEGERS,
     MATRIX,
@@ -30,6 +32,8 @@ from nnet.io.streams import InputStream, OutputStream, open_input, open_output, 
 
 __all__ = [
     "COMPRESSED_MATRIX",
+    "FLOAT_MATRIX",
+    "FLOAT_VECTOR",
     "INTEGER",
     "INTEGERS",
     "MATRIX",
@@ -86,6 +90,24 @@ def _parse(specifier: str, known_options: frozenset[str]) -> _Specifier:
     if kinds == ["ark"]:
         return _Specifier(specifier, name, None, options)
     return _Specifier(specifier, None, name, options)
+
+
+def is_rspecifier(text: str) -> bool:
+    """Whether this names a table to read, and not a file."""
+    return _is_specifier(text, _READ_OPTIONS)
+
+
+def is_wspecifier(text: str) -> bool:
+    """Whether this names a table to write, and not a file."""
+    return _is_specifier(text, _WRITE_OPTIONS)
+
+
+def _is_specifier(text: str, options: frozenset[str]) -> bool:
+    try:
+        _parse(text, options)
+    except NgtrainError:
+        return False
+    return True
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -285,6 +307,10 @@ class RandomAccessTable:
 
     def __contains__(self, key: str) -> bool:
         raise NotImplementedError
+
+    def get(self, key: str) -> Any | None:
+        """The value of a key, or None if the table does not have it."""
+        return self._value(key) if key in self else None
 
     def _value(self, key: str) -> Any:
         """The value of a key that is there."""

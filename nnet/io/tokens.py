@@ -5,6 +5,7 @@ matrix/kaldi-matrix.cc. A reader and a writer know whether they are binary, so t
 object reads and writes both forms with one list of calls.
 """
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -149,6 +150,32 @@ class Reader:
                     )
             matrix = np.array(rows, dtype or np.float32).reshape(len(rows), -1 if rows else 0)
         return matrix if dtype is None else matrix.astype(dtype, copy=False)
+
+    def symmetric_matrix(self, dtype=None) -> np.ndarray:
+        """A symmetric matrix (n, n), stored as its lower triangle (matrix/packed-matrix.cc)."""
+        return _mirrored(self.triangular_matrix(dtype))
+
+    def triangular_matrix(self, dtype=None) -> np.ndarray:
+        """A lower triangular matrix (n, n), stored row by row."""
+        if self.binary:
+            token = self.token()
+            if token not in ("FP", "DP"):
+                raise self.fail(f"expected a packed matrix, found {_printable(token.encode())}")
+            rows = self.integer()
+            if rows < 0:
+                raise self.fail(f"packed matrix of {rows} rows")
+            stored = np.dtype("<f4" if token == "FP" else "<f8")
+            count = rows * (rows + 1) // 2
+            packed = np.frombuffer(self.stream.read_exact(count * stored.itemsize), stored)
+        else:
+            words = self._bracketed("packed matrix").split()
+            packed = np.array(self._numbers(words), dtype or np.float32)
+            rows = (math.isqrt(8 * len(packed) + 1) - 1) // 2
+            if rows * (rows + 1) // 2 != len(packed):
+                raise self.fail(f"{len(packed)} elements are no triangle")
+        matrix = np.zeros((rows, rows), dtype or packed.dtype)
+        matrix[np.tril_indices(rows)] = packed
+        return matrix
 
     def compressed_matrix(self) -> CompressedMatrix | np.ndarray:
         """A matrix as it is stored: compressed, or an array if it is not."""
@@ -306,6 +333,20 @@ class Writer:
                 self.raw("\n  " + _text_row(row.tolist()))
             self.raw("]\n")
 
+    def symmetric_matrix(self, matrix: np.ndarray) -> None:
+        """The lower triangle, with the diagonal, of a float32 or float64 matrix (n, n)."""
+        rows = len(matrix)
+        if self.binary:
+            self.stream.write(_letter(matrix) + b"P " + _INT32.pack(4, rows))
+            self.stream.write(matrix[np.tril_indices(rows)].tobytes())
+        elif rows == 0:
+            self.raw("[ ]\n")
+        else:
+            lines = [_text_row(matrix[i, : i + 1].tolist()) for i in range(rows)]
+            self.raw("[\n" + "\n".join(lines) + "]\n")
+
+    triangular_matrix = symmetric_matrix
+
     def compressed_matrix(self, matrix: CompressedMatrix | np.ndarray) -> None:
         """A matrix as it is stored, compressed or not; text holds its decompressed values."""
         if not isinstance(matrix, CompressedMatrix):
@@ -365,6 +406,10 @@ def start_writing(stream: OutputStream, binary: bool) -> Writer:
 def _letter(array: np.ndarray) -> bytes:
     """`F` or `D`, for the type of an array's elements."""
     return {np.dtype("<f4"): b"F", np.dtype("<f8"): b"D"}[array.dtype]
+
+
+def _mirrored(lower: np.ndarray) -> np.ndarray:
+    return np.tril(lower, -1).T + lower
 
 
 def _text_row(values: list[float]) -> str:
