@@ -1,0 +1,46 @@
+"""Frames seen with their neighbours: deltas and splicing (Kaldi feat/feature-functions.cc).
+
+Beyond the ends of an utterance its first and last frame are repeated.
+"""
+
+import numpy as np
+
+
+def splice(features: np.ndarray, left_context: int, right_context: int) -> np.ndarray:
+    """Each frame with its neighbours, from the earliest to the latest.
+
+    Args:
+        features: (T, D).
+    Returns:
+        (T, D (left_context + 1 + right_context)).
+    """
+    num_frames = len(features)
+    offsets = np.arange(-left_context, right_context + 1)
+    frames = np.clip(np.arange(num_frames)[:, None] + offsets, 0, max(num_frames - 1, 0))
+    return features[frames].reshape(num_frames, -1)
+
+
+def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
+    """The features, then their time derivatives of order 1, 2, ... by regression over a window.
+
+    Each derivative of the frames themselves is one filter; that of order n is the filter
+    j / sum(j^2), -window <= j <= window, convolved with itself n times.
+
+    Args:
+        features: (T, D) float32.
+    Returns:
+        (T, D (order + 1)) float32.
+    """
+    reach = order * window
+    padded = np.pad(features, ((reach, reach), (0, 0)), mode="edge")
+    steps = np.arange(-window, window + 1, dtype=np.float64)
+    slope = steps / (steps @ steps)
+    weights = np.ones(1)
+    blocks = [features]
+    for n in range(1, order + 1):
+        weights = np.convolve(weights, slope)
+        derivative = np.zeros_like(features)
+        for shift, weight in enumerate(weights.astype(np.float32), reach - n * window):
+            derivative += weight * padded[shift : shift + len(features)]
+        blocks.append(derivative)
+    return np.hstack(blocks)

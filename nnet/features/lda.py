@@ -1,0 +1,315 @@
+"""Linear discriminant analysis, and the transform of a network's input that is made from it.
+
+Worked from Kaldi's transform/lda-estimate.cc and nnet2/get-feature-transform.{h,cc}.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.hmm.transition_model import TransitionModel
+from nnet.io.tables import FLOAT_MATRIX, POSTERIOR, random_access_table, sequential_table
+from nnet.io.tokens import Reader, Writer, read_object
+
+logger = logging.getLogger("ngtrain")
+
+
+class LdaStatistics:
+    """Counts, sums and the sum of outer products of vectors that belong to classes.
+
+    Attributes:
+        zero: (classes,) float64, how much of each class was seen.
+        first: (classes, dim) float64, sums of its vectors.
+        second: (dim, dim) float64, sum of outer products over all classes.
+    """
+
+    def __init__(self, num_classes: int, dim: int):
+        self.zero = np.zeros(num_classes)
+        self.first = np.zeros((num_classes, dim))
+        self.second = np.zeros((dim, dim))
+
+    def accumulate(self, vectors: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> None:
+        """Add vectors (n, dim), each with its class (n,) and weight (n,)."""
+        if len(vectors) == 0:
+            return
+        order = np.argsort(classes, kind="stable")
+        vectors, classes = vectors[order].astype(np.float64), classes[order]
+        weighted = vectors * weights[order, None]
+        present, starts = np.unique(classes, return_index=True)
+        self.zero += np.bincount(classes, weights[order], len(self.zero))
+        self.first[present] += np.add.reduceat(weighted, starts)
+        self.second += weighted.T @ vectors
+
+    def add(self, other: "LdaStatistics") -> None:
+        """Add statistics of other data.
+
+        Raises:
+            NgtrainError: they have another number of classes or dimension.
+        """
+        if self.first.shape != other.first.shape:
+            raise NgtrainError(
+                f"LDA statistics of (classes, dimension) {self.first.shape} "
+                f"and of {other.first.shape} cannot be added"
+            )
+        self.zero += other.zero
+        self.first += other.first
+        self.second += other.second
+
+    def covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Total covariance, between-class covariance (dim, dim) and mean (dim,), in float64.
+
+        Raises:
+            NgtrainError: no data.
+        """
+        count = self.zero.sum()
+        if not count > 0:
+            raise NgtrainError("the LDA statistics are of no data")
+        mean = self.first.sum(axis=0) / count
+        seen = self.zero != 0
+        class_means = self.first[seen] / self.zero[seen, None]
+        outer = np.outer(mean, mean)
+        total = self.second / count - outer
+        between = (class_means.T * (self.zero[seen] / count)) @ class_means - outer
+        return total, between, mean
+
+    def _class_outer_products(self) -> np.ndarray:
+        seen = self.zero != 0
+        return (self.first[seen].T / self.zero[seen]) @ self.first[seen]
+
+    @classmethod
+    def read(cls, reader: Reader) -> "LdaStatistics":
+        """Read what `acc-lda` writes; on file the second-order statistics are within classes."""
+        reader.expect("<LDAACCS>", "<VECSIZE>")
+        dim = reader.integer()
+        reader.expect("<NUMCLASSES>")
+        num_classes = reader.integer()
+        reader.expect("<ZERO_ACCS>")
+        zero = reader.vector(np.float64)
+        reader.expect("<FIRST_ACCS>")
+        first = reader.matrix(np.float64)
+        reader.expect("<SECOND_ACCS>")
+        second = reader.symmetric_matrix(np.float64)
+        reader.expect("</LDAACCS>")
+        shapes = (zero.shape, first.shape, second.shape)
+        if shapes != ((num_classes,), (num_classes, dim), (dim, dim)):
+            raise reader.fail("LDA statistics whose parts do not fit together")
+        stats = cls(0, 0)
+        stats.zero, stats.first = zero, first
+        stats.second = second + stats._class_outer_products()
+        return stats
+
+    def write(self, writer: Writer) -> None:
+        """Write as Kaldi does, in single precision."""
+        num_classes, dim = self.first.shape
+        writer.token("<LDAACCS>")
+        writer.token("<VECSIZE>")
+        writer.integer(dim)
+        writer.token("<NUMCLASSES>")
+        writer.integer(num_classes)
+        writer.token("<ZERO_ACCS>")
+        writer.vector(self.zero.astype(np.float32))
+        writer.token("<FIRST_ACCS>")
+        writer.matrix(self.first.astype(np.float32))
+        writer.token("<SECOND_ACCS>")
+        within = self.second - self._class_outer_products()
+        writer.symmetric_matrix(within.astype(np.float32))
+        writer.token("</LDAACCS>")
+
+
+@dataclass(frozen=True)
+class LdaTransform:
+    """What an estimation gives.
+
+    Attributes:
+        matrix: (dim, input dim) float32, one column more if an offset is removed.
+        full: the same with all rows, without the limit on singular values.
+        within_cholesky: (input dim, input dim), lower Cholesky factor of the within-class
+            covariance.
+    """
+
+    matrix: np.ndarray
+    full: np.ndarray
+    within_cholesky: np.ndarray
+
+
+def estimate_lda(
+    stats: LdaStatistics,
+    dim: int,
+    within_class_factor: float = 1.0,
+    max_singular_value: float = 0.0,
+    remove_offset: bool = False,
+) -> LdaTransform:
+    """Estimate a transform that whitens the classes and orders directions by what tells them apart.
+
+    With the within-class covariance W = L L^T and the between-class covariance B, the rows of
+    U^T L^{-1}, where L^{-1} B L^{-T} = U diag(lambda) U^T, give unit variance within classes and
+    variance lambda_i between them.  For the input of networks row i is then scaled by
+    sqrt((within_class_factor + lambda_i) / (1 + lambda_i)), so that directions which do not tell
+    classes apart get little variance, and no singular value of the result may be larger than
+    `max_singular_value`, if that is positive.
+
+    Args:
+        dim: rows to keep.
+        remove_offset: add a column that makes the transformed data's mean zero.
+    Raises:
+        NgtrainError: `dim` is larger than the data's dimension, or the statistics are degenerate.
+    """
+    total, between, mean = stats.covariances()
+    input_dim = len(mean)
+    if not 0 < dim <= input_dim:
+        raise NgtrainError(f"LDA to dimension {dim} of data of dimension {input_dim}")
+    within = total - between
+    cholesky = _cholesky(within)
+    whitening = np.linalg.inv(cholesky)
+    variances, directions = np.linalg.eigh(whitening @ between @ whitening.T)
+    order = np.argsort(-np.abs(variances), kind="stable")
+    variances, directions = np.abs(variances[order]), directions[:, order]
+    logger.info("Data count is %g", stats.zero.sum())
+    logger.info("LDA singular values are  [ %s ]", " ".join(f"{value:g}" for value in variances))
+    logger.info("Sum of all singular values is %g", variances.sum())
+    logger.info("Sum of selected singular values is %g", variances[:dim].sum())
+    scales = np.sqrt((within_class_factor + variances) / (1.0 + variances))
+    if within_class_factor == 1.0:
+        scales[:] = 1.0
+    full = scales[:, None] * (directions.T @ whitening)
+    matrix = _limit_singular_values(full[:dim], max_singular_value)
+    if remove_offset:
+        matrix = np.hstack([matrix, -(matrix @ mean)[:, None]])
+        full = np.hstack([full, -(full @ mean)[:, None]])
+    return LdaTransform(matrix.astype(np.float32), full.astype(np.float32), cholesky)
+
+
+def _cholesky(covariance: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        smoothing = 1e-3 * np.trace(covariance) / len(covariance)
+        logger.info(
+            "Cholesky failed (possibly not +ve definite), so adding %g to diagonal and trying "
+            "again.",
+            smoothing,
+        )
+    try:
+        return np.linalg.cholesky(covariance + smoothing * np.eye(len(covariance)))
+    except np.linalg.LinAlgError as error:
+        raise NgtrainError(
+            "the within-class covariance is not positive definite (too little data?)"
+        ) from error
+
+
+def _limit_singular_values(matrix: np.ndarray, most: float) -> np.ndarray:
+    if most <= 0:
+        return matrix
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    num_above = int((s > most).sum())
+    if num_above == 0:
+        return matrix
+    logger.info(
+        "Applied ceiling to %d out of %d singular values of transform using ceiling %g, max is %g",
+        num_above,
+        len(s),
+        most,
+        s[0],
+    )
+    return (u * np.minimum(s, most)) @ vt
+
+
+def accumulate_lda(
+    transition_model: TransitionModel,
+    feats_rspecifier: str,
+    posteriors_rspecifier: str,
+    rand_prune: float,
+    rng: np.random.Generator,
+) -> tuple[LdaStatistics, int, int]:
+    """Statistics of features whose classes are pdf-ids, from posteriors over transition-ids.
+
+    Args:
+        rand_prune: a weight below this becomes this, or zero, at random so that its expectation
+            stays; it saves time on frames of small weight.
+    Returns:
+        Statistics, and the numbers of utterances used and not used.
+    Raises:
+        NgtrainError: a table cannot be read, there are no features, or a transition-id that the
+            model does not have.
+    """
+    stats = None
+    num_done = num_failed = 0
+    with (
+        sequential_table(feats_rspecifier, FLOAT_MATRIX) as utterances,
+        random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
+    ):
+        for key, features in utterances:
+            if stats is None:
+                stats = LdaStatistics(transition_model.num_pdfs, features.shape[1])
+            if key not in posteriors:
+                logger.warning("No posteriors for utterance %s", key)
+                num_failed += 1
+                continue
+            posterior = posteriors[key]
+            if len(posterior) != len(features):
+                logger.warning(
+                    "Posterior vs. feats size mismatch %d vs. %d", len(posterior), len(features)
+                )
+                num_failed += 1
+                continue
+            if features.shape[1] != len(stats.second):
+                raise NgtrainError(
+                    f"utterance {key} has features of dimension {features.shape[1]}, "
+                    f"those before had {len(stats.second)}"
+                )
+            frames, pdfs, weights = _pdf_posteriors(transition_model, posterior, key)
+            weights = _prune(weights, rand_prune, rng)
+            kept = weights != 0
+            stats.accumulate(features[frames[kept]], pdfs[kept], weights[kept])
+            num_done += 1
+            if num_done % 100 == 0:
+                logger.info("Done %d utterances.", num_done)
+    if stats is None:
+        raise NgtrainError(f"no features in {feats_rspecifier}")
+    return stats, num_done, num_failed
+
+
+def _pdf_posteriors(
+    transition_model: TransitionModel, posterior: list, key: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, pdf-ids and weights; transition-ids of one pdf-id in a frame are added up."""
+    frames = np.repeat(np.arange(len(posterior)), [len(frame) for frame in posterior])
+    pairs = [pair for frame in posterior for pair in frame]
+    ids = np.array([pair[0] for pair in pairs], np.int64)
+    weights = np.array([pair[1] for pair in pairs], np.float64)
+    num_ids = transition_model.num_transition_ids
+    if ((ids < 1) | (ids > num_ids)).any():
+        raise NgtrainError(
+            f"utterance {key} has a transition-id that is not in 1..{num_ids} "
+            "(alignments of another model?)"
+        )
+    codes, inverse = np.unique(
+        frames * transition_model.num_pdfs + transition_model.pdf_of[ids], return_inverse=True
+    )
+    return *np.divmod(codes, transition_model.num_pdfs), np.bincount(inverse, weights, len(codes))
+
+
+def _prune(weights: np.ndarray, threshold: float, rng: np.random.Generator) -> np.ndarray:
+    """Kaldi base/kaldi-math.h, RandPrune."""
+    if threshold == 0.0:
+        return weights
+    survives = rng.random(len(weights)) * threshold <= np.abs(weights)
+    pruned = np.where(survives, np.copysign(threshold, weights), 0.0)
+    return np.where(np.abs(weights) >= threshold, weights, pruned)
+
+
+def read_sum(rxfilenames: Sequence[str]) -> LdaStatistics:
+    """The sum of statistics in files.
+
+    Raises:
+        NgtrainError: there are no files, one cannot be read, or they do not go together.
+    """
+    if not rxfilenames:
+        raise NgtrainError("no files of LDA statistics were given")
+    total, *others = (read_object(name, LdaStatistics.read) for name in rxfilenames)
+    for other in others:
+        total.add(other)
+    return total

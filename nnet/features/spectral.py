@@ -1,0 +1,134 @@
+"""Mel-frequency cepstra and filter-bank energies, computed by kaldi-native-fbank."""
+
+import logging
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.features.utterances import Skip
+from nnet.features.wave import WAVE, Wave
+from nnet.io.tables import FLOAT_MATRIX, REAL, sequential_table, table_writer
+
+logger = logging.getLogger("ngtrain")
+
+
+class SpectralFeatures:
+    """Computes features of recordings; the same recording and key give the same features.
+
+    Dither, noise of that many steps of 16-bit audio, is added here and not in kaldi-native-fbank,
+    so that it depends on `srand` and the utterance alone and not on how data are split into jobs.
+
+    Args:
+        kind: "mfcc" or "fbank".
+        frame: fields of kaldi-native-fbank's FrameExtractionOptions.
+        mel: fields of its MelBanksOptions.
+        own: fields of its MfccOptions or FbankOptions.
+        dither: standard deviation of the noise.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        frame: Mapping[str, Any],
+        mel: Mapping[str, Any],
+        own: Mapping[str, Any],
+        dither: float = 1.0,
+        srand: int = 0,
+    ):
+        import kaldi_native_fbank
+
+        self._extractor, self._options = {
+            "mfcc": (kaldi_native_fbank.OnlineMfcc, kaldi_native_fbank.MfccOptions()),
+            "fbank": (kaldi_native_fbank.OnlineFbank, kaldi_native_fbank.FbankOptions()),
+        }[kind]
+        for options, values in [
+            (self._options.frame_opts, frame),
+            (self._options.mel_opts, mel),
+            (self._options, own),
+        ]:
+            for name, value in values.items():
+                setattr(options, name, value)
+        self._options.frame_opts.dither = 0.0
+        self._dither = dither
+        self._srand = srand
+
+    def __call__(self, key: str, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Features (T, D) float32 of samples (n,) on the scale of 16-bit integers.
+
+        Raises:
+            NgtrainError: the sample rate is not the configured one.
+            Skip: too short for one frame.
+        """
+        expected = self._options.frame_opts.samp_freq
+        if sample_rate != expected:
+            raise NgtrainError(
+                f"utterance {key} is sampled at {sample_rate} Hz, not at the {expected:g} Hz of "
+                "--sample-frequency"
+            )
+        if self._dither:
+            rng = np.random.default_rng([self._srand, zlib.crc32(key.encode("utf-8", "replace"))])
+            noise = rng.standard_normal(len(samples), np.float32)
+            samples = samples + np.float32(self._dither) * noise
+        extractor = self._extractor(self._options)
+        extractor.accept_waveform(sample_rate, samples)
+        extractor.input_finished()
+        if extractor.num_frames_ready == 0:
+            raise Skip("too short for one frame")
+        return np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])
+
+
+def compute_features(
+    wav_rspecifier: str,
+    feats_wspecifier: str,
+    features: SpectralFeatures,
+    channel: int,
+    min_duration: float,
+    subtract_mean: bool,
+    utt2dur_wspecifier: str,
+) -> tuple[int, int]:
+    """Write features of every recording (Kaldi featbin/compute-mfcc-feats.cc).
+
+    Args:
+        channel: which one to use; -1 for the first, with a warning if there are more.
+        min_duration: shorter recordings give no output (seconds).
+        utt2dur_wspecifier: where to write durations in seconds, if not empty.
+    Returns:
+        The numbers of recordings with output and of recordings.
+    """
+    num_done = num_recordings = 0
+    with (
+        sequential_table(wav_rspecifier, WAVE) as recordings,
+        table_writer(feats_wspecifier, FLOAT_MATRIX) as output,
+        table_writer(utt2dur_wspecifier or "ark:/dev/null", REAL) as durations,
+    ):
+        for key, recording in recordings:
+            num_recordings += 1
+            try:
+                if recording.duration < min_duration:
+                    raise Skip(f"of {recording.duration:g} seconds, too short")
+                matrix = features(key, _channel(key, recording, channel), recording.sample_rate)
+            except Skip as reason:
+                logger.warning("no output for utterance %s: %s", key, reason)
+                continue
+            if subtract_mean:
+                matrix -= matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+            output.write(key, matrix)
+            durations.write(key, recording.duration)
+            num_done += 1
+            if num_recordings % 10 == 0:
+                logger.info("Processed %d utterances", num_recordings)
+    return num_done, num_recordings
+
+
+def _channel(key: str, recording: Wave, channel: int) -> np.ndarray:
+    num_channels = len(recording.samples)
+    if channel == -1:
+        if num_channels > 1:
+            logger.warning("utterance %s has %d channels; using the first", key, num_channels)
+        return recording.samples[0]
+    if channel >= num_channels:
+        raise Skip(f"{num_channels} channels, but --channel={channel}")
+    return recording.samples[channel]

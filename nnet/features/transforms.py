@@ -1,0 +1,74 @@
+"""Linear and affine transforms of features (Kaldi featbin/transform-feats.cc)."""
+
+import numpy as np
+
+from nnet.features.utterances import Skip
+from nnet.io.tables import RandomAccessTable
+
+
+def transform(features: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Transform features (T, D) by a matrix (E, D), or (E, D + 1) with the offset at the end.
+
+    Raises:
+        Skip: the matrix has another number of columns.
+    """
+    dim = features.shape[1]
+    rows, cols = matrix.shape
+    if cols == dim:
+        return features @ matrix.T
+    if cols == dim + 1:
+        return features @ matrix[:, :dim].T + matrix[:, dim]
+    raise Skip(f"transform of {rows} by {cols}, features of dimension {dim}")
+
+
+class Transformer:
+    """Transforms utterances by one matrix or by those of a table, and averages log determinants.
+
+    For a transform T that keeps the dimension, the log of its determinant belongs to the likelihood
+    of the features; for one that reduces it, 1/2 log det(T T^T) takes its place and is good for
+    comparisons.
+
+    Attributes:
+        num_frames: frames in the average.
+        is_pseudo: whether the dimension is reduced.
+    """
+
+    def __init__(self, transforms: np.ndarray | RandomAccessTable):
+        self._transforms = transforms
+        self._last_matrix: np.ndarray | None = None
+        self._last_log_determinant = np.nan
+        self._total = 0.0
+        self.num_frames = 0
+        self.is_pseudo = False
+
+    def __call__(self, key: str, features: np.ndarray) -> np.ndarray:
+        """Transform one utterance.
+
+        Raises:
+            Skip: no transform for it, or of another dimension.
+        """
+        transforms = self._transforms
+        matrix = transforms if isinstance(transforms, np.ndarray) else transforms.get(key)
+        if matrix is None:
+            raise Skip("no transform")
+        result = transform(features, matrix)
+        self._count(matrix[:, : features.shape[1]], matrix, len(features))
+        return result
+
+    @property
+    def average_log_determinant(self) -> float | None:
+        """Per frame; None when the dimension grows, or no determinant was finite."""
+        return self._total / self.num_frames if self.num_frames else None
+
+    def _count(self, linear: np.ndarray, matrix: np.ndarray, num_frames: int) -> None:
+        rows, cols = linear.shape
+        if rows > cols:
+            return
+        self.is_pseudo = rows < cols
+        if matrix is not self._last_matrix:
+            wide = linear.astype(np.float64)
+            self._last_matrix = matrix
+            self._last_log_determinant = 0.5 * np.linalg.slogdet(wide @ wide.T)[1]
+        if np.isfinite(self._last_log_determinant):
+            self._total += num_frames * self._last_log_determinant
+            self.num_frames += num_frames

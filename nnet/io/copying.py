@@ -1,0 +1,42 @@
+"""Copying objects: a table to a table, or one file to another (Kaldi's copy-* programs)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nnet.errors import NgtrainError
+from nnet.io.tables import Holder, is_rspecifier, is_wspecifier, sequential_table, table_writer
+from nnet.io.tokens import read_object, write_object
+
+
+def copy_objects(
+    source: str,
+    target: str,
+    holder: Holder,
+    binary: bool,
+    change: Callable[[Any], Any] = lambda value: value,
+    alone: Holder | None = None,
+) -> int | None:
+    """Copy, with a change.
+
+    Args:
+        source, target: both specifiers of tables, or both names of files.
+        binary: whether a file is written in binary form; tables say so themselves.
+        alone: how the object is stored outside of tables, if that differs.
+    Returns:
+        The number of entries of a table; None for a file.
+    Raises:
+        NgtrainError: only one of them is a table, or it cannot be read or written.
+    """
+    if is_rspecifier(source) != is_wspecifier(target):
+        raise NgtrainError(f"one of these is a table, the other is a file: {source} {target}")
+    if not is_rspecifier(source):
+        holder = alone or holder
+        value = change(read_object(source, holder.parse))
+        write_object(target, lambda writer: holder.format(writer, value), binary)
+        return None
+    count = 0
+    with sequential_table(source, holder) as entries, table_writer(target, holder) as output:
+        for key, value in entries:
+            output.write(key, change(value))
+            count += 1
+    return count
