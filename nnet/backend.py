@@ -11,10 +11,13 @@ so that the same code runs on the CPU and on a GPU.  CuPy is imported only when 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +31,7 @@ Array = Any
 """A numpy.ndarray or a cupy.ndarray."""
 
 _SECONDS_BETWEEN_TRIALS = 5
+_BLOCK_SIZE = 1 << 16  # elements; a few arrays of that size fit in a core's second-level cache
 
 
 class _Device:
@@ -141,12 +145,34 @@ def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:
     return (a, False) if a.flags.f_contiguous else (a.T, True)
 
 
-@functools.cache
-def _gemm(dtype_char: str):
-    # SciPy is slow to import, and only training needs it.
-    from scipy.linalg import blas
+def _gemm(dtype_char: str) -> Callable:
+    return {"f": _blas().sgemm, "d": _blas().dgemm}[dtype_char]
 
-    return {"f": blas.sgemm, "d": blas.dgemm}[dtype_char]
+
+@functools.cache
+def _blas() -> ModuleType:
+    """SciPy's BLAS, without the rest of scipy.linalg, which takes longer to import than short jobs
+    would like."""
+    folders = importlib.util.find_spec("scipy").submodule_search_locations
+    spec = PathFinder.find_spec("_fblas", [f"{folder}/linalg" for folder in folders])
+    if spec is None:
+        from scipy.linalg import blas
+
+        return blas
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row_blocks(a: Array) -> Iterator[slice]:
+    """Slices of the rows of a matrix, for what takes several elementwise steps.
+
+    On the CPU a block stays in the cache from one step to the next; on a GPU there is only one.
+    """
+    rows = len(a)
+    if array_module(a) is np:
+        rows = max(1, _BLOCK_SIZE // a[0].size) if rows else 1
+    return (slice(begin, begin + rows) for begin in range(0, len(a), rows))
 
 
 class Workspace:

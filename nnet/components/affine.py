@@ -75,8 +75,8 @@ class AffineFunction(Component):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        array_module(x).matmul(x, self.linear_params.T, out=out)
-        out += self.bias_params
+        out[...] = self.bias_params
+        add_matmul(x, self.linear_params.T, alpha=1.0, out=out)
 
     def backpropagate(
         self,

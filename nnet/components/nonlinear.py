@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.backend import Array, array_module
+from nnet.backend import Array, array_module, row_blocks
 from nnet.components.base import DOUBLE, INTEGER, STATISTICS, Component, Field, component_type
 from nnet.components.layout import FrameLayout
 
@@ -81,14 +81,16 @@ class ElementwiseComponent(NonlinearComponent):
         out_layout: FrameLayout,
         out: Array,
     ) -> None:
-        slope = self.workspace.array("slope", y.shape, y)
-        self.derivative_of(y, slope)
-        array_module(y).multiply(derivative, slope, out=out)
+        for rows in row_blocks(y):
+            slope = self.workspace.array("slope", y[rows].shape, y)
+            self.derivative_of(y[rows], slope)
+            array_module(y).multiply(derivative[rows], slope, out=out[rows])
 
     def store_statistics(self, y: Array, to: NonlinearComponent) -> None:
-        slope = self.workspace.array("slope", y.shape, y)
-        self.derivative_of(y, slope)
-        to.add_statistics(y.sum(axis=0), slope.sum(axis=0), len(y))
+        for rows in row_blocks(y):
+            slope = self.workspace.array("slope", y[rows].shape, y)
+            self.derivative_of(y[rows], slope)
+            to.add_statistics(y[rows].sum(axis=0), slope.sum(axis=0), len(slope))
 
 
 @component_type
@@ -99,11 +101,13 @@ class SigmoidComponent(ElementwiseComponent):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         xp = array_module(x)
-        xp.negative(x, out=out)
-        with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
-            xp.exp(out, out=out)
-        out += 1
-        xp.reciprocal(out, out=out)
+        for rows in row_blocks(x):
+            y = out[rows]
+            xp.negative(x[rows], out=y)
+            with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
+                xp.exp(y, out=y)
+            y += 1
+            xp.reciprocal(y, out=y)
 
     def derivative_of(self, y: Array, out: Array) -> None:
         """y (1 - y)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module
+from nnet.backend import Array, array_module, row_blocks
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -39,10 +39,11 @@ class NormalizeComponent(NonlinearComponent):
         xp.einsum("nd,nd->n", x, derivative, out=projection)
         projection *= f**3 / -self.dim
         projection[f == NORM_FLOOR**-0.5] = 0
-        along_x = self.workspace.array("along_x", x.shape, x)
-        xp.multiply(x, projection[:, None], out=along_x)
-        xp.multiply(derivative, f[:, None], out=out)
-        out += along_x
+        for rows in row_blocks(x):
+            along_x = self.workspace.array("along_x", x[rows].shape, x)
+            xp.multiply(x[rows], projection[rows, None], out=along_x)
+            xp.multiply(derivative[rows], f[rows, None], out=out[rows])
+            out[rows] += along_x
 
     def _factor(self, x: Array) -> Array:
         """f of each row, (rows,)."""

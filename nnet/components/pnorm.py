@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from nnet.backend import Array, array_module
+from nnet.backend import Array, array_module, row_blocks
 from nnet.components.base import INTEGER, REAL, Component, ConfigLine, Field, component_type
 from nnet.components.layout import FrameLayout
 
@@ -48,28 +48,32 @@ class PnormComponent(Component):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
+        for rows in row_blocks(x):
+            self._norms(x[rows], out[rows])
+
+    def _norms(self, x: Array, out: Array) -> None:
+        """What propagate() does, for some of the rows."""
         xp = array_module(x)
-        scratch = self.workspace.array("powers", x.shape, x)
+        powers = self.workspace.array("powers", x.shape, x)
         if self.p == 2:
-            xp.multiply(x, x, out=scratch)
-            self._sum_groups(scratch, out)
+            xp.multiply(x, x, out=powers)
+            self._sum_groups(powers, out)
             xp.sqrt(out, out=out)
             return
-        xp.absolute(x, out=scratch)
+        xp.absolute(x, out=powers)
+        groups = self._by_group(powers)
         if self.p == 1:
-            self._sum_groups(scratch, out)
+            self._sum_groups(powers, out)
         elif self.p == 0:
-            self._sum_groups((scratch > 0).astype(x.dtype), out)
+            self._sum_groups((powers > 0).astype(x.dtype), out)
         elif self.p == math.inf:
-            self._by_group(scratch).max(axis=-1, out=out)
+            groups.max(axis=-1, out=out)
         else:
             # Divided by the largest of its group, no power overflows.
-            largest = self._by_group(scratch).max(axis=-1)
-            safe = xp.where(largest > 0, largest, 1)
-            groups = self._by_group(scratch)
-            groups /= safe[:, :, None]
-            xp.power(scratch, self.p, out=scratch)
-            self._sum_groups(scratch, out)
+            largest = groups.max(axis=-1)
+            groups /= xp.where(largest > 0, largest, 1)[:, :, None]
+            xp.power(powers, self.p, out=powers)
+            self._sum_groups(powers, out)
             xp.power(out, 1 / self.p, out=out)
             out *= largest
 

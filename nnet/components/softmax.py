@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module
+from nnet.backend import Array, array_module, row_blocks
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -22,14 +22,16 @@ class SoftmaxComponent(NonlinearComponent):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         xp = array_module(x)
-        of_row = self.workspace.array("of_row", (len(x), 1), x)
-        xp.max(x, axis=1, keepdims=True, out=of_row)
-        xp.subtract(x, of_row, out=out)
-        xp.exp(out, out=out)
-        xp.sum(out, axis=1, keepdims=True, out=of_row)
-        xp.reciprocal(of_row, out=of_row)
-        out *= of_row
-        xp.maximum(out, PROBABILITY_FLOOR, out=out)
+        for rows in row_blocks(x):
+            x_rows, y_rows = x[rows], out[rows]
+            of_row = self.workspace.array("of_row", (len(x_rows), 1), x)
+            xp.max(x_rows, axis=1, keepdims=True, out=of_row)
+            xp.subtract(x_rows, of_row, out=y_rows)
+            xp.exp(y_rows, out=y_rows)
+            xp.sum(y_rows, axis=1, keepdims=True, out=of_row)
+            xp.reciprocal(of_row, out=of_row)
+            y_rows *= of_row
+            xp.maximum(y_rows, PROBABILITY_FLOOR, out=y_rows)
 
     def backpropagate(
         self,
