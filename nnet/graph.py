@@ -228,6 +228,12 @@ def add_word_insertion_penalty(graph: ArrayFst, penalty: float) -> ArrayFst:
     return ArrayFst(graph.start, graph.finals, graph.first_arc, arcs)
 
 
+def remove_word(graph: ArrayFst, word: int) -> ArrayFst:
+    """Remove the arcs that write `word`."""
+    keep = graph.arcs["olabel"] != word
+    return ArrayFst.from_arcs(graph.start, graph.finals, graph.source[keep], graph.arcs[keep])
+
+
 def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:
     """Push weights so that all states sum to the same: PushSpecial of fstext/push-special.cc.
 

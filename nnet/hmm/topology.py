@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from nnet.io.tokens import read_object
+from nnet.io.tokens import read_object, write_object
 
 logger = logging.getLogger("ngtrain")
 
@@ -116,6 +116,9 @@ class HmmTopology:
     @classmethod
     def load(cls, rxfilename: str) -> HmmTopology:
         return read_object(rxfilename, cls.read)
+
+    def save(self, wxfilename: str, binary: bool = True) -> None:
+        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader) -> HmmTopology:

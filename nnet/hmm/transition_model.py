@@ -19,7 +19,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology, read_one_of
 from nnet.hmm.tree import ContextDependency
-from nnet.io.tokens import read_object
+from nnet.io.tokens import read_object, write_object
 
 logger = logging.getLogger("ngtrain")
 
@@ -316,6 +316,9 @@ class TransitionModel:
     def load(cls, rxfilename: str) -> TransitionModel:
         """The transition model of a file, which may hold a network or other models behind it."""
         return read_object(rxfilename, cls.read)
+
+    def save(self, wxfilename: str, binary: bool = True) -> None:
+        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader) -> TransitionModel:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nnet.hmm.topology import read_one_of
-from nnet.io.tokens import read_object
+from nnet.io.tokens import read_object, write_object
 
 PDF_CLASS = -1
 """The key of an event under which its pdf-class stands."""
@@ -185,6 +185,9 @@ class ContextDependency:
     @classmethod
     def load(cls, rxfilename: str) -> ContextDependency:
         return read_object(rxfilename, cls.read)
+
+    def save(self, wxfilename: str, binary: bool = True) -> None:
+        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader) -> ContextDependency:

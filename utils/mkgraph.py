@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Make the decoding graph HCLG.fst from a lang directory with G.fst, a tree and a model.
+
+Does nothing when the graph is newer than what it is made of.  The graph directory has the files that
+Kaldi's utils/mkgraph.sh puts there.
+"""
+
+import shutil
+from pathlib import Path
+
+from nnet.fst import ArrayFst
+from nnet.graph import decoding_graph, remove_word
+from nnet.hmm.transition_model import TransitionModel
+from nnet.hmm.tree import ContextDependency
+from nnet.symbols import read_integers
+from utils.data_dir import write_lines
+from utils.driver import argument, driver, log, option, require_files
+
+COPIED = ["words.txt", "phones.txt", "phones/silence.csl", "phones/disambig.*"]
+COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_silence.*"]
+
+
+@driver(
+    "Usage:  utils/mkgraph.py [options] <lang-dir> <model-dir> <graph-dir>\n"
+    " e.g.: utils/mkgraph.py data/lang_test exp/tri1 exp/tri1/graph"
+)
+@argument("lang_dir")
+@argument("model_dir")
+@argument("graph_dir")
+@option("--transition-scale", type=float, default=1.0, help="Scale of transition probabilities")
+@option("--self-loop-scale", type=float, default=0.1, help="Scale of self-loop probabilities")
+@option(
+    "--remove-oov",
+    type=bool,
+    default=False,
+    help="Remove the word for unknown words (oov.int) from the grammar",
+)
+def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remove_oov):
+    lang, graph_dir = Path(lang_dir), Path(graph_dir)
+    tree, model = Path(model_dir, "tree"), Path(model_dir, "final.mdl")
+    sources = [lang / "L_disambig.fst", lang / "G.fst", lang / "phones.txt", lang / "words.txt"]
+    sources += [lang / "phones/silence.csl", lang / "phones/disambig.int", model, tree]
+    require_files(*sources)
+    output = graph_dir / "HCLG.fst"
+    if output.exists() and all(output.stat().st_mtime >= s.stat().st_mtime for s in sources):
+        log.info(f"{output} is up to date.")
+        return
+    grammar = ArrayFst.load(str(lang / "G.fst"))
+    if remove_oov:
+        [oov] = read_integers(str(lang / "oov.int"))
+        grammar = remove_word(grammar, oov)
+    transition_model = TransitionModel.load(str(model))
+    graph = decoding_graph(
+        ArrayFst.load(str(lang / "L_disambig.fst")),
+        grammar,
+        ContextDependency.load(str(tree)),
+        transition_model,
+        read_integers(str(lang / "phones/disambig.int")),
+        transition_scale,
+        self_loop_scale,
+    )
+    (graph_dir / "phones").mkdir(parents=True, exist_ok=True)
+    for pattern in COPIED:
+        for file in lang.glob(pattern):
+            shutil.copyfile(file, graph_dir / file.relative_to(lang))
+    write_lines(graph_dir / "num_pdfs", [str(transition_model.num_pdfs)])
+    graph.save(str(output), const=True)
+    log.info(f"{output} has {graph.num_states} states and {len(graph.arcs)} arcs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Prepare a lang directory: symbol tables, sets of phones, HMM topology and lexicon transducers.
+
+<dict-dir> holds lexicon.txt (word, phones) or lexiconp.txt (word, probability, phones),
+silence_phones.txt, nonsilence_phones.txt, optional_silence.txt and perhaps extra_questions.txt.
+Phones on one line of the lists of phones are variants of one phone, and share their states.
+<oov-word> stands for words that are not in the lexicon.  In <tmp-dir> the lexicons with
+probabilities and disambiguation symbols are kept.
+
+The directory has the layout of Kaldi's utils/prepare_lang.sh.
+"""
+
+import shutil
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from nnet.lexicon import (
+    Pronunciation,
+    add_disambiguation,
+    add_word_disambiguation_loops,
+    lexicon_fst,
+    mark_word_positions,
+    read_lexicon,
+    usual_topology,
+)
+from nnet.symbols import SymbolTable
+from utils.data_dir import write_lines
+from utils.driver import argument, driver, log, option, require_files
+
+POSITIONS = {"_B": "begin", "_E": "end", "_I": "internal", "_S": "singleton"}
+
+PhoneSets = list[list[str]]
+
+
+@driver(
+    "Usage:  utils/prepare_lang.py [options] <dict-dir> <oov-word> <tmp-dir> <lang-dir>\n"
+    " e.g.: utils/prepare_lang.py --position-dependent-phones false data/local/dict '!SIL' "
+    "data/local/lang data/lang"
+)
+@argument("dict_dir")
+@argument("oov_word")
+@argument("tmp_dir")
+@argument("lang_dir")
+@option("--num-sil-states", type=int, default=5, help="States of silence models")
+@option("--num-nonsil-states", type=int, default=3, help="States of other models")
+@option(
+    "--position-dependent-phones",
+    type=bool,
+    default=True,
+    help="Mark phones by their position in the word: _B, _E, _I, _S",
+)
+@option(
+    "--share-silence-phones", type=bool, default=False, help="All silence phones share their pdfs"
+)
+@option("--sil-prob", type=float, default=0.5, help="Probability of silence between words; 0: none")
+def main(
+    dict_dir,
+    oov_word,
+    tmp_dir,
+    lang_dir,
+    num_sil_states,
+    num_nonsil_states,
+    position_dependent_phones,
+    share_silence_phones,
+    sil_prob,
+):
+    if not 0 <= sil_prob < 1:
+        raise NgtrainError(f"--sil-prob={sil_prob:g}: expected a probability less than 1")
+    source, tmp, lang = Path(dict_dir), Path(tmp_dir), Path(lang_dir)
+    lexicon = load_lexicon(source)
+    silence = read_phone_sets(source / "silence_phones.txt")
+    nonsilence = read_phone_sets(source / "nonsilence_phones.txt")
+    questions = []
+    if (source / "extra_questions.txt").exists():
+        questions = read_phone_sets(source / "extra_questions.txt")
+    [[optional_silence]] = read_phone_sets(source / "optional_silence.txt")
+    check_dictionary(source, lexicon, silence, nonsilence, optional_silence, oov_word)
+
+    if position_dependent_phones:
+        lexicon = mark_word_positions(lexicon)
+        questions = expand(questions, silence, nonsilence) + position_questions(silence, nonsilence)
+        silence, nonsilence = expand(silence, silence, []), expand(nonsilence, [], nonsilence)
+    with_disambig, num_disambig = add_disambiguation(lexicon)
+    silence_disambig = f"#{num_disambig + 1}"
+    tmp.mkdir(parents=True, exist_ok=True)
+    write_lexicon(tmp / "lexiconp.txt", lexicon)
+    write_lexicon(tmp / "lexiconp_disambig.txt", with_disambig)
+
+    shutil.rmtree(lang / "phones", ignore_errors=True)
+    (lang / "phones").mkdir(parents=True)
+    disambig = [f"#{n}" for n in range(num_disambig + 2)]
+    phones = number(lang / "phones.txt", ["<eps>", *flat(silence), *flat(nonsilence), *disambig])
+    vocabulary = sorted(
+        {entry.word for entry in lexicon}, key=lambda w: w.encode(errors="surrogateescape")
+    )
+    words = number(lang / "words.txt", ["<eps>", *vocabulary, "#0", "<s>", "</s>"])
+    write_lines(lang / "oov.txt", [oov_word])
+    write_lines(lang / "oov.int", [str(words.number(oov_word))])
+
+    sets = [flat(silence), *nonsilence] if share_silence_phones else silence + nonsilence
+    roots = [["shared", "split", *phone_set] for phone_set in sets]
+    if share_silence_phones:
+        roots[0][:2] = ["not-shared", "not-split"]
+    write_phone_lists(
+        lang,
+        phones,
+        silence=[[phone] for phone in flat(silence)],
+        nonsilence=[[phone] for phone in flat(nonsilence)],
+        context_indep=[[phone] for phone in flat(silence)],
+        optional_silence=[[optional_silence]],
+        disambig=[[symbol] for symbol in disambig],
+        sets=sets,
+        extra_questions=questions,
+        roots=roots,
+    )
+    if position_dependent_phones:
+        write_word_boundaries(lang, phones, flat(silence) + flat(nonsilence))
+    write_lines(lang / "phones/wdisambig.txt", ["#0"])
+    write_lines(lang / "phones/wdisambig_phones.int", [str(phones.number("#0"))])
+    write_lines(lang / "phones/wdisambig_words.int", [str(words.number("#0"))])
+    write_align_lexicon(lang, phones, words, lexicon, optional_silence)
+
+    topology = usual_topology(
+        [phones.number(phone) for phone in flat(nonsilence)],
+        [phones.number(phone) for phone in flat(silence)],
+        num_nonsil_states,
+        num_sil_states,
+    )
+    topology.save(str(lang / "topo"), binary=False)
+    silence_model = optional_silence, sil_prob
+    lexicon_fst(lexicon, phones, words, *silence_model).save(str(lang / "L.fst"))
+    add_word_disambiguation_loops(
+        lexicon_fst(with_disambig, phones, words, *silence_model, silence_disambig), phones, words
+    ).save(str(lang / "L_disambig.fst"))
+    log.info(f"{len(vocabulary)} words and {len(flat(sets))} phones in {lang}")
+
+
+# The dictionary -----------------------------------------------------------------------------------
+
+
+def load_lexicon(source: Path) -> list[Pronunciation]:
+    if (source / "lexiconp.txt").exists():
+        return read_lexicon(str(source / "lexiconp.txt"), has_probabilities=True)
+    return read_lexicon(str(source / "lexicon.txt"), has_probabilities=False)
+
+
+def read_phone_sets(path: Path) -> PhoneSets:
+    """The phones on each line that is not empty."""
+    require_files(path)
+    return [line.split() for line in path.read_text().splitlines() if line.strip()]
+
+
+def check_dictionary(
+    source: Path,
+    lexicon: list[Pronunciation],
+    silence: PhoneSets,
+    nonsilence: PhoneSets,
+    optional_silence: str,
+    oov_word: str,
+) -> None:
+    known = flat(silence) + flat(nonsilence)
+    if not silence or not nonsilence or len(set(known)) != len(known):
+        raise NgtrainError(
+            f"{source}: silence_phones.txt and nonsilence_phones.txt must list phones, each once"
+        )
+    for phone in known:
+        if phone.startswith("#") or phone == "<eps>":
+            raise NgtrainError(f"{source}: {phone} cannot be the name of a phone")
+    if optional_silence not in flat(silence):
+        raise NgtrainError(f"{source}: {optional_silence} is not in silence_phones.txt")
+    for entry in lexicon:
+        unknown = set(entry.phones) - set(known)
+        if unknown:
+            raise NgtrainError(
+                f"{source}: {entry.word} has the phone {min(unknown)}, which is neither in "
+                "silence_phones.txt nor in nonsilence_phones.txt"
+            )
+    if oov_word not in {entry.word for entry in lexicon}:
+        raise NgtrainError(
+            f"{source}: the word for unknown words, {oov_word}, has no pronunciation"
+        )
+
+
+# Phones by position in the word -------------------------------------------------------------------
+
+
+def expand(sets: PhoneSets, silence: PhoneSets, nonsilence: PhoneSets) -> PhoneSets:
+    """Replace phones by their variants; silence phones also stand alone, outside of words."""
+    variants = {p: [p, *(p + suffix for suffix in POSITIONS)] for p in flat(silence)}
+    variants |= {p: [p + suffix for suffix in POSITIONS] for p in flat(nonsilence)}
+    return [flat([variants[phone] for phone in phone_set]) for phone_set in sets]
+
+
+def position_questions(silence: PhoneSets, nonsilence: PhoneSets) -> PhoneSets:
+    """One question for each position, and for silence and other phones apart."""
+    questions = [[p + suffix for p in flat(nonsilence)] for suffix in POSITIONS]
+    return questions + [[p + suffix for p in flat(silence)] for suffix in ("", *POSITIONS)]
+
+
+def write_word_boundaries(lang: Path, phones: SymbolTable, names: list[str]) -> None:
+    kinds = [(name, POSITIONS.get(name[-2:], "nonword")) for name in names]
+    write_lines(lang / "phones/word_boundary.txt", (f"{name} {kind}" for name, kind in kinds))
+    write_lines(
+        lang / "phones/word_boundary.int",
+        (f"{phones.number(name)} {kind}" for name, kind in kinds),
+    )
+
+
+# The files ----------------------------------------------------------------------------------------
+
+
+def flat(sets: list[list[str]]) -> list[str]:
+    return [phone for phone_set in sets for phone in phone_set]
+
+
+def number(path: Path, symbols: list[str]) -> SymbolTable:
+    """Write a symbol table that numbers `symbols` from 0."""
+    write_lines(path, (f"{symbol} {n}" for n, symbol in enumerate(symbols)))
+    return SymbolTable(((symbol, n) for n, symbol in enumerate(symbols)), str(path))
+
+
+def write_lexicon(path: Path, lexicon: list[Pronunciation]) -> None:
+    write_lines(path, (f"{word}\t{p}\t{' '.join(phones)}" for word, p, phones in lexicon))
+
+
+def write_phone_lists(lang: Path, phones: SymbolTable, **lists: PhoneSets) -> None:
+    """Write each list as text and as numbers, those of single phones with colons (csl) too."""
+    for name, rows in lists.items():
+        numbers = [[str(phones.number_of.get(word, word)) for word in row] for row in rows]
+        path = lang / "phones" / name
+        write_lines(f"{path}.txt", map(" ".join, rows))
+        write_lines(f"{path}.int", map(" ".join, numbers))
+        if name not in ("sets", "extra_questions", "roots"):
+            write_lines(f"{path}.csl", [":".join(flat(numbers))])
+
+
+def write_align_lexicon(
+    lang: Path,
+    phones: SymbolTable,
+    words: SymbolTable,
+    lexicon: list[Pronunciation],
+    optional_silence: str,
+) -> None:
+    """Write the lexicon for aligning words within lattices: each word twice, then its phones."""
+    entries = {(entry.word, entry.phones) for entry in lexicon}
+    entries = sorted(entries | {("<eps>", (optional_silence,))})
+    write_lines(
+        lang / "phones/align_lexicon.txt",
+        (f"{word} {word} {' '.join(pronunciation)}" for word, pronunciation in entries),
+    )
+    write_lines(
+        lang / "phones/align_lexicon.int",
+        (
+            " ".join(map(str, [words.number(word)] * 2 + [phones.number(p) for p in pronunciation]))
+            for word, pronunciation in entries
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
