@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the decoding graph HCLG.fst from a lang directory with G.fst, a tree and a model.
 
-Does nothing when the graph is newer than what it is made of.  The graph directory has the files that
+Does nothing when the graph is newer than its sources.  The graph directory has the files that
 Kaldi's utils/mkgraph.sh puts there.
 """
 
