@@ -115,6 +115,22 @@ def to_host(array: Array) -> np.ndarray:
     return array if array_module(array) is np else array.get()
 
 
+def row_dots(a: Array, b: Array, out: Array) -> None:
+    """The dot product of each row of `a` with that of `b`, (rows, dim), into `out`, (rows,)."""
+    if array_module(out) is np:
+        np.einsum("nd,nd->n", a, b, out=out)
+    else:
+        _cupy_row_dots()(a, b, out, axis=1)
+
+
+@functools.cache
+def _cupy_row_dots() -> Callable:
+    # CuPy's einsum knows no out=.
+    import cupy
+
+    return cupy.ReductionKernel("T x, T y", "T z", "x * y", "a + b", "z = a", "0", "row_dots")
+
+
 def add_matmul(a: Array, b: Array, alpha: float, out: Array) -> None:
     """out += alpha * a @ b in one BLAS call, without a temporary of the size of `out`.
 

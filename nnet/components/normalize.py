@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module, row_blocks
+from nnet.backend import Array, array_module, row_blocks, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -36,7 +36,7 @@ class NormalizeComponent(NonlinearComponent):
         xp = array_module(x)
         f = self._factor(x)
         projection = self.workspace.array("projection", f.shape, f)
-        xp.einsum("nd,nd->n", x, derivative, out=projection)
+        row_dots(x, derivative, out=projection)
         projection *= f**3 / -self.dim
         projection[f == NORM_FLOOR**-0.5] = 0
         for rows in row_blocks(x):
@@ -49,7 +49,7 @@ class NormalizeComponent(NonlinearComponent):
         """f of each row, (rows,)."""
         xp = array_module(x)
         f = self.workspace.array("factor", x.shape[:1], x)
-        xp.einsum("nd,nd->n", x, x, out=f)
+        row_dots(x, x, out=f)
         f /= self.dim
         xp.maximum(f, NORM_FLOOR, out=f)
         xp.sqrt(f, out=f)

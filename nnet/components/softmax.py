@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module, row_blocks
+from nnet.backend import Array, array_module, row_blocks, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -45,7 +45,7 @@ class SoftmaxComponent(NonlinearComponent):
         """dF/dx_i = y_i (dF/dy_i - sum_j y_j dF/dy_j)."""
         xp = array_module(y)
         mean = self.workspace.array("of_row", (len(y),), y)
-        xp.einsum("nd,nd->n", y, derivative, out=mean)
+        row_dots(y, derivative, out=mean)
         xp.subtract(derivative, mean[:, None], out=out)
         out *= y
 
