@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -43,6 +43,17 @@ def context(splices: Mapping[int, list[int]]) -> tuple[int, int]:
     first = sum(offsets[0] for offsets in splices.values())
     last = sum(offsets[-1] for offsets in splices.values())
     return max(0, -first), max(0, last)
+
+
+def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
+    """Scales of the softmax's inputs: powers of the priors of the classes, 1 on average.
+
+    counts: how often each class occurs; a hundredth of the average is added, for those that do not.
+    """
+    extra = 0.01 * sum(counts) / len(counts)
+    scales = [(count + extra) ** power for count in counts]
+    average = sum(scales) / len(scales)
+    return [scale / average for scale in scales]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnet.acoustic_model import load_network
 from nnet.errors import NgtrainError
+from nnet.io.examples import read_minibatches
 from nnet.natural_gradient import OnlinePreconditioner, SimplePreconditioner
 from nnet.natural_gradient.online import DELTA, EPSILON, _initial_R, _orthonormal_rows
+from nnet.propagation import Propagation
 
 
 def correlated_rows(rng, N, D, dtype=np.float64):
@@ -234,6 +237,35 @@ def test_online_stays_orthonormal_in_single_precision_over_hundreds_of_updates()
         online.precondition(X)
         worst = max(worst, departure_from_orthonormality(online))
     assert worst < 1e-5
+
+
+@pytest.mark.parametrize("name", ["online_pnorm", "online_multisplice"])
+def test_online_stays_orthonormal_where_kaldi_falls_over(golden, name):
+    """Real training that starts from a last layer of zeros, with rank 80.
+
+    On these files Kaldi's log says three times that its Cholesky factorisation failed.
+    """
+    directory = golden / "training" / name
+    assert "Cholesky" in (directory / "train.log").read_text()
+    network = load_network(str(directory / "0.mdl"))
+    propagation = Propagation(network)
+    preconditioners = [
+        p for c in network.updatable_components for p in (c.preconditioner_in, c.preconditioner_out)
+    ]
+    for preconditioner in preconditioners:
+        preconditioner.update_period = 1
+    log_probs, worst = [], 0.0
+    for _ in range(20):
+        minibatches = read_minibatches(
+            f"ark:{golden}/egs_1frame.ark", 128, network.left_context, network.right_context
+        )
+        for minibatch in minibatches:
+            log_prob, weight = propagation.log_prob(minibatch)
+            log_probs.append(log_prob / weight)
+            propagation.backpropagate()
+            worst = max(worst, *map(departure_from_orthonormality, preconditioners))
+    assert len(log_probs) == 200 and worst < 1e-5
+    assert log_probs[0] < -4.8 and min(log_probs[-10:]) > -0.2
 
 
 def test_online_does_not_learn_from_what_is_not_finite(caplog):

@@ -1,0 +1,1 @@
+"""Drivers of training, decoding and what they need, and modules that they share."""

@@ -1,0 +1,721 @@
+#!/usr/bin/env python3
+"""Train a neural network with parallel stochastic gradient descent and parameter averaging.
+
+Examples are made from features and an alignment; the network starts with one hidden layer and gets
+the others one after the other.  On every iteration some jobs, more and more of them, train the same
+network on different data with natural gradient, and the average of their results is the network of
+the next iteration.  Finally the last networks are combined, and the priors of the classes set to
+what the network says of typical data.
+
+The directory holds the state: run again, the driver goes on where it stopped.  With --stage N it
+does again what comes from there on: -4 the feature transform, -3 the examples, -2 the network, 0,
+1, ... the iterations, then the combination, then the priors.
+
+This is the pipeline of Kaldi's steps/nnet2/train_multisplice_accel2.sh, with its options, defaults
+and files.  It differs where that script is wrong or where more is known:
+ - The best job of an iteration that does not average is picked from all of them (there, from none,
+   the number of jobs being unset).
+ - The number of iterations is checked against that which adding the layers takes (there, before the
+   latter is known), and --randprune is passed on.
+ - Models appear whole, 0.mdl and final.mdl too; there these are changed in place, so that a second
+   run of a stage would change them twice.  A model is deleted only when no diagnostic reads it.
+ - --fix-nnet false is false; there it was overridden where the network has rectified linear units.
+ - A job is one process and has one thread, --num-threads; there, by default, 16 that share the
+   parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+
+from nnet.errors import NgtrainError
+from steps.multisplice_configs import (
+    MultispliceNetwork,
+    context,
+    parse_splice_indexes,
+    presoftmax_scales,
+)
+from steps.training_schedule import Schedule, ScheduleError
+from utils.driver import (
+    Background,
+    Choice,
+    argument,
+    cmd_option,
+    driver,
+    log,
+    option,
+    output_of,
+    require_files,
+    run,
+)
+
+STEPS = Path(__file__).resolve().parent
+
+
+@driver(
+    "Usage:  steps/train_multisplice.py [options] <data> <lang> <ali-dir> <exp-dir>\n"
+    " e.g.:  steps/train_multisplice.py data/train data/lang exp/tri3_ali exp/nnet"
+)
+@argument("data")
+@argument("lang")
+@argument("alidir")
+@argument("dir")
+@cmd_option
+@option("--num-epochs", type=float, default=15.0, help="Passes over the data, each frame counted")
+@option(
+    "--initial-effective-lrate",
+    type=float,
+    default=0.01,
+    help="Learning rate at the start; a job's is this times the number of jobs",
+)
+@option("--final-effective-lrate", type=float, default=0.001, help="The same at the end")
+@option(
+    "--nonlin",
+    type=Choice(["pnorm", "relu", "tanh"]),
+    default="pnorm",
+    help="Nonlinearity of the hidden layers",
+)
+@option("--pnorm-input-dim", type=int, default=3000, help="Dimension before the p-norm")
+@option("--pnorm-output-dim", type=int, default=300, help="Dimension after the p-norm")
+@option("--hidden-dim", type=int, default=1024, help="Dimension of relu and tanh layers")
+@option("--num-hidden-layers", type=int, default=3, help="Hidden layers in the end")
+@option("--add-layers-period", type=int, default=2, help="Iterations between additions of layers")
+@option(
+    "--splice-indexes",
+    default="layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3",
+    help="Frames that are spliced together at the input of each layer that splices",
+)
+@option("--bias-stddev", type=float, default=0.5, help="Standard deviation of initial biases")
+@option(
+    "--presoftmax-prior-scale-power",
+    type=float,
+    default=-0.25,
+    help="The inputs of the softmax are scaled by this power of the prior of each class; 0: not",
+)
+@option(
+    "--preconditioning",
+    type=Choice(["online", "simple", "none"]),
+    default="online",
+    help="Natural gradient: online, simple (from the same minibatch), or none (plain gradient)",
+)
+@option("--alpha", type=float, default=4.0, help="Smoothing of the Fisher matrix")
+@option("--precondition-rank-in", type=int, default=20, help="Rank for inputs (online)")
+@option("--precondition-rank-out", type=int, default=80, help="Rank for derivatives (online)")
+@option("--update-period", type=int, default=4, help="Minibatches per update of them (online)")
+@option(
+    "--num-samples-history",
+    type=float,
+    default=2000.0,
+    help="Time constant of the estimates, in frames (online)",
+)
+@option(
+    "--max-change-per-sample",
+    type=float,
+    default=0.075,
+    help="Limit on the change of a layer by a minibatch, over the minibatch size",
+)
+@option("--minibatch-size", type=int, default=128, help="Frames per minibatch")
+@option("--samples-per-iter", type=int, default=400000, help="Frames per job and iteration, about")
+@option("--frames-per-eg", type=int, default=8, help="Labelled frames per example on disk")
+@option("--num-jobs-initial", type=int, default=1, help="Parallel jobs at the start")
+@option("--num-jobs-final", type=int, default=8, help="Parallel jobs at the end")
+@option(
+    "--shuffle-buffer-size", type=int, default=5000, help="Examples that a job shuffles at once"
+)
+@option(
+    "--max-models-combine",
+    type=int,
+    default=20,
+    help="Models, or averages of successive ones, that the final combination weighs",
+)
+@option("--fix-nnet", type=bool, default=False, help="Run nnet-am-fix during the first half")
+@option("--min-average", type=float, default=0.05, help="Passed to nnet-am-fix")
+@option("--max-average", type=float, default=0.95, help="Passed to nnet-am-fix")
+@option("--num-jobs-compute-prior", type=int, default=10, help="Jobs that compute posteriors")
+@option("--prior-subset-size", type=int, default=10000, help="Frames for each of them")
+@option(
+    "--realign-times",
+    default="",
+    help="When to realign the data with the network, as proportions of the training: '0.5 0.75'",
+)
+@option("--num-jobs-align", type=int, default=30, help="Jobs of a realignment")
+@option("--align-cmd", default="", help="How to launch them, if not like --cmd")
+@option("--align-use-gpu", default="no", help="Passed to steps/align.py as --use-gpu")
+@option("--srand", type=int, default=0, help="Seed of everything random")
+@option(
+    "--use-gpu",
+    type=Choice(["yes", "no", "optional", "wait"]),
+    default="no",
+    help="Whether training jobs compute on a GPU; yes and wait reserve one for each",
+)
+@option("--num-threads", type=int, default=1, help="Threads of a training job")
+@option("--parallel-opts", default="", help="Launcher options for training jobs")
+@option("--combine-num-threads", type=int, default=8, help="Threads of the combination")
+@option("--combine-parallel-opts", default="", help="Launcher options for it")
+@option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
+@option("--egs-dir", default="", help="Examples that are there already")
+@option("--egs-opts", default="", help="Options for steps/get_egs2.py")
+@option("--get-egs-stage", type=int, default=0, help="Stage of steps/get_egs2.py")
+@option("--lda-opts", default="", help="Options for steps/get_lda.py")
+@option("--lda-dim", default="", help="Dimension of the feature transform; all if not given")
+@option("--randprune", type=float, default=4.0, help="Speeds up the transform's statistics")
+@option("--transform-dir", default="", help="Where transforms of features are, if not in <ali-dir>")
+@option("--cmvn-opts", default="", help="Options of the mean normalization, for raw features")
+@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@option("--cleanup", type=bool, default=True, help="Remove what is no longer needed")
+@option("--remove-egs", type=bool, default=True, help="Remove the examples, too, at the end")
+@option("--stage", type=int, help="Do everything from there on (default: what is missing)")
+@option("--exit-stage", type=int, default=-100, help="End before this iteration")
+def main(data, lang, alidir, dir, **options):
+    require_files(
+        f"{data}/feats.scp", f"{lang}/L.fst", f"{lang}/topo", f"{alidir}/final.mdl",
+        f"{alidir}/tree", f"{alidir}/ali.1.gz", f"{alidir}/num_jobs",
+    )  # fmt: skip
+    try:
+        Training(data, lang, alidir, dir, SimpleNamespace(**options)).run()
+    except ScheduleError as error:
+        raise NgtrainError(str(error)) from None
+
+
+NO_EFFECT_ON_RESULT = {
+    "cmd", "stage", "exit_stage", "get_egs_stage", "use_gpu", "num_threads", "parallel_opts",
+    "combine_num_threads", "combine_parallel_opts", "io_opts", "align_cmd", "align_use_gpu",
+    "num_jobs_align", "cleanup", "remove_egs",
+}  # fmt: skip
+
+
+@dataclass
+class Training:
+    """One run of the driver: a method per stage, in the order of run()."""
+
+    data: str
+    lang: str
+    alidir: str
+    dir: Path
+    options: SimpleNamespace
+
+    def __post_init__(self):
+        self.dir = Path(self.dir)
+
+    def run(self) -> None:
+        o = self.options
+        if o.stage is None and self.model("final").exists():
+            log.info("%s is there: nothing to do (--stage does it again)", self.model("final"))
+            return
+        self.remember_options()
+        self.estimate_feature_transform()
+        self.make_examples()
+        s = self.schedule
+        log.info("training for %g epochs = %d iterations", o.num_epochs, s.num_iters)
+        self.initialize()
+        first = self.first_iteration()
+        self.iterations_started = time.monotonic()
+        with Diagnostics() as diagnostics:
+            for x in range(first, s.num_iters):
+                if x == o.exit_stage:
+                    log.info("ending before iteration %d, as --exit-stage says", x)
+                    return
+                if x in self.realignments:
+                    self.realign(x)
+                self.diagnose(x, diagnostics)
+                self.train(x)
+                self.merge(x)
+                self.report(x, first)
+                if o.cleanup and not diagnostics.running():
+                    self.remove_models_before(x)
+            self.combine()
+            self.adjust_priors(
+                "combined" if self.model("combined").exists() else "final",
+                *("final", s.num_iters, self.egs_dir(s.num_iters)),
+            )
+            self.diagnose("final", diagnostics)
+        self.clean_up()
+
+    # Files and stages -----------------------------------------------------------------------------
+
+    def model(self, name: int | str) -> Path:
+        return self.dir / f"{name}.mdl"
+
+    def log(self, name: str) -> Path:
+        return self.dir / "log" / f"{name}.log"
+
+    def skips(self, stage: int, *outputs: Path) -> bool:
+        """Whether a stage is not to be done: it is before --stage, or its outputs are there."""
+        if self.options.stage is not None:
+            return stage < self.options.stage
+        return all(output.exists() for output in outputs)
+
+    def remember_options(self) -> None:
+        """Write down the options that results depend on, and refuse to go on with others."""
+        file = self.dir / "train_options"
+        given = {
+            f"--{name.replace('_', '-')} {value}"
+            for name, value in vars(self.options).items()
+            if name not in NO_EFFECT_ON_RESULT
+        }
+        if self.options.stage is None and file.exists():
+            changed = sorted(given - set(file.read_text().splitlines()))
+            if changed:
+                raise NgtrainError(
+                    f"{self.dir} was begun with other options than {', '.join(changed)}: use the "
+                    f"same ({file}), another directory, or --stage to say from where to do it again"
+                )
+        self.log("").parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{line}\n" for line in sorted(given)))
+
+    # Preparation ----------------------------------------------------------------------------------
+
+    @cached_property
+    def splices(self) -> dict[int, list[int]]:
+        try:
+            splices = parse_splice_indexes(self.options.splice_indexes)
+        except ValueError as error:
+            raise NgtrainError(f"--splice-indexes: {error}") from None
+        if max(splices) >= self.options.num_hidden_layers:
+            raise NgtrainError(
+                f"--splice-indexes: layer{max(splices)} is not one of the "
+                f"{self.options.num_hidden_layers} hidden layers, counted from 0"
+            )
+        return splices
+
+    def feature_options(self) -> list[str]:
+        o = self.options
+        given = {
+            "--cmvn-opts": o.cmvn_opts,
+            "--feat-type": o.feat_type,
+            "--online-ivector-dir": o.online_ivector_dir,
+            "--transform-dir": o.transform_dir or self.alidir,
+        }
+        return [word for name, value in given.items() if value for word in (name, value)]
+
+    def estimate_feature_transform(self) -> None:
+        """Stage -4: lda.mat, with the files that say how features are made and their dimensions."""
+        o = self.options
+        if self.skips(-4, *(self.dir / name for name in ("lda.mat", "lda_dim", "feat_dim"))):
+            return
+        left, *_, right = self.splices[0]
+        run_step(
+            "get_lda.py", *shlex.split(o.lda_opts), *self.feature_options(), "--cmd", o.cmd,
+            "--rand-prune", o.randprune, *(["--lda-dim", o.lda_dim] if o.lda_dim else []),
+            "--left-context", -left, "--right-context", right,
+            self.data, self.lang, self.alidir, self.dir,
+        )  # fmt: skip
+
+    @property
+    def first_egs_dir(self) -> Path:
+        return Path(self.options.egs_dir) if self.options.egs_dir else self.dir / "egs"
+
+    def make_examples(self) -> None:
+        """Stage -3: the examples, unless --egs-dir says where they are."""
+        o, egs_dir = self.options, self.first_egs_dir
+        left, right = context(self.splices)
+        missing = not egs_are_whole(egs_dir) if o.stage is None else o.stage <= -3
+        if missing and not o.egs_dir:
+            run_step(
+                "get_egs2.py", *self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts,
+                "--left-context", left, "--right-context", right, "--stage", o.get_egs_stage,
+                "--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg,
+                *shlex.split(o.egs_opts), self.data, self.alidir, egs_dir,
+            )  # fmt: skip
+        if self.egs_info("left_context") < left or self.egs_info("right_context") < right:
+            raise NgtrainError(
+                f"the examples in {egs_dir} have too little context for a network that "
+                f"needs {left} frames on the left and {right} on the right"
+            )
+
+    def egs_info(self, name: str) -> int:
+        return read_integer(self.first_egs_dir / "info" / name)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        o = self.options
+        return Schedule(
+            num_epochs=o.num_epochs,
+            num_archives=self.egs_info("num_archives"),
+            frames_per_eg=self.egs_info("frames_per_eg"),
+            num_jobs_initial=o.num_jobs_initial,
+            num_jobs_final=o.num_jobs_final,
+            initial_effective_lrate=o.initial_effective_lrate,
+            final_effective_lrate=o.final_effective_lrate,
+            num_hidden_layers=o.num_hidden_layers,
+            add_layers_period=o.add_layers_period,
+            max_models_combine=o.max_models_combine,
+        )
+
+    @cached_property
+    def network(self) -> MultispliceNetwork:
+        o = self.options
+        nonlin, dims = o.nonlin, (o.hidden_dim, o.hidden_dim)
+        if nonlin == "pnorm":
+            dims = o.pnorm_input_dim, o.pnorm_output_dim
+            if dims[0] == dims[1]:
+                log.warning("--pnorm-input-dim is --pnorm-output-dim: rectified linear units")
+                nonlin = "relu"
+        ivector_dim = read_integer(self.dir / "ivector_dim")
+        num_targets = re.search(r"num-pdfs (\d+)", output_of("tree-info", f"{self.alidir}/tree"))
+        scales = str(self.dir / "presoftmax_prior_scale_vecfile")
+        return MultispliceNetwork(
+            splices=self.splices,
+            input_dim=read_integer(self.dir / "feat_dim") + ivector_dim,
+            ivector_dim=ivector_dim,
+            lda_mat=str(self.dir / "lda.mat"),
+            lda_dim=read_integer(self.dir / "lda_dim"),
+            nonlin=nonlin,
+            affine_dim=dims[0],
+            hidden_dim=dims[1],
+            affine=self.affine_component(),
+            bias_stddev=o.bias_stddev,
+            num_targets=int(num_targets[1]),
+            presoftmax_scales=scales if o.presoftmax_prior_scale_power else None,
+        )
+
+    def affine_component(self) -> str:
+        """Type and options of the components that are trained."""
+        o = self.options
+        learning_rate = f"learning-rate={o.initial_effective_lrate * o.num_jobs_initial:g}"
+        return {
+            "online": f"AffineComponentPreconditionedOnline {learning_rate} alpha={o.alpha:g} "
+            f"num-samples-history={o.num_samples_history:g} update-period={o.update_period} "
+            f"rank-in={o.precondition_rank_in} rank-out={o.precondition_rank_out} "
+            f"max-change-per-sample={o.max_change_per_sample:g}",
+            "simple": f"AffineComponentPreconditioned {learning_rate} alpha={o.alpha:g} "
+            f"max-change={o.max_change_per_sample * o.minibatch_size:g}",
+            "none": f"AffineComponent {learning_rate}",
+        }[o.preconditioning]
+
+    def initialize(self) -> None:
+        """Stage -2: 0.mdl, a network of one hidden layer, and the configs of the other layers.
+
+        Transition probabilities and priors are those of the alignment.
+        """
+        o = self.options
+        if self.skips(-2, self.model(0)):
+            return
+        if self.network.presoftmax_scales:
+            self.write_presoftmax_scales()
+        write_lines(self.dir / "nnet.config", self.network.nnet_config())
+        for layer in range(1, o.num_hidden_layers):
+            config = self.network.hidden_config(layer)
+            write_lines(self.dir / f"hidden_{layer}.config", config)
+        run(
+            o.cmd, self.log("nnet_init"),
+            "nnet-am-init", f"{self.alidir}/tree", f"{self.lang}/topo",
+            f"nnet-init --srand={o.srand} {self.dir}/nnet.config - |", "-", "|",
+            "nnet-train-transitions", "-", f"ark:gunzip -c {self.alidir}/ali.*.gz |", self.model(0),
+        )  # fmt: skip
+
+    def write_presoftmax_scales(self) -> None:
+        """The scales of the softmax's inputs, from how often each class is in the alignment."""
+        num_jobs = read_integer(Path(self.alidir) / "num_jobs")
+        run(
+            self.options.cmd, self.log("acc_pdf.JOB"),
+            "ali-to-post", f"ark:gunzip -c {self.alidir}/ali.JOB.gz |", "ark:-", "|",
+            "post-to-tacc", "--per-pdf=true", "--binary=false", f"{self.alidir}/final.mdl",
+            "ark:-", f"{self.dir}/JOB.pacc",
+            jobs=num_jobs,
+        )  # fmt: skip
+        files = [self.dir / f"{job}.pacc" for job in range(1, num_jobs + 1)]
+        counts = [[float(count) for count in file.read_text().split()[1:-1]] for file in files]
+        scales = presoftmax_scales(
+            [sum(of_class) for of_class in zip(*counts, strict=True)],
+            self.options.presoftmax_prior_scale_power,
+        )
+        text = " ".join(f"{scale:f}" for scale in scales)
+        write_lines(Path(self.network.presoftmax_scales), [f" [ {text} ]"])
+        for file in files:
+            file.unlink()
+
+    # Iterations -----------------------------------------------------------------------------------
+
+    def first_iteration(self) -> int:
+        """The first one to do: --stage, or that of the latest model there is."""
+        o, num_iters = self.options, self.schedule.num_iters
+        if o.stage is None:
+            first = max((x for x in range(num_iters + 1) if self.model(x).exists()), default=0)
+        else:
+            first = max(o.stage, 0)
+        for left_over in self.dir.glob("*.[0-9]*.mdl"):
+            if o.stage is not None or not left_over.name.startswith(f"{first + 1}."):
+                left_over.unlink()
+        if first < num_iters:
+            require_files(self.model(first))
+        if first > 0:
+            log.info("going on from %s", self.model(first))
+        return first
+
+    @cached_property
+    def realignments(self) -> dict[int, str]:
+        """The iterations before which the data is realigned, with their --realign-times."""
+        iterations = {}
+        for time_ in self.options.realign_times.split():
+            if not re.fullmatch(r"0?\.\d+", time_) or not float(time_) > 0.0:
+                raise NgtrainError(f"--realign-times: {time_} is not strictly between 0 and 1")
+            iterations[self.schedule.iteration_at(float(time_))] = time_
+        return iterations
+
+    def egs_dir(self, x: int) -> Path:
+        """The examples that iteration x trains on: those of the last realignment."""
+        last = max((y for y in self.realignments if y <= x), default=None)
+        return self.first_egs_dir if last is None else self.dir / f"egs_{self.realignments[last]}"
+
+    def realign(self, x: int) -> None:
+        """Align the data with the model of iteration x, and relabel the examples."""
+        o, old, new = self.options, self.egs_dir(x - 1), self.egs_dir(x)
+        if o.stage is None and egs_are_whole(new):
+            return
+        ali = self.dir / f"ali_{self.realignments[x]}"
+        self.adjust_priors(x, x, x, old)
+        transforms = ["--transform-dir", o.transform_dir] if o.transform_dir else []
+        ivectors = ["--online-ivector-dir", o.online_ivector_dir] if o.online_ivector_dir else []
+        run_step(
+            "align.py", "--nj", o.num_jobs_align, "--cmd", o.align_cmd or o.cmd,
+            "--use-gpu", o.align_use_gpu, *transforms, *ivectors, "--iter", x,
+            self.data, self.lang, self.dir, ali,
+        )  # fmt: skip
+        run_step("relabel_egs2.py", "--cmd", o.cmd, "--iter", x, ali, old, new)
+        if o.cleanup and old.parent == self.dir:
+            remove_egs(old)
+
+    def diagnose(self, x: int | str, diagnostics: Diagnostics) -> None:
+        """Start to compute how good model x is, and how it differs from the one before."""
+        o, model = self.options, self.model(x)
+        egs = self.egs_dir(self.schedule.num_iters if x == "final" else x)
+        for subset in "valid", "train":
+            diagnostics.start(
+                o.cmd, self.log(f"compute_prob_{subset}.{x}"),
+                "nnet-compute-prob", model, f"ark:{egs}/{subset}_diagnostic.egs",
+            )  # fmt: skip
+        if x != "final" and x > 0 and self.schedule.averages(x - 1) and self.model(x - 1).exists():
+            diagnostics.start(
+                o.cmd, self.log(f"progress.{x}"),
+                "nnet-show-progress", "--use-gpu=no", self.model(x - 1), model,
+                f"ark:{egs}/train_diagnostic.egs", "&&", "nnet-am-info", model,
+            )  # fmt: skip
+
+    def train(self, x: int) -> None:
+        """Run the jobs of iteration x."""
+        o, s = self.options, self.schedule
+        srand = o.srand + x
+        model, layer = str(self.model(x)), s.added_layer(x)
+        if layer:
+            model = (
+                f"nnet-init --srand={srand} {self.dir}/hidden_{layer}.config - | "
+                f"nnet-insert --srand={srand} --insert-at={self.network.insertion_point(layer)} "
+                f"{model} - - |"
+            )
+        gpus = {"gpu": 1} if o.use_gpu in ("yes", "wait") else {}
+        with Background() as jobs:
+            for n, (archive, frame) in enumerate(s.archives_and_frames(x), start=1):
+                result = self.model(f"{x + 1}.{n}")
+                if result.exists():  # from before an interruption
+                    continue
+                jobs.start(
+                    f"{o.cmd} {o.parallel_opts}", self.log(f"train.{x}.{n}"),
+                    "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--num-threads={o.num_threads}",
+                    f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
+                    f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
+                    f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
+                    model, f"ark:{self.egs_dir(x)}/egs.{archive}.ark", result,
+                    **gpus,
+                )  # fmt: skip
+
+    def merge(self, x: int) -> None:
+        """Make one model of what the jobs of iteration x made, and remove the latter."""
+        o, s = self.options, self.schedule
+        fix = o.fix_nnet and x <= s.num_iters // 2
+        results = [self.model(f"{x + 1}.{n}") for n in range(1, s.num_jobs(x) + 1)]
+        merged = self.model(x + 1)
+        command = ["nnet-am-average", *results]
+        if not s.averages(x):
+            log_probs = self.training_objectives(x)
+            command = ["nnet-am-copy", results[log_probs.index(max(log_probs))]]
+        fixing = [
+            "nnet-am-fix", f"--max-average-deriv={o.max_average:g}",
+            f"--min-average-deriv={o.min_average:g}", "-",
+        ]  # fmt: skip
+        name = "average" if s.averages(x) else "select"
+        run(o.cmd, self.log(f"{name}.{x}"), *command, *(["-", "|", *fixing] if fix else []), merged)
+        for result in results:
+            result.unlink()
+
+    def training_objectives(self, x: int) -> list[float]:
+        """Log-probability per frame of each job of iteration x, as their logs say."""
+        logs = [self.log(f"train.{x}.{n}") for n in range(1, self.schedule.num_jobs(x) + 1)]
+        log_probs = [last_number(r"log-prob-per-frame=(\S+)", file) for file in logs]
+        return [-math.inf if log_prob is None else log_prob for log_prob in log_probs]
+
+    def report(self, x: int, first: int) -> None:
+        """Say in a line how far training is, how good, and how long it will take."""
+        s = self.schedule
+        objectives = self.training_objectives(x)
+        logs = (self.log(f"compute_prob_valid.{y}") for y in range(x, -1, -1))
+        valid = (last_number(r"average probability is (\S+)", file) for file in logs)
+        latest = next((log_prob for log_prob in valid if log_prob is not None), math.nan)
+        done = s.num_archives_processed(x + 1) - s.num_archives_processed(first)
+        to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
+        elapsed = time.monotonic() - self.iterations_started
+        log.info(
+            "iteration %d/%d, epoch %.1f/%g: lrate %.3g, %d jobs, train %.3f, valid %.3f; "
+            "%s elapsed, %s left",
+            *(x + 1, s.num_iters, s.epoch(x + 1), self.options.num_epochs, s.learning_rate(x)),
+            *(len(objectives), sum(objectives) / len(objectives), latest),
+            *(clock(elapsed), clock(elapsed * to_do / done)),
+        )
+
+    def remove_models_before(self, x: int) -> None:
+        """Remove the models before model x, but every hundredth and those to be combined."""
+        first_to_combine = self.schedule.combination()[0][0]
+        for y in range(min(x, first_to_combine)):
+            if y % 100:
+                self.model(y).unlink(missing_ok=True)
+
+    # The end --------------------------------------------------------------------------------------
+
+    def combine(self) -> None:
+        """Stage num_iters: combined.mdl, the best combination of the last models."""
+        o, s = self.options, self.schedule
+        combined = self.model("combined")
+        if self.skips(s.num_iters, combined):
+            return
+        log.info("combining the last models")
+        groups = [[self.model(x) for x in group] for group in s.combination()]
+        require_files(*(model for group in groups for model in group))
+        models = [
+            group[0] if len(group) == 1 else f"nnet-am-average {' '.join(map(str, group))} - |"
+            for group in groups
+        ]
+        # Started from the average: the Fisher matrix that scales the search is singular where a
+        # single model starts it, since the layers do not depend on the scale of their parameters.
+        run(
+            f"{o.cmd} {o.combine_parallel_opts}", self.log("combine"),
+            "nnet-combine-fast", "--initial-model=100000", "--num-lbfgs-iters=40", "--use-gpu=no",
+            f"--num-threads={o.combine_num_threads}", "--verbose=3", "--minibatch-size=512",
+            *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", self.model("unnormalized"),
+        )  # fmt: skip
+        run(
+            o.cmd, self.log("normalize"),
+            "nnet-normalize-stddev", self.model("unnormalized"), combined,
+        )  # fmt: skip
+        self.model("unnormalized").unlink()
+
+    def adjust_priors(self, source: int | str, target: int | str, x: int, egs_dir: Path) -> None:
+        """Make model `target` of `source`, with its average posterior on the data as its priors."""
+        o, num_jobs = self.options, self.options.num_jobs_compute_prior
+        parts = [self.dir / f"post.{x}.{job}.vec" for job in range(1, num_jobs + 1)]
+        posterior = self.dir / f"post.{x}.vec"
+        # Random subsets of one archive, which is a random subset of all data itself.
+        run(
+            o.cmd, self.log(f"get_post.{x}.JOB"),
+            "nnet-copy-egs", "--frame=random", "--srand=JOB", f"ark:{egs_dir}/egs.1.ark", "ark:-",
+            "|", "nnet-subset-egs", "--srand=JOB", f"--n={o.prior_subset_size}", "ark:-",
+            "ark:-", "|", "nnet-compute-from-egs", self.model(source), "ark:-", "ark:-", "|",
+            "matrix-sum-rows", "ark:-", "ark:-", "|",
+            "vector-sum", "ark:-", f"{self.dir}/post.{x}.JOB.vec",
+            jobs=num_jobs,
+        )  # fmt: skip
+        run(o.cmd, self.log(f"vector_sum.{x}"), "vector-sum", *parts, posterior)
+        for part in parts:
+            part.unlink()
+        run(
+            o.cmd, self.log(f"adjust_priors.{target}"),
+            "nnet-adjust-priors", self.model(source), posterior, self.model(target),
+        )  # fmt: skip
+
+    def clean_up(self) -> None:
+        """Remove examples and models, but for every hundredth and the last before combination."""
+        o, num_iters = self.options, self.schedule.num_iters
+        log.info("done: %s", self.model("final"))
+        if not o.cleanup:
+            return
+        egs_dir = self.egs_dir(num_iters)
+        if o.remove_egs and egs_dir.parent == self.dir:
+            remove_egs(egs_dir)
+        for x in range(num_iters):
+            if x % 100:
+                self.model(x).unlink(missing_ok=True)
+        self.model("combined").unlink(missing_ok=True)
+
+
+class Diagnostics(Background):
+    """Jobs beside the training, which does not fail when they fail, but says so in the end."""
+
+    def running(self) -> bool:
+        return any(process.poll() is None for process, _ in self._running)
+
+    def __exit__(self, exception_type, *details) -> None:
+        try:
+            super().__exit__(exception_type, *details)
+        except NgtrainError as error:
+            log.warning("a diagnostic failed: %s", error)
+
+
+def run_step(name: str, *words) -> None:
+    """Run another driver of steps/, which speaks for itself.  Raises NgtrainError if it fails."""
+    process = subprocess.Popen([sys.executable, STEPS / name, *map(str, words)])
+    try:
+        if process.wait() != 0:
+            raise NgtrainError(f"steps/{name} failed")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def egs_are_whole(egs_dir: Path) -> bool:
+    """Whether a directory has all the examples that it says it has."""
+    num_archives = egs_dir / "info" / "num_archives"
+    if not num_archives.exists():
+        return False
+    archives = [f"egs.{n}.ark" for n in range(1, read_integer(num_archives) + 1)]
+    others = ["combine.egs", "train_diagnostic.egs", "valid_diagnostic.egs"]
+    return all((egs_dir / name).exists() for name in archives + others)
+
+
+def remove_egs(egs_dir: Path) -> None:
+    """Remove the archives of examples, where links lead too, unless there is a .nodelete."""
+    if (egs_dir / ".nodelete").exists():
+        log.info("not removing examples in %s, because it has .nodelete", egs_dir)
+        return
+    for archive in egs_dir.glob("egs.*.ark"):
+        archive.resolve().unlink(missing_ok=True)
+        archive.unlink(missing_ok=True)
+
+
+def read_integer(file: Path) -> int:
+    """The number in a file of one line.  Raises NgtrainError."""
+    require_files(file)
+    text = file.read_text().strip()
+    if not text.isdecimal():
+        raise NgtrainError(f"{file}: expected a number, not {text!r}")
+    return int(text)
+
+
+def write_lines(file: Path, lines: list[str]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines))
+
+
+def last_number(pattern: str, file: Path) -> float | None:
+    """The number that `pattern` last matches in a file, if there is one."""
+    text = file.read_text(errors="replace") if file.exists() else ""
+    found = re.findall(pattern, text)
+    return float(found[-1]) if found else None
+
+
+def clock(seconds: float) -> str:
+    """1:02:03"""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+if __name__ == "__main__":
+    main()
