@@ -1,13 +1,8 @@
-"""The norms by which preconditioned rows are rescaled, and by which max-change limits them."""
+"""The rescaling of preconditioned rows, which both methods share."""
 
 from __future__ import annotations
 
 from nnet.backend import Array, array_module
-
-
-def squared_row_norms(X: Array, out: Array) -> None:
-    """The squared norm of each row of X (N, D) into out (N,)."""
-    array_module(X).einsum("nd,nd->n", X, X, out=out)
 
 
 def norm_ratio(tr: Array, tr_hat: Array) -> Array:

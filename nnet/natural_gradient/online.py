@@ -84,9 +84,9 @@ from types import ModuleType
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, add_matmul, array_module, to_host
+from nnet.backend import Array, Workspace, add_matmul, array_module, row_dots, to_host
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import norm_ratio, squared_row_norms
+from nnet.natural_gradient.norms import norm_ratio
 
 logger = logging.getLogger("ngtrain")
 
@@ -157,7 +157,7 @@ class OnlinePreconditioner:
         if row_products is None:
             row_products = self._workspace.array("row_products", (N,), X)
         if D == 1:  # scaled to the norm of X, every multiple of X is X
-            squared_row_norms(X, out=row_products)
+            row_dots(X, X, out=row_products)
             return xp.ones((), X.dtype)
         if self.W is None:
             self._initialize(X, row_products)
@@ -167,7 +167,7 @@ class OnlinePreconditioner:
         J = self._J(H, X) if due else None
         add_matmul(H, self.W, -1.0, out=X)  # (5)
 
-        squared_row_norms(X, out=row_products)
+        row_dots(X, X, out=row_products)
         tr_hat = row_products.sum(dtype=np.float64)
         tr = tr_hat + xp.einsum("nr,nr->r", H, H) @ self._two_minus_e  # (7)
         if due:
@@ -196,7 +196,7 @@ class OnlinePreconditioner:
         self.d = np.full(self.rank, EPSILON)
         self.W = xp.empty((self.rank, D), X.dtype)
         self._set_W(xp.asarray(_initial_R(self.rank, D)))
-        squared_row_norms(X, out=row_products)
+        row_dots(X, X, out=row_products)
         tr = float(row_products.sum(dtype=np.float64))
         for _ in range(NUM_INITIAL_ITERATIONS):
             self._update(self._J(self._H(X), X), tr, N)

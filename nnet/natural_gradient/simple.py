@@ -35,9 +35,9 @@ from types import ModuleType
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module
+from nnet.backend import Array, Workspace, array_module, row_dots
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import norm_ratio, squared_row_norms
+from nnet.natural_gradient.norms import norm_ratio
 
 logger = logging.getLogger("ngtrain")
 
@@ -82,7 +82,7 @@ class SimplePreconditioner:
                 xp.matmul(X, _inverse(xp, X64.T @ X64, mu).astype(X.dtype), out=X_hat)
                 X_hat /= 1.0 - mu * xp.einsum("nd,nd->n", X64, X_hat)[:, np.newaxis]
             X[...] = X_hat
-        squared_row_norms(X, out=row_products)
+        row_dots(X, X, out=row_products)
         return norm_ratio(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
 
 
