@@ -180,7 +180,7 @@ class Objective:
         """theta(s); the same object every time, so that workspaces stay."""
         for c, component in enumerate(self._network.updatable_components):
             component.scale(0.0)
-            for network, scale in zip(self.networks, scales[:, c], strict=True):
+            for network, scale in zip(self.networks, scales[:, c].tolist(), strict=True):
                 component.add(scale, network.updatable_components[c])
         return self._network
 
