@@ -48,10 +48,10 @@ def program(usage: str, cls: type | None = None) -> Callable[[Callable], "Progra
     return decorate
 
 
-def argument(name: str, *, nargs: int = 1, required: bool = True) -> Callable:
+def argument(name: str, *, type: type = str, nargs: int = 1, required: bool = True) -> Callable:
     """A positional argument, passed to the function as `name` (a tuple when nargs is -1)."""
     metavar = f"<{name.replace('_', '-')}>"
-    return click.argument(name, nargs=nargs, required=required, metavar=metavar)
+    return click.argument(name, type=type, nargs=nargs, required=required, metavar=metavar)
 
 
 def option(*names: str, type: click.ParamType | type = str, default=None, help: str) -> Callable:
@@ -184,11 +184,15 @@ class Program(click.Command):
         if standard.get("print_args"):
             print(ctx.meta["command line"], file=sys.stderr)
         _set_verbosity(standard["verbose"])
+        self.select_device(ctx)
+        return super().invoke(ctx)
+
+    def select_device(self, ctx: click.Context) -> None:
+        """Do what --use-gpu says, if the program has it."""
         if "use_gpu" in ctx.params:
             from nnet.backend import select_device
 
             select_device(ctx.params.pop("use_gpu"))
-        return super().invoke(ctx)
 
     def set_num_threads(self, ctx: click.Context) -> None:
         """Tell the linear-algebra libraries, unless the user has done so in the environment.

@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Copy a data directory, giving its utterances and speakers a prefix or a suffix.
+
+Recordings keep their names.  With a prefix or suffix for utterances, utt2uniq says what each was.
+"""
+
+from utils.data_dir import DataDir, require_other_dir
+from utils.driver import argument, driver, log, option
+
+
+@driver(
+    "Usage:  utils/copy_data_dir.py [options] <src-data-dir> <dest-data-dir>\n"
+    " e.g.: utils/copy_data_dir.py --spk-prefix 1- --utt-prefix 1- data/train data/train_1"
+)
+@argument("src_data_dir")
+@argument("dest_data_dir")
+@option("--utt-prefix", default="", help="Prefix of utterances")
+@option("--utt-suffix", default="", help="Suffix of utterances")
+@option("--spk-prefix", default="", help="Prefix of speakers")
+@option("--spk-suffix", default="", help="Suffix of speakers")
+def main(src_data_dir, dest_data_dir, utt_prefix, utt_suffix, spk_prefix, spk_suffix):
+    require_other_dir(src_data_dir, dest_data_dir)
+    data = DataDir.read(src_data_dir)
+    data.rename(
+        utterance=lambda name: utt_prefix + name + utt_suffix,
+        speaker=lambda name: spk_prefix + name + spk_suffix,
+    ).write(dest_data_dir)
+    log.info("copied data from %s to %s", src_data_dir, dest_data_dir)
+
+
+if __name__ == "__main__":
+    main()

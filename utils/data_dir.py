@@ -1,0 +1,219 @@
+"""Kaldi data directories: read one, select, rename, merge, and write it again.
+
+A data directory is a set of files; each line is a key and its value, and the lines are sorted by
+the key's bytes (https://kaldi-asr.org/doc/data_prep.html).  What the keys of a file are, its
+*kind*, is all that the operations need to know.  spk2utt follows from utt2spk, and is written,
+never read.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from nnet.errors import NgtrainError
+
+Table = dict[str, str]
+
+UTTERANCE, SPEAKER, RECORDING = "utterance", "speaker", "recording"
+KINDS = {
+    "utt2spk": UTTERANCE,
+    "text": UTTERANCE,
+    "segments": UTTERANCE,
+    "feats.scp": UTTERANCE,
+    "vad.scp": UTTERANCE,
+    "utt2lang": UTTERANCE,
+    "utt2uniq": UTTERANCE,
+    "utt2warp": UTTERANCE,
+    "utt2dur": UTTERANCE,
+    "utt2num_frames": UTTERANCE,
+    "cmvn.scp": SPEAKER,
+    "spk2gender": SPEAKER,
+    "spk2warp": SPEAKER,
+    "wav.scp": RECORDING,
+    "reco2file_and_channel": RECORDING,
+    "reco2dur": RECORDING,
+}
+"""The files of a data directory and what their keys are.  Without a file segments, recordings are
+utterances."""
+
+
+@dataclass
+class DataDir:
+    """The contents of a data directory: its tables by file name, and the frame shift if given."""
+
+    tables: dict[str, Table]
+    frame_shift: str | None = None
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "DataDir":
+        """Read the directory `path`.
+
+        Raises NgtrainError if there is no utt2spk, or if a line has no key or a key comes twice.
+        """
+        path = Path(path)
+        if not (path / "utt2spk").is_file():
+            raise NgtrainError(f"no such file: {path}/utt2spk")
+        tables = {name: read_table(path / name) for name in KINDS if (path / name).is_file()}
+        shift = path / "frame_shift"
+        return cls(tables, shift.read_text() if shift.is_file() else None)
+
+    def __getitem__(self, name: str) -> Table:
+        return self.tables[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tables
+
+    def kind(self, name: str) -> str:
+        """What the keys of the file `name` are."""
+        if KINDS[name] == RECORDING and "segments" not in self:
+            return UTTERANCE
+        return KINDS[name]
+
+    def spk2utt(self) -> Table:
+        """The utterances of each speaker, separated by spaces."""
+        return {spk: " ".join(utts) for spk, utts in group_by_value(self["utt2spk"]).items()}
+
+    def select(self, utterances: Collection[str]) -> "DataDir":
+        """What belongs to `utterances`, and to their speakers and recordings."""
+        keys = {UTTERANCE: {u for u in self["utt2spk"] if u in utterances}}
+        keys[SPEAKER] = {self["utt2spk"][u] for u in keys[UTTERANCE]}
+        segments = self.tables.get("segments", {})
+        keys[RECORDING] = {recording_of(s) for u, s in segments.items() if u in keys[UTTERANCE]}
+        return DataDir(
+            {name: restrict(table, keys[self.kind(name)]) for name, table in self.tables.items()},
+            self.frame_shift,
+        )
+
+    def rename(
+        self,
+        utterance: Callable[[str], str] = str,
+        speaker: Callable[[str], str] = str,
+        recording: Callable[[str], str] = str,
+    ) -> "DataDir":
+        """Give utterances, speakers and recordings the names that the functions return.
+
+        If utterances get new names, utt2uniq remembers what each was called at first.
+        """
+        new_name = {UTTERANCE: utterance, SPEAKER: speaker, RECORDING: recording}
+        tables = {
+            name: {new_name[self.kind(name)](key): value for key, value in table.items()}
+            for name, table in self.tables.items()
+        }
+        tables["utt2spk"] = {u: speaker(s) for u, s in tables["utt2spk"].items()}
+        if any(utterance(u) != u for u in self["utt2spk"]):
+            first = self.tables.get("utt2uniq", {})
+            tables["utt2uniq"] = {utterance(u): first.get(u, u) for u in self["utt2spk"]}
+        if "segments" in tables:
+            for utt, segment in tables["segments"].items():
+                name, times = segment.split(maxsplit=1)
+                tables["segments"][utt] = f"{recording(name)} {times}"
+        return DataDir(tables, self.frame_shift)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the directory; other files of KINDS that are there already go to path/.backup."""
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        for name in KINDS:
+            if name in self:
+                write_table(path / name, self[name])
+            elif (path / name).exists():
+                (path / ".backup").mkdir(exist_ok=True)
+                (path / name).rename(path / ".backup" / name)
+        write_table(path / "spk2utt", self.spk2utt())
+        if self.frame_shift is not None:
+            write_lines(path / "frame_shift", [self.frame_shift.strip()])
+
+
+def require_other_dir(source: str, destination: str) -> None:
+    """Raises NgtrainError if the two are the same directory."""
+    if Path(source).resolve() == Path(destination).resolve():
+        raise NgtrainError(f"the source and the destination are the same directory: {source}")
+
+
+def recording_of(segment: str) -> str:
+    """The recording in a value of the file segments: ``recording begin end``."""
+    return segment.split(maxsplit=1)[0]
+
+
+def restrict(table: Table, keys: Collection[str]) -> Table:
+    """The entries of `table` whose keys are in `keys`."""
+    return {key: value for key, value in table.items() if key in keys}
+
+
+def group_by_value(table: Table) -> dict[str, list[str]]:
+    """The sorted keys of each value, values in the order in which they come first."""
+    groups: dict[str, list[str]] = {}
+    for key in sorted(table):
+        groups.setdefault(table[key], []).append(key)
+    return groups
+
+
+# Files ------------------------------------------------------------------------------------------
+
+# Text that is not UTF-8 passes unchanged.
+ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+def open_text(path: str | None) -> AbstractContextManager[TextIO]:
+    """Open a text file for reading; standard input when there is no path."""
+    if path in (None, "-"):
+        sys.stdin.reconfigure(**ENCODING)
+        return nullcontext(sys.stdin)
+    return open(path, **ENCODING)
+
+
+def print_row(row: str) -> None:
+    """Print a line, with the newline that it has, in the encoding that it came in."""
+    sys.stdout.buffer.write(row.encode(**ENCODING))
+
+
+def read_rows(path: str | os.PathLike) -> list[tuple[str, str]]:
+    """The (key, value) of each line; a value may be empty.
+
+    Raises NgtrainError for an empty line, or a file that cannot be read.
+    """
+    with open(path, **ENCODING) as file:
+        return [split_row(line, f"{path}: line {n}") for n, line in enumerate(file, 1)]
+
+
+def split_row(line: str, where: str) -> tuple[str, str]:
+    """Split at the first white space; `where` is named when there is no key."""
+    fields = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
+    if not fields[0]:
+        raise NgtrainError(f"{where} is empty")
+    return fields[0], fields[1] if len(fields) == 2 else ""
+
+
+def read_table(path: str | os.PathLike) -> Table:
+    """Read a file of a data directory.  Raises NgtrainError if a key comes twice."""
+    rows = read_rows(path)
+    table = dict(rows)
+    if len(table) != len(rows):
+        seen: set[str] = set()
+        for number, (key, _) in enumerate(rows, 1):
+            if key in seen:
+                raise NgtrainError(f"{path}: line {number}: the key {key} comes a second time")
+            seen.add(key)
+    return table
+
+
+def write_table(path: str | os.PathLike, table: Table) -> None:
+    """Write `table` sorted by key; the file appears whole."""
+    write_lines(path, (f"{key} {value}".rstrip() for key, value in sorted(table.items())))
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
+    """Write a text file that appears whole: under a temporary name first."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", newline="\n", **ENCODING) as file:
+            file.writelines(f"{line}\n" for line in lines)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

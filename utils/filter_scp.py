@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""Print the lines of a file whose first field is in a list of keys.
+
+The list is any file whose lines begin with the keys.  Reads standard input when no file is given.
+"""
+
+from nnet.errors import NgtrainError
+from utils.data_dir import open_text, print_row, read_rows
+from utils.driver import argument, option, tool
+
+
+@tool(
+    "Usage:  utils/filter_scp.py [options] <id-list> [<in.scp>] > <out.scp>\n"
+    " e.g.: utils/filter_scp.py --exclude data/dev/utt2spk data/all/feats.scp > feats.scp"
+)
+@argument("id_list")
+@argument("in_scp", required=False)
+@option("--exclude", type=bool, default=False, help="Print the lines that are not in the list")
+@option("--field", "-f", type=int, default=1, help="Which field is looked up, counted from 1")
+def main(id_list, in_scp, exclude, field):
+    if field < 1:
+        raise NgtrainError(f"--field={field}: fields are counted from 1")
+    ids = {key for key, _ in read_rows(id_list)}
+    with open_text(in_scp) as file:
+        for number, line in enumerate(file, 1):
+            fields = line.split(maxsplit=field)
+            if len(fields) < field:
+                raise NgtrainError(f"{file.name}: line {number} has no field {field}: {line}")
+            if (fields[field - 1] in ids) != exclude:
+                print_row(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Turn spk2utt, a line "speaker utterance ..." per speaker, into utt2spk, a line per utterance.
+Reads standard input when no file is given.
+"""
+
+from nnet.errors import NgtrainError
+from utils.data_dir import open_text, print_row, split_row
+from utils.driver import argument, tool
+
+
+@tool(
+    "Usage:  utils/spk2utt_to_utt2spk.py [<spk2utt>] > <utt2spk>\n"
+    " e.g.: utils/spk2utt_to_utt2spk.py data/train/spk2utt | sort > data/train/utt2spk"
+)
+@argument("spk2utt", required=False)
+def main(spk2utt):
+    with open_text(spk2utt) as file:
+        for number, line in enumerate(file, 1):
+            speaker, utterances = split_row(line, f"{file.name}: line {number}")
+            if not utterances:
+                raise NgtrainError(f"{file.name}: line {number}: {speaker} has no utterance")
+            for utterance in utterances.split():
+                print_row(f"{utterance} {speaker}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Split a data directory into parts for parallel jobs: <data-dir>/split<n>/{1,...,<n>}.
+
+The utterances of a speaker stay together, unless --per-utt is given; then the parts are in
+<data-dir>/split<n>utt.  Nothing is done if the parts are newer than the data.
+"""
+
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from utils.data_dir import KINDS, DataDir, group_by_value
+from utils.driver import argument, option, require_files, tool
+from utils.split_scp import split_evenly, split_groups
+
+
+def is_newer(part: Path, data: Path) -> bool:
+    """Whether all that is in `data` is in `part` too, and not older."""
+    names = [name for name in (*KINDS, "frame_shift") if (data / name).is_file()]
+    return all(
+        (part / name).is_file()
+        and (part / name).stat().st_mtime_ns >= (data / name).stat().st_mtime_ns
+        for name in names
+    )
+
+
+@tool(
+    "Usage:  utils/split_data.py [--per-utt] <data-dir> <num-to-split>\n"
+    " e.g.: utils/split_data.py data/train 4"
+)
+@argument("data_dir")
+@argument("num_to_split", type=int)
+@option("--per-utt", type=bool, default=False, help="Split speakers too")
+def main(data_dir, num_to_split, per_utt):
+    if num_to_split < 1:
+        raise NgtrainError(f"<num-to-split> is a positive number, not {num_to_split}")
+    source = Path(data_dir)
+    require_files(source / "utt2spk")
+    split_dir = source / f"split{num_to_split}{'utt' if per_utt else ''}"
+    # The last part is written last: if it is complete and new, so are the others.
+    if is_newer(split_dir / str(num_to_split), source):
+        return
+    data = DataDir.read(source)
+    if per_utt:
+        parts = split_evenly(sorted(data["utt2spk"]), num_to_split)
+    else:
+        parts = split_groups(list(group_by_value(data["utt2spk"]).values()), num_to_split)
+    for number, utterances in enumerate(parts, 1):
+        data.select(set(utterances)).write(split_dir / str(number))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Make a data directory with some of the utterances of another.
+
+By default <num-utt> utterances are taken, evenly spread over the directory.  With --spk-list or
+--utt-list, a file whose lines begin with the speakers or utterances to keep, there is no <num-utt>.
+"""
+
+import random
+
+from nnet.errors import NgtrainError
+from utils.data_dir import DataDir, group_by_value, read_rows, require_other_dir
+from utils.driver import argument, driver, log, option
+
+
+def spread(items: list, number: int) -> list:
+    """`number` of the items, at equal distances."""
+    return [items[n * len(items) // number] for n in range(number)]
+
+
+def some_speakers(data: DataDir, num_utterances: int, srand: int) -> list[str]:
+    """The utterances of random speakers, as many as it takes for `num_utterances`."""
+    speakers = list(group_by_value(data["utt2spk"]).values())
+    random.Random(srand).shuffle(speakers)
+    chosen: list[str] = []
+    while speakers and len(chosen) < num_utterances:
+        chosen += speakers.pop()
+    return chosen
+
+
+def shortest(data: DataDir, number: int) -> list[str]:
+    """The `number` utterances with the fewest frames."""
+    for name in "utt2num_frames", "utt2dur":
+        if name in data:
+            return sorted(data[name], key=lambda utt: (float(data[name][utt]), utt))[:number]
+    raise NgtrainError("--shortest needs utt2num_frames or utt2dur in the data directory")
+
+
+@driver(
+    "Usage:  utils/subset_data_dir.py [options] <src-data-dir> <num-utt> <dest-data-dir>\n"
+    "   or:  utils/subset_data_dir.py --spk-list <file> <src-data-dir> <dest-data-dir>\n"
+    " e.g.: utils/subset_data_dir.py --shortest data/train 2000 data/train_2kshort"
+)
+@argument("src_data_dir")
+@argument("rest", nargs=-1)
+@option("--speakers", type=bool, default=False, help="Take random speakers with all they said")
+@option("--per-spk", type=bool, default=False, help="Take <num-utt> utterances of each speaker")
+@option("--first", type=bool, default=False, help="Take the first <num-utt> utterances")
+@option("--last", type=bool, default=False, help="Take the last <num-utt> utterances")
+@option("--shortest", "take_shortest", type=bool, default=False, help="Take the shortest ones")
+@option("--spk-list", default="", help="Take the speakers in this file")
+@option("--utt-list", default="", help="Take the utterances in this file")
+@option("--srand", type=int, default=0, help="Seed of the random choice of speakers")
+def main(
+    src_data_dir,
+    rest,
+    speakers,
+    per_spk,
+    first,
+    last,
+    take_shortest,
+    spk_list,
+    utt_list,
+    srand,
+):
+    if sum(map(bool, (speakers, per_spk, first, last, take_shortest, spk_list, utt_list))) > 1:
+        raise NgtrainError("only one way of choosing utterances can be given")
+    by_list = bool(spk_list or utt_list)
+    if len(rest) != (1 if by_list else 2):
+        what = "<dest-data-dir>" if by_list else "<num-utt> and <dest-data-dir>"
+        raise NgtrainError(f"after <src-data-dir> come {what}, not: {' '.join(rest)}")
+    if not by_list and not rest[0].isdecimal():
+        raise NgtrainError(f"<num-utt> is a number, not {rest[0]}")
+    require_other_dir(src_data_dir, rest[-1])
+
+    data = DataDir.read(src_data_dir)
+    utterances = sorted(data["utt2spk"])
+    number = 0 if by_list else int(rest[0])
+    if number > len(utterances):
+        raise NgtrainError(f"{src_data_dir} has {len(utterances)} utterances, not {number}")
+    if spk_list:
+        wanted = {key for key, _ in read_rows(spk_list)}
+        chosen = [utt for utt in utterances if data["utt2spk"][utt] in wanted]
+    elif utt_list:
+        chosen = [key for key, _ in read_rows(utt_list)]
+    elif speakers:
+        chosen = some_speakers(data, number, srand)
+    elif per_spk:
+        groups = group_by_value(data["utt2spk"]).values()
+        chosen = [utt for group in groups for utt in spread(group, min(number, len(group)))]
+    elif first or last:
+        chosen = utterances[:number] if first else utterances[len(utterances) - number :]
+    elif take_shortest:
+        chosen = shortest(data, number)
+    else:
+        chosen = spread(utterances, number)
+    subset = data.select(set(chosen))
+    subset.write(rest[-1])
+    log.info("reducing #utt from %d to %d", len(utterances), len(subset["utt2spk"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Check a data directory, and say all that is wrong with it, a line for each problem.
+
+A file that an option --no-... names may be missing, but is checked when it is there.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from utils.data_dir import (
+    ENCODING,
+    KINDS,
+    RECORDING,
+    SPEAKER,
+    UTTERANCE,
+    Table,
+    group_by_value,
+    recording_of,
+)
+from utils.driver import argument, log, option, tool
+
+FORBIDDEN_WORDS = {"<s>", "</s>", "#0"}
+
+
+class Checks:
+    """The checks of one data directory; `problems` is what they found."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.problems: list[str] = []
+        names = [name for name in ("spk2utt", *KINDS) if (path / name).is_file()]
+        self.tables = {name: self.read(name) for name in names}
+
+    def problem(self, name: str, reason: str) -> None:
+        self.problems.append(f"{self.path / name}: {reason}")
+
+    def read(self, name: str) -> Table:
+        """Read a file: it ends with a newline, its keys are sorted, and each comes once."""
+        with open(self.path / name, newline="\n", **ENCODING) as file:
+            text = file.read()
+        if not text:
+            self.problem(name, "it is empty")
+        elif not text.endswith("\n"):
+            self.problem(name, "the last line does not end with a newline")
+        if "\r" in text:
+            self.problem(name, "lines end with a carriage return, as on DOS")
+        table: Table = {}
+        last = ""
+        for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+            key, _, value = line.strip().replace("\t", " ").partition(" ")
+            if not key:
+                self.problem(name, f"line {number} is empty")
+                continue
+            if key in table:
+                self.problem(name, f"line {number}: the key {key} comes a second time")
+            elif key < last:
+                self.problem(name, f"line {number}: {key} stands after {last}: not sorted")
+            table[key] = value.strip()
+            last = key
+        return table
+
+    def required(self, name: str, option_: str = "") -> None:
+        if name not in self.tables:
+            hint = f" ({option_} says that this is meant)" if option_ else ""
+            self.problem(name, f"there is no such file{hint}")
+
+    def keys(self, name: str, wanted: set[str], whose: str) -> None:
+        """The keys of the file are just those wanted."""
+        there = set(self.tables[name])
+        for difference, reason in (wanted - there, "lacks"), (there - wanted, "has too many"):
+            if difference:
+                example = min(difference)
+                self.problem(name, f"{reason}: {len(difference)} {whose}, such as {example}")
+
+    def values(self, name: str, is_good: Callable[[str], bool], form: str) -> None:
+        """Every value of the file is of the right form."""
+        bad = [key for key, value in self.tables.get(name, {}).items() if not is_good(value)]
+        if bad:
+            line = f"{bad[0]} {self.tables[name][bad[0]]}".rstrip()
+            self.problem(name, f"{len(bad)} lines are not '{form}', such as '{line}'")
+
+
+def number(text: str) -> float:
+    """The number that `text` says, or NaN, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def check_speakers(checks: Checks, need_spk_sort: bool) -> None:
+    checks.values("utt2spk", lambda value: len(value.split()) == 1, "utterance speaker")
+    utt2spk = {utt: speaker for utt, speaker in checks.tables["utt2spk"].items() if speaker}
+    checks.tables["utt2spk"] = utt2spk
+    speakers = list(utt2spk.values())
+    if need_spk_sort and speakers != sorted(speakers):
+        reason = "sorted by utterance, it is not sorted by speaker: speakers should be prefixes"
+        checks.problem("utt2spk", f"{reason} of utterances (--no-spk-sort says that this is meant)")
+    groups = {speaker: " ".join(utts) for speaker, utts in group_by_value(utt2spk).items()}
+    spk2utt = checks.tables.get("spk2utt", groups)
+    differing = [s for s in {**groups, **spk2utt} if groups.get(s) != spk2utt.get(s)]
+    if differing:
+        reason = f"it does not match utt2spk for {len(differing)} speakers, such as"
+        checks.problem("spk2utt", f"{reason} {min(differing)}")
+    if len(groups) == 1:
+        log.warning("there is only one speaker; see 'bold' in Kaldi's page on data preparation")
+
+
+def check_text(checks: Checks, allow_non_print: bool) -> None:
+    checks.values(
+        "text",
+        lambda words: not FORBIDDEN_WORDS & set(words.split()),
+        f"utterance words, without {' '.join(sorted(FORBIDDEN_WORDS))}",
+    )
+    if not allow_non_print:
+        checks.values("text", lambda words: words.replace("\t", " ").isprintable(), "printable")
+
+
+def check_segments(checks: Checks) -> None:
+    def is_segment(value: str) -> bool:
+        fields = value.split()
+        return len(fields) == 3 and 0 <= number(fields[1]) < number(fields[2])
+
+    checks.values("segments", is_segment, "utterance recording begin end")
+
+
+def check_recordings(checks: Checks) -> None:
+    checks.values("wav.scp", lambda name: bool(name) and name[0] != "~", "recording rxfilename")
+    # A pipe or an offset may be good anywhere; a plain file can be looked at.
+    is_there = {
+        key: Path(name).is_file()
+        for key, name in checks.tables.get("wav.scp", {}).items()
+        if name and not name.endswith("|") and not re.search(r":\d+$", name)
+    }
+    missing = [key for key, there in is_there.items() if not there]
+    if missing:
+        file = checks.tables["wav.scp"][missing[0]]
+        checks.problem("wav.scp", f"{len(missing)} files are not there, such as {file}")
+    checks.values(
+        "reco2file_and_channel",
+        lambda value: re.fullmatch(r"\S+\s+[AB1]", value) is not None,
+        "recording file A|B",
+    )
+
+
+def check_numbers(checks: Checks) -> None:
+    for name in "utt2dur", "reco2dur":
+        checks.values(name, lambda value: number(value) > 0, f"{name[:-4]} seconds")
+    checks.values("utt2num_frames", lambda n: n.isdecimal() and int(n) > 0, "utterance number")
+    for name in "utt2warp", "spk2warp":
+        checks.values(name, lambda value: 0.5 < number(value) < 1.5, f"{name[:3]} 0.5..1.5")
+    checks.values("spk2gender", lambda value: value in ("m", "f"), "speaker m|f")
+
+
+def check_keys(checks: Checks) -> None:
+    """All files speak of the same utterances, speakers and recordings."""
+    utt2spk, segments = checks.tables["utt2spk"], checks.tables.get("segments")
+    keys = {UTTERANCE: set(utt2spk), SPEAKER: set(utt2spk.values())}
+    if segments is None:
+        keys[RECORDING] = keys[UTTERANCE]
+    else:
+        keys[RECORDING] = {recording_of(value) for value in segments.values() if value}
+    for name in checks.tables:
+        if name in KINDS:
+            kind = UTTERANCE if segments is None and KINDS[name] == RECORDING else KINDS[name]
+            source = {UTTERANCE: "utt2spk", SPEAKER: "utt2spk", RECORDING: "segments"}[kind]
+            if name != source:
+                checks.keys(name, keys[kind], f"{kind}s of {source}")
+
+
+@tool(
+    "Usage:  utils/validate_data_dir.py [--no-feats] [--no-text] [--no-wav] [--no-spk-sort] "
+    "[--non-print] <data-dir>\n"
+    " e.g.: utils/validate_data_dir.py --no-feats data/train"
+)
+@argument("data_dir")
+@option("--no-feats", type=bool, default=False, help="feats.scp may be missing")
+@option("--no-text", type=bool, default=False, help="text may be missing")
+@option("--no-wav", type=bool, default=False, help="wav.scp may be missing")
+@option("--no-spk-sort", type=bool, default=False, help="utt2spk need not be sorted by speaker")
+@option("--non-print", type=bool, default=False, help="text may hold what cannot be printed")
+def main(data_dir, no_feats, no_text, no_wav, no_spk_sort, non_print):
+    path = Path(data_dir)
+    if not path.is_dir():
+        raise NgtrainError(f"no such directory: {path}")
+    checks = Checks(path)
+    checks.required("utt2spk")
+    checks.required("spk2utt")
+    for name, may_be_missing, option_ in (
+        ("feats.scp", no_feats, "--no-feats"),
+        ("text", no_text, "--no-text"),
+        ("wav.scp", no_wav and "segments" not in checks.tables, "--no-wav"),
+    ):
+        if not may_be_missing:
+            checks.required(name, option_)
+    check_segments(checks)
+    if "utt2spk" in checks.tables:
+        check_speakers(checks, not no_spk_sort)
+        check_keys(checks)
+    check_text(checks, non_print)
+    check_recordings(checks)
+    check_numbers(checks)
+    for problem in checks.problems:
+        log.error(problem)
+    if checks.problems:
+        return 1
+    log.info("Successfully validated data-directory %s", path)
+
+
+if __name__ == "__main__":
+    main()
