@@ -14,10 +14,10 @@ def splice(features: np.ndarray, left_context: int, right_context: int) -> np.nd
     Returns:
         (T, D (left_context + 1 + right_context)).
     """
-    num_frames = len(features)
+    num_frames, dim = features.shape
     offsets = np.arange(-left_context, right_context + 1)
-    frames = np.clip(np.arange(num_frames)[:, None] + offsets, 0, max(num_frames - 1, 0))
-    return features[frames].reshape(num_frames, -1)
+    frames = np.clip(np.arange(num_frames)[:, None] + offsets, 0, num_frames - 1)
+    return features[frames].reshape(num_frames, dim * len(offsets))
 
 
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:

@@ -65,7 +65,16 @@ def _read_contents(stream: InputStream) -> bytes:
     size = struct.unpack("<I", start[4:8])[0] if len(start) == 8 else 0
     if 0 < size < _LARGEST_SIZE:
         return bytes(stream.read_exact(8 + size))
-    return stream.read()
+    return _with_true_sizes(stream.read())
+
+
+def _with_true_sizes(contents: bytes) -> bytes:
+    """A WAVE file whose sizes were not known when its header was written."""
+    data = contents.find(b"data", 12)
+    if data < 0:
+        return contents
+    sizes = struct.pack("<I", len(contents) - 8), struct.pack("<I", len(contents) - data - 8)
+    return b"RIFF" + sizes[0] + contents[8 : data + 4] + sizes[1] + contents[data + 8 :]
 
 
 def _write(writer: Writer, recording: Wave) -> None:
