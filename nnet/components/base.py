@@ -106,24 +106,24 @@ class Field:
 
     def read(self, reader: Reader, values: dict[str, Any]) -> None:
         """Read the field into `values`, unless an older token before it stood for it."""
-        if self.name in values:
+        if self.name is not None and self.name in values:
             return
         older = self.older or {}
-        if not older and self.absent is REQUIRED:
-            reader.expect(f"<{self.token}>")
-            values[self.name] = self.kind.read(reader)
-            return
         token = reader.peek_token().strip("<>")
         if token == self.token:
             reader.token()
-            values[self.name] = self.kind.read(reader)
+            value = self.kind.read(reader)
         elif token in older:
             reader.token()
             values.update(older[token](reader))
+            return
         elif self.absent is not REQUIRED:
-            values[self.name] = self.absent
+            value = self.absent
         else:
-            raise reader.fail(f"expected <{self.token}>, found <{token}>")
+            found = f"<{token}>" if token else "the end"
+            raise reader.fail(f"expected <{self.token}>, found {found}")
+        if self.name is not None:
+            values[self.name] = value
 
 
 class ConfigLine:
@@ -255,7 +255,6 @@ class Component:
         token = reader.token()
         if token not in (cls.closing_tokens or (f"</{cls.__name__}>",)):
             raise reader.fail(f"expected </{cls.__name__}>, found {token}")
-        values.pop(None, None)
         try:
             return cls(**values)
         except NgtrainError as error:

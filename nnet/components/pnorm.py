@@ -17,7 +17,6 @@ class PnormComponent(Component):
     """y_j = (sum_{i in group j} |x_i|^p)^{1/p}, over groups of neighbours of equal size.
 
     p = 0 counts what is not zero, p = inf takes the largest magnitude (matrix/kaldi-vector.cc).
-    Where y_j is zero its derivative is taken to be zero.
     """
 
     fields = (
@@ -86,7 +85,7 @@ class PnormComponent(Component):
         out_layout: FrameLayout,
         out: Array,
     ) -> None:
-        """dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}."""
+        """dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}, and zero where x_i is zero."""
         xp = array_module(x)
         groups, d_x = self._by_group(x), self._by_group(out)
         if self.p == 2:
@@ -95,17 +94,17 @@ class PnormComponent(Component):
             xp.divide(derivative, ratio, out=ratio)
             xp.multiply(groups, ratio[:, :, None], out=d_x)
             return
-        positive = xp.where(y > 0, y, 1)[:, :, None]
-        if self.p == 1:
-            xp.sign(x, out=out)
+        xp.sign(x, out=out)
+        if self.p == 0:
+            out[...] = 0
         elif self.p == math.inf:
-            xp.multiply(xp.sign(groups), xp.absolute(groups) == y[:, :, None], out=d_x)
-        else:
-            xp.absolute(groups / positive, out=d_x)
-            with np.errstate(divide="ignore"):
-                xp.power(out, self.p - 1, out=out)
-            out *= xp.where(x < 0, -1, 1)
-        d_x *= xp.where(y > 0, derivative, 0)[:, :, None]
+            d_x *= xp.absolute(groups) == y[:, :, None]
+        elif self.p != 1:
+            magnitudes = xp.absolute(groups)
+            magnitudes /= xp.where(y > 0, y, 1)[:, :, None]
+            magnitudes[groups == 0] = 1
+            d_x *= xp.power(magnitudes, self.p - 1, out=magnitudes)
+        d_x *= derivative[:, :, None]
 
     def _by_group(self, a: Array) -> Array:
         """(rows, input_dim) as (rows, groups, members), without a copy."""

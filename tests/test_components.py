@@ -1,0 +1,415 @@
+"""Components against Kaldi's files, and their derivatives against finite differences."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nnet.components import Component, UpdatableComponent, component_from_config
+from nnet.components.layout import FrameLayout, needed_offsets, runs
+from nnet.components.normalize import NORM_FLOOR
+from nnet.components.softmax import PROBABILITY_FLOOR
+from nnet.errors import NgtrainError
+from nnet.io.tables import MATRIX, sequential_table
+from nnet.io.tokens import read_object, write_object
+from nnet.network import Network
+
+GOLDEN = [
+    *("affine", "affine_simple", "affine_online", "fixed_affine", "fixed_scale", "normalize"),
+    *("pnorm1", "pnorm2", "pnorm3", "relu", "sigmoid", "softmax", "splice", "splice_list"),
+    *("sumgroup", "tanh"),
+]
+RANDOM = {"affine", "affine_simple", "affine_online"}  # Kaldi drew their parameters
+
+
+def written(write, path, binary=True) -> bytes:
+    write_object(str(path), write, binary)
+    return path.read_bytes()
+
+
+def from_text(text: str, tmp_path) -> Network:
+    """A network of the components that `text` holds."""
+    path = tmp_path / "components"
+    path.write_text(f"<Nnet> <NumComponents> 1 <Components> {text} </Components> </Nnet> ")
+    return read_object(str(path), Network.read)
+
+
+def make(line: str, seed: int = 0) -> Component:
+    """The component of a config line, in double precision."""
+    component = component_from_config(line, np.random.default_rng(seed))
+    component.convert(np.float64)
+    return component
+
+
+# Kaldi's files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_output_is_kaldis(golden, name):
+    network = read_object(str(golden / f"components/{name}.raw"), Network.read)
+    features = dict(sequential_table(f"ark:{golden}/in40.ark", MATRIX))
+    outputs = dict(sequential_table(f"ark:{golden}/components/{name}.out.ark", MATRIX))
+    assert outputs.keys() == features.keys()
+    for key, output in outputs.items():
+        np.testing.assert_allclose(network.compute(features[key]), output, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_files_come_out_as_they_went_in(golden, tmp_path, name):
+    binary, text = (golden / f"components/{name}.{suffix}" for suffix in ("raw", "raw.txt"))
+    from_binary, from_text_form = (read_object(str(f), Network.read) for f in (binary, text))
+    assert written(from_binary.write, tmp_path / "out") == binary.read_bytes()
+    assert written(from_binary.write, tmp_path / "out", binary=False) == text.read_bytes()
+    assert written(from_text_form.write, tmp_path / "out", binary=False) == text.read_bytes()
+    if name not in RANDOM:  # seven digits do not tell all of a random number
+        assert written(from_text_form.write, tmp_path / "out") == binary.read_bytes()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_config_line_makes_kaldis_component(golden, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(golden)  # where the matrices are that some lines name
+    rng = np.random.default_rng(0)
+    network = Network.load_config(f"components/{name}.config", rng)
+    reference = read_object(f"components/{name}.raw", Network.read)
+    if name in RANDOM:
+        for stddev, ours, kaldis in zip(
+            (0.2, 0.1),
+            network.components[0].parameters,
+            reference.components[0].parameters,
+            strict=True,
+        ):
+            assert abs(ours.std() / stddev - 1) < 4 / math.sqrt(2 * ours.size)
+            ours[...] = kaldis
+    assert written(network.write, tmp_path / "out") == written(reference.write, tmp_path / "ref")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            "<SpliceComponent> <InputDim> 3 <LeftContext> 2 <RightContext> 1 "
+            "<ConstComponentDim> 0 </SpliceComponent>",
+            "<SpliceComponent> <InputDim> 3 <Context> [ -2 -1 0 1 ]\n"
+            "<ConstComponentDim> 0 </SpliceComponent> ",
+        ),
+        (
+            "<SumGroupComponent> <Sizes> [ 1 2 ] <SumGroupComponent>",
+            "<SumGroupComponent> <Sizes> [ 1 2 ]\n</SumGroupComponent> ",
+        ),
+        (
+            "<AffineComponent> <LearningRate> 0.5 <LinearParams> [ 1 2 ] <BiasParams> [ 3 ] "
+            "<AvgInput> [ 0 0 ] <AvgInputCount> 0 </AffineComponent>",
+            "<AffineComponent> <LearningRate> 0.5 <LinearParams>  [\n  1 2 ]\n"
+            "<BiasParams>  [ 3 ]\n<IsGradient> F </AffineComponent> ",
+        ),
+        (
+            "<AffineComponentPreconditioned> <LearningRate> 0.5 <LinearParams> [ 1 2 ] "
+            "<BiasParams> [ 3 ] <Alpha> 4 </AffineComponentPreconditioned>",
+            "<AffineComponentPreconditioned> <LearningRate> 0.5 <LinearParams>  [\n  1 2 ]\n"
+            "<BiasParams>  [ 3 ]\n<Alpha> 4 <MaxChange> 0 </AffineComponentPreconditioned> ",
+        ),
+        (
+            "<AffineComponentPreconditionedOnline> <LearningRate> 0.5 <LinearParams> [ 1 2 ] "
+            "<BiasParams> [ 3 ] <Rank> 7 <NumSamplesHistory> 2000 <Alpha> 4 "
+            "<MaxChangePerSample> 0.1 </AffineComponentPreconditionedOnline>",
+            "<AffineComponentPreconditionedOnline> <LearningRate> 0.5 <LinearParams>  [\n  1 2 ]\n"
+            "<BiasParams>  [ 3 ]\n<RankIn> 7 <RankOut> 7 <UpdatePeriod> 1 "
+            "<NumSamplesHistory> 2000 <Alpha> 4 <MaxChangePerSample> 0.1 "
+            "</AffineComponentPreconditionedOnline> ",
+        ),
+    ],
+)
+def test_older_formats_are_read(tmp_path, old, new):
+    network = from_text(old, tmp_path)
+    text = written(network.components[0].write, tmp_path / "out", binary=False).decode()
+    assert text == new
+
+
+# Derivatives -------------------------------------------------------------------------------------
+
+EVERYTHING = [
+    "AffineComponent input-dim=6 output-dim=4",
+    "AffineComponentPreconditioned input-dim=6 output-dim=4 alpha=4",
+    "AffineComponentPreconditionedOnline input-dim=6 output-dim=4 rank-in=2 rank-out=2",
+    "PnormComponent input-dim=12 output-dim=4 p=1",
+    "PnormComponent input-dim=12 output-dim=4 p=1.5",
+    "PnormComponent input-dim=12 output-dim=4",
+    "PnormComponent input-dim=12 output-dim=4 p=3",
+    "PnormComponent input-dim=12 output-dim=4 p=inf",
+    "NormalizeComponent dim=7",
+    "RectifiedLinearComponent dim=7",
+    "TanhComponent dim=7",
+    "SigmoidComponent dim=7",
+    "SoftmaxComponent dim=7",
+    "SpliceComponent input-dim=3 left-context=2 right-context=1",
+    "SpliceComponent input-dim=3 context=-3:0:2",
+    "SpliceComponent input-dim=5 context=-1:1 const-component-dim=2",
+    "SumGroupComponent sizes=1:3:2",
+    "DropoutComponent dim=7 dropout-proportion=0.3 dropout-scale=0.1",
+    "AdditiveNoiseComponent dim=7 stddev=0.5",
+]
+
+
+class Setting:
+    """A component with input in two chunks, whose output frames have gaps, and an objective."""
+
+    def __init__(self, line: str):
+        self.component = make(line)
+        rng = np.random.default_rng(1)
+        outputs = (3, 4, 8)
+        self.layouts = (
+            FrameLayout(2, needed_offsets(outputs, self.component.context)),
+            FrameLayout(2, outputs),
+        )
+        self.x = rng.standard_normal((self.layouts[0].num_rows, self.component.input_dim))
+        self.direction = rng.standard_normal((6, self.component.output_dim))
+
+    def output(self) -> np.ndarray:
+        if hasattr(self.component, "rng"):
+            self.component.rng = np.random.default_rng(2)  # the same noise every time
+        out = np.full(self.direction.shape, np.nan)
+        self.component.propagate(self.x, *self.layouts, out)
+        return out
+
+    def objective(self) -> float:
+        return float((self.output() * self.direction).sum())
+
+    def differences(self, parameter: np.ndarray, step: float = 1e-6) -> np.ndarray:
+        """The derivative of the objective w.r.t. an array, by central differences."""
+        result = np.empty_like(parameter)
+        for index in np.ndindex(parameter.shape):
+            old = parameter[index]
+            parameter[index] = old + step
+            above = self.objective()
+            parameter[index] = old - step
+            result[index] = (above - self.objective()) / (2 * step)
+            parameter[index] = old
+        return result
+
+
+def assert_same(analytic, numeric):
+    scale = max(1.0, np.abs(numeric).max())
+    np.testing.assert_allclose(analytic / scale, numeric / scale, atol=2e-8)
+
+
+@pytest.mark.parametrize("line", EVERYTHING)
+def test_derivative_by_the_input(line):
+    setting = Setting(line)
+    component = setting.component
+    numeric = setting.differences(setting.x)
+    y = setting.output()
+    x = setting.x if component.needs_input else None
+    y = y if component.needs_output else None
+    analytic = np.full(setting.x.shape, np.nan)
+    component.backpropagate(x, y, setting.direction.copy(), *setting.layouts, analytic)
+    assert_same(analytic, numeric)
+
+
+@pytest.mark.parametrize("line", [line for line in EVERYTHING if make(line).in_place])
+def test_in_place_gives_the_same(line):
+    setting = Setting(line)
+    component, x = setting.component, setting.x.copy()
+    y = setting.output()
+    derivative = np.empty_like(x)
+    component.backpropagate(x, y, setting.direction, *setting.layouts, derivative)
+    overwritten = setting.direction.copy()
+    component.backpropagate(x, y, overwritten, *setting.layouts, overwritten)
+    np.testing.assert_array_equal(overwritten, derivative)
+    if hasattr(component, "rng"):
+        component.rng = np.random.default_rng(2)
+    component.propagate(x, *setting.layouts, x)
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("line", [line for line in EVERYTHING if "Affine" in line])
+def test_derivative_by_the_parameters(line):
+    setting = Setting(line)
+    component = setting.component
+    assert isinstance(component, UpdatableComponent)
+    gradient = component.copy()
+    gradient.set_zero(as_gradient=True)
+    for _ in range(2):  # it is added up
+        component.accumulate_gradient(setting.x, setting.direction.copy(), gradient)
+    for parameter, analytic in zip(component.parameters, gradient.parameters, strict=True):
+        assert_same(analytic, 2 * setting.differences(parameter))
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in EVERYTHING if line.split("C")[0] in ("Rectified", "Tanh", "Sigmoid")]
+)
+def test_statistics_are_sums_over_frames(line):
+    setting = Setting(line)
+    component = setting.component
+    y = setting.output()
+    setting.direction[:] = 1
+    slopes = setting.differences(setting.x)
+    for _ in range(2):
+        component.store_statistics(y, component)
+    np.testing.assert_allclose(component.value_sum, 2 * y.sum(axis=0))
+    np.testing.assert_allclose(component.deriv_sum, 2 * slopes.sum(axis=0), atol=1e-7)
+    assert component.count == 2 * len(y)
+    assert component.value_sum.dtype == np.float64
+
+
+def test_derivative_of_the_logarithm_of_a_softmax():
+    setting = Setting("SoftmaxComponent dim=7")
+    y = setting.output()
+    rows, columns = np.array([0, 2, 2, 2, 5]), np.array([1, 3, 4, 3, 6])
+    weights = np.array([1.0, 0.5, 0.25, 0.125, 2.0])
+    derivative = np.zeros_like(y)
+    np.add.at(derivative, (rows, columns), weights / y[rows, columns])
+    expected, result = np.empty_like(y), np.empty_like(y)
+    setting.component.backpropagate(None, y, derivative, *setting.layouts, expected)
+    setting.component.backpropagate_log(y, rows, columns, weights, result)
+    np.testing.assert_allclose(result, expected, atol=1e-14)
+
+
+# Values at the edges -----------------------------------------------------------------------------
+
+
+def compute(line: str, x, dtype=np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Output and derivative of the sum of outputs."""
+    component = component_from_config(line, np.random.default_rng(0))
+    x = np.array(x, dtype)
+    layout = FrameLayout(1, range(len(x)))
+    y = np.empty((len(x), component.output_dim), dtype)
+    component.propagate(x, layout, layout, y)
+    derivative = np.empty_like(x)
+    component.backpropagate(x, y, np.ones_like(y), layout, layout, derivative)
+    return y, derivative
+
+
+@pytest.mark.parametrize("p", ["0.5", "1", "2", "3", "inf"])
+def test_pnorm_of_zero_has_no_derivative(p):
+    y, derivative = compute(
+        f"PnormComponent input-dim=4 output-dim=2 p={p}", [[0, 0, 0, 0], [0, 0, 1, -1]]
+    )
+    assert y[0].tolist() == [0, 0] and y[1, 0] == 0 and y[1, 1] > 0
+    assert np.isfinite(derivative).all() and not derivative[0].any()
+
+
+def test_pnorm_of_order_zero_counts():
+    y, _ = compute("PnormComponent input-dim=4 output-dim=2 p=0", [[0, 0, 0, -3], [1, 2, 3, 0]])
+    assert y.tolist() == [[0, 1], [2, 1]]
+
+
+def test_general_pnorm_does_not_overflow():
+    y, derivative = compute("PnormComponent input-dim=4 output-dim=2 p=3", [[3e20, 4e20, 0, 1e-20]])
+    np.testing.assert_allclose(y, [[91 ** (1 / 3) * 1e20, 1e-20]], rtol=1e-6)
+    assert np.isfinite(derivative).all()
+
+
+def test_normalization_is_floored():
+    x = np.zeros((2, 4), np.float32)
+    x[1] = 1e-12
+    y, derivative = compute("NormalizeComponent dim=4", x)
+    np.testing.assert_allclose(y, x * NORM_FLOOR**-0.5, rtol=1e-6)
+    np.testing.assert_allclose(derivative, NORM_FLOOR**-0.5, rtol=1e-6)
+
+
+def test_softmax_and_sigmoid_take_large_inputs():
+    y, _ = compute("SoftmaxComponent dim=3", [[1e4, -1e4, 1e4]])
+    np.testing.assert_allclose(y, [[0.5, PROBABILITY_FLOOR, 0.5]])
+    y, derivative = compute("SigmoidComponent dim=3", [[1e4, -1e4, -20]])
+    np.testing.assert_allclose(y, [[1, 0, 2.0611537e-09]], rtol=1e-6)
+    assert np.isfinite(derivative).all()
+
+
+def test_blocks_of_rows_give_the_same_as_rows():
+    """What is computed block by block, for the sake of the cache, has no seams."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 600)).astype(np.float32)  # several blocks
+    for line in (
+        "PnormComponent input-dim=600 output-dim=60",
+        "NormalizeComponent dim=600",
+        "SoftmaxComponent dim=600",
+        "SigmoidComponent dim=600",
+        "RectifiedLinearComponent dim=600",
+    ):
+        y, derivative = compute(line, x)
+        for i in (0, 108, 109, 110, 299):
+            y_i, derivative_i = compute(line, x[i : i + 1])
+            np.testing.assert_allclose(y[i], y_i[0], rtol=1e-6)
+            np.testing.assert_allclose(derivative[i], derivative_i[0], rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_keeps_the_mean():
+    line = "DropoutComponent dim=1000 dropout-proportion=0.4 dropout-scale=0.2"
+    y, derivative = compute(line, np.ones((100, 1000)))
+    np.testing.assert_allclose(np.unique(y), [0.2, (1 - 0.4 * 0.2) / 0.6], rtol=1e-6)
+    assert abs(y.mean() - 1) < 0.01
+    np.testing.assert_array_equal(derivative, y)
+
+
+# Layouts -----------------------------------------------------------------------------------------
+
+
+def test_runs_are_as_long_as_can_be():
+    assert runs(range(0, 9), range(2, 7), -2) == ((slice(0, 5), slice(0, 5)),)
+    gaps = (2, 4, 5, 6, 7, 12)
+    assert runs(gaps, (4, 5, 7), 0) == (
+        (slice(0, 2), slice(1, 3)),
+        (slice(2, 3), slice(4, 5)),
+    )
+    assert runs(gaps, (4, 5, 10), 2) == ((slice(0, 3), slice(3, 6)),)
+    for offsets, shift in ((4, 5), 3), ((4,), -1), (range(4, 6), 20):
+        with pytest.raises(ValueError):
+            runs(gaps, offsets, shift)
+
+
+# What is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("NoSuchComponent dim=3", "unknown component type NoSuchComponent"),
+        ("TanhComponent", "dim is missing"),
+        ("TanhComponent dim=x", "bad value dim=x"),
+        ("TanhComponent dim=0", "must be positive"),
+        ("TanhComponent dim=3 dim=4", "dim=4"),
+        ("TanhComponent dim=3 size=4", "no option size"),
+        ("TanhComponent dim", "cannot make sense"),
+        ("PnormComponent input-dim=10 output-dim=4", "does not divide"),
+        ("PnormComponent input-dim=10 output-dim=5 p=-1", "negative"),
+        ("SpliceComponent input-dim=3 context=1:2", "frame 0"),
+        ("SpliceComponent input-dim=3 context=0:-1", "frame 0"),
+        ("SpliceComponent input-dim=3 context=-1:1:0:2", "ascending"),
+        ("SpliceComponent input-dim=3 left-context=1", "right-context is missing"),
+        ("AffineComponent input-dim=0 output-dim=4", "must be positive"),
+        ("AffineComponent input-dim=4 output-dim=4 param-stddev=-1", "negative"),
+        ("AffineComponentPreconditioned input-dim=4 output-dim=4 alpha=0", "alpha"),
+        ("AffineComponentPreconditionedOnline input-dim=4 output-dim=4 rank-in=0", "rank"),
+        ("SumGroupComponent sizes=1:0", "positive"),
+        ("FixedAffineComponent matrix=/no/such/file", "/no/such/file"),
+        ("DropoutComponent dim=3 dropout-proportion=1", "dropout-proportion"),
+    ],
+)
+def test_bad_config_lines(line, reason):
+    with pytest.raises(NgtrainError, match=reason) as caught:
+        component_from_config(line, np.random.default_rng(0))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<NoSuchComponent> <Dim> 3", "unknown component type <NoSuchComponent>"),
+        ("<TanhComponent> <Dimension> 3", "expected <Dim>"),
+        ("<PnormComponent> <InputDim> 4 <OutputDim> 3 <P> 2 </PnormComponent>", "divide"),
+        (
+            "<PnormComponent> <InputDim> 4 <OutputDim> 2 <P> 2 </TanhComponent>",
+            "expected </PnormComponent>",
+        ),
+        (
+            "<AffineComponent> <LearningRate> 0.5 <LinearParams> [ 1 2 ] <BiasParams> [ 3 4 ] "
+            "<IsGradient> F </AffineComponent>",
+            "dimension of b",
+        ),
+        ("<FixedScaleComponent> <Scales> [ ] </FixedScaleComponent>", "must be positive"),
+    ],
+)
+def test_bad_files(tmp_path, text, reason):
+    with pytest.raises(NgtrainError, match=reason) as caught:
+        from_text(text, tmp_path)
+    assert str(tmp_path) in str(caught.value)
