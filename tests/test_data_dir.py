@@ -1,6 +1,7 @@
 """The tools for data directories."""
 
 import os
+import wave
 from itertools import chain
 from pathlib import Path
 
@@ -290,6 +291,25 @@ def test_combine_what_does_not_agree(run_program, data, tmp_path):
     assert result.returncode == 1
     assert b"text: a-1 has two values: 'one' and 'other'" in result.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_perturb_speed(run_program, tmp_path):
+    with wave.open(str(tmp_path / "a-1.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 8000))
+    data = write_files(tmp_path / "data", utt2spk="a-1 a", text="a-1 one", feats_scp="a-1 f.ark:4")
+    (data / "wav.scp").write_text(f"a-1 {tmp_path}/a-1.wav\n")
+    run_program("perturb_data_dir_speed.py", "--nj", "1", "0.8", data, tmp_path / "slow")
+    slow = DataDir.read(tmp_path / "slow")
+    assert slow["utt2spk"] == {"sp0.8-a-1": "sp0.8-a"}
+    assert slow["utt2uniq"] == {"sp0.8-a-1": "a-1"}
+    assert slow["text"] == {"sp0.8-a-1": "one"}
+    assert "feats.scp" not in slow
+    archive, _, offset = slow["wav.scp"]["sp0.8-a-1"].rpartition(":")
+    with open(archive, "rb") as file:
+        file.seek(int(offset))
+        with wave.open(file) as recording:
+            assert (recording.getframerate(), recording.getnframes()) == (8000, 10000)
 
 
 # Fix and validate -------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ class Driver(Program):
     def set_num_threads(self, ctx: click.Context) -> None:
         """A driver computes nothing; its ``--num-threads``, if it has one, is for its jobs."""
 
+    def select_device(self, ctx: click.Context) -> None:
+        """So is its ``--use-gpu``."""
+
 
 class Tool(Driver):
     """A driver without ``--print-args``."""
@@ -207,7 +210,8 @@ def output_of(*words) -> str:
         raise NgtrainError(f"cannot run {command[0]}: {error.strerror}") from None
     if result.returncode != 0:
         said = result.stderr.strip().splitlines() or [f"ended with status {result.returncode}"]
-        raise NgtrainError(f"{command[0]}: {said[-1]}")
+        named = said[-1] if command[0] in said[-1] else f"{command[0]}: {said[-1]}"
+        raise NgtrainError(named)
     return result.stdout
 
 
