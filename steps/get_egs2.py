@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""Make the examples that networks are trained on, of several labelled frames each.
+
+Writes into <egs-dir> (Kaldi's steps/nnet2/get_egs2.sh):
+  egs.1.ark, egs.2.ark, ...    the training data in random order, spread over info/num_archives
+                               archives of about --samples-per-iter examples
+  valid_diagnostic.egs, train_diagnostic.egs
+                               single frames of utterances that are held out, and of others
+  combine.egs                  single frames for the final combination of models
+  info/                        num_frames, num_archives, frames_per_eg, egs_per_archive,
+                               left_context, right_context, ivector_dim
+and what a system needs to make the same features: splice_opts, cmvn_opts, final.mat, delta_order.
+"""
+
+import os
+import random
+import shlex
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from nnet.errors import NgtrainError
+from utils.data_dir import group_by_value, read_table, write_lines
+from utils.driver import (
+    Background,
+    argument,
+    cmd_option,
+    driver,
+    log,
+    option,
+    output_of,
+    require_files,
+    run,
+)
+from utils.feature_pipeline import FeaturePipeline
+
+
+@driver(
+    "Usage:  steps/get_egs2.py [options] <data> <ali-dir> <egs-dir>\n"
+    " e.g.:  steps/get_egs2.py data/train exp/tri3_ali exp/tri4_nnet/egs"
+)
+@argument("data")
+@argument("ali_dir")
+@argument("egs_dir")
+@cmd_option
+@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@option("--frames-per-eg", type=int, default=8, help="Labelled frames per example")
+@option("--left-context", type=int, default=4, help="Frames of input on the left of them")
+@option("--right-context", type=int, default=4, help="Frames of input on the right of them")
+@option("--delta-order", default="", help="Order of deltas, for raw features")
+@option(
+    "--reduce-frames-per-eg",
+    type=bool,
+    default=True,
+    help="Take fewer frames per example as long as the data fits into one archive",
+)
+@option(
+    "--num-utts-subset",
+    type=int,
+    default=300,
+    help="Utterances that are held out, and as many others to compare with",
+)
+@option(
+    "--num-valid-frames-combine",
+    type=int,
+    default=0,
+    help="Frames that are held out, for the final combination of models",
+)
+@option("--num-train-frames-combine", type=int, default=10000, help="Training frames for it")
+@option("--num-frames-diagnostic", type=int, default=4000, help="Frames for diagnostics")
+@option("--samples-per-iter", type=int, default=400000, help="Examples per archive, about")
+@option("--transform-dir", default="", help="Where adaptation transforms are, if not in <ali-dir>")
+@option("--postdir", default="", help="Has post.JOB.scp, to train on soft targets")
+@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@option("--cmvn-opts", default="", help="Options of the mean normalization, for raw features")
+@option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
+@option("--srand", type=int, default=0, help="Seed of what is held out and of the order")
+@option(
+    "--stage",
+    type=int,
+    default=0,
+    help="2: the number of frames is known; 3: the subsets are there, too; 4: all examples are, "
+    "but not in random order",
+)
+def main(data, ali_dir, egs_dir, stage, **options):
+    ExampleMaker(Path(data), Path(ali_dir), Path(egs_dir), SimpleNamespace(**options)).run(stage)
+
+
+@dataclass
+class ExampleMaker:
+    """One run of the driver: a method per stage, in the order of run()."""
+
+    data: Path
+    ali: Path
+    egs: Path
+    options: SimpleNamespace
+
+    def __post_init__(self):
+        o = self.options
+        require_files(
+            *(self.data / name for name in ("feats.scp", "utt2spk", "cmvn.scp")),
+            *(self.ali / name for name in ("ali.1.gz", "final.mdl", "tree", "num_jobs")),
+        )
+        if o.frames_per_eg < 1 or o.samples_per_iter < 1:
+            raise NgtrainError("--frames-per-eg and --samples-per-iter are positive numbers")
+        self.features = FeaturePipeline.of(
+            self.ali,
+            feat_type=o.feat_type,
+            cmvn_opts=o.cmvn_opts,
+            delta_order=o.delta_order,
+            transform_dir=o.transform_dir or self.ali,
+            online_ivector_dir=o.online_ivector_dir,
+        )
+        self.num_jobs = read_integer(self.ali / "num_jobs")
+        self.split = self.data / f"split{self.num_jobs}"
+
+    def run(self, stage: int) -> None:
+        log.info("feature type is %s", self.features.feat_type)
+        for subdirectory in "log", "info":
+            (self.egs / subdirectory).mkdir(parents=True, exist_ok=True)
+        self.features = self.features.save(self.egs)
+        shutil.copyfile(self.ali / "tree", self.egs / "tree")
+        output_of("split_data.py", self.data, self.num_jobs)
+        self.choose_utterances()
+        if stage <= 0:
+            log.info("working out number of frames of training data")
+            self.write_info("num_frames", count_frames(self.data))
+        num_archives, frames_per_eg = self.plan_archives()
+        self.remove_outputs(stage)
+        if stage <= 2:
+            log.info("Getting validation and training subset examples.")
+            self.make_subsets()
+        if stage <= 3:
+            log.info("Generating training examples on disk")
+            self.make_training_examples(num_archives, frames_per_eg)
+        if stage <= 4:
+            log.info("recombining and shuffling order of archives on disk")
+            self.shuffle(num_archives)
+        for archive in self.egs.glob("egs_orig.*.ark"):
+            remove_with_target(archive)
+        log.info("Finished preparing training examples")
+
+    # Planning -------------------------------------------------------------------------------------
+
+    def choose_utterances(self) -> None:
+        """Write valid_uttlist, which is held out, and train_subset_uttlist, to compare with."""
+        size, rng = self.options.num_utts_subset, random.Random(self.options.srand)
+        utterances = list(read_table(self.data / "utt2spk"))
+        if len(utterances) <= 4 * size:
+            raise NgtrainError(
+                f"number of utterances {len(utterances)} in your training data is too small versus "
+                f"--num-utts-subset={size}; you probably have so little data that it doesn't make "
+                "sense to train a neural net"
+            )
+        valid = rng.sample(utterances, size)
+        if (self.data / "utt2uniq").is_file():
+            # What is held out must not be trained on in another speed or volume either.
+            original = read_table(self.data / "utt2uniq")
+            versions = group_by_value(original)
+            held_out = sorted({original[utterance] for utterance in valid})
+            valid = sorted(utterance for name in held_out for utterance in versions[name])
+        rest = sorted(set(utterances) - set(valid))
+        write_lines(self.egs / "valid_uttlist", valid)
+        write_lines(self.egs / "train_subset_uttlist", rng.sample(rest, min(size, len(rest))))
+
+    def plan_archives(self) -> tuple[int, int]:
+        """Decide on the number of archives and of frames per example, and write info/."""
+        o = self.options
+        num_frames, frames_per_eg = read_integer(self.egs / "info/num_frames"), o.frames_per_eg
+        # Rounded up: we assume that it does not divide exactly.
+        num_archives = num_frames // (frames_per_eg * o.samples_per_iter) + 1
+        while (
+            o.reduce_frames_per_eg
+            and frames_per_eg > 1
+            and num_frames // ((frames_per_eg - 1) * o.samples_per_iter) == 0
+        ):
+            frames_per_eg -= 1
+            num_archives = 1
+        if frames_per_eg < o.frames_per_eg:
+            log.info("reduced frames_per_eg to %d because amount of data is small.", frames_per_eg)
+        egs_per_archive = num_frames // (frames_per_eg * num_archives)
+        self.write_info("num_archives", num_archives)
+        self.write_info("frames_per_eg", frames_per_eg)
+        self.write_info("egs_per_archive", egs_per_archive)
+        self.write_info("left_context", o.left_context)
+        self.write_info("right_context", o.right_context)
+        self.write_info("ivector_dim", self.ivector_dim())
+        log.info(
+            "creating %d archives, each with %d egs, with %d labels per example, and "
+            "(left,right) context = (%d,%d)",
+            *(num_archives, egs_per_archive, frames_per_eg, o.left_context, o.right_context),
+        )
+        return num_archives, frames_per_eg
+
+    def ivector_dim(self) -> int:
+        if not self.features.ivector_dir:
+            return 0
+        ivectors = f"scp:{self.features.ivector_dir}/ivector_online.scp"
+        return int(output_of("feat-to-dim", ivectors, "-"))
+
+    def write_info(self, name: str, value: int) -> None:
+        write_lines(self.egs / "info" / name, [str(value)])
+
+    def remove_outputs(self, stage: int) -> None:
+        """Remove what will be made again, so that never old and new files are there together."""
+        if stage <= 2:
+            for subset in self.egs.glob("*.egs"):
+                subset.unlink()
+        if stage <= 4:
+            for archive in self.egs.glob("egs.*.ark"):
+                remove_with_target(archive)
+
+    # Making ---------------------------------------------------------------------------------------
+
+    def get_egs(self, features: str, posteriors: str, output: str, num_frames: int = 1) -> list:
+        """The command that makes examples; arguments are tables."""
+        o = self.options
+        context = [f"--left-context={o.left_context}", f"--right-context={o.right_context}"]
+        constant = [f"--const-feat-dim={self.ivector_dim()}"] if self.features.ivector_dir else []
+        frames = [f"--num-frames={num_frames}"] if num_frames != 1 else []
+        return ["nnet-get-egs", *constant, *context, *frames, features, posteriors, output]
+
+    def posteriors(self, alignments: str) -> str:
+        """Posteriors of the pdf-ids of alignments, of which the argument is a gzipped archive."""
+        return (
+            f"ark,s,cs:gunzip -c {quote(alignments)} | "
+            f"ali-to-pdf {quote(self.ali)}/final.mdl ark:- ark:- | ali-to-post ark:- ark:- |"
+        )
+
+    def make_subsets(self) -> None:
+        """Single frames of some utterances: {valid,train}_diagnostic.egs and combine.egs."""
+        o, egs = self.options, self.egs
+        uttlists = {kind: egs / f"{kind}_uttlist" for kind in ("valid", "train_subset")}
+        # Their alignments are spread over all jobs; picking them out once spares a pass.
+        both, alignments = egs / "diagnostic_uttlist", egs / "ali_special.gz"
+        write_lines(both, sorted(key for path in uttlists.values() for key in read_table(path)))
+        run(
+            o.cmd,
+            egs / "log/ali_special.log",
+            *["gunzip", "-c", *(self.ali / f"ali.{n + 1}.gz" for n in range(self.num_jobs)), "|"],
+            *["copy-int-vector", "ark:-", "ark,t:-", "|", "filter_scp.py", both, "|"],
+            *["gzip", "-c", ">", alignments],
+        )
+        with Background() as background:
+            for kind, uttlist in uttlists.items():
+                select = f"filter_scp.py {quote(uttlist)} {quote(self.data)}/feats.scp"
+                background.start(
+                    o.cmd,
+                    egs / f"log/create_{kind}.log",
+                    *self.get_egs(
+                        self.features.rspecifier(self.data, select=select),
+                        self.posteriors(alignments),
+                        f"ark:{egs}/{kind}_all.egs",
+                    ),
+                )
+        log.info("... Getting subsets of validation examples for diagnostics and combination.")
+        subsets = [
+            ("valid", "valid_combine", o.num_valid_frames_combine),
+            ("valid", "valid_diagnostic", o.num_frames_diagnostic),
+            ("train_subset", "train_combine", o.num_train_frames_combine),
+            ("train_subset", "train_diagnostic", o.num_frames_diagnostic),
+        ]
+        with Background() as background:
+            for source, name, size in subsets:
+                if size > 0:
+                    background.start(
+                        o.cmd,
+                        egs / f"log/create_{name}.log",
+                        *["nnet-subset-egs", f"--n={size}", f"--srand={o.srand}"],
+                        *[f"ark:{egs}/{source}_all.egs", f"ark:{egs}/{name}.egs"],
+                    )
+        for_combination = [egs / f"{kind}_combine.egs" for kind in ("valid", "train")]
+        for_combination = [path for path in for_combination if path.exists()]
+        concatenate(for_combination, egs / "combine.egs")
+        for path in [*for_combination, *egs.glob("*_all.egs"), both, alignments]:
+            path.unlink()
+
+    def make_training_examples(self, num_archives: int, frames_per_eg: int) -> None:
+        """egs_orig.N.JOB.ark: in order, of job JOB of the alignments; they take turns with N."""
+        o, egs = self.options, self.egs
+        select = (
+            f"filter_scp.py --exclude {quote(egs)}/valid_uttlist {quote(self.split)}/JOB/feats.scp"
+        )
+        features = self.features.rspecifier(
+            self.split / "JOB", select=select, num_jobs=self.num_jobs
+        )
+        posteriors = self.posteriors(self.ali / "ali.JOB.gz")
+        if o.postdir:
+            posteriors = f"scp:{o.postdir}/post.JOB.scp"
+        for n in range(1, num_archives + 1):
+            link_to_storage(egs / f"egs.{n}.ark")
+            for job in range(1, self.num_jobs + 1):
+                link_to_storage(egs / f"egs_orig.{n}.{job}.ark")
+        outputs = [f"ark:{egs}/egs_orig.{n}.JOB.ark" for n in range(1, num_archives + 1)]
+        if num_archives == 1:
+            command = self.get_egs(features, posteriors, *outputs, frames_per_eg)
+        else:
+            get_egs = self.get_egs(features, posteriors, "ark:-", frames_per_eg)
+            command = [*get_egs, "|", "nnet-copy-egs", "ark:-", *outputs]
+        run(f"{o.cmd} {o.io_opts}", egs / "log/get_egs.JOB.log", *command, jobs=self.num_jobs)
+
+    def shuffle(self, num_archives: int) -> None:
+        """egs.N.ark: the examples of all jobs in random order."""
+        o, egs = self.options, self.egs
+        parts = " ".join(
+            f"{quote(egs)}/egs_orig.JOB.{job}.ark" for job in range(1, self.num_jobs + 1)
+        )
+        run(
+            f"{o.cmd} {o.io_opts}",
+            egs / "log/shuffle.JOB.log",
+            # The digits of --srand before those of the job make a seed of its own for each.
+            *["nnet-shuffle-egs", f"--srand={o.srand}JOB", f"ark:cat {parts} |"],
+            f"ark:{egs}/egs.JOB.ark",
+            jobs=num_archives,
+        )
+
+
+def count_frames(data: Path) -> int:
+    """Number of frames of a data directory, from what it says or else from its features."""
+    utterances = read_table(data / "utt2spk")
+    for name in "utt2num_frames", "utt2dur":
+        table = read_table(data / name) if (data / name).is_file() else {}
+        if utterances.keys() <= table.keys():
+            total = sum(float(table[utterance]) for utterance in utterances)
+            shift = data / "frame_shift"
+            if name == "utt2dur":
+                total /= float(shift.read_text()) if shift.is_file() else 0.01
+            return round(total)
+    return int(output_of("feat-to-len", f"scp:{data}/feats.scp"))
+
+
+def link_to_storage(archive: Path) -> None:
+    """Spread archives over disks: if there is a directory storage/ with links to them, make a link.
+
+    As Kaldi's utils/create_data_link.pl does.
+    """
+    disks = sorted((archive.parent / "storage").glob("*"))
+    if disks and not archive.is_symlink():
+        disk = disks[zlib.crc32(archive.name.encode()) % len(disks)]
+        archive.symlink_to(Path("storage", disk.name, archive.name))
+
+
+def remove_with_target(archive: Path) -> None:
+    """Remove a file, and if it is a link what it leads to."""
+    archive.resolve().unlink(missing_ok=True)
+    archive.unlink(missing_ok=True)
+
+
+def concatenate(parts: list[Path], whole: Path) -> None:
+    """Write some files one after the other into one, which appears whole."""
+    temporary = whole.with_name(f".{whole.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as output:
+            for part in parts:
+                with open(part, "rb") as file:
+                    shutil.copyfileobj(file, output)
+        temporary.replace(whole)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def quote(path: str | Path) -> str:
+    return shlex.quote(str(path))
+
+
+def read_integer(path: Path) -> int:
+    """The number in a file.  Raises NgtrainError."""
+    require_files(path)
+    text = path.read_text().strip()
+    if not text.isdecimal():
+        raise NgtrainError(f"{path}: expected a number, found '{text}'")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Estimate the feature transform that a network has at its input.
+
+It is LDA with the pdf-ids of an alignment as classes, but the dimensions that tell classes apart
+less are scaled down instead of left out (Kaldi's steps/nnet2/get_lda.sh). Writes lda.mat into
+<exp-dir>, with the dimensions of its input and output, feat_dim (before splicing), lda_dim and
+ivector_dim; and what a system needs to make the same features: splice_opts, cmvn_opts, final.mat,
+tree, phones.txt.
+"""
+
+import shutil
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from utils.data_dir import write_lines
+from utils.driver import argument, cmd_option, driver, log, option, output_of, require_files, run
+from utils.feature_pipeline import FeaturePipeline, as_rspecifier
+
+
+@driver(
+    "Usage:  steps/get_lda.py [options] <data> <lang> <ali-dir> <exp-dir>\n"
+    " e.g.:  steps/get_lda.py data/train data/lang exp/tri3_ali exp/tri4_nnet"
+)
+@argument("data")
+@argument("lang")
+@argument("ali_dir")
+@argument("exp_dir")
+@cmd_option
+@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@option("--splice-width", type=int, default=4, help="Frames spliced on each side of the middle one")
+@option("--left-context", type=int, help="Frames spliced on the left, instead of --splice-width")
+@option("--right-context", type=int, help="Frames spliced on the right, instead of --splice-width")
+@option("--rand-prune", type=float, default=4.0, help="Prunes small posteriors, for speed")
+@option("--within-class-factor", type=float, default=0.0001, help="Of nnet-get-feature-transform")
+@option("--lda-dim", type=int, help="Dimension of the output (default: that of the input)")
+@option("--num-feats", type=int, default=10000, help="Use about so many utterances at most")
+@option("--transform-dir", default="", help="Where adaptation transforms are, if not in <ali-dir>")
+@option("--cmvn-opts", default="", help="Options of the mean normalization, for raw features")
+@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@option(
+    "--ivector-randomize-prob",
+    type=float,
+    default=0.0,
+    help="How probably an i-vector is replaced by another one of the utterance",
+)
+@option("--srand", type=int, default=0, help="Seed of the pruning")
+@option("--stage", type=int, default=0, help="1: the statistics are there; 2: their sum, too")
+def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
+    ali, exp = Path(ali_dir), Path(exp_dir)
+    require_files(
+        *(f"{data}/{name}" for name in ("feats.scp", "utt2spk", "cmvn.scp")),
+        *(ali / name for name in ("ali.1.gz", "final.mdl", "tree", "num_jobs")),
+        f"{lang}/phones.txt",
+        f"{lang}/phones/silence.csl",
+    )
+    check_same_phones(Path(lang, "phones.txt"), ali / "phones.txt")
+    features = FeaturePipeline.of(
+        ali,
+        feat_type=o["feat_type"],
+        cmvn_opts=o["cmvn_opts"],
+        transform_dir=o["transform_dir"] or ali,
+        online_ivector_dir=o["online_ivector_dir"],
+    )
+    log.info("feature type is %s", features.feat_type)
+    (exp / "log").mkdir(parents=True, exist_ok=True)
+    features = features.save(exp)
+    num_jobs = int((ali / "num_jobs").read_text())
+    write_lines(exp / "num_jobs", [str(num_jobs)])
+    shutil.copyfile(ali / "tree", exp / "tree")
+    shutil.copyfile(Path(lang, "phones.txt"), exp / "phones.txt")
+
+    output_of("split_data.py", data, num_jobs)
+    split = f"{data}/split{num_jobs}"
+    left, right = (
+        o["splice_width"] if o[side] is None else o[side]
+        for side in ("left_context", "right_context")
+    )
+    # More utterances would hardly change the transform; fewer save a pass over much data.
+    select = f"subset_scp.py --quiet {max(o['num_feats'] // num_jobs, 1)} {split}/JOB/feats.scp"
+    base = features.commands(f"{split}/JOB", select=select, num_jobs=num_jobs)
+    feat_dim = int(output_of("feat-to-dim", as_rspecifier(base).replace("JOB", "1"), "-"))
+    ivector_dim = 0
+    if features.ivector_dir:
+        ivectors = f"scp:{features.ivector_dir}/ivector_online.scp"
+        ivector_dim = int(output_of("feat-to-dim", ivectors, "-"))
+    lda_dim = o["lda_dim"] or feat_dim * (left + 1 + right) + ivector_dim
+
+    if stage <= 0:
+        log.info("Accumulating LDA statistics.")
+        spliced = as_rspecifier(
+            [
+                *base,
+                f"splice-feats --left-context={left} --right-context={right} ark:- ark:-",
+                *features.ivector_commands(f"{split}/JOB", o["ivector_randomize_prob"]),
+            ]
+        )
+        silence = Path(lang, "phones/silence.csl").read_text().strip()
+        run(
+            cmd,
+            exp / "log/lda_acc.JOB.log",
+            *["ali-to-post", f"ark:gunzip -c {ali}/ali.JOB.gz|", "ark:-", "|"],
+            *["weight-silence-post", "0.0", silence, ali / "final.mdl", "ark:-", "ark:-", "|"],
+            *["acc-lda", f"--rand-prune={o['rand_prune']:g}", f"--srand={o['srand']}"],
+            *[ali / "final.mdl", spliced, "ark,s,cs:-", exp / "lda.JOB.acc"],
+            jobs=num_jobs,
+        )
+    for name, dim in ("feat_dim", feat_dim), ("lda_dim", lda_dim), ("ivector_dim", ivector_dim):
+        write_lines(exp / name, [str(dim)])
+
+    parts = [exp / f"lda.{job}.acc" for job in range(1, num_jobs + 1)]
+    if stage <= 1:
+        run("run.py", exp / "log/lda_sum.log", "sum-lda-accs", exp / "lda.acc", *parts)
+        for part in parts:
+            part.unlink()
+
+    if stage <= 2:
+        run(
+            "run.py",
+            exp / "log/lda_est.log",
+            "nnet-get-feature-transform",
+            f"--write-cholesky={exp}/cholesky.tpmat",
+            f"--write-within-covar={exp}/within_covar.spmat",
+            f"--within-class-factor={o['within_class_factor']:g}",
+            f"--dim={lda_dim}",
+            *[exp / "lda.mat", exp / "lda.acc"],
+        )
+    log.info("Finished estimating LDA")
+
+
+def check_same_phones(lang_phones: Path, ali_phones: Path) -> None:
+    """Raises NgtrainError if two lists of phones differ but for disambiguation symbols."""
+    if not ali_phones.exists():  # not every alignment directory has one
+        return
+    phones = [
+        [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        for path in (lang_phones, ali_phones)
+    ]
+    if phones[0] != phones[1]:
+        raise NgtrainError(f"phone symbol tables {lang_phones} and {ali_phones} are not compatible")
+
+
+if __name__ == "__main__":
+    main()

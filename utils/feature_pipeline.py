@@ -1,0 +1,189 @@
+"""How stored features become the input of a network: one place for all drivers.
+
+Features are normalized by speaker. Then, for type `raw`, deltas may be added; for type `lda`,
+frames are spliced and multiplied by the LDA (+MLLT) matrix of the system that made the alignments.
+Adaptation transforms and i-vectors may follow. The files of an alignment or experiment directory
+say what applies, as they do for Kaldi's steps/nnet2/{get_lda,get_egs2,align,decode}.sh:
+
+    final.mat     the LDA matrix; without it the type is raw
+    splice_opts   options of splice-feats before the LDA matrix
+    cmvn_opts     options of apply-cmvn
+    delta_order   order of the deltas that are added to raw features
+    trans.N       adaptation transforms of the speakers of job N, of num_jobs (raw_trans.N for raw)
+"""
+
+import shlex
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from utils.data_dir import write_lines
+from utils.driver import require_files
+
+# What the files of adaptation transforms are called, by type of features.
+TRANSFORMS = {"raw": "raw_trans", "lda": "trans"}
+
+
+@dataclass(frozen=True)
+class FeaturePipeline:
+    """The way from stored features to the input of a network.
+
+    Attributes:
+        feat_type: "raw" or "lda".
+        cmvn_opts: options of apply-cmvn.
+        delta_order: order of the deltas of raw features; none if empty.
+        splice_opts: options of splice-feats, for type lda.
+        lda_matrix: for type lda.
+        transform_dir: where the adaptation transforms are, if there are any.
+        ivector_dir: where the i-vectors are that are appended to every frame, if there are any.
+    """
+
+    feat_type: str
+    cmvn_opts: str = ""
+    delta_order: str = ""
+    splice_opts: str = ""
+    lda_matrix: Path | None = None
+    transform_dir: Path | None = None
+    ivector_dir: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        directory: str | Path,
+        *,
+        feat_type: str = "",
+        cmvn_opts: str = "",
+        delta_order: str = "",
+        transform_dir: str | Path = "",
+        online_ivector_dir: str | Path = "",
+    ) -> "FeaturePipeline":
+        """What the files of an alignment or experiment directory say, but for options given here.
+
+        Args:
+            feat_type: "raw" or "lda", if it is not to be guessed.
+            cmvn_opts, delta_order: for raw features.
+            transform_dir: adaptation transforms of the type are used if this directory has any.
+            online_ivector_dir: has ivector_online.scp and ivector_period.
+        Raises:
+            NgtrainError: a file is missing, there is no such type, or an option does not fit it.
+        """
+        directory, ivectors = Path(directory), Path(online_ivector_dir)
+        adapted = [
+            type_
+            for type_, name in TRANSFORMS.items()
+            if transform_dir and Path(transform_dir, f"{name}.1").is_file()
+        ]
+        if not feat_type:
+            is_lda = (directory / "final.mat").is_file() and "raw" not in adapted
+            feat_type = "lda" if is_lda else "raw"
+        if feat_type not in TRANSFORMS:
+            raise NgtrainError(f"--feat-type is raw or lda, not {feat_type}")
+        if feat_type in adapted:
+            require_files(Path(transform_dir, "num_jobs"))
+        if online_ivector_dir:
+            require_files(ivectors / "ivector_online.scp", ivectors / "ivector_period")
+        pipeline = cls(
+            feat_type,
+            cmvn_opts or _read(directory / "cmvn_opts"),
+            transform_dir=Path(transform_dir) if feat_type in adapted else None,
+            ivector_dir=ivectors if online_ivector_dir else None,
+        )
+        if feat_type == "raw":
+            return replace(pipeline, delta_order=delta_order or _read(directory / "delta_order"))
+        if cmvn_opts or delta_order:
+            raise NgtrainError(
+                "--cmvn-opts and --delta-order are for raw features: those of type lda must be "
+                f"made as they were for {directory}/final.mat"
+            )
+        require_files(directory / "final.mat")
+        return replace(
+            pipeline,
+            splice_opts=_read(directory / "splice_opts"),
+            lda_matrix=directory / "final.mat",
+        )
+
+    def save(self, directory: str | Path) -> "FeaturePipeline":
+        """Write the files that say this into an experiment directory; the pipeline that uses them.
+
+        Only the transforms and i-vectors stay where they are.
+        """
+        directory = Path(directory)
+        write_lines(directory / "cmvn_opts", [self.cmvn_opts])
+        if self.delta_order:
+            write_lines(directory / "delta_order", [self.delta_order])
+        if self.lda_matrix is None:
+            return self
+        write_lines(directory / "splice_opts", [self.splice_opts])
+        copy = directory / "final.mat"
+        if not (copy.exists() and copy.samefile(self.lda_matrix)):
+            shutil.copyfile(self.lda_matrix, copy)
+        return replace(self, lda_matrix=copy)
+
+    def rspecifier(self, data: str | Path, *, select: str = "", num_jobs: int | None = None) -> str:
+        """The features of a data directory, as a table for programs to read.
+
+        Args:
+            data: the data directory; JOB in it may stand for the number of a job.
+            select: command that prints lines of a feats.scp, if it is not to be the directory's.
+            num_jobs: into how many parts the data was split, if it was.
+        """
+        return as_rspecifier(
+            self.commands(data, select=select, num_jobs=num_jobs) + self.ivector_commands(data)
+        )
+
+    def commands(
+        self, data: str | Path, *, select: str = "", num_jobs: int | None = None
+    ) -> list[str]:
+        """The commands of the pipeline up to the i-vectors; see :meth:`rspecifier`."""
+        data = shlex.quote(str(data))
+        scp = "scp:-" if select else f"scp:{data}/feats.scp"
+        utt2spk = f"--utt2spk=ark:{data}/utt2spk"
+        commands = [select] if select else []
+        commands.append(f"apply-cmvn {self.cmvn_opts} {utt2spk} scp:{data}/cmvn.scp {scp} ark:-")
+        if self.delta_order:
+            commands.append(f"add-deltas --delta-order={self.delta_order} ark:- ark:-")
+        if self.lda_matrix is not None:
+            commands.append(f"splice-feats {self.splice_opts} ark:- ark:-")
+            commands.append(f"transform-feats {_quote(self.lda_matrix)} ark:- ark:-")
+        if self.transform_dir is not None:
+            name = _quote(self.transform_dir / TRANSFORMS[self.feat_type])
+            if num_jobs is not None and str(num_jobs) == _read(self.transform_dir / "num_jobs"):
+                transforms = f"ark:{name}.JOB"
+            else:
+                transforms = shlex.quote(f"ark:cat {name}.[0-9]* |")
+            commands.append(f"transform-feats {utt2spk} {transforms} ark:- ark:-")
+        return commands
+
+    def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[str]:
+        """The command that appends i-vectors to each frame, if there are any.
+
+        Args:
+            randomize_prob: how probably an i-vector is replaced by another one of the utterance.
+        """
+        if self.ivector_dir is None:
+            return []
+        period = _read(self.ivector_dir / "ivector_period")
+        commands = [
+            f"filter_scp.py {_quote(data)}/utt2spk {_quote(self.ivector_dir)}/ivector_online.scp",
+            f"subsample-feats --n=-{period} scp:- ark:-",
+        ]
+        if randomize_prob:
+            commands.append(f"ivector-randomize --randomize-prob={randomize_prob:g} ark:- ark:-")
+        ivectors = shlex.quote(as_rspecifier(commands))
+        return [f"paste-feats --length-tolerance={period} ark:- {ivectors} ark:-"]
+
+
+def as_rspecifier(commands: Iterable[str]) -> str:
+    """The table that the last of some commands writes, each of which reads from the one before."""
+    return f"ark,s,cs:{' | '.join(commands)} |"
+
+
+def _quote(path: str | Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _read(path: Path) -> str:
+    """The text of a small file without white space at its ends; empty if there is none."""
+    return path.read_text().strip() if path.is_file() else ""

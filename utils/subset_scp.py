@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Print <n> lines of a file, spread evenly over it, in order.
+
+Spreading avoids taking many utterances of few speakers. With --first or --last, they come from the
+beginning or the end of the file.
+"""
+
+from nnet.errors import NgtrainError
+from utils.data_dir import open_text, print_row
+from utils.driver import argument, option, tool
+
+
+@tool(
+    "Usage:  utils/subset_scp.py [options] <n> <in.scp> > <out.scp>\n"
+    " e.g.: utils/subset_scp.py 500 data/train/feats.scp > feats.scp"
+)
+@argument("n", type=int)
+@argument("in_scp")
+@option("--quiet", type=bool, default=False, help="Print all lines if there are fewer than <n>")
+@option("--first", type=bool, default=False, help="Print the first lines")
+@option("--last", type=bool, default=False, help="Print the last lines")
+def main(n, in_scp, quiet, first, last):
+    with open_text(in_scp) as file:
+        rows = list(file)
+    if n < 1:
+        raise NgtrainError(f"<n> is a positive number, not {n}")
+    if n > len(rows) and not quiet:
+        raise NgtrainError(f"{in_scp} has {len(rows)} lines, fewer than {n}")
+    n = min(n, len(rows))
+    if first:
+        chosen = range(n)
+    elif last:
+        chosen = range(len(rows) - n, len(rows))
+    else:
+        chosen = [i * len(rows) // n for i in range(n)]
+    for i in chosen:
+        print_row(rows[i])
+
+
+if __name__ == "__main__":
+    main()
