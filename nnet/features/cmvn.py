@@ -12,7 +12,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip
 from nnet.io.tables import (
-    FLOAT_MATRIX,
+    FEATURES,
     FLOAT_VECTOR,
     MATRIX,
     TOKENS,
@@ -136,7 +136,7 @@ class Accumulator:
     def per_utterance(self, feats_rspecifier: str, stats_wspecifier: str) -> None:
         """Write the statistics of every utterance."""
         with (
-            sequential_table(feats_rspecifier, FLOAT_MATRIX) as utterances,
+            sequential_table(feats_rspecifier, FEATURES) as utterances,
             table_writer(stats_wspecifier, MATRIX) as output,
         ):
             for key, features in utterances:
@@ -149,7 +149,7 @@ class Accumulator:
         """Write the sum of the statistics of every speaker's utterances."""
         with (
             sequential_table(spk2utt_rspecifier, TOKENS) as speakers,
-            random_access_table(feats_rspecifier, FLOAT_MATRIX) as utterances,
+            random_access_table(feats_rspecifier, FEATURES) as utterances,
             table_writer(stats_wspecifier, MATRIX) as output,
         ):
             for speaker, keys in speakers:
@@ -173,7 +173,7 @@ class Accumulator:
             NgtrainError: there are none.
         """
         stats = None
-        with sequential_table(feats_rspecifier, FLOAT_MATRIX) as utterances:
+        with sequential_table(feats_rspecifier, FEATURES) as utterances:
             for key, features in utterances:
                 stats = self._add(stats, key, features)
         if stats is None:

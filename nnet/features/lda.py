@@ -11,7 +11,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
-from nnet.io.tables import FLOAT_MATRIX, POSTERIOR, random_access_table, sequential_table
+from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
 from nnet.io.tokens import Reader, Writer, read_object
 
 logger = logging.getLogger("ngtrain")
@@ -238,7 +238,7 @@ def accumulate_lda(
     stats = None
     num_done = num_failed = 0
     with (
-        sequential_table(feats_rspecifier, FLOAT_MATRIX) as utterances,
+        sequential_table(feats_rspecifier, FEATURES) as utterances,
         random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
     ):
         for key, features in utterances:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io.tables import FLOAT_MATRIX, sequential_table, table_writer
+from nnet.io.tables import FEATURES, sequential_table, table_writer
 
 logger = logging.getLogger("ngtrain")
 
@@ -29,8 +29,8 @@ def map_features(
     """
     num_done = num_skipped = 0
     with (
-        sequential_table(feats_rspecifier, FLOAT_MATRIX) as entries,
-        table_writer(feats_wspecifier, FLOAT_MATRIX) as output,
+        sequential_table(feats_rspecifier, FEATURES) as entries,
+        table_writer(feats_wspecifier, FEATURES) as output,
     ):
         for key, features in entries:
             try:

@@ -182,10 +182,20 @@ def _write_basic(format: Callable[[Writer, Any], None]) -> Callable[[Writer, Any
     return write
 
 
+def _read_features(reader: Reader) -> np.ndarray:
+    features = reader.matrix(np.float32)
+    if not np.isfinite(features).all():
+        frame, dim = np.argwhere(~np.isfinite(features))[0]
+        raise reader.fail(f"NaN or infinity in features: frame {frame}, dimension {dim}")
+    return features
+
+
 MATRIX = Holder("matrix", Reader.matrix, Writer.matrix)
 # As MATRIX and VECTOR, but what is stored in double precision is read in single.
 FLOAT_MATRIX = Holder("matrix", lambda reader: reader.matrix(np.float32), Writer.matrix)
 FLOAT_VECTOR = Holder("vector", lambda reader: reader.vector(np.float32), Writer.vector)
+# As FLOAT_MATRIX, but NaN and infinity are errors, because they spoil whatever they meet.
+FEATURES = Holder("features", _read_features, Writer.matrix)
 COMPRESSED_MATRIX = Holder("matrix", Reader.compressed_matrix, Writer.compressed_matrix)
 VECTOR = Holder("vector", Reader.vector, Writer.vector)
 INTEGERS = Holder("list of integers", _read_integers, _write_integers)

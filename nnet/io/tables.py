@@ -15,6 +15,7 @@ from nnet.errors import NgtrainError
 from nnet.io.background import read_ahead
 from nnet.io.holders import (
     COMPRESSED_MATRIX,
+    FEATURES,
     FLOAT_MATRIX,
     FLOAT_VECTOR,
     INTEGER,
@@ -32,6 +33,7 @@ from nnet.io.streams import InputStream, OutputStream, open_input, open_output, 
 
 __all__ = [
     "COMPRESSED_MATRIX",
+    "FEATURES",
     "FLOAT_MATRIX",
     "FLOAT_VECTOR",
     "INTEGER",
