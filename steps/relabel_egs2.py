@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Give all examples of a directory the labels of new alignments of the same data.
+
+The examples come from steps/get_egs2.py, the alignments from steps/align.py. What is written has
+the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
+"""
+
+import shlex
+import shutil
+from pathlib import Path
+
+from steps.get_egs2 import link_to_storage, read_integer
+from utils.driver import argument, cmd_option, driver, log, option, require_files, run
+
+SUBSETS = ("combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs")
+
+
+@driver(
+    "Usage:  steps/relabel_egs2.py [options] <ali-dir> <egs-in-dir> <egs-out-dir>\n"
+    " e.g.:  steps/relabel_egs2.py exp/nnet/ali_0.5 exp/nnet/egs exp/nnet/egs_0.5"
+)
+@argument("ali_dir")
+@argument("egs_in_dir")
+@argument("egs_out_dir")
+@cmd_option
+@option("--iter", default="final", help="The model is <ali-dir>/<iter>.mdl, or else final.mdl")
+@option("--extra-egs", default="", help="Names of more files of examples to relabel")
+@option("--parallel-opts", default="", help="Launcher options")
+@option("--stage", type=int, default=0, help="1: the archives are done, but not the subsets")
+def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, stage):
+    ali, old, new = Path(ali_dir), Path(egs_in_dir), Path(egs_out_dir)
+    subsets = [*SUBSETS, *extra_egs.split()]
+    model = ali / f"{iter}.mdl"
+    if not model.exists():
+        model = ali / "final.mdl"
+    require_files(model, ali / "num_jobs", *(old / name for name in ("egs.1.ark", *subsets)))
+    num_archives = read_integer(old / "info/num_archives")
+    num_jobs = read_integer(ali / "num_jobs")
+    (new / "log").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(old / "info", new / "info", dirs_exist_ok=True)
+    alignments = [shlex.quote(f"{ali}/ali.{job}.gz") for job in range(1, num_jobs + 1)]
+    pdfs = (
+        f"ark:gunzip -c {' '.join(alignments)} | ali-to-pdf {shlex.quote(str(model))} ark:- ark:- |"
+    )
+
+    if stage <= 0:
+        for archive in range(1, num_archives + 1):
+            link_to_storage(new / f"egs.{archive}.ark")
+        run(
+            f"{cmd} {parallel_opts}",
+            new / "log/relabel_egs.JOB.log",
+            *["nnet-relabel-egs", pdfs, f"ark:{old}/egs.JOB.ark", f"ark:{new}/egs.JOB.ark"],
+            jobs=num_archives,
+        )
+    if stage <= 1:
+        run(
+            cmd,
+            new / "log/relabel_egs_extra.log",
+            *["nnet-relabel-egs", pdfs],
+            *(f"ark:{directory}/{name}" for directory in (old, new) for name in subsets),
+        )
+    log.info("Finished relabeling training examples")
+
+
+if __name__ == "__main__":
+    main()
