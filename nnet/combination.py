@@ -39,6 +39,7 @@ from nnet.propagation import Propagation
 log = logging.getLogger("ngtrain")
 
 CONVERGED = 1e-7  # A step of L-BFGS that gains less than this per frame is the last.
+LEAST_OF_ALIKE = 0.01  # The Fisher matrix hardly differs between networks that are alike.
 
 
 def combine_models(
@@ -94,7 +95,7 @@ def combine(
     if not np.isfinite(start.value):
         raise NgtrainError(f"the objective of the initial combination is {start.value}")
     fisher = objective.fisher_matrix(start.scales, fisher_minibatch_size)
-    steps = preconditioner(fisher, fisher_floor, alpha)
+    steps = preconditioner(fisher, len(networks), fisher_floor, alpha)
     best = maximize(objective, start, steps, initial_impr, num_lbfgs_iters, max_lbfgs_dim)
 
     log.info("Scale parameters are %s", log_format.matrix(best.scales))
@@ -215,16 +216,21 @@ def _only(n: int, shape: tuple[int, int]) -> np.ndarray:
     return scales
 
 
-def preconditioner(fisher: np.ndarray, floor: float, alpha: float) -> np.ndarray:
+def preconditioner(fisher: np.ndarray, num_networks: int, floor: float, alpha: float) -> np.ndarray:
     """A = C^{-T} with C C^T = F, smoothed: in the space of y, where s = A y, F is the unit matrix.
 
-    `fisher` is brought to the trace of the unit matrix; its diagonal is floored to `floor`, for
-    components without effect, and multiplied by 1 + `alpha`, so that F has full rank where there
-    are fewer minibatches than scales.  Raises NgtrainError when F is singular nevertheless.
+    `fisher`, (N C, N C), is brought to the trace of the unit matrix.  Its diagonal is floored to
+    `floor`, for components without any effect, and to LEAST_OF_ALIKE times the largest element of
+    the same component.  This is for a start from one network: where normalization makes the scale
+    of a layer immaterial, there is no gradient by that network's scale; if the scale were free to
+    take huge steps, the other networks would soon count for nothing.  (For this reason Kaldi's
+    scripts start from the average.)  The diagonal is multiplied by 1 + `alpha`, so that F has full
+    rank where there are fewer minibatches than scales.  Raises NgtrainError when F is singular
+    nevertheless.
     """
     smoothed = fisher * (len(fisher) / (np.trace(fisher) or 1.0))
-    diagonal = np.einsum("ii->i", smoothed)
-    np.maximum(diagonal, floor, out=diagonal)
+    diagonal = np.einsum("ii->i", smoothed).reshape(num_networks, -1)
+    np.maximum(diagonal, np.maximum(floor, LEAST_OF_ALIKE * diagonal.max(axis=0)), out=diagonal)
     diagonal *= 1 + alpha
     try:
         return np.linalg.inv(np.linalg.cholesky(smoothed)).T

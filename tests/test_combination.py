@@ -91,15 +91,18 @@ def test_fisher_matrix_is_the_scatter_of_the_gradients_of_minibatches(toy_networ
 
 def test_preconditioner_makes_the_smoothed_fisher_matrix_the_unit_matrix():
     rng = np.random.default_rng(3)
-    scatter = rng.standard_normal((3, 5)) * [100, 1, 1, 1e-3, 0]
+    scatter = rng.standard_normal((3, 6)) * [100, 1, 0, 90, 1e-3, 0]  # two networks, three layers
     fisher = scatter.T @ scatter
-    A = preconditioner(fisher, floor=1e-20, alpha=0.01)
-    smoothed = fisher * 5 / np.trace(fisher)
-    smoothed[np.diag_indices(5)] = np.maximum(np.diag(smoothed), 1e-20) * 1.01
-    np.testing.assert_allclose(A.T @ smoothed @ A, np.eye(5), atol=1e-9)
+    A = preconditioner(fisher, num_networks=2, floor=1e-10, alpha=0.01)
+    smoothed = fisher * 6 / np.trace(fisher)
+    diagonal = np.diag(smoothed).copy()
+    assert diagonal[4] < 1e-4 * diagonal[1]
+    diagonal[[2, 4, 5]] = 1e-10, 0.01 * diagonal[1], 1e-10
+    smoothed[np.diag_indices(6)] = 1.01 * diagonal
+    np.testing.assert_allclose(A.T @ smoothed @ A, np.eye(6), atol=1e-9)
 
     with pytest.raises(NgtrainError, match="singular"):
-        preconditioner(np.ones((3, 3)), floor=1e-20, alpha=0.0)
+        preconditioner(np.ones((3, 3)), 3, floor=1e-20, alpha=0.0)
 
 
 class Quadratic:
@@ -131,7 +134,7 @@ def test_first_step_gains_what_was_asked_for():
         return seen[-1]
 
     start = objective(np.zeros((6, 1)))
-    steps = preconditioner(objective.hessian, 1e-20, 0.0)
+    steps = preconditioner(objective.hessian, 6, 1e-20, 0.0)
     maximize(watched, start, steps, first_gain=1e-4, num_evaluations=10, memory=10)
     assert seen[0].value - start.value == pytest.approx(1e-4, rel=0.01)
 
@@ -139,7 +142,7 @@ def test_first_step_gains_what_was_asked_for():
 def test_preconditioning_makes_an_ill_conditioned_optimum_easy():
     objective = quadratic()
     start = objective(np.zeros((6, 1)))
-    steps = preconditioner(objective.hessian, 1e-20, 0.0)
+    steps = preconditioner(objective.hessian, 6, 1e-20, 0.0)
     best = maximize(objective, start, steps, first_gain=1.0, num_evaluations=20, memory=10)
     np.testing.assert_allclose(best.scales, objective.optimum, atol=0.01)
     plain = maximize(objective, start, np.eye(6), first_gain=1.0, num_evaluations=20, memory=10)
