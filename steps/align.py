@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Align transcripts with a network (Kaldi's steps/nnet2/align.sh).
+
+Writes an alignment directory: `ali.*.gz`, `tree`, `final.mdl`, `num_jobs`, and the files that say
+how features are made.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from steps.get_lda import check_same_phones
+from steps.splitting import split_by_speaker
+from steps.transcripts import transcript_rspecifier
+from utils.data_dir import write_lines
+from utils.driver import argument, cmd_option, driver, log, option, require_files, run
+from utils.feature_pipeline import FeaturePipeline
+
+
+@driver(
+    "Usage:  steps/align.py [options] <data> <lang> <src-dir> <ali-dir>\n"
+    " e.g.:  steps/align.py --nj 4 data/train data/lang exp/nnet4 exp/nnet4_ali"
+)
+@argument("data")
+@argument("lang")
+@argument("src_dir")
+@argument("ali_dir")
+@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@cmd_option
+@option(
+    "--scale-opts",
+    default="--transition-scale=1.0 --acoustic-scale=0.1 --self-loop-scale=0.1",
+    help="Scales, as options of nnet-align-compiled",
+)
+@option("--beam", type=float, default=10, help="Decoding beam")
+@option("--retry-beam", type=float, default=40, help="Decoding beam of a second try")
+@option("--careful", type=bool, default=False, help="See nnet-align-compiled")
+@option("--iter", default="final", help="Align with <src-dir>/<iter>.mdl")
+@option("--use-gpu", default="no", help="yes, no, optional or wait")
+@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@option("--transform-dir", default="", help="Where adaptation transforms are")
+@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **o):
+    data, lang, source, ali = Path(data), Path(lang), Path(src_dir), Path(ali_dir)
+    model = source / f"{o['iter']}.mdl"
+    require_files(
+        *(data / name for name in ("feats.scp", "cmvn.scp", "text", "utt2spk")),
+        *(lang / name for name in ("L.fst", "phones.txt", "words.txt", "oov.int")),
+        *(lang / "phones/disambig.int", source / "tree", model),
+    )
+    check_same_phones(lang / "phones.txt", source / "phones.txt")
+    features = FeaturePipeline.of(
+        source,
+        feat_type=o["feat_type"],
+        transform_dir=o["transform_dir"],
+        online_ivector_dir=o["online_ivector_dir"],
+    )
+    log.info(f"feature type is {features.feat_type}")
+    split, nj = split_by_speaker(data, nj)
+    (ali / "log").mkdir(parents=True, exist_ok=True)
+    for old in ali.glob("ali.*.gz"):
+        old.unlink()
+    shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
+    shutil.copyfile(source / "tree", ali / "tree")
+    shutil.copyfile(model, ali / "final.mdl")
+    features = features.save(ali)
+
+    log.info(f"aligning data in {data} using model from {source}, putting alignments in {ali}")
+    run(
+        cmd,
+        f"{ali}/log/align.JOB.log",
+        *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
+        *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
+        *[transcript_rspecifier(lang, split / "JOB"), "ark:-", "|"],
+        *["nnet-align-compiled", *scale_opts.split(), f"--use-gpu={o['use_gpu']}"],
+        *[f"--beam={beam:g}", f"--retry-beam={retry_beam:g}", f"--careful={o['careful']}"],
+        *[f"{ali}/final.mdl", "ark:-", features.rspecifier(split / "JOB", num_jobs=nj)],
+        f"ark:|gzip -c >{ali}/ali.JOB.gz",
+        jobs=nj,
+        **({} if o["use_gpu"] == "no" else {"gpu": 1}),
+    )
+    write_lines(ali / "num_jobs", [str(nj)])
+    report(ali, nj)
+
+
+def report(ali: Path, nj: int) -> None:
+    """Say how many utterances were aligned; NgtrainError if it is fewer than half of them."""
+    done = failed = retried = 0
+    for job in range(1, nj + 1):
+        text = (ali / f"log/align.{job}.log").read_text()
+        counts = re.search(r"Retried (\d+) out of .*\n.* Done (\d+), errors on (\d+)", text)
+        retried, done, failed = (
+            total + int(count)
+            for total, count in zip((retried, done, failed), counts.groups(), strict=True)
+        )
+    log.info(f"aligned {done} of {done + failed} utterances; {retried} needed a wider beam")
+    if failed > done:
+        raise NgtrainError(
+            f"{ali}: most utterances could not be aligned; see {ali}/log/align.*.log"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Decode a data directory with a network, and score the result (Kaldi's steps/nnet2/decode.sh).
+
+The model is <iter>.mdl in the directory above <decode-dir>.  Instead of writing lattices to be
+rescored, every utterance is decoded with all acoustic scales 1/LMWT and word insertion penalties;
+the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold the words as numbers.
+"""
+
+from pathlib import Path
+
+from steps.splitting import split_anywhere
+from utils.data_dir import write_lines
+from utils.driver import argument, cmd_option, driver, log, option, output_of, require_files, run
+from utils.feature_pipeline import FeaturePipeline
+
+
+@driver(
+    "Usage:  steps/decode.py [options] <graph-dir> <data> <decode-dir>\n"
+    " e.g.:  steps/decode.py --nj 4 exp/tri2/graph data/test exp/nnet4/decode_test"
+)
+@argument("graph_dir")
+@argument("data")
+@argument("decode_dir")
+@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@cmd_option
+@option("--lmwt", default="7:17", help="Values of LMWT, such as 7:17 or 7:17,20:60:5")
+@option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY")
+@option("--beam", type=float, default=15.0, help="Decoding beam")
+@option("--max-active", type=int, default=7000, help="States active at most")
+@option("--min-active", type=int, default=200, help="States active at least")
+@option("--iter", default="final", help="Decode with this model")
+@option("--use-gpu", default="no", help="yes, no, optional or wait")
+@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@option("--transform-dir", default="", help="Where adaptation transforms are")
+@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@option("--skip-scoring", type=bool, default=False, help="Do not score")
+@option("--scoring-opts", default="", help="Options of steps/score.py")
+@option("--stage", type=int, default=1, help="2: only score")
+def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **o):
+    graph, data, directory = Path(graph_dir), Path(data), Path(decode_dir)
+    source = directory.resolve().parent
+    model = source / f"{o['iter']}.mdl"
+    require_files(
+        graph / "HCLG.fst",
+        graph / "words.txt",
+        model,
+        *(data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")),
+    )
+    features = FeaturePipeline.of(
+        source,
+        feat_type=o["feat_type"],
+        transform_dir=o["transform_dir"],
+        online_ivector_dir=o["online_ivector_dir"],
+    )
+    log.info(f"feature type is {features.feat_type}")
+    if stage <= 1:
+        split, nj = split_anywhere(data, nj)
+        (directory / "log").mkdir(parents=True, exist_ok=True)
+        (directory / "scoring").mkdir(exist_ok=True)
+        for old in directory.glob("scoring/*.tra"):
+            old.unlink()
+        write_lines(directory / "num_jobs", [str(nj)])
+        run(
+            cmd,
+            f"{directory}/log/decode.JOB.log",
+            *["nnet-decode-faster", f"--inv-acoustic-scales={lmwt}"],
+            *[f"--word-ins-penalties={word_ins_penalty}", f"--beam={o['beam']:g}"],
+            *[f"--max-active={o['max_active']}", f"--min-active={o['min_active']}"],
+            *["--allow-partial=true", f"--use-gpu={o['use_gpu']}", model, f"{graph}/HCLG.fst"],
+            features.rspecifier(split / "JOB", num_jobs=nj),
+            f"ark,t:{directory}/scoring/LMWT_PENALTY.JOB.tra",
+            jobs=nj,
+            **({} if o["use_gpu"] == "no" else {"gpu": 1}),
+        )
+    if not o["skip_scoring"]:
+        output_of("score.py", *o["scoring_opts"].split(), data, graph, directory)
+        log.info((directory / "best_wer").read_text().strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Make a first alignment from nothing but transcripts: a flat start, without Gaussians.
+
+Every utterance is divided equally among the HMM states of its transcript; optional silence is put
+in half of the places where the lexicon allows it, at random (see nnet.alignment.equal_alignment).
+Train a small network on the result, realign with steps/align.py, and repeat.
+
+<ali-dir> becomes an alignment directory like those of Kaldi: a monophone `tree`, `final.mdl` with
+its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.txt`, `cmvn_opts`.
+"""
+
+import shutil
+from pathlib import Path
+
+from steps.splitting import split_by_speaker
+from steps.transcripts import transcript_rspecifier
+from utils.data_dir import write_lines
+from utils.driver import argument, cmd_option, driver, log, option, require_files, run
+from utils.feature_pipeline import FeaturePipeline
+
+
+@driver(
+    "Usage:  steps/flat_start.py [options] <data> <lang> <ali-dir>\n"
+    " e.g.:  steps/flat_start.py --nj 4 data/train data/lang exp/mono0_ali"
+)
+@argument("data")
+@argument("lang")
+@argument("ali_dir")
+@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@cmd_option
+@option("--cmvn-opts", default="", help="Options of the mean normalization, for later steps")
+@option("--delta-order", default="", help="Order of deltas to add to features, for later steps")
+def main(data, lang, ali_dir, nj, cmd, cmvn_opts, delta_order):
+    data, lang, ali = Path(data), Path(lang), Path(ali_dir)
+    require_files(
+        *(data / name for name in ("feats.scp", "text", "utt2spk")),
+        *(lang / name for name in ("L.fst", "topo", "phones.txt", "words.txt", "oov.int")),
+        *(lang / "phones" / name for name in ("sets.int", "disambig.int")),
+    )
+    split, nj = split_by_speaker(data, nj)
+    (ali / "log").mkdir(parents=True, exist_ok=True)
+    for old in ali.glob("ali.*.gz"):
+        old.unlink()
+    shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
+    FeaturePipeline("raw", cmvn_opts, delta_order).save(ali)
+
+    run(
+        cmd,
+        f"{ali}/log/init.log",
+        *["init-mono", f"--shared-phones={lang}/phones/sets.int", f"{lang}/topo"],
+        *[f"{ali}/tree", f"{ali}/final.mdl"],
+    )
+    run(
+        cmd,
+        f"{ali}/log/align_equal.JOB.log",
+        *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
+        *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
+        *[transcript_rspecifier(lang, split / "JOB"), "ark:-", "|"],
+        *["align-equal-compiled", "ark:-", f"scp:{split}/JOB/feats.scp"],
+        f"ark:|gzip -c >{ali}/ali.JOB.gz",
+        jobs=nj,
+    )
+    write_lines(ali / "num_jobs", [str(nj)])
+    log.info(f"equal alignments are in {ali}")
+
+
+if __name__ == "__main__":
+    main()
