@@ -85,9 +85,21 @@ def test_command_killed_by_a_signal():
         stream.read()
 
 
-def test_command_that_we_stop_reading_has_not_failed():
-    with open_input("yes |") as stream:
+@pytest.mark.parametrize("command", ["yes", "yes || exit 2", "trap '' PIPE; yes 2>/dev/null"])
+def test_command_that_we_stop_reading_has_not_failed(command):
+    with open_input(f"{command} |") as stream:
         assert stream.read(4) == b"y\ny\n"
+
+
+def test_command_fails_when_what_was_wanted_is_all_that_came():
+    with pytest.raises(NgtrainError, match="status 3"), open_input("echo a; exit 3 |") as stream:
+        assert stream.read(2) == b"a\n"
+
+
+def test_error_in_what_a_command_wrote_is_not_hidden_by_our_closing_it():
+    with pytest.raises(NgtrainError, match="nonsense"), open_input("yes || exit 2 |") as stream:
+        stream.read(2)
+        raise stream.fail("nonsense")
 
 
 def test_errors_of_the_body_are_not_replaced():

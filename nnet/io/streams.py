@@ -168,24 +168,25 @@ class InputStream:
         """Close; for a pipe wait for the command.
 
         Raises:
-            NgtrainError: the command failed. A command that was stopped by our closing the pipe
-                before its end has not failed.
+            NgtrainError: the command failed, after all it wrote was read. A command whose output is
+                not wanted to the end may well fail because of that.
         """
         if self._raw is None:
             return
+        was_read_to_the_end = self._process is not None and not self.peek(1)
         self._raw.close()
         self._raw = None
         if self._process is not None:
             status = self._process.wait()
-            if status != 0 and (self._at_end or not _is_broken_pipe(status)):
+            if status != 0 and was_read_to_the_end:
                 raise NgtrainError(_failure(self._process, status))
 
     def __enter__(self) -> "InputStream":
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if kind is None or issubclass(kind, NgtrainError):
-            # When a command failed, that is why its output was short: say that instead.
+        # When its command failed, that is why a stream ended too early: say that instead.
+        if kind is None or (issubclass(kind, NgtrainError) and self._at_end):
             self.close()
         else:
             with contextlib.suppress(NgtrainError):
@@ -372,11 +373,6 @@ def _start(command: str, output: bool):
         )
     except OSError as error:
         raise NgtrainError(f"cannot start command: {command.strip()}: {error.strerror}") from error
-
-
-def _is_broken_pipe(status: int) -> bool:
-    """Whether a command died of SIGPIPE (13), itself or as a child of its shell."""
-    return status in (-13, 128 + 13)
 
 
 def _failure(process, status: int) -> str:
