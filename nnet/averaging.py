@@ -44,13 +44,18 @@ def average_models(
     for c in averaged:
         result.network.components[c].convert(np.float64)
         result.network.components[c].scale(weights[0])
-    for model, weight in zip(models, weights[1:], strict=True):
-        for c in averaged:
-            model.network.components[c].convert(np.float64)
-            result.network.components[c].add(weight, model.network.components[c])
+    for weight in weights[1:]:
+        _add(result.network, weight, next(models).network, averaged)
     for c in averaged:
         result.network.components[c].convert(np.float32)
     return result
+
+
+def _add(total: Network, weight: float, addend: Network, components: Sequence[int]) -> None:
+    """Add `weight` times some components of `addend`, in double precision."""
+    for c in components:
+        addend.components[c].convert(np.float64)
+        total.components[c].add(weight, addend.components[c])
 
 
 def load_alike(rxfilenames: Sequence[str]) -> Iterator[AcousticModel]:
@@ -62,19 +67,22 @@ def load_alike(rxfilenames: Sequence[str]) -> Iterator[AcousticModel]:
     structure: list | None = None
     for rxfilename in rxfilenames:
         model = AcousticModel.load(rxfilename)
-        components = model.network.components
-        for c, component in enumerate(components):
+        for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
-        this = [(c.type, c.input_dim, c.output_dim, c.context) for c in components]
-        if structure is None:
-            structure = this
-        elif this != structure:
+        this = _structure(model.network)
+        structure = structure or this
+        if this != structure:
             raise NgtrainError(
                 f"{rxfilename}: the network is unlike that of {rxfilenames[0]}: "
                 f"{_first_difference(this, structure)}"
             )
         yield model
+        del model, component  # so that they can be freed before the next one is loaded
+
+
+def _structure(network: Network) -> list[tuple]:
+    return [(c.type, c.input_dim, c.output_dim, c.context) for c in network.components]
 
 
 def _first_difference(this: list, that: list) -> str:
