@@ -45,6 +45,18 @@ def spectral_options(function: Callable) -> Callable:
             help="Type of window",
         ),
         option("--dither", type=float, default=1.0, help="Dithering constant (0.0 means none)"),
+        option(
+            "--allow-downsample",
+            type=bool,
+            default=False,
+            help="Accept recordings of a higher sample frequency than specified, and resample",
+        ),
+        option(
+            "--allow-upsample",
+            type=bool,
+            default=False,
+            help="Accept recordings of a lower sample frequency than specified, and resample",
+        ),
         option("--srand", type=int, default=0, help="Seed of the dither"),
         option("--subtract-mean", type=bool, default=False, help="Subtract mean of each file"),
         option(
@@ -82,6 +94,8 @@ def run(
     min_duration: float,
     write_utt2dur: str,
     window_type: str,
+    allow_downsample: bool,
+    allow_upsample: bool,
     **fields: Any,
 ) -> int:
     """Compute features with the options as they were given; the exit status of the program."""
@@ -91,7 +105,9 @@ def run(
         return {field: fields[name.replace("-", "_")] for name, field, _, _ in table}
 
     frame = chosen(_FRAME) | {"window_type": window_type}
-    features = SpectralFeatures(kind, frame, chosen(_MEL), own, dither, srand)
+    features = SpectralFeatures(
+        kind, frame, chosen(_MEL), own, dither, srand, allow_downsample, allow_upsample
+    )
     num_done, num_recordings = compute_features(
         wav_rspecifier,
         feats_wspecifier,

@@ -461,6 +461,25 @@ def test_wrong_sample_rate(tmp_path, tone, run_program):
     assert not (tmp_path / "out").exists()
 
 
+def test_resampling(tmp_path, tone, run_program):
+    """The tone at twice the rate, brought back, gives nearly the features of the tone."""
+    twice = np.rint(8000 * np.sin(np.arange(2 * RATE) * 0.15))
+    write_all(f"ark:{tmp_path}/wav", WAVE, {"x": Wave(tone[None], RATE)})
+    write_all(f"ark:{tmp_path}/twice", WAVE, {"x": Wave(twice[None], 2 * RATE)})
+    features = []
+    for name in ("wav", "twice"):
+        run_program(
+            "compute-fbank-feats",
+            "--sample-frequency=8000",
+            "--allow-downsample=true",
+            "--dither=20",
+            f"ark:{tmp_path}/{name}",
+            f"ark:{tmp_path}/out",
+        )
+        features.append(read_all(f"ark:{tmp_path}/out", MATRIX)["x"][2:-2])
+    assert np.abs(features[0] - features[1]).max() < 0.5
+
+
 def test_segments(tmp_path, tone, run_program):
     write_all(f"ark:{tmp_path}/wav", WAVE, {"rec": Wave(tone[None], RATE)})
     (tmp_path / "segments").write_text(

@@ -1,6 +1,7 @@
 """Mel-frequency cepstra and filter-bank energies, computed by kaldi-native-fbank."""
 
 import logging
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,8 @@ class SpectralFeatures:
         mel: fields of its MelBanksOptions.
         own: fields of its MfccOptions or FbankOptions.
         dither: standard deviation of the noise.
+        allow_downsample, allow_upsample: whether recordings of a higher or a lower sample rate than
+            the configured one are resampled, rather than refused.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class SpectralFeatures:
         own: Mapping[str, Any],
         dither: float = 1.0,
         srand: int = 0,
+        allow_downsample: bool = False,
+        allow_upsample: bool = False,
     ):
         import kaldi_native_fbank
 
@@ -54,30 +59,43 @@ class SpectralFeatures:
         self._options.frame_opts.dither = 0.0
         self._dither = dither
         self._srand = srand
+        self._allow_downsample = allow_downsample
+        self._allow_upsample = allow_upsample
 
     def __call__(self, key: str, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """Features (T, D) float32 of samples (n,) on the scale of 16-bit integers.
 
         Raises:
-            NgtrainError: the sample rate is not the configured one.
+            NgtrainError: the sample rate is not the configured one, and may not be changed.
             Skip: too short for one frame.
         """
         expected = self._options.frame_opts.samp_freq
         if sample_rate != expected:
-            raise NgtrainError(
-                f"utterance {key} is sampled at {sample_rate} Hz, not at the {expected:g} Hz of "
-                "--sample-frequency"
-            )
+            allowed = self._allow_downsample if sample_rate > expected else self._allow_upsample
+            if not allowed:
+                raise NgtrainError(
+                    f"utterance {key} is sampled at {sample_rate} Hz, not at the {expected:g} Hz "
+                    "of --sample-frequency (see --allow-downsample and --allow-upsample)"
+                )
+            samples = _resample(samples, sample_rate, round(expected))
         if self._dither:
             rng = np.random.default_rng([self._srand, zlib.crc32(key.encode("utf-8", "replace"))])
             noise = rng.standard_normal(len(samples), np.float32)
             samples = samples + np.float32(self._dither) * noise
         extractor = self._extractor(self._options)
-        extractor.accept_waveform(sample_rate, samples)
+        extractor.accept_waveform(expected, samples)
         extractor.input_finished()
         if extractor.num_frames_ready == 0:
             raise Skip("too short for one frame")
         return np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])
+
+
+def _resample(samples: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(old_rate, new_rate)
+    resampled = resample_poly(samples, new_rate // divisor, old_rate // divisor)
+    return resampled.astype(np.float32)
 
 
 def compute_features(
