@@ -294,7 +294,7 @@ def open_input(rxfilename: str) -> InputStream:
     if rxfilename.endswith("|"):
         process = _start(rxfilename[:-1], output=False)
         return InputStream(process.stdout, f"pipe '{rxfilename}'", process)
-    _check_is_file(rxfilename, "|")
+    _check_is_file(rxfilename)
     path, offset = split_offset(rxfilename)
     try:
         raw = io.FileIO(path)
@@ -320,7 +320,7 @@ def open_output(wxfilename: str) -> OutputStream:
     if wxfilename.startswith("|"):
         process = _start(wxfilename[1:], output=True)
         return OutputStream(process.stdin, f"pipe '{wxfilename}'", process)
-    _check_is_file(wxfilename, "|")
+    _check_is_file(wxfilename)
     if _OFFSET.match(wxfilename):
         raise NgtrainError(f"cannot write at an offset into a file: {wxfilename}")
     try:
@@ -350,12 +350,12 @@ def _temporary_name(path: str) -> str:
     return os.path.join(directory, f".{base[:200]}.{os.getpid()}.{next(_counter)}.tmp")
 
 
-def _check_is_file(name: str, pipe: str) -> None:
+def _check_is_file(name: str) -> None:
     if _TABLE_SPECIFIER.match(name):
         raise NgtrainError(f"expected the name of a file, got a table specifier: {name}")
     if name != name.strip():
         raise NgtrainError(f"file name with white space at its ends: '{name}'")
-    if pipe in name:
+    if "|" in name:
         raise NgtrainError(f"pipe in the wrong place: {name}")
 
 

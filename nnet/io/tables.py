@@ -297,14 +297,17 @@ class RandomAccessTable:
     """`key in table` and `table[key]`; a context manager.
 
     `table[key]` raises NgtrainError when there is no such key or it cannot be read.
+
+    Attributes:
+        name: the rspecifier, for messages.
     """
 
-    def __init__(self, specifier: _Specifier):
-        self._specifier = specifier
+    def __init__(self, name: str):
+        self.name = name
 
     def __getitem__(self, key: str) -> Any:
         if key not in self:
-            raise NgtrainError(f"no key {key} in {self._specifier.text}")
+            raise NgtrainError(f"no key {key} in {self.name}")
         return self._value(key)
 
     def __contains__(self, key: str) -> bool:
@@ -335,7 +338,8 @@ class RandomAccessTable:
 
 class _RandomAccessScript(RandomAccessTable):
     def __init__(self, specifier: _Specifier, holder: Holder):
-        super().__init__(specifier)
+        super().__init__(specifier.text)
+        self._is_permissive = "p" in specifier.options
         script = read_script(specifier.script)
         self._files = dict(script)
         if len(self._files) < len(script):
@@ -346,7 +350,7 @@ class _RandomAccessScript(RandomAccessTable):
     def __contains__(self, key: str) -> bool:
         if key not in self._files:
             return False
-        if "p" in self._specifier.options:
+        if self._is_permissive:
             try:
                 self._value(key)
             except NgtrainError as error:
@@ -365,7 +369,7 @@ class _RandomAccessScript(RandomAccessTable):
 
 class _RandomAccessArchive(RandomAccessTable):
     def __init__(self, specifier: _Specifier, holder: Holder):
-        super().__init__(specifier)
+        super().__init__(specifier.text)
         options = specifier.options
         self._is_sorted = "s" in options
         self._is_called_sorted = "s" in options and "cs" in options
@@ -380,7 +384,7 @@ class _RandomAccessArchive(RandomAccessTable):
         if self._is_called_sorted:
             if key < self._last_asked:
                 raise NgtrainError(
-                    f"{self._specifier.text}: asked for {key} after {self._last_asked}, "
+                    f"{self.name}: asked for {key} after {self._last_asked}, "
                     "but the option cs says that keys are asked for in sorted order"
                 )
             if key > self._last_asked:
@@ -398,11 +402,11 @@ class _RandomAccessArchive(RandomAccessTable):
     def _keep(self, key: str, value: Any, asked: str) -> None:
         if self._is_sorted and key <= self._last_read:
             raise NgtrainError(
-                f"{self._specifier.text}: the option s says that the archive is sorted, "
+                f"{self.name}: the option s says that the archive is sorted, "
                 f"but {key} comes after {self._last_read}"
             )
         if key in self._kept:
-            raise NgtrainError(f"{self._specifier.text}: the key {key} comes twice")
+            raise NgtrainError(f"{self.name}: the key {key} comes twice")
         self._last_read = key
         if not self._is_called_sorted or key >= asked:
             self._kept[key] = value
@@ -428,7 +432,7 @@ def mapped_table(rspecifier: str, map_rspecifier: str, holder: Holder) -> Random
 
 class _MappedTable(RandomAccessTable):
     def __init__(self, table: RandomAccessTable, map_rspecifier: str):
-        super().__init__(table._specifier)
+        super().__init__(table.name)
         self._table = table
         self._map_name = map_rspecifier
         with sequential_table(map_rspecifier, TOKEN) as entries:
