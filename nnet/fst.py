@@ -268,9 +268,10 @@ class FstHolder:
         while (line := stream.readline()).strip():
             text += line
         try:
-            return ArrayFst.from_kaldifst(kaldifst.compile(text.decode()))
+            fst = kaldifst.compile(text.decode(), keep_state_numbering=True)
         except (RuntimeError, UnicodeDecodeError, TypeError):
             raise stream.fail("expected a transducer in text form") from None
+        return ArrayFst.from_kaldifst(fst)
 
     def write(self, stream: OutputStream, value: ArrayFst, binary: bool) -> None:
         if binary:
