@@ -81,10 +81,12 @@ class InputStream:
     def _fill(self) -> bool:
         """Append one chunk to the buffer, dropping what was consumed; False at the end."""
         data = self._read_raw(CHUNK)
+        if not data:
+            return False
         self._buffer = self._buffer[self._position :] + data
         self._start += self._position
         self._position = 0
-        return bool(data)
+        return True
 
     def peek(self, size: int) -> bytes:
         """The next bytes, fewer than `size` only at the end of the stream; consumes nothing."""
