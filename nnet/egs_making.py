@@ -11,7 +11,7 @@ from nnet.io.example_archives import ExampleWriter
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_contents import Labels, compressed_fields, encode_examples
 from nnet.io.example_layout import Layout, LayoutTable
-from nnet.io.tables import MATRIX, POSTERIOR, random_access_table, sequential_table
+from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
 
 log = logging.getLogger("ngtrain")
 
@@ -55,20 +55,21 @@ def make_examples(
     with a warning.
 
     Raises:
-        NgtrainError: something cannot be read or written; NaN in features; no utterance can be
-            used, or fewer than cannot.
+        NgtrainError: something cannot be read or written; NaN in features or more than one
+            dimension; no utterance can be used, or fewer than cannot.
     """
     layouts = LayoutTable(examples_wspecifier)
     num_done = num_wrong = num_frames = num_examples = 0
     waiting: list[Utterance] = []
     num_waiting = 0
+    dim = None
     with (
-        sequential_table(features_rspecifier, MATRIX) as features,
+        sequential_table(features_rspecifier, FEATURES) as features,
         random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
         ExampleWriter(examples_wspecifier) as writer,
     ):
         for key, frames in features:
-            if key not in posteriors:
+            if len(frames) == 0 or key not in posteriors:
                 log.warning("No pdf-level posterior for key %s", key)
                 num_wrong += 1
                 continue
@@ -78,10 +79,15 @@ def make_examples(
                 log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
                 num_wrong += 1
                 continue
-            _check(features_rspecifier, key, frames, cut.const_feat_dim)
+            dim = frames.shape[1] if dim is None else dim
+            if frames.shape[1] != dim or dim <= cut.const_feat_dim:
+                raise NgtrainError(
+                    f"{features_rspecifier}, key {key}: features of dimension {frames.shape[1]}; "
+                    f"those before have {dim}, --const-feat-dim={cut.const_feat_dim}"
+                )
             num_done += 1
             num_frames += len(frames)
-            waiting.append((key, frames.astype(np.float32, copy=False), posterior))
+            waiting.append((key, frames, posterior))
             num_waiting += len(frames)
             if num_waiting >= _FRAMES_TOGETHER:
                 num_examples += writer.write(cut_examples(layouts, waiting, cut))
@@ -101,16 +107,6 @@ def make_examples(
                 f"{num_wrong} of {num_done + num_wrong} utterances of {features_rspecifier} have "
                 f"no fitting posteriors in {posteriors_rspecifier}"
             )
-
-
-def _check(source: str, key: str, frames: np.ndarray, const_feat_dim: int) -> None:
-    if const_feat_dim >= frames.shape[1]:
-        raise NgtrainError(
-            f"{source}, key {key}: features of dimension {frames.shape[1]}, "
-            f"but --const-feat-dim={const_feat_dim}"
-        )
-    if not np.isfinite(frames).all():
-        raise NgtrainError(f"{source}, key {key}: NaN or infinity in the features")
 
 
 def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut) -> ExampleBlock:
