@@ -161,7 +161,7 @@ class Propagation:
         trained = components[self._first_updatable :]
         if not trained:
             return
-        derivative = self._start(trained, targets)
+        derivative = self._derivative_of_objective(trained, targets)
         for component in reversed(trained):
             x, y = self._activations[component.index : component.index + 2]
             target = targets[component.index]
@@ -177,10 +177,11 @@ class Propagation:
                     component.accumulate_gradient(x, derivative, target)
             derivative = d_x
 
-    def _start(self, trained: list[Component], targets: list[Component]) -> Array:
-        """The derivative w.r.t. the output of the last of `trained`, from which a softmax is taken.
+    def _derivative_of_objective(self, trained: list[Component], targets: list[Component]) -> Array:
+        """The derivative w.r.t. the output of the last of `trained`.
 
-        A softmax at the end and the logarithm have a derivative that is simpler than its parts.
+        If that is a softmax, it is taken from the list and passed at once: together with the
+        logarithm it has a derivative that is simpler than either's.
         """
         y = self._activations[-1]
         rows, pdfs, weights = self._labels

@@ -407,6 +407,10 @@ def test_bad_config_lines(line, reason):
             "dimension of b",
         ),
         ("<FixedScaleComponent> <Scales> [ ] </FixedScaleComponent>", "must be positive"),
+        (
+            "<TanhComponent> <Dim> 2 <ValueSum> [ 1 ] <DerivSum> [ ] <Count> 0 </TanhComponent>",
+            "statistics",
+        ),
     ],
 )
 def test_bad_files(tmp_path, text, reason):

@@ -228,7 +228,10 @@ class NaturalGradientAffineComponent(AffineComponent):
     def _limit(self, change: float, max_change: float) -> float:
         """The factor, at most one, that brings `change` down to `max_change`."""
         if not math.isfinite(change):
-            raise NgtrainError(f"NaN or infinity in the derivatives of component {self.index}")
+            raise NgtrainError(
+                f"NaN or infinity in the derivatives of component {self.index}: is the learning "
+                "rate too high?"
+            )
         if change <= max_change:
             return 1.0
         factor = max_change / change

@@ -366,7 +366,7 @@ class UpdatableComponent(Component):
         """Make a step of gradient ascent (the objective is a log-probability).
 
         `x` is the input, (rows, input_dim), and `derivative` that of the objective w.r.t. the
-        output, (rows, output_dim); both may be overwritten.  Raises NgtrainError on NaN.
+        output, (rows, output_dim), which may be overwritten.  Raises NgtrainError on NaN.
         """
         raise NotImplementedError
 

@@ -42,19 +42,18 @@ def runs(
 ) -> tuple[tuple[slice, slice], ...]:
     """Where in the input of a chunk the frames `out_offsets` + `shift` are.
 
-    The pairs (output rows, input rows) are slices of equal length, as long as can be.
+    The pairs (output rows, input rows) are slices of equal length, as long as can be.  Raises
+    ValueError when the input lacks a frame.
     """
-    position = in_offsets.index
-    pairs: list[tuple[slice, slice]] = []
     if isinstance(in_offsets, range) and isinstance(out_offsets, range):
-        start = position(out_offsets[0] + shift)
-        position(out_offsets[-1] + shift)
-        return ((slice(0, len(out_offsets)), slice(start, start + len(out_offsets))),)
+        first, last = (in_offsets.index(out_offsets[i] + shift) for i in (0, -1))
+        return ((slice(0, len(out_offsets)), slice(first, last + 1)),)
+    pairs: list[tuple[slice, slice]] = []
     for row, offset in enumerate(out_offsets):
-        source = position(offset + shift)
+        source = in_offsets.index(offset + shift)
+        start_row, start_source = row, source
         if pairs and pairs[-1][1].stop == source:
             rows, sources = pairs.pop()
-            pairs.append((slice(rows.start, row + 1), slice(sources.start, source + 1)))
-        else:
-            pairs.append((slice(row, row + 1), slice(source, source + 1)))
+            start_row, start_source = rows.start, sources.start
+        pairs.append((slice(start_row, row + 1), slice(start_source, source + 1)))
     return tuple(pairs)

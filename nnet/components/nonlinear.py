@@ -23,6 +23,13 @@ class NonlinearComponent(Component):
         Field("count", "Count", DOUBLE, default=0.0),
     )
 
+    def check(self) -> None:
+        super().check()
+        self.require(
+            {len(self.value_sum), len(self.deriv_sum)} <= {0, self.dim},
+            "the statistics have another dimension than the component",
+        )
+
     @property
     def input_dim(self) -> int:
         return self.dim
