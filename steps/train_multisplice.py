@@ -20,8 +20,8 @@ and files.  It differs where that script is wrong or where more is known:
  - Models appear whole, 0.mdl and final.mdl too; there these are changed in place, so that a second
    run of a stage would change them twice.  A model is deleted only when no diagnostic reads it.
  - --fix-nnet false is false; there it was overridden where the network has rectified linear units.
- - A job is one process and has one thread, --num-threads; there, by default, 16 that share the
-   parameters.
+ - A job has one thread, --num-threads; there, by default, 16 that share the parameters.  So has the
+   combination, --combine-num-threads, there 8.
 """
 
 from __future__ import annotations
@@ -38,13 +38,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnet.errors import NgtrainError
+from steps.get_egs2 import read_integer, remove_with_target
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
     parse_splice_indexes,
     presoftmax_scales,
 )
+from steps.training_logs import last_number, objective
 from steps.training_schedule import Schedule, ScheduleError
+from utils.data_dir import write_lines
 from utils.driver import (
     Background,
     Choice,
@@ -159,7 +162,7 @@ STEPS = Path(__file__).resolve().parent
 )
 @option("--num-threads", type=int, default=1, help="Threads of a training job")
 @option("--parallel-opts", default="", help="Launcher options for training jobs")
-@option("--combine-num-threads", type=int, default=8, help="Threads of the combination")
+@option("--combine-num-threads", type=int, default=1, help="Threads of the combination")
 @option("--combine-parallel-opts", default="", help="Launcher options for it")
 @option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
 @option("--egs-dir", default="", help="Examples that are there already")
@@ -305,11 +308,12 @@ class Training:
             return
         left, *_, right = self.splices[0]
         run_step(
-            "get_lda.py", *shlex.split(o.lda_opts), *self.feature_options(), "--cmd", o.cmd,
-            "--rand-prune", o.randprune, *(["--lda-dim", o.lda_dim] if o.lda_dim else []),
-            "--left-context", -left, "--right-context", right,
-            self.data, self.lang, self.alidir, self.dir,
-        )  # fmt: skip
+            "get_lda.py",
+            *[*shlex.split(o.lda_opts), *self.feature_options(), "--cmd", o.cmd],
+            *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
+            *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
+            *[self.data, self.lang, self.alidir, self.dir],
+        )
 
     @property
     def first_egs_dir(self) -> Path:
@@ -322,11 +326,12 @@ class Training:
         missing = not egs_are_whole(egs_dir) if o.stage is None else o.stage <= -3
         if missing and not o.egs_dir:
             run_step(
-                "get_egs2.py", *self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts,
-                "--left-context", left, "--right-context", right, "--stage", o.get_egs_stage,
-                "--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg,
-                *shlex.split(o.egs_opts), self.data, self.alidir, egs_dir,
-            )  # fmt: skip
+                "get_egs2.py",
+                *[*self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts],
+                *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
+                *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
+                *["--srand", o.srand, *shlex.split(o.egs_opts), self.data, self.alidir, egs_dir],
+            )
         if self.egs_info("left_context") < left or self.egs_info("right_context") < right:
             raise NgtrainError(
                 f"the examples in {egs_dir} have too little context for a network that "
@@ -558,8 +563,7 @@ class Training:
         """Say in a line how far training is, how good, and how long it will take."""
         s = self.schedule
         objectives = self.training_objectives(x)
-        logs = (self.log(f"compute_prob_valid.{y}") for y in range(x, -1, -1))
-        valid = (last_number(r"average probability is (\S+)", file) for file in logs)
+        valid = (objective(self.dir, "valid", y) for y in range(x, -1, -1))
         latest = next((log_prob for log_prob in valid if log_prob is not None), math.nan)
         done = s.num_archives_processed(x + 1) - s.num_archives_processed(first)
         to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
@@ -686,28 +690,7 @@ def remove_egs(egs_dir: Path) -> None:
         log.info("not removing examples in %s, because it has .nodelete", egs_dir)
         return
     for archive in egs_dir.glob("egs.*.ark"):
-        archive.resolve().unlink(missing_ok=True)
-        archive.unlink(missing_ok=True)
-
-
-def read_integer(file: Path) -> int:
-    """The number in a file of one line.  Raises NgtrainError."""
-    require_files(file)
-    text = file.read_text().strip()
-    if not text.isdecimal():
-        raise NgtrainError(f"{file}: expected a number, not {text!r}")
-    return int(text)
-
-
-def write_lines(file: Path, lines: list[str]) -> None:
-    file.write_text("".join(f"{line}\n" for line in lines))
-
-
-def last_number(pattern: str, file: Path) -> float | None:
-    """The number that `pattern` last matches in a file, if there is one."""
-    text = file.read_text(errors="replace") if file.exists() else ""
-    found = re.findall(pattern, text)
-    return float(found[-1]) if found else None
+        remove_with_target(archive)
 
 
 def clock(seconds: float) -> str:
