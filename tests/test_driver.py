@@ -1,13 +1,25 @@
 """What drivers share: options in Kaldi's scripts' form, commands through --cmd."""
 
+import os
+import re
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from nnet.errors import NgtrainError
 from utils.driver import Background, output_of, require_files, run
+
+ROOT = Path(__file__).parent.parent
+DRIVERS = [
+    path
+    for directory in ("steps", "utils")
+    for path in sorted((ROOT / directory).glob("*.py"))
+    if os.access(path, os.X_OK)
+]
 
 DEMO = '''#!/usr/bin/env python3
 """Show what the command line gave."""
@@ -111,13 +123,18 @@ def test_background_commands_run_together_and_are_all_waited_for(tmp_path, envir
     assert (tmp_path / "ended").exists()
 
 
+def was_terminated(log: Path) -> bool:
+    """Whether SIGTERM ended a job: by bash's own doing, or before it came to anything."""
+    return re.search(r"# Ended \(code (143|0; signal 15)\)", log.read_text()) is not None
+
+
 def test_an_exception_stops_background_commands(tmp_path, environment):
     with pytest.raises(KeyError), Background() as background:
         background.start("run.py", tmp_path / "1.log", "sleep", "60")
         while not (tmp_path / "1.log").exists():
             time.sleep(0.02)
         raise KeyError
-    assert "signal 15" in (tmp_path / "1.log").read_text()
+    assert was_terminated(tmp_path / "1.log")
 
 
 def test_ending_a_driver_ends_its_jobs(demo, tmp_path):
@@ -128,7 +145,7 @@ def test_ending_a_driver_ends_its_jobs(demo, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 128 + signal.SIGTERM
-    assert "signal 15" in log.read_text()
+    assert was_terminated(log)
 
 
 def test_output_of():
@@ -144,3 +161,15 @@ def test_require_files(tmp_path):
     require_files(tmp_path / "a")
     with pytest.raises(NgtrainError, match=r"no such file: .*/b, .*/c"):
         require_files(tmp_path / "a", tmp_path / "b", tmp_path / "c")
+
+
+@pytest.mark.parametrize("path", DRIVERS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_help_of_every_driver(path, environment):
+    """It explains with an example, and at once: nothing slow is imported."""
+    command = [sys.executable, "-X", "importtime", path, "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Usage:" in result.stdout
+    assert "e.g." in result.stdout
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert not imported & {"scipy", "h5py", "kaldi_io", "kaldifst", "matplotlib", "cupy"}

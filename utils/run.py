@@ -36,6 +36,9 @@ from typing import IO, NoReturn
 
 GRACE_S = 5  # between asking a job to end and killing it
 
+# Asked to end, bash waits for the command that it is running, which was asked too, and then ends.
+TRAP = f"trap 'exit {128 + signal.SIGTERM}' TERM"
+
 
 class Error(Exception):
     """A mistake in the call; the message is one line."""
@@ -216,7 +219,7 @@ class Runner:
             if self.stopping:
                 return -signal.SIGTERM
             process = subprocess.Popen(
-                ["bash", "-o", "pipefail", "-c", f"( {command} )"],
+                ["bash", "-o", "pipefail", "-c", f"{TRAP}\n{command}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -232,22 +235,13 @@ class Runner:
         """End all running jobs with all that they started; kill what does not obey."""
         with self.lock:
             self.stopping = True
-            groups = {process.pid for process in self.running}
-        for number, patience_s in (signal.SIGTERM, GRACE_S), (signal.SIGKILL, 1):
-            groups = {group for group in groups if send(number, group)}
-            deadline = time.monotonic() + patience_s
-            while groups and time.monotonic() < deadline:
+        for number in signal.SIGTERM, signal.SIGKILL:
+            for process in list(self.running):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            deadline = time.monotonic() + GRACE_S
+            while self.running and time.monotonic() < deadline:
                 time.sleep(0.05)
-                groups = {group for group in groups if send(0, group)}
-
-
-def send(number: int, group: int) -> bool:
-    """Send a signal to a process group (0 only asks); says whether there is still such a group."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def date(seconds: float) -> str:
