@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel
+from nnet.acoustic_model import AcousticModel, load_network
 from nnet.evaluation import evaluate
 from nnet.io.examples import read_minibatches
 from nnet.training import train
@@ -145,3 +145,20 @@ def test_compute_prob_prints_what_kaldi_does(golden, run_program, name):
     # Kaldi adds up in single precision.
     assert_same_lines(parsed(result.stderr.decode()), parsed(kaldis), rtol=1e-5)
     assert_same_lines([result.stdout.decode()], [f"{kaldis.splitlines()[-1]}\n"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("iteration", ["5", "final"])
+def test_log_prob_of_a_real_network_is_kaldis(shared, iteration):
+    """Feature transform, hidden layers that splice, compressed examples of larger context."""
+    directory = shared / "kaldi/exp/nnet_ms"
+    network = load_network(str(directory / f"{iteration}.mdl"))
+    examples = f"ark:{directory}/valid_diagnostic.egs"
+    context = network.left_context, network.right_context
+    seen = evaluate(network, read_minibatches(examples, 1000, *context))
+    text = (directory / f"log/compute_prob_valid.{iteration}.log").read_text()
+    log_prob, accuracy, weight = map(
+        float, re.search(r"probability is (\S+) and accuracy is (\S+) .* (\S+)\n", text).groups()
+    )
+    assert seen.weight == weight
+    np.testing.assert_allclose(seen.log_prob / weight, log_prob, rtol=1e-5)
+    np.testing.assert_allclose(seen.correct / weight, accuracy, rtol=1e-5)
