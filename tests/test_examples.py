@@ -195,7 +195,7 @@ def test_one_frame_of_several_is_kaldis(golden, tmp_path):
     assert (tmp_path / "out").read_bytes() == (golden / "egs_frame3.ark").read_bytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     frame=st.integers(-1, 3),
     left=st.integers(0, 4) | st.none(),
