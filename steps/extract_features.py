@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from utils.data_dir import write_lines
 from utils.driver import log, require_files, run
+from utils.split_scp import split_evenly
 
 
 def extract_features(
@@ -18,13 +20,14 @@ def extract_features(
     cmd: str,
     compress: bool,
     write_utt2num_frames: bool,
+    write_utt2dur: bool,
 ) -> None:
     """Compute features of `kind` ("mfcc" or "fbank") of a data directory in `nj` jobs.
 
     Reads data/wav.scp, and data/segments if there is one.  Writes the archives
     feature_dir/raw_KIND_NAME.JOB.ark, data/feats.scp that points into them, data/utt2num_frames,
-    data/frame_shift and data/conf/KIND.conf.  Raises NgtrainError when a job fails or when more
-    than one utterance in twenty has no features.
+    data/utt2dur, data/frame_shift and data/conf/KIND.conf.  Raises NgtrainError when a job fails or
+    when more than one utterance in twenty has no features.
     """
     name = data.resolve().name
     segments = data / "segments"
@@ -34,11 +37,11 @@ def extract_features(
     feature_dir.mkdir(parents=True, exist_ok=True)
 
     to_split = segments if has_segments else data / "wav.scp"
-    lines = to_split.read_text().splitlines(keepends=True)
-    nj = max(1, min(nj, len(lines)))
+    lines = to_split.read_text().splitlines()
+    nj = min(nj, len(lines))
     parts = [log_dir / f"{to_split.name}_{name}.{n + 1}" for n in range(nj)]
-    for n, part in enumerate(parts):
-        part.write_text("".join(lines[len(lines) * n // nj : len(lines) * (n + 1) // nj]))
+    for part, part_lines in zip(parts, split_evenly(lines, nj), strict=True):
+        write_lines(part, part_lines)
 
     part = str(parts[0])[: -len("1")] + "JOB"
     if has_segments:
@@ -49,23 +52,27 @@ def extract_features(
         recordings = f"scp,p:{part}"
         source = []
     archive = feature_dir.resolve() / f"raw_{kind}_{name}.JOB"
-    num_frames = log_dir / "utt2num_frames.JOB"
-    count = [f"--write-num-frames=ark,t:{num_frames}"] if write_utt2num_frames else []
+    num_frames, durations = f"{log_dir}/utt2num_frames.JOB", f"{log_dir}/utt2dur.JOB"
     run(
         cmd,
         f"{log_dir}/make_{kind}_{name}.JOB.log",
         *source,
-        *[f"compute-{kind}-feats", "--verbose=2", f"--config={config}", recordings, "ark:-", "|"],
-        *["copy-feats", f"--compress={str(compress).lower()}", *count],
+        *[f"compute-{kind}-feats", "--verbose=2", f"--config={config}"],
+        *([f"--write-utt2dur=ark,t:{durations}"] if write_utt2dur else []),
+        *[recordings, "ark:-", "|", "copy-feats", f"--compress={str(compress).lower()}"],
+        *([f"--write-num-frames=ark,t:{num_frames}"] if write_utt2num_frames else []),
         *["ark:-", f"ark,scp:{archive}.ark,{archive}.scp"],
         jobs=nj,
     )
 
     _concatenate(f"{archive}.scp", nj, data / "feats.scp")
-    if write_utt2num_frames:
-        _concatenate(str(num_frames), nj, data / "utt2num_frames")
-        for n in range(nj):
-            Path(str(num_frames).replace("JOB", str(n + 1))).unlink()
+    for written, parts_of_table, table in [
+        (write_utt2num_frames, num_frames, "utt2num_frames"),
+        (write_utt2dur, durations, "utt2dur"),
+    ]:
+        if written:
+            _concatenate(parts_of_table, nj, data / table)
+            parts += [Path(parts_of_table.replace("JOB", str(n + 1))) for n in range(nj)]
     for file in parts:
         file.unlink()
     shift = re.search(r"^--frame-shift=(\d+)", Path(config).read_text(), re.MULTILINE)
@@ -77,12 +84,9 @@ def extract_features(
 
 
 def _concatenate(pattern: str, nj: int, output: Path) -> None:
-    """Write the files `pattern` (JOB = 1 to nj) one after the other; `output` appears whole."""
-    temporary = output.with_name(f"{output.name}.tmp")
-    temporary.write_text(
-        "".join(Path(pattern.replace("JOB", str(n + 1))).read_text() for n in range(nj))
-    )
-    temporary.replace(output)
+    """Write the lines of the files `pattern`, JOB being 1 to nj, to one file."""
+    files = [Path(pattern.replace("JOB", str(n + 1))) for n in range(nj)]
+    write_lines(output, [line for file in files for line in file.read_text().splitlines()])
 
 
 def _check_coverage(data: Path) -> None:

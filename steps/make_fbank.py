@@ -22,7 +22,18 @@ from utils.driver import argument, cmd_option, driver, option
 @option("--fbank-config", default="conf/fbank.conf", help="Config file for compute-fbank-feats")
 @option("--compress", type=bool, default=True, help="Write compressed matrices")
 @option("--write-utt2num-frames", type=bool, default=True, help="Write data-dir/utt2num_frames")
-def main(data_dir, log_dir, fbank_dir, nj, cmd, fbank_config, compress, write_utt2num_frames):
+@option("--write-utt2dur", type=bool, default=True, help="Write data-dir/utt2dur")
+def main(
+    data_dir,
+    log_dir,
+    fbank_dir,
+    nj,
+    cmd,
+    fbank_config,
+    compress,
+    write_utt2num_frames,
+    write_utt2dur,
+):
     data = Path(data_dir)
     extract_features(
         "fbank",
@@ -34,6 +45,7 @@ def main(data_dir, log_dir, fbank_dir, nj, cmd, fbank_config, compress, write_ut
         cmd,
         compress,
         write_utt2num_frames,
+        write_utt2dur,
     )
 
 

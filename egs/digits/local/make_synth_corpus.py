@@ -20,9 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from data_dir import Utterance, write_data_dir
-from scipy.signal import fftconvolve, lfilter, resample_poly
+from scipy.signal import resample_poly
 
 from nnet.cli import argument, log, option, program
+from nnet.errors import NgtrainError
+from nnet.features.augmentation import add_noise, reverberate
+from utils.data_dir import read_table, write_table
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SAMPLE_RATE = 8000
@@ -90,7 +93,7 @@ class Espeak:
         data = espeakng_loader.get_data_path().encode()
         self.sample_rate = self._library.espeak_Initialize(self._SYNCHRONOUS, 0, data, 0)
         if self.sample_rate <= 0:
-            raise RuntimeError(f"espeak-ng finds no data in {data.decode()}")
+            raise NgtrainError(f"espeak-ng finds no data in {data.decode()}")
         self._chunks: list[bytes] = []
         # ctypes frees a callback that nobody holds.
         self._callback = self._CALLBACK(self._collect)
@@ -104,7 +107,7 @@ class Espeak:
     def say(self, text: str, voice: str, pitch: float, rate: float) -> np.ndarray:
         """Return the speech as float64 samples (N,) at `self.sample_rate`, 16-bit scale."""
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise RuntimeError(f"espeak-ng has no voice {voice}")
+            raise NgtrainError(f"espeak-ng has no voice {voice}")
         self._library.espeak_SetParameter(self._PITCH, round(pitch), 0)
         self._library.espeak_SetParameter(self._RATE, round(rate), 0)
         self._chunks.clear()
@@ -113,26 +116,8 @@ class Espeak:
             encoded, len(encoded) + 1, 0, self._POS_CHARACTER, 0, self._CHARS_UTF8, None, None
         )
         if status != 0:
-            raise RuntimeError(f"espeak-ng could not say '{text}' (status {status})")
+            raise NgtrainError(f"espeak-ng could not say '{text}' (status {status})")
         return np.frombuffer(b"".join(self._chunks), np.int16).astype(np.float64)
-
-
-def reverberate(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Put `speech` (N,) in a room: white noise decaying by 60 dB in 0.1 to 0.5 s follows the
-    direct sound, 3 to 15 dB below it."""
-    decay = rng.uniform(0.1, 0.5)
-    time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
-    tail *= 10 ** (-rng.uniform(3, 15) / 20) / np.linalg.norm(tail)
-    tail[0] = 1.0
-    return fftconvolve(speech, tail)[: len(speech)]
-
-
-def add_noise(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add noise of a random tilt (one-pole filtered) to `speech` (N,), 8 to 30 dB below."""
-    noise = lfilter([1.0], [1.0, -rng.uniform(-0.2, 0.95)], rng.standard_normal(len(speech)))
-    snr = rng.uniform(8, 30)
-    return speech + noise * 10 ** (-snr / 20) * np.linalg.norm(speech) / np.linalg.norm(noise)
 
 
 def speak(speaker: Speaker, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
@@ -152,30 +137,46 @@ def speak(speaker: Speaker, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
         silence = rng.integers(0, SAMPLE_RATE // 5, size=2)
         speech = np.pad(speech, silence)
         if rng.random() < 0.5:
-            speech = reverberate(speech, rng)
+            time, ratio = rng.uniform(0.1, 0.5), rng.uniform(3, 15)
+            speech = reverberate(speech, SAMPLE_RATE, time, ratio, rng)
         if rng.random() < 0.9:
-            speech = add_noise(speech, rng)
+            speech = add_noise(speech, rng.uniform(8, 30), rng)
         peak = 32767 * rng.uniform(0.05, 0.9)
         speech *= peak / max(np.abs(speech).max(), 1.0)
         heard += len(speech) / SAMPLE_RATE
         yield " ".join(words), np.round(speech).astype(np.int16)
 
 
-def record(task: tuple[Speaker, Path, float]) -> list[Utterance]:
-    """Write one speaker's recordings into a directory: (speaker, directory, seconds of speech)."""
-    speaker, directory, seconds = task
+def record(speaker: Speaker, directory: Path, seconds: float) -> None:
+    """Write one speaker's recordings and `directory`/text, which says what is spoken in them."""
     directory.mkdir(parents=True, exist_ok=True)
-    utterances = []
+    text = {}
     for index, (words, samples) in enumerate(speak(speaker, seconds)):
-        name = f"{speaker.name}-{index:03d}"
-        path = directory / f"{name}.wav"
-        with wave.open(str(path), "wb") as file:
+        utterance = f"{speaker.name}-{index:03d}"
+        with wave.open(str(directory / f"{utterance}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(SAMPLE_RATE)
             file.writeframes(samples.astype("<i2").tobytes())
-        utterances.append(Utterance(name, speaker.name, words, path))
-    return utterances
+        text[utterance] = words
+    write_table(directory / "text", text)
+
+
+def record_all(cast: list[Speaker], wav_dir: Path, seconds: float, num_jobs: int) -> None:
+    """Record speakers, each in a process of its own: see Espeak."""
+    # Forked from this process, which has one thread, they need not import scipy again.
+    context = multiprocessing.get_context("fork")
+    for start in range(0, len(cast), num_jobs):
+        processes = [
+            context.Process(target=record, args=(speaker, wav_dir / speaker.name, seconds))
+            for speaker in cast[start : start + num_jobs]
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode != 0 for process in processes):
+            raise NgtrainError(f"{wav_dir}: not all speakers could be recorded")
 
 
 @program(
@@ -196,15 +197,17 @@ def main(corpus_dir, hours, tune_minutes, test_minutes, seconds_per_speaker, sra
         "test": (test_minutes, TEST_ACCENTS, TEST_VOICES),
     }
     wav_dir = Path(corpus_dir, "wav")
-    # One process for each speaker: see Espeak.
-    with multiprocessing.get_context("fork").Pool(num_jobs, maxtasksperchild=1) as pool:
-        for subset, (minutes, accents, voices) in subsets.items():
-            number = max(1, round(60 * minutes / seconds_per_speaker))
-            cast = speakers(subset, number, accents, voices, srand)
-            tasks = [(speaker, wav_dir / speaker.name, seconds_per_speaker) for speaker in cast]
-            utterances = [u for one in pool.imap(record, tasks, chunksize=1) for u in one]
-            write_data_dir(Path(corpus_dir, "data", subset), utterances)
-            log.info(f"{subset}: {len(cast)} speakers, {len(utterances)} recordings")
+    for subset, (minutes, accents, voices) in subsets.items():
+        number = max(1, round(60 * minutes / seconds_per_speaker))
+        cast = speakers(subset, number, accents, voices, srand)
+        record_all(cast, wav_dir, seconds_per_speaker, num_jobs)
+        utterances = [
+            Utterance(name, speaker.name, words, wav_dir / speaker.name / f"{name}.wav")
+            for speaker in cast
+            for name, words in read_table(wav_dir / speaker.name / "text").items()
+        ]
+        write_data_dir(Path(corpus_dir, "data", subset), utterances)
+        log.info(f"{subset}: {len(cast)} speakers, {len(utterances)} recordings")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Make an augmented copy of a data directory: what bin/wav-augment does, to every recording.
+
+Names of utterances, recordings and speakers get a prefix, so that the copy can be combined with the
+original; utt2uniq says which utterances are copies of the same one.  The recordings are written to
+archives in <wav-dir> (default: <dest-data-dir>/data).  Features are to be computed afterwards.
+"""
+
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from utils.data_dir import DataDir, read_table, require_other_dir, write_table
+from utils.driver import argument, cmd_option, driver, log, option, run
+from utils.split_scp import split_evenly
+
+
+@driver(
+    "Usage:  utils/augment_data_dir.py [options] <prefix> <src-data-dir> <dest-data-dir> "
+    "[<wav-dir>]\n"
+    " e.g.: utils/augment_data_dir.py --speed 0.9 sp0.9- data/train data/train_sp0.9"
+)
+@argument("prefix")
+@argument("src_data_dir")
+@argument("dest_data_dir")
+@argument("wav_dir", required=False)
+@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@cmd_option
+@option("--speed", type=float, default=1.0, help="Passed to wav-augment")
+@option("--reverberation-time", default="", help="Passed to wav-augment")
+@option("--snr", default="", help="Passed to wav-augment")
+@option("--volume", default="", help="Passed to wav-augment")
+@option("--srand", type=int, default=0, help="Passed to wav-augment")
+def main(prefix, src_data_dir, dest_data_dir, wav_dir, nj, cmd, **augmentation):
+    require_other_dir(src_data_dir, dest_data_dir)
+    if not prefix or set(prefix) & set(" \t/"):
+        raise NgtrainError(f"'{prefix}' is no prefix for names: it is empty, or has a space or /")
+    data = augmented(DataDir.read(src_data_dir), prefix, augmentation["speed"])
+    dest = Path(dest_data_dir)
+    wav = Path(wav_dir or dest / "data").resolve() / f"wav_{dest.name}"
+    log_dir = dest / "log"
+    for directory in wav.parent, log_dir:
+        directory.mkdir(parents=True, exist_ok=True)
+
+    nj = min(nj, len(data["wav.scp"]))
+    for n, part in enumerate(split_evenly(sorted(data["wav.scp"].items()), nj), 1):
+        write_table(log_dir / f"wav.{n}.scp", dict(part))
+    run(
+        cmd,
+        f"{log_dir}/wav_augment.JOB.log",
+        "wav-augment",
+        *[f"--{name.replace('_', '-')}={value}" for name, value in augmentation.items()],
+        f"scp:{log_dir}/wav.JOB.scp",
+        f"ark,scp:{wav}.JOB.ark,{wav}.JOB.scp",
+        jobs=nj,
+    )
+    for n in range(1, nj + 1):
+        data["wav.scp"].update(read_table(f"{wav}.{n}.scp"))
+    data.write(dest)
+    log.info("made %s of %s", dest, src_data_dir)
+
+
+def augmented(data: DataDir, prefix: str, speed: float) -> DataDir:
+    """The copy as it will be, except for the places of its recordings."""
+    kept = {"wav.scp", "utt2spk", "text", "segments", "utt2uniq", "utt2lang", "spk2gender"}
+    data = DataDir({name: table for name, table in data.tables.items() if name in kept})
+
+    def rename(name: str) -> str:
+        return prefix + name
+
+    copy = data.rename(rename, rename, rename)
+    if "segments" in copy:
+        for utterance, segment in copy["segments"].items():
+            recording, *times, channel = (*segment.split(), "")[:4]
+            # An end of -1 is that of the recording.
+            times = [float(time) if float(time) < 0 else float(time) / speed for time in times]
+            copy["segments"][utterance] = " ".join(
+                [recording, *(f"{time:.3f}" for time in times), channel]
+            ).rstrip()
+    return copy
+
+
+if __name__ == "__main__":
+    main()
