@@ -24,6 +24,9 @@ from nnet.symbols import SymbolTable
 logger = logging.getLogger("ngtrain")
 
 
+FAR_MORE_THAN_SILENCE_LASTS = 100
+
+
 @dataclass(frozen=True)
 class AlignmentOptions:
     """Beams of the search (AlignConfig).
@@ -156,9 +159,8 @@ def forbid_early_end(graph: ArrayFst) -> ArrayFst:
 def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | None:
     """A random path through a training graph, its states repeated so that all last as long.
 
-    Optional silence is in half of the places where the graph allows it, whatever its probability:
-    a network trained on many such alignments sees silence at the right places often enough to
-    find the rest by realignment.
+    Optional silence is in half of the places where the graph allows it, whatever its probability,
+    and wanders through its HMM as long as it likes; see `flat_alignment`.
 
     Args:
         num_frames: the number of transition-ids wanted.
@@ -175,6 +177,78 @@ def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | N
         return None
     _, alignment, _, _ = kaldifst.get_linear_symbol_sequence(path)
     return alignment if len(alignment) == num_frames else None
+
+
+def flat_alignment(
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    silence_phones: frozenset[int],
+    silence_duration: float,
+    num_frames: int,
+    key: str,
+) -> np.ndarray | None:
+    """An equal alignment in which silence does not take the frames of speech.
+
+    Silence has as many states as two phones, but recordings have little of it: divided equally, two
+    in five frames of isolated words would be taken for silence.  Here the path through each HMM is
+    the shortest, optional silence is in a random half of its places (in none where the utterance is
+    too short for that), and its states last `silence_duration` times as long as others.
+
+    Args:
+        silence_duration: 0 for a single frame in each state of silence.
+        num_frames: the number of transition-ids wanted.
+        key: the utterance; it decides where silence is, so that a run can be repeated.
+
+    Returns:
+        int32 (num_frames,) transition-ids, or None when the utterance is too short.
+    """
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    for silence_probability in 0.5, 0.0:
+        path = _shortest_path(graph, transition_model, silence_phones, silence_probability, rng)
+        if len(path) <= num_frames:
+            break
+    else:
+        return None
+    is_silence = np.isin(transition_model.phone_of[path], list(silence_phones))
+    states = transition_model.state_of[path]
+    loops = transition_model.self_loop_of[states]
+    weights = np.where(is_silence & ~is_silence.all(), silence_duration, 1.0) * (loops > 0)
+    if num_frames > len(path) and weights.sum() == 0:
+        return None
+    shares = np.cumsum(weights) / max(weights.sum(), 1)
+    extra = np.diff(np.round(shares * (num_frames - len(path))).astype(int), prepend=0)
+    # Every transition is followed by the self-loops of the state that it has left.
+    alignment = np.repeat(loops, 1 + extra)
+    alignment[np.cumsum(1 + extra) - extra - 1] = path
+    return alignment
+
+
+def _shortest_path(
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    silence_phones: frozenset[int],
+    silence_probability: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The path with the fewest frames, where silence that is optional is chosen at random."""
+    import kaldifst
+
+    leaving = ~transition_model.is_self_loop[graph.arcs["ilabel"]]
+    source, arcs = graph.source[leaving], graph.arcs[leaving]
+    labels = arcs["ilabel"]
+    to_silence = np.isin(transition_model.phone_of[labels], list(silence_phones))
+    to_silence &= transition_model.hmm_state_of[labels] == 0
+    # The inner states of silence are as good as each other: let chance decide, so all are seen.
+    cost = (labels != EPSILON) * (1 + 0.001 * rng.random(len(labels)))
+    is_wanted = rng.random(graph.num_states) < silence_probability
+    cost[to_silence] += np.where(is_wanted, -1, 1)[source[to_silence]] * FAR_MORE_THAN_SILENCE_LASTS
+    arcs["weight"] = cost
+    finals = np.where(np.isfinite(graph.finals), 0, np.inf)
+    path = kaldifst.shortest_path(
+        ArrayFst.from_arcs(graph.start, finals, source, arcs).to_kaldifst()
+    )
+    _, transition_ids, _, _ = kaldifst.get_linear_symbol_sequence(path)
+    return np.array(transition_ids, dtype=np.int32)
 
 
 def phone_segments(

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Make a first alignment from nothing but transcripts: a flat start, without Gaussians.
 
-Every utterance is divided equally among the HMM states of its transcript; optional silence is put
-in half of the places where the lexicon allows it, at random (see nnet.alignment.equal_alignment).
-Train a small network on the result, realign with steps/align.py, and repeat.
+Every utterance is divided equally among the HMM states of its transcript.  Optional silence is in
+half of the places where the lexicon allows it, at random; its states last --silence-duration times
+as long as those of other phones.  For tightly cut recordings (isolated words) 0 is right, a frame
+in each state; with silence at both ends and between words, 1.  Train a small network on the result,
+realign with steps/align.py, and repeat.
 
 <ali-dir> becomes an alignment directory like those of Kaldi: a monophone `tree`, `final.mdl` with
 its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.txt`, `cmvn_opts`.
@@ -28,15 +30,22 @@ from utils.feature_pipeline import FeaturePipeline
 @argument("ali_dir")
 @option("--nj", type=int, default=4, help="Number of parallel jobs")
 @cmd_option
+@option(
+    "--silence-duration",
+    type=float,
+    default=0.0,
+    help="How long states of silence last, relative to others (0: a single frame)",
+)
 @option("--cmvn-opts", default="", help="Options of the mean normalization, for later steps")
 @option("--delta-order", default="", help="Order of deltas to add to features, for later steps")
-def main(data, lang, ali_dir, nj, cmd, cmvn_opts, delta_order):
+def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order):
     data, lang, ali = Path(data), Path(lang), Path(ali_dir)
     require_files(
         *(data / name for name in ("feats.scp", "text", "utt2spk")),
         *(lang / name for name in ("L.fst", "topo", "phones.txt", "words.txt", "oov.int")),
-        *(lang / "phones" / name for name in ("sets.int", "disambig.int")),
+        *(lang / "phones" / name for name in ("sets.int", "disambig.int", "silence.csl")),
     )
+    silence = (lang / "phones/silence.csl").read_text().strip()
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
     for old in ali.glob("ali.*.gz"):
@@ -56,7 +65,8 @@ def main(data, lang, ali_dir, nj, cmd, cmvn_opts, delta_order):
         *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
         *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
         *[transcript_rspecifier(lang, split / "JOB"), "ark:-", "|"],
-        *["align-equal-compiled", "ark:-", f"scp:{split}/JOB/feats.scp"],
+        *["align-equal-compiled", f"--model={ali}/final.mdl", f"--silence-phones={silence}"],
+        *[f"--silence-duration={silence_duration:g}", "ark:-", f"scp:{split}/JOB/feats.scp"],
         f"ark:|gzip -c >{ali}/ali.JOB.gz",
         jobs=nj,
     )

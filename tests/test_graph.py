@@ -7,7 +7,7 @@ import kaldifst
 import numpy as np
 import pytest
 
-from nnet.alignment import equal_alignment, forbid_early_end
+from nnet.alignment import equal_alignment, flat_alignment, forbid_early_end
 from nnet.decoding import Decoder, SearchOptions
 from nnet.errors import NgtrainError
 from nnet.fst import FST, ArrayFst
@@ -412,6 +412,38 @@ def test_equal_alignments_are_valid_and_equal(graphs, model):
             assert durations.max() <= 2 * np.ceil(70 / visits)  # silence may visit a state twice
             has_silence += int(model.phone_of[alignment[0]] == 1)
     assert 25 < has_silence < 75
+
+
+@pytest.mark.parametrize("silence_duration", [0.0, 1.0])
+def test_flat_alignments_keep_silence_short(graphs, model, silence_duration):
+    silence = frozenset([1])
+    frames_of_silence, inner_states = [], set()
+    for transcript, graph in graphs.items():
+        for utterance in range(10):
+            key = f"{transcript}-{utterance}"
+            arguments = (graph, model, silence, silence_duration, 60, key)
+            alignment = flat_alignment(*arguments)
+            assert len(alignment) == 60
+            assert cost_of(graph, alignment) < np.inf
+            assert (alignment == flat_alignment(*arguments)).all()
+            is_silence = model.phone_of[alignment] == 1
+            durations = np.bincount(np.cumsum(~model.is_self_loop[alignment]))[1:]
+            of_speech = durations[~is_silence[~model.is_self_loop[alignment]]]
+            assert of_speech.max() - of_speech.min() <= 1
+            frames_of_silence.append(is_silence.sum())
+            inner_states |= set(model.hmm_state_of[alignment][is_silence])
+    assert inner_states == {0, 1, 2, 3, 4}
+    if silence_duration == 0:
+        assert set(frames_of_silence) == {0, 3, 6}
+    else:
+        assert max(frames_of_silence) > 12
+
+
+def test_flat_alignment_of_short_utterances(graphs, model):
+    # Seven has five phones: fifteen frames without silence, and none to spare for it.
+    alignment = flat_alignment(graphs[(7,)], model, frozenset([1]), 0.0, 15, "utt")
+    assert not model.is_self_loop[alignment].any() and (model.phone_of[alignment] != 1).all()
+    assert flat_alignment(graphs[(7,)], model, frozenset([1]), 0.0, 14, "utt") is None
 
 
 def test_utterance_that_is_too_short_has_no_equal_alignment(graphs):
