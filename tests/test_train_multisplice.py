@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+import signal
+import subprocess
+import time
 from itertools import chain
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from steps.multisplice_configs import MultispliceNetwork, context, parse_splice_indexes
+from nnet.acoustic_model import AcousticModel, load_network
+from nnet.hmm.transition_model import TransitionModel
+from nnet.io.tables import INTEGERS, sequential_table, table_writer
+from steps.multisplice_configs import (
+    MultispliceNetwork,
+    context,
+    parse_splice_indexes,
+    presoftmax_scales,
+)
+from steps.training_logs import last_number
 from steps.training_schedule import Schedule, ScheduleError
 
 
@@ -203,3 +218,155 @@ def test_other_nonlinearities(nonlin):
         }[nonlin]
     )
     assert "output-dim=300" in lines[0]
+
+
+# The driver itself --------------------------------------------------------------------------------
+
+
+NUM_UTTERANCES = 60
+
+
+@pytest.fixture(scope="module")
+def corpus(shared, tmp_path_factory):
+    """A data directory with a few utterances of one speaker, and their alignment."""
+    root = tmp_path_factory.mktemp("corpus")
+    kaldi = shared / "kaldi"
+    data, ali = root / "data", root / "ali"
+    data.mkdir()
+    shutil.copytree(kaldi / "exp" / "tri2_ali", ali, copy_function=shutil.copyfile)
+    rows = (kaldi / "data" / "train" / "feats.scp").read_text().splitlines()[:NUM_UTTERANCES]
+    keys = {row.split()[0] for row in rows}
+    feats = [row.replace("../shared", str(shared)) for row in rows]
+    (data / "feats.scp").write_text("".join(f"{row}\n" for row in feats))
+    for name in "utt2spk", "text":
+        lines = (kaldi / "data" / "train" / name).read_text().splitlines(keepends=True)
+        (data / name).write_text("".join(line for line in lines if line.split()[0] in keys))
+    speakers = {line.split()[1] for line in (data / "utt2spk").read_text().splitlines()}
+    (speaker,) = speakers
+    (data / "spk2utt").write_text(f"{speaker} {' '.join(sorted(keys))}\n")
+    cmvn = (kaldi / "data" / "train" / "cmvn.scp").read_text().splitlines()
+    cmvn = [row.replace("../shared", str(shared)) for row in cmvn if row.split()[0] == speaker]
+    (data / "cmvn.scp").write_text(f"{cmvn[0]}\n")
+    alignments = {}
+    for part in ali.glob("ali.*.gz"):
+        with sequential_table(f"ark:gunzip -c {part} |", INTEGERS) as table:
+            alignments.update({key: value for key, value in table if key in keys})
+        part.unlink()
+    with table_writer(f"ark:| gzip -c > {ali}/ali.1.gz", INTEGERS) as writer:
+        for key in sorted(alignments):
+            writer.write(key, alignments[key])
+    (ali / "num_jobs").write_text("1\n")
+    return SimpleNamespace(data=data, ali=ali, lang=kaldi / "data" / "lang")
+
+
+@pytest.fixture(scope="module")
+def train(corpus, environment):
+    """train(dir, *options) starts the driver on the corpus with a tiny network."""
+
+    def start(directory, *options) -> subprocess.Popen:
+        return subprocess.Popen(
+            [
+                *["train_multisplice.py", "--pnorm-input-dim", "20", "--pnorm-output-dim", "10"],
+                *["--num-hidden-layers", "2", "--add-layers-period", "1", "--num-epochs", "4"],
+                *["--splice-indexes", "layer0/-1:0:1 layer1/-1:1", "--frames-per-eg", "2"],
+                *["--num-jobs-initial", "1", "--num-jobs-final", "2", "--minibatch-size", "64"],
+                *["--samples-per-iter", "1500", "--egs-opts", "--num-utts-subset 5"],
+                *["--num-jobs-compute-prior", "1", "--cleanup", "false", *options],
+                *[corpus.data, corpus.lang, corpus.ali, directory],
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process) -> str:
+    """The output of a driver that succeeds."""
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def interrupted(train, tmp_path_factory):
+    """A training that was ended in the middle of an iteration, then run again."""
+    directory = tmp_path_factory.mktemp("exp") / "nnet"
+    process = train(directory)
+    while not (directory / "log" / "train.2.1.log").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    partial = sorted(path.name for path in directory.glob("*.mdl"))
+    return SimpleNamespace(dir=directory, partial=partial, output=finish(train(directory)))
+
+
+def test_going_on_after_an_interruption(interrupted):
+    directory = interrupted.dir
+    assert interrupted.partial[:3] == ["0.mdl", "1.mdl", "2.mdl"]
+    assert "3.mdl" not in interrupted.partial and "final.mdl" not in interrupted.partial
+    assert f"going on from {directory}/2.mdl" in interrupted.output
+    assert "iteration 3/5" in interrupted.output and "iteration 2/5" not in interrupted.output
+    assert "get_lda" not in interrupted.output and "get_egs2" not in interrupted.output
+    objectives = [last_number(OBJECTIVE, directory / f"log/train.{x}.1.log") for x in range(5)]
+    assert objectives[-1] > objectives[0] + 0.5
+    final = last_number(
+        r"average probability is (\S+)", directory / "log/compute_prob_train.final.log"
+    )
+    assert final >= objectives[-1] - 0.3
+
+
+OBJECTIVE = r"log-prob-per-frame=(\S+)"
+
+
+def test_the_final_model_is_whole(interrupted):
+    model = AcousticModel.load(str(interrupted.dir / "final.mdl"))
+    types = [type(component).__name__ for component in model.network.components]
+    assert types.count("AffineComponentPreconditionedOnline") == 3
+    assert types.count("SpliceComponent") == 2 and types[-2] == "FixedScaleComponent"
+    assert model.priors.shape == (128,) and model.priors.sum() == pytest.approx(1.0, abs=1e-4)
+    assert not list(interrupted.dir.glob("*.[0-9]*.mdl"))  # models of jobs are gone
+
+
+def test_a_stage_done_again_gives_the_same(interrupted, train):
+    before = (interrupted.dir / "3.mdl").read_bytes()
+    log = interrupted.dir / "log" / "train.2.1.log"
+    started = log.stat().st_mtime_ns
+    finish(train(interrupted.dir, "--stage", "2", "--exit-stage", "3"))
+    assert log.stat().st_mtime_ns > started
+    assert (interrupted.dir / "3.mdl").read_bytes() == before
+
+
+def test_nothing_is_done_twice(interrupted, train):
+    output = finish(train(interrupted.dir))
+    assert "nothing to do" in output
+
+
+def test_other_options_are_refused(interrupted, train):
+    (interrupted.dir / "final.mdl").rename(interrupted.dir / "kept.mdl")
+    process = train(interrupted.dir, "--alpha", "2.0")
+    output, _ = process.communicate()
+    (interrupted.dir / "kept.mdl").rename(interrupted.dir / "final.mdl")
+    assert process.returncode != 0
+    assert "begun with other options than --alpha 2.0" in output.splitlines()[-1]
+
+
+def test_presoftmax_scales_are_those_of_kaldi(shared):
+    exp = shared / "kaldi" / "exp"
+    transitions = TransitionModel.load(str(exp / "tri2_ali" / "final.mdl"))
+    counts = np.zeros(transitions.num_pdfs)
+    rspecifier = f"ark:gunzip -c {exp}/tri2_ali/ali.1.gz {exp}/tri2_ali/ali.2.gz |"
+    with sequential_table(rspecifier, INTEGERS) as alignments:
+        for _, alignment in alignments:
+            counts += np.bincount(transitions.pdf_of[alignment], minlength=len(counts))
+    network = load_network(str(exp / "nnet_ms" / "0.mdl"))
+    expected = network.components[-2].scales
+    ratio = presoftmax_scales(counts, -0.25) / expected
+    # Of the 564 frames of pdf 62, which the priors in 0.mdl know of, 364 went into its scale there;
+    # that changes the average, too, to which all scales are normalized.
+    ratio = np.delete(ratio, 62)
+    np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-4)
+    np.testing.assert_allclose(ratio, 1.0, atol=1e-3)
