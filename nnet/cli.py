@@ -157,8 +157,7 @@ class Program(click.Command):
         """Run as a process: errors become one line on standard error and an exit status."""
         name = self.called(sys.argv[0])
         _start_logging(self.log_formatter(name))
-        # Ending by an exception lets every open output remove its temporary file.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        signal.signal(signal.SIGTERM, _end)
         try:
             try:
                 with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
@@ -323,6 +322,12 @@ def _start_logging(formatter: logging.Formatter) -> None:
 def _set_verbosity(level: int) -> None:
     """Verbose level 1 shows log.debug, level n what is logged at logging.DEBUG + 1 - n."""
     log.setLevel(logging.INFO if level <= 0 else max(1, logging.DEBUG + 1 - level))
+
+
+def _end(number: int, _) -> NoReturn:
+    """End by an exception, which lets every open output remove its temporary file."""
+    signal.signal(number, signal.SIG_IGN)  # not a second time, in the middle of that
+    sys.exit(128 + number)
 
 
 def _flush_results() -> None:

@@ -103,7 +103,7 @@ def test_words_reach_the_command(tmp_path, monkeypatch, environment):
 @pytest.mark.parametrize(
     "command, reason",
     [
-        (["echo", "ERROR (nnet-x[0.1.0]) no key", ";", "echo", "more", ";", "false"], "no key"),
+        (["echo", "ERROR (x) no key", ";", "echo", "ERROR (y) so what", ";", "false"], "no key"),
         (["echo", "the last thing said", ";", "test", "JOB", "=", "1"], "the last thing said"),
         (["test", "JOB", "=", "1"], "it ended without a word"),
     ],

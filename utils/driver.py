@@ -16,13 +16,13 @@ A driver takes options as Kaldi's scripts do (utils/parse_options.sh): ``--name 
 ``steps/align.py: aligning data/train``.
 """
 
-import glob
 import logging
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -147,7 +147,7 @@ class Background:
     """
 
     def __init__(self):
-        self._running: list[tuple[subprocess.Popen, str]] = []
+        self._running: list[tuple[subprocess.Popen, list[str]]] = []
 
     def __enter__(self) -> "Background":
         return self
@@ -166,19 +166,28 @@ class Background:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         except OSError as error:
             raise NgtrainError(f"cannot run --cmd '{cmd}': {error.strerror}") from None
-        self._running.append((process, str(log_file)))
+        numbers = range(1, jobs + 1) if jobs is not None else ["JOB"]
+        logs = [str(log_file).replace("JOB", str(number)) for number in numbers]
+        self._running.append((process, logs))
 
     def __exit__(self, exception_type, *_) -> None:
         try:
             if exception_type is None:
-                failed = [log_file for process, log_file in self._running if process.wait() != 0]
+                failed = [logs for process, logs in self._running if _wait(process) != 0]
                 if failed:
                     raise NgtrainError(_reason_of_failure(failed[0]))
         finally:
             for process, _ in self._running:
                 process.terminate()  # does nothing to those that have ended
             for process, _ in self._running:
-                process.wait()
+                _wait(process)
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Wait briefly, again and again: a signal that came just before would wait for the end."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=1)
 
 
 def _quote(word: str) -> str:
@@ -186,16 +195,15 @@ def _quote(word: str) -> str:
     return word if word in OPERATORS or re.search(r"\s", word) else shlex.quote(word)
 
 
-def _reason_of_failure(log_file: str) -> str:
-    """One line from the log of a job that failed: its last error, or else its last line."""
-    pattern = glob.escape(log_file).replace("JOB", "*")
-    for path in sorted(glob.glob(pattern)):
+def _reason_of_failure(logs: list[str]) -> str:
+    """One line from the log of a job that failed: its first error, or else its last line."""
+    for path in filter(os.path.exists, logs):
         lines = Path(path).read_text(errors="replace").splitlines()
         if lines and not lines[-1].startswith("# Ended (code 0)"):
             said = [line for line in lines if line and not line.startswith("#")]
             errors = [line for line in said if line.startswith("ERROR")]
-            return f"{path}: {(errors or said or ['it ended without a word'])[-1]}"
-    return f"the command with the log {log_file} failed"
+            return f"{path}: {[*errors, *said[-1:], 'it ended without a word'][0]}"
+    return f"a command failed, and left no log {logs[0]}"
 
 
 def output_of(*words) -> str:

@@ -28,13 +28,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
-
-GRACE_S = 5  # between asking a job to end and killing it
 
 # Asked to end, bash waits for the command that it is running, which was asked too, and then ends.
 TRAP = f"trap 'exit {128 + signal.SIGTERM}' TERM"
@@ -182,11 +180,15 @@ class Runner:
         """Run all jobs; returns the numbers of those that failed."""
         with ThreadPoolExecutor(self.max_jobs_run()) as pool:
             try:
-                succeeded = list(pool.map(self.run_job, self.call.jobs))
+                jobs = {job: pool.submit(self.run_job, job) for job in self.call.jobs}
+                # A signal that comes just before a wait would only be seen after it: wait briefly.
+                while wait(jobs.values(), timeout=0.5).not_done:
+                    pass
             except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
                 raise
-        return [job for job, good in zip(self.call.jobs, succeeded, strict=True) if not good]
+        return [job for job, future in jobs.items() if not future.result()]
 
     def run_job(self, job: int) -> bool:
         """Run one job with its log; says whether it succeeded."""
@@ -235,11 +237,12 @@ class Runner:
         """End all running jobs with all that they started; kill what does not obey."""
         with self.lock:
             self.stopping = True
-        for number in signal.SIGTERM, signal.SIGKILL:
+        # A process that bash was just about to start may miss the first signal.
+        for number, patience_s in (signal.SIGTERM, 1), (signal.SIGTERM, 5), (signal.SIGKILL, 1):
             for process in list(self.running):
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
-            deadline = time.monotonic() + GRACE_S
+            deadline = time.monotonic() + patience_s
             while self.running and time.monotonic() < deadline:
                 time.sleep(0.05)
 
