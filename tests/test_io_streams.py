@@ -3,12 +3,13 @@
 import os
 import stat
 
+import numpy as np
 import pytest
 
 from nnet.errors import NgtrainError
 from nnet.io.streams import CHUNK, open_input, open_output
 
-CONTENTS = bytes(range(256)) * (CHUNK // 256 + 7)  # more than one chunk
+CONTENTS = np.random.default_rng(0).bytes(CHUNK + 1792)  # more than one chunk
 
 
 @pytest.fixture
@@ -51,12 +52,23 @@ def test_lines_and_words_across_chunks(tmp_path):
         assert stream.read_token() == b""
 
 
+@pytest.mark.parametrize("before", [0, 3, 5000, CHUNK - 2, CHUNK, CHUNK + 5000])
+def test_word_at_the_end(tmp_path, before):
+    (tmp_path / "text").write_bytes(b"x" * before + b" word")
+    with open_input(str(tmp_path / "text")) as stream:
+        stream.read_exact(before)
+        assert stream.read_token() == b"word"
+        assert stream.tell() == before + 5
+        assert stream.peek(1) == stream.read_token() == b""
+        assert stream.tell() == before + 5
+
+
 def test_seek_inside_and_outside_of_the_buffer(file):
     with open_input(str(file)) as stream:
-        for offset in (3, CHUNK + 5, 10, 11):
+        for offset, size in [(3, 7), (CHUNK + 5, 7), (10, 7), (11, CHUNK), (CHUNK - 9, 7), (2, 7)]:
             stream.seek(offset)
             assert stream.tell() == offset
-            assert stream.read(7) == CONTENTS[offset : offset + 7]
+            assert stream.read(size) == CONTENTS[offset : offset + size]
 
 
 def test_a_size_is_not_believed(file):

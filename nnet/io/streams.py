@@ -117,6 +117,8 @@ class InputStream:
         end = self._position + size
         data = bytearray(memoryview(self._buffer)[self._position : end])
         self._position = min(end, len(self._buffer))
+        if len(data) < size:  # The rest goes past the buffer, which is empty from then on.
+            self._buffer, self._position, self._start = b"", 0, self.tell()
         while len(data) < size:
             piece = self._read_raw(min(size - len(data), max(PIECE, len(data))))
             if not piece:
@@ -156,10 +158,8 @@ class InputStream:
         """
         self.skip_space()
         end = _NO_SPACE.match(self._buffer, self._position).end()
-        while end == len(self._buffer) and self._fill():
+        while end == len(self._buffer) and end - self._position <= LONGEST_TOKEN and self._fill():
             end = _NO_SPACE.match(self._buffer, self._position).end()
-            if end - self._position > LONGEST_TOKEN:
-                break
         if end - self._position > LONGEST_TOKEN:
             raise self.fail("expected a word, found something long without white space")
         token = self._buffer[self._position : end]
