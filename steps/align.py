@@ -14,7 +14,7 @@ from steps.get_lda import check_same_phones
 from steps.splitting import split_by_speaker
 from steps.transcripts import transcript_rspecifier
 from utils.data_dir import write_lines
-from utils.driver import argument, cmd_option, driver, log, option, require_files, run
+from utils.driver import Choice, argument, cmd_option, driver, log, option, require_files, run
 from utils.feature_pipeline import FeaturePipeline
 
 
@@ -37,7 +37,12 @@ from utils.feature_pipeline import FeaturePipeline
 @option("--retry-beam", type=float, default=40, help="Decoding beam of a second try")
 @option("--careful", type=bool, default=False, help="See nnet-align-compiled")
 @option("--iter", default="final", help="Align with <src-dir>/<iter>.mdl")
-@option("--use-gpu", default="no", help="yes, no, optional or wait")
+@option(
+    "--use-gpu",
+    type=Choice(["yes", "no", "optional", "wait"]),
+    default="no",
+    help="Compute on GPUs, one for each job",
+)
 @option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
 @option("--transform-dir", default="", help="Where adaptation transforms are")
 @option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")

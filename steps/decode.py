@@ -10,7 +10,17 @@ from pathlib import Path
 
 from steps.splitting import split_anywhere
 from utils.data_dir import write_lines
-from utils.driver import argument, cmd_option, driver, log, option, output_of, require_files, run
+from utils.driver import (
+    Choice,
+    argument,
+    cmd_option,
+    driver,
+    log,
+    option,
+    output_of,
+    require_files,
+    run,
+)
 from utils.feature_pipeline import FeaturePipeline
 
 
@@ -29,7 +39,12 @@ from utils.feature_pipeline import FeaturePipeline
 @option("--max-active", type=int, default=7000, help="States active at most")
 @option("--min-active", type=int, default=200, help="States active at least")
 @option("--iter", default="final", help="Decode with this model")
-@option("--use-gpu", default="no", help="yes, no, optional or wait")
+@option(
+    "--use-gpu",
+    type=Choice(["yes", "no", "optional", "wait"]),
+    default="no",
+    help="Compute on GPUs, one for each job",
+)
 @option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
 @option("--transform-dir", default="", help="Where adaptation transforms are")
 @option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
