@@ -20,6 +20,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -157,6 +158,8 @@ class Program(click.Command):
         """Run as a process: errors become one line on standard error and an exit status."""
         name = self.called(sys.argv[0])
         _start_logging(self.log_formatter(name))
+        # Keys may hold any bytes, and come out as they came in, whatever the locale.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         signal.signal(signal.SIGTERM, _end)
         try:
             try:
@@ -317,6 +320,11 @@ def _start_logging(formatter: logging.Formatter) -> None:
     handler.setFormatter(formatter)
     log.handlers[:] = [handler]
     _set_verbosity(0)
+
+    def show_warning(message, category, *_):
+        log.warning("%s: %s", category.__name__, message)
+
+    warnings.showwarning = show_warning  # such as NumPy's, of an overflow
 
 
 def _set_verbosity(level: int) -> None:

@@ -19,6 +19,7 @@ DEMO = '''#!/usr/bin/env python3
 
 import os
 import time
+import warnings
 
 from nnet.cli import Choice, argument, log, option, program
 from nnet.errors import NgtrainError
@@ -44,6 +45,10 @@ def main(what, more, **options):
             log.warning("caution")
             log.debug("detail")
             log.log(9, "finer detail")
+        case "bytes":
+            print(*more)
+        case "python-warning":
+            warnings.warn("overflow encountered", RuntimeWarning, stacklevel=2)
         case "status":
             return 3
         case "user-error":
@@ -200,6 +205,23 @@ def test_log_lines(demo):
     assert lines[2:] == [f"VLOG[1] {name} detail"]
     lines = demo("--print-args=false", "--verbose=2", "log")[2].splitlines()
     assert lines[2:] == [f"VLOG[1] {name} detail", f"VLOG[2] {name} finer detail"]
+
+
+def test_python_warnings_are_log_lines(demo):
+    err = demo("--print-args=false", "python-warning")[2]
+    assert err == f"WARNING (demo[{__version__}]) RuntimeWarning: overflow encountered\n"
+
+
+@pytest.mark.parametrize("setting", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii:strict"}])
+def test_any_bytes_come_out_as_they_came_in(demo, setting):
+    key = b"caf\xc3\xa9-\xff"
+    result = subprocess.run(
+        [demo.path, "bytes", key],
+        capture_output=True,
+        check=False,
+        env=os.environ | setting,
+    )
+    assert result.stdout == key + b"\n"
 
 
 @pytest.mark.parametrize(
