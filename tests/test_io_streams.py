@@ -65,7 +65,14 @@ def test_word_at_the_end(tmp_path, before):
 
 def test_seek_inside_and_outside_of_the_buffer(file):
     with open_input(str(file)) as stream:
-        for offset, size in [(3, 7), (CHUNK + 5, 7), (10, 7), (11, CHUNK), (CHUNK - 9, 7), (2, 7)]:
+        for offset, size in [
+            (3, 7),
+            (5, CHUNK + 1000),
+            (1500, 7),
+            (CHUNK + 5, 7),
+            (10, 7),
+            (11, 7),
+        ]:
             stream.seek(offset)
             assert stream.tell() == offset
             assert stream.read(size) == CONTENTS[offset : offset + size]

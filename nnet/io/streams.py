@@ -114,11 +114,14 @@ class InputStream:
         return data
 
     def _take(self, size: int) -> bytearray:
-        end = self._position + size
-        data = bytearray(memoryview(self._buffer)[self._position : end])
-        self._position = min(end, len(self._buffer))
+        if size <= CHUNK:
+            data = bytearray(self.peek(size))
+            self._position += len(data)
+            return data
+        data = bytearray(self._buffer[self._position : self._position + size])
+        self._position += len(data)
         if len(data) < size:  # The rest goes past the buffer, which is empty from then on.
-            self._buffer, self._position, self._start = b"", 0, self.tell()
+            self._start, self._position, self._buffer = self.tell(), 0, b""
         while len(data) < size:
             piece = self._read_raw(min(size - len(data), max(PIECE, len(data))))
             if not piece:
