@@ -75,6 +75,7 @@ def test_seek_inside_and_outside_of_the_buffer(file):
         ]:
             stream.seek(offset)
             assert stream.tell() == offset
+            assert stream.peek(1) == CONTENTS[offset : offset + 1]
             assert stream.read(size) == CONTENTS[offset : offset + size]
 
 
