@@ -1,12 +1,16 @@
 """Extended file names: what is read and written through them, and what happens when it fails."""
 
+import io
 import os
 import stat
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nnet.errors import NgtrainError
+from nnet.io import streams
 from nnet.io.streams import CHUNK, open_input, open_output
 
 CONTENTS = np.random.default_rng(0).bytes(CHUNK + 1792)  # more than one chunk
@@ -50,6 +54,47 @@ def test_lines_and_words_across_chunks(tmp_path):
         assert stream.read_token() == b"word"
         assert stream.tell() == 2 * CHUNK + 4
         assert stream.read_token() == b""
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    contents=st.binary(max_size=60).map(lambda b: bytes(b"ab \n"[c % 4] for c in b)),
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from(["read", "peek", "readline", "read_token", "seek", "rest"]),
+            st.integers(0, 40),
+        ),
+        max_size=12,
+    ),
+)
+def test_any_calls_on_a_small_buffer(contents, calls):
+    """A stream behaves as its bytes do, wherever the buffer ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "CHUNK", 7)
+        stream = streams.InputStream(io.BytesIO(contents), "bytes")
+        at = 0
+        for call, n in calls:
+            rest = contents[at:]
+            if call == "seek":
+                at = min(n, len(contents))
+                stream.seek(at)
+            elif call == "peek":
+                assert stream.peek(n) == rest[:n]
+            elif call == "read_token":
+                words = rest.split(None, 1)
+                expected = words[0] if words else b""
+                assert stream.read_token() == expected
+                at += rest.find(expected) + len(expected) if words else len(rest)
+            else:
+                arguments = {"read": (n,), "rest": (-1,), "readline": ()}[call]
+                expected = {
+                    "read": rest[:n],
+                    "rest": rest,
+                    "readline": rest[: rest.find(b"\n") + 1] or rest,
+                }[call]
+                assert getattr(stream, "read" if call == "rest" else call)(*arguments) == expected
+                at += len(expected)
+            assert stream.tell() == at
 
 
 @pytest.mark.parametrize("before", [0, 3, 5000, CHUNK - 2, CHUNK, CHUNK + 5000])
