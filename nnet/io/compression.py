@@ -94,13 +94,17 @@ def encode_columns(frames):
         previous = np.minimum(level, most)
         headers[:, :, i] = previous
     quantiles = _quantiles(min_value, value_range, headers)[:, None]
-    segment = (frames >= quantiles[..., 1]).astype(np.int8) + (frames >= quantiles[..., 2])
-    codes = np.empty(frames.shape, np.uint8)
-    for i, (start, steps) in enumerate(zip(_SEGMENT_START, _SEGMENT_STEPS, strict=True)):
-        fraction = (frames - quantiles[..., i]) / (quantiles[..., i + 1] - quantiles[..., i])
+    codes = np.zeros(frames.shape, np.uint8)
+    for i, steps in enumerate(_SEGMENT_STEPS):
+        low, high = quantiles[..., i], quantiles[..., i + 1]
+        # Levels that are too close for float32 make an empty segment: 0 / 0 is at its end.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fraction = (frames - low) / (high - low)
+        np.fmin(fraction, 1.0, out=fraction)
+        np.fmax(fraction, 0.0, out=fraction)
+        fraction *= np.float32(steps)
         # The sum is in float64, as in Kaldi, where 0.5 is a double.
-        code = start + (fraction * np.float32(steps)).astype(np.float64) + 0.5
-        np.copyto(codes, np.clip(code, start, start + steps).astype(np.uint8), where=segment == i)
+        codes += np.add(fraction, 0.5, dtype=np.float64).astype(np.uint8)
     return min_value, value_range, headers, np.ascontiguousarray(codes.transpose(0, 2, 1))
 
 
