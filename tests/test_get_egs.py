@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from nnet.errors import NgtrainError
+from nnet.features.pasting import paste, randomize_later, subsample
+from nnet.features.utterances import Skip
 from nnet.io.examples import EXAMPLE
-from nnet.io.tables import INTEGERS, MATRIX, sequential_table
+from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
 from utils.feature_pipeline import FeaturePipeline
 
@@ -252,6 +254,59 @@ def test_the_feature_transform(experiment, run_program, shared):
     for name in "tree", "phones.txt", "cmvn_opts", "cholesky.tpmat", "within_covar.spmat":
         assert (exp / name).is_file()
     assert not list(exp.glob("lda.*.acc"))
+
+
+def test_ivectors_are_appended(experiment, features, shared, run_program, get_egs):
+    """One i-vector per 10 frames: seen by the transform, stored once in an example."""
+    directory = experiment / "ivectors"
+    directory.mkdir()
+    rng = np.random.default_rng(0)
+    ivectors = {key: rng.standard_normal((-(-len(f) // 10), 3)) for key, f in features.items()}
+    with table_writer(f"ark,scp:{directory}/ark,{directory}/ivector_online.scp", MATRIX) as writer:
+        for key, matrix in ivectors.items():
+            writer.write(key, matrix.astype(np.float32))
+    (directory / "ivector_period").write_text("10\n")
+    options = ["--online-ivector-dir", directory]
+    run_program(
+        *["get_lda.py", *options, "--left-context", 1, "--right-context", 0],
+        *["--ivector-randomize-prob", 0.3, experiment / "data", shared / "kaldi/data/lang"],
+        *[experiment / "ali", experiment / "nnet_ivectors"],
+    )
+    exp = experiment / "nnet_ivectors"
+    dims = [int((exp / name).read_text()) for name in ("feat_dim", "lda_dim", "ivector_dim")]
+    assert dims == [40, 83, 3]
+    run_program(
+        "nnet-get-egs",
+        *["--const-feat-dim=3", "--num-frames=5"],
+        FeaturePipeline.of(experiment / "ali", online_ivector_dir=directory).rspecifier(
+            experiment / "data"
+        ),
+        *[f"ark:ali-to-post ark:{shared}/kaldi/golden/pdf_ali.txt ark:- |", f"ark:{exp}/egs"],
+    )
+    examples = read_table(f"ark:{exp}/egs", EXAMPLE)
+    assert len(examples) == sum(-(-len(f) // 5) for f in features.values())
+    for key, example in examples.items():
+        utterance, _, start = key.rpartition("-")
+        np.testing.assert_allclose(
+            example.spk_info, ivectors[utterance][int(start) // 10], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_pasting_and_subsampling():
+    frames = np.arange(12.0).reshape(6, 2)
+    np.testing.assert_array_equal(paste([frames, frames[:5]], 1), np.hstack([frames, frames])[:5])
+    with pytest.raises(Skip, match=r"Length mismatch 6 vs\. 4 exceeds tolerance 1"):
+        paste([frames, frames[:4]], 1)
+    np.testing.assert_array_equal(subsample(frames, 4, 1), frames[[1, 5]])
+    np.testing.assert_array_equal(subsample(frames[:2], -2), frames[[0, 0, 1, 1]])
+    with pytest.raises(Skip):
+        subsample(frames, 2, 6)
+    with pytest.raises(NgtrainError, match="n cannot be 0"):
+        subsample(frames, 0)
+    vectors = np.arange(1000.0)[:, None]
+    mixed = randomize_later(vectors, 0.3, np.random.default_rng(0))
+    assert (mixed >= vectors).all()
+    assert 230 < (mixed > vectors).sum() < 370
 
 
 # What is done to features -------------------------------------------------------------------------

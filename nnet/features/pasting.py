@@ -1,0 +1,76 @@
+"""Features beside each other, and features at another rate (what i-vectors need)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.features.utterances import Skip
+
+
+def paste(parts: Sequence[np.ndarray], length_tolerance: int = 0) -> np.ndarray:
+    """The dimensions of several features of an utterance, frame by frame (featbin/paste-feats.cc).
+
+    Args:
+        parts: (T_i, D_i).
+        length_tolerance: by how many frames their lengths may differ; the shortest counts.
+    Returns:
+        (min T_i, sum of D_i).
+    Raises:
+        Skip: the lengths differ by more, or one is empty.
+    """
+    lengths = [len(part) for part in parts]
+    shortest, longest = min(lengths), max(lengths)
+    if longest - shortest > length_tolerance or shortest == 0:
+        raise Skip(f"Length mismatch {longest} vs. {shortest} exceeds tolerance {length_tolerance}")
+    return np.hstack([part[:shortest] for part in parts])
+
+
+class Paster:
+    """Appends to the features of an utterance those that other tables have of it."""
+
+    def __init__(self, others: Sequence[Mapping[str, np.ndarray]], length_tolerance: int):
+        self._others = others
+        self._length_tolerance = length_tolerance
+
+    def __call__(self, key: str, features: np.ndarray) -> np.ndarray:
+        """See :func:`paste`; raises Skip, too, when a table does not have the utterance."""
+        for place, table in enumerate(self._others, 2):
+            if key not in table:
+                raise Skip(f"it is missing from input {place}")
+        parts = [features, *(table[key] for table in self._others)]
+        return paste(parts, self._length_tolerance)
+
+
+def subsample(features: np.ndarray, n: int, offset: int = 0) -> np.ndarray:
+    """Every n-th frame from `offset` on, or each frame -n times if n is negative.
+
+    Kaldi featbin/subsample-feats.cc; features is (T, D).
+
+    Raises:
+        Skip: no frame is left.
+        NgtrainError: n is 0, or there is an offset with negative n.
+    """
+    if n == 0 or offset < 0 or (n < 0 and offset):
+        raise NgtrainError(f"--n={n} --offset={offset}: n cannot be 0, or negative with an offset")
+    if n < 0:
+        return np.repeat(features, -n, axis=0)
+    if offset >= len(features):
+        raise Skip("output would have no rows")
+    return features[offset::n]
+
+
+def randomize_later(
+    vectors: np.ndarray, probability: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Each row t replaced, with some probability, by a random one of the rows t, t + 1, ...
+
+    Networks that see i-vectors estimated on all of what came before would rely on them too much;
+    vectors of other moments of the utterance keep them from that (Kaldi's ivector-randomize).
+
+    Args:
+        vectors: (T, D).
+    """
+    rows = np.arange(len(vectors))
+    replaced = rng.random(len(rows)) < probability
+    return vectors[np.where(replaced, rng.integers(rows, len(rows)), rows)]
