@@ -16,13 +16,17 @@ import pytest
 
 from nnet.acoustic_model import AcousticModel, load_network
 from nnet.hmm.transition_model import TransitionModel
+from nnet.io.examples import read_minibatches
 from nnet.io.tables import INTEGERS, sequential_table, table_writer
+from nnet.io.tokens import Reader, read_object
+from nnet.network import Network
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
     parse_splice_indexes,
     presoftmax_scales,
 )
+from steps.train_multisplice import Training
 from steps.training_logs import last_number
 from steps.training_schedule import Schedule, ScheduleError
 
@@ -271,7 +275,15 @@ def train(corpus, environment):
                 *["--splice-indexes", "layer0/-1:0:1 layer1/-1:1", "--frames-per-eg", "2"],
                 *["--num-jobs-initial", "1", "--num-jobs-final", "2", "--minibatch-size", "64"],
                 *["--samples-per-iter", "1500", "--egs-opts", "--num-utts-subset 5"],
-                *["--num-jobs-compute-prior", "1", "--cleanup", "false", *options],
+                *[
+                    "--num-jobs-compute-prior",
+                    "1",
+                    "--realign-times",
+                    "0.5",
+                    "--num-jobs-align",
+                    "1",
+                ],
+                *["--cleanup", "false", *options],
                 *[corpus.data, corpus.lang, corpus.ali, directory],
             ],
             stdout=subprocess.PIPE,
@@ -332,12 +344,25 @@ def test_the_final_model_is_whole(interrupted):
 
 
 def test_a_stage_done_again_gives_the_same(interrupted, train):
-    before = (interrupted.dir / "3.mdl").read_bytes()
-    log = interrupted.dir / "log" / "train.2.1.log"
+    before = (interrupted.dir / "2.mdl").read_bytes()
+    log = interrupted.dir / "log" / "train.1.1.log"
     started = log.stat().st_mtime_ns
-    finish(train(interrupted.dir, "--stage", "2", "--exit-stage", "3"))
+    finish(train(interrupted.dir, "--stage", "1", "--exit-stage", "2"))
     assert log.stat().st_mtime_ns > started
-    assert (interrupted.dir / "3.mdl").read_bytes() == before
+    assert (interrupted.dir / "2.mdl").read_bytes() == before
+
+
+def test_realignment(interrupted):
+    """Half the data is seen before iteration 3, which trains on other labels than iteration 2."""
+    commands = [
+        (interrupted.dir / "log" / f"train.{x}.1.log").read_text().splitlines()[0] for x in (2, 3)
+    ]
+    assert "/egs/egs.1.ark" in commands[0] and "/egs_0.5/egs.1.ark" in commands[1]
+    archives = [f"ark:{interrupted.dir}/{egs}/egs.1.ark" for egs in ("egs", "egs_0.5")]
+    before, after = (
+        np.concatenate([m.pdfs for m in read_minibatches(a, 500, 1, 1, frame=0)]) for a in archives
+    )
+    assert len(before) == len(after) and 0 < (before != after).mean() < 0.6
 
 
 def test_nothing_is_done_twice(interrupted, train):
@@ -370,3 +395,45 @@ def test_presoftmax_scales_are_those_of_kaldi(shared):
     ratio = np.delete(ratio, 62)
     np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-4)
     np.testing.assert_allclose(ratio, 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("preconditioning", ["online", "simple", "none"])
+@pytest.mark.parametrize("nonlin", ["pnorm", "relu", "tanh"])
+def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
+    """Every method and nonlinearity gives configs that nnet-init and nnet-insert accept."""
+    options = {
+        "preconditioning": preconditioning,
+        "initial_effective_lrate": 0.01,
+        "num_jobs_initial": 3,
+        "alpha": 4.0,
+        "num_samples_history": 2000.0,
+        "update_period": 4,
+        "precondition_rank_in": 5,
+        "precondition_rank_out": 6,
+        "max_change_per_sample": 0.075,
+        "minibatch_size": 128,
+    }
+    affine = Training("", "", "", tmp_path, SimpleNamespace(**options)).affine_component()
+    matrix = read_object(str(golden / "fixed_affine.mat"), Reader.matrix)
+    layers = network(
+        affine=affine,
+        nonlin=nonlin,
+        affine_dim=30,
+        hidden_dim=10 if nonlin == "pnorm" else 30,
+        splices={0: [0], 1: [-1, 2]},
+        input_dim=matrix.shape[1] - 1,
+        lda_dim=len(matrix),
+        lda_mat=str(golden / "fixed_affine.mat"),
+    )
+    rng = np.random.default_rng(0)
+    made = Network.from_config(layers.nnet_config(), rng)
+    components = made.components
+    point = layers.insertion_point(1)
+    components[point:point] = Network.from_config(layers.hidden_config(1), rng).components
+    made.components = components
+    trained = made.updatable_components
+    assert {type(component).__name__ for component in trained} == {affine.split()[0]}
+    assert [component.learning_rate for component in trained] == pytest.approx([0.03] * 3)
+    assert not trained[-1].linear_params.any() and made.output_dim == 128
+    features = rng.standard_normal((10, made.input_dim)).astype(np.float32)
+    assert made.compute(features).shape == (10, 128)
