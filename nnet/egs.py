@@ -43,6 +43,8 @@ def copy_examples(
     Raises:
         NgtrainError: something cannot be read or written, or nothing is left to write.
     """
+    if not 0 <= keep_proportion < math.inf:
+        raise NgtrainError(f"--keep-proportion={keep_proportion:g}: must not be negative")
     rng = np.random.default_rng(srand)
     shorten = frame is not None or left_context is not None or right_context is not None
     num_read = num_written = 0
@@ -83,6 +85,8 @@ def shuffle_examples(rspecifier: str, wspecifier: str, *, buffer_size: int, sran
     Raises:
         NgtrainError: something cannot be read or written, or there are no examples.
     """
+    if buffer_size < 0:
+        raise NgtrainError(f"--buffer-size={buffer_size}: must not be negative")
     num_done = 0
     with ExampleWriter(wspecifier) as writer:
         for block in shuffled(read_blocks(rspecifier), buffer_size, np.random.default_rng(srand)):
@@ -105,6 +109,8 @@ def choose_examples(
     Raises:
         NgtrainError: something cannot be read or written, or there are no examples to choose from.
     """
+    if size < 0:
+        raise NgtrainError(f"--n={size}: must not be negative")
     rng = np.random.default_rng(srand)
     with ExampleWriter(wspecifier) as writer:
         subset, num_read = random_subset(read_blocks(rspecifier), size, rng)

@@ -1,7 +1,7 @@
 """Making examples from features and posteriors (Kaldi nnet2bin/nnet-get-egs.cc)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,51 +62,64 @@ def make_examples(
     num_done = num_wrong = num_frames = num_examples = 0
     waiting: list[Utterance] = []
     num_waiting = 0
-    dim = None
-    with (
-        sequential_table(features_rspecifier, FEATURES) as features,
-        random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
-        ExampleWriter(examples_wspecifier) as writer,
-    ):
-        for key, frames in features:
-            if len(frames) == 0 or key not in posteriors:
-                log.warning("No pdf-level posterior for key %s", key)
+    with ExampleWriter(examples_wspecifier) as writer:
+        for utterance in _utterances(features_rspecifier, posteriors_rspecifier, cut):
+            if utterance is None:
                 num_wrong += 1
                 continue
-            posterior = posteriors[key]
-            if len(posterior) != len(frames):
-                sizes = len(posterior), len(frames)
-                log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
-                num_wrong += 1
-                continue
-            dim = frames.shape[1] if dim is None else dim
-            if frames.shape[1] != dim or dim <= cut.const_feat_dim:
-                raise NgtrainError(
-                    f"{features_rspecifier}, key {key}: features of dimension {frames.shape[1]}; "
-                    f"those before have {dim}, --const-feat-dim={cut.const_feat_dim}"
-                )
             num_done += 1
-            num_frames += len(frames)
-            waiting.append((key, frames, posterior))
-            num_waiting += len(frames)
+            waiting.append(utterance)
+            num_waiting += len(utterance[1])
             if num_waiting >= _FRAMES_TOGETHER:
                 num_examples += writer.write(cut_examples(layouts, waiting, cut))
+                num_frames += num_waiting
                 waiting, num_waiting = [], 0
         if waiting:
             num_examples += writer.write(cut_examples(layouts, waiting, cut))
+            num_frames += num_waiting
         log.info(
             "Finished generating examples, successfully processed %d feature files, wrote %d "
             "examples,  with %d egs in total; %d files had errors.",
-            num_done,
-            num_examples,
-            num_frames,
-            num_wrong,
+            *(num_done, num_examples, num_frames, num_wrong),
         )
         if num_examples == 0 or num_wrong > num_done:
             raise NgtrainError(
                 f"{num_wrong} of {num_done + num_wrong} utterances of {features_rspecifier} have "
                 f"no fitting posteriors in {posteriors_rspecifier}"
             )
+
+
+def _utterances(
+    features_rspecifier: str, posteriors_rspecifier: str, cut: Cut
+) -> Iterator[Utterance | None]:
+    """Features with their posteriors; None for an utterance that has none which fit."""
+    dim = None
+    with (
+        sequential_table(features_rspecifier, FEATURES) as features,
+        random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
+    ):
+        for key, frames in features:
+            posterior = posteriors[key] if key in posteriors else []
+            if not posterior:
+                log.warning("No pdf-level posterior for key %s", key)
+                yield None
+                continue
+            if len(posterior) != len(frames):
+                sizes = len(posterior), len(frames)
+                log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
+                yield None
+                continue
+            dim = frames.shape[1] if dim is None else dim
+            if frames.shape[1] != dim or dim <= cut.const_feat_dim:
+                raise NgtrainError(
+                    f"{features_rspecifier}, key {key}: features of dimension {frames.shape[1]}, "
+                    + (
+                        f"but {dim} before"
+                        if frames.shape[1] != dim
+                        else "none beside the constant"
+                    )
+                )
+            yield key, frames, posterior
 
 
 def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut) -> ExampleBlock:

@@ -207,9 +207,10 @@ def test_asking_for_more_context_than_there_is(golden, run_program, tmp_path):
         (["--frame=3x"], "invalid --frame option: '3x'"),
         (["--frame=-1"], "invalid --frame option: '-1'"),
         (["--frame=8"], "no examples to write, 1280 were read"),
+        (["--keep-proportion=-1"], "--keep-proportion=-1: must not be negative"),
     ],
 )
-def test_frames_that_are_not_there(golden, run_program, tmp_path, options, reason):
+def test_nothing_can_be_copied(golden, run_program, tmp_path, options, reason):
     result = run_program(
         "nnet-copy-egs",
         *[*options, f"ark:{golden}/egs_1frame.ark", f"ark:{tmp_path}/out"],
