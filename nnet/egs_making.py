@@ -99,11 +99,11 @@ def _utterances(
         random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
     ):
         for key, frames in features:
-            posterior = posteriors[key] if key in posteriors else []
-            if not posterior:
+            if len(frames) == 0 or key not in posteriors:
                 log.warning("No pdf-level posterior for key %s", key)
                 yield None
                 continue
+            posterior = posteriors[key]
             if len(posterior) != len(frames):
                 sizes = len(posterior), len(frames)
                 log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
