@@ -12,13 +12,13 @@
 #   --fsdd-dir  a clone of github.com/Jakobovski/free-spoken-digit-dataset (for --corpus fsdd)
 #   --dir       where everything goes (default: exp/CORPUS here)
 #   --stage     do this stage and the later ones again (default: go on where the last run stopped)
-#   --num-jobs  jobs at the same time (default: the number of processors)
+#   --num-jobs  jobs at the same time (default: the number of processors, at most 4)
 #   --use-gpu   train on GPUs, one job on each (default: no)
 #   --hours     hours of training speech to synthesise (default: 0.4)
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' dir='' stage='' num_jobs=$(nproc) use_gpu=no hours=0.4
+corpus=synth fsdd_dir='' dir='' stage='' num_jobs=$(($(nproc) < 4 ? $(nproc) : 4)) use_gpu=no hours=0.4
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "run.sh: $*" >&2; exit 1; }
@@ -39,9 +39,9 @@ done
 # Paths on the command line are relative to where the user is; the recipe's own are to this place.
 here=$(cd "$(dirname "$0")" && pwd)
 case $corpus in
-  synth) splits=(.) ;;
+  synth) splits=('') ;;
   fsdd)
-    splits=(seen unseen)
+    splits=(unseen seen)
     [ -n "$fsdd_dir" ] || fail "--corpus fsdd needs --fsdd-dir, a clone of free-spoken-digit-dataset"
     fsdd_dir=$(realpath "$fsdd_dir") ;;
   *) fail "--corpus is synth or fsdd, not '$corpus'" ;;
@@ -57,25 +57,42 @@ cd "$here"
 . ./path.sh
 . ./cmd.sh
 
-# todo N TITLE: is stage N of this split still to do?  Stages leave a mark when they are done.
+# todo N TITLE: is stage N still to do in $exp?  "finish N" leaves a mark that it is done.
 todo() {
-  [ -n "$stage" ] && [ "$1" -ge "$stage" ] && rm -f "$exp/.done.$1"
-  [ ! -e "$exp/.done.$1" ] && echo "run.sh: stage $1${split_name}: $2"
+  if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$exp/.done.$1"; fi
+  if [ -e "$exp/.done.$1" ]; then return 1; fi
+  echo "run.sh: $(date +%H:%M:%S) stage $1: $2${split:+ ($split speakers)}"
 }
 finish() { touch "$exp/.done.$1"; }
 
-if [ "$corpus" = synth ]; then
-  speeds="0.9 1.1"       # copies of the training data at these speeds are added to it
-else
-  speeds="0.8 0.9 1.1 1.25"  # few speakers: let each sound like five
-fi
+# Copies of the training data at some speeds are added to it; FSDD has few speakers, and each is to
+# sound like five.  Its tuning set is spoken by training speakers, and noise is added to it: without,
+# there are next to no errors that could tell one acoustic scale from another.
+case $corpus in
+  synth) speeds="0.9 1.1" tune=tune ;;
+  fsdd) speeds="0.8 0.9 1.1 1.25" tune=tune_noisy ;;
+esac
+
+# samples_per_iter DATA N: how many frames a job trains on for N jobs to see all of DATA once.
+# Iterations are short where there are few data, and never longer than Kaldi's default.
+samples_per_iter() {
+  awk -v n="$2" '{ frames += $2 }
+    END { samples = int(frames / n); print samples < 400000 ? samples : 400000 }' "$1/utt2num_frames"
+}
+
+# What the three networks have in common.
+train_opts=(
+  --cmd "$train_cmd" --use-gpu "$use_gpu" --frames-per-eg 8 --num-jobs-compute-prior 2
+  --num-jobs-initial $((num_jobs < 2 ? num_jobs : 2)) --num-jobs-final "$num_jobs"
+  --combine-num-threads "$num_jobs"
+)
 
 for split in "${splits[@]}"; do
-  exp=$(realpath -m "$dir/$split") data=$exp/data
-  split_name=$([ "$split" = . ] || echo " ($split speakers)")
+  exp=$(realpath -m "$dir/$split")
+  data=$exp/data lang=$exp/lang
   mkdir -p "$exp"
 
-  if todo 1 "recordings"; then
+  if todo 1 "recordings and their words, as data directories train, tune and test"; then
     if [ "$corpus" = synth ]; then
       local/make_synth_corpus.py --hours="$hours" --num-jobs="$num_jobs" "$exp"
     else
@@ -84,14 +101,83 @@ for split in "${splits[@]}"; do
     finish 1
   fi
 
-  if todo 2 "features"; then
+  if todo 2 "augmentation, MFCC and their means and variances"; then
     for speed in $speeds; do
-      utils/perturb_data_dir_speed.py "$speed" "$data/train" "$data/train_sp$speed"
+      perturb_data_dir_speed.py --nj "$num_jobs" "$speed" "$data/train" "$data/train_sp$speed"
     done
-    for name in train tune test ${speeds// / train_sp}; do
-      steps/make_mfcc.py --nj "$num_jobs" --cmd "$train_cmd" "$data/$name"
-      steps/compute_cmvn_stats.py "$data/$name"
+    if [ $tune = tune_noisy ]; then
+      augment_data_dir.py --nj "$num_jobs" --snr 5:25 noisy- "$data/tune" "$data/tune_noisy"
+    fi
+    for set in "$data"/{train,tune,test}*; do
+      make_mfcc.py --nj "$num_jobs" --cmd "$train_cmd" "$set"
+      compute_cmvn_stats.py "$set"
     done
+    combine_data.py "$data/augmented" "$data"/train*
     finish 2
   fi
+
+  if todo 3 "lexicon, and a loop of digits as grammar"; then
+    local/prepare_dict.py "$exp/dict"
+    prepare_lang.py --position-dependent-phones false "$exp/dict" '!SIL' "$exp/lang_tmp" "$lang"
+    make_loop_grammar.py "$lang"
+    finish 3
+  fi
+
+  if todo 4 "flat start: utterances are divided equally among the states of their phones"; then
+    flat_start.py --nj "$num_jobs" --cmd "$train_cmd" --cmvn-opts "--norm-vars=true" \
+      "$data/train" "$lang" "$exp/ali0"
+    finish 4
+  fi
+
+  # One utterance in twenty, with its copies, is not trained on but shows how training goes on.
+  num_valid=$(($(wc -l < "$data/train/utt2spk") / 20))
+
+  # Each small network is trained on the alignment that the one before it made.
+  for round in 1 2; do
+    if todo $((4 + round)) "small network $round, and alignment with it"; then
+      train_multisplice.py "${train_opts[@]}" --egs-opts "--num-utts-subset $num_valid" \
+        --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/train" 14)" \
+        --num-hidden-layers 2 --pnorm-input-dim 400 --pnorm-output-dim 100 \
+        --splice-indexes "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3" \
+        "$data/train" "$lang" "$exp/ali$((round - 1))" "$exp/nnet$round"
+      train=$data/train
+      [ $round = 2 ] && train=$data/augmented
+      align.py --nj "$num_jobs" --cmd "$train_cmd" "$train" "$lang" \
+        "$exp/nnet$round" "$exp/ali$round"
+      finish $((4 + round))
+    fi
+  done
+
+  if todo 7 "full network, on all the training data"; then
+    train_multisplice.py "${train_opts[@]}" --egs-opts "--num-utts-subset $num_valid" \
+      --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/augmented" 24)" \
+      --num-hidden-layers 3 --pnorm-input-dim 1000 --pnorm-output-dim 200 \
+      --splice-indexes "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3 layer2/-5:5" \
+      "$data/augmented" "$lang" "$exp/ali2" "$exp/nnet"
+    finish 7
+  fi
+
+  if todo 8 "decoding and scoring"; then
+    mkgraph.py "$lang" "$exp/nnet" "$exp/graph"
+    for name in $tune test; do
+      decode.py --nj "$num_jobs" --cmd "$decode_cmd" \
+        --lmwt 5,7,10,14,20,28,40 --word-ins-penalty 0.0,2.0,4.0,7.0,10.0 \
+        "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
+    done
+    score.py --tune-on "$exp/nnet/decode_$tune" "$data/test" "$exp/graph" \
+      "$exp/nnet/decode_test"
+    finish 8
+  fi
 done
+
+if [ "$corpus" = fsdd ]; then
+  # The two experiments side by side: $dir/nnet/decode_{seen,unseen}/best_wer.
+  mkdir -p "$dir/nnet"
+  for split in "${splits[@]}"; do
+    ln -sfn "../$split/nnet/decode_test" "$dir/nnet/decode_$split"
+    ln -sfn "../$split/nnet/log" "$dir/nnet/log_$split"
+  done
+  ln -sfn log_unseen "$dir/nnet/log"
+fi
+
+local/results.py "$dir"
