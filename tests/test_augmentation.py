@@ -1,6 +1,5 @@
 """Augmented recordings, and augmented copies of data directories."""
 
-import subprocess
 import wave
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from nnet.features.augmentation import Augmentation, add_noise, change_speed, reverberate
 from nnet.features.wave import Wave
 
-ROOT = Path(__file__).parents[1]
 RATE = 8000
 TONE = 1000 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
 
@@ -90,7 +88,7 @@ def test_bad_options_end_in_one_line(tmp_path, run_program, bad):
     assert not (tmp_path / "out.ark").exists()
 
 
-def test_copy_of_a_data_directory(tmp_path, run_program, environment):
+def test_copy_of_a_data_directory(tmp_path, run_program):
     source, dest = tmp_path / "source", tmp_path / "dest"
     source.mkdir()
     for name in "r1", "r2":
@@ -99,12 +97,7 @@ def test_copy_of_a_data_directory(tmp_path, run_program, environment):
     (source / "segments").write_text("s-1 r1 0.2 0.9\ns-2 r2 0 -1\n")
     (source / "utt2spk").write_text("s-1 s\ns-2 s\n")
     (source / "text").write_text("s-1 one two\ns-2 three\n")
-    subprocess.run(
-        [ROOT / "utils/augment_data_dir.py", "--speed", "0.5", "--nj", "2", "x-", source, dest],
-        check=True,
-        capture_output=True,
-        env=environment,
-    )
+    run_program("augment_data_dir.py", "--speed", "0.5", "--nj", "2", "x-", source, dest)
     assert (dest / "text").read_text() == "x-s-1 one two\nx-s-2 three\n"
     assert (dest / "spk2utt").read_text() == "x-s x-s-1 x-s-2\n"
     assert (dest / "utt2uniq").read_text() == "x-s-1 s-1\nx-s-2 s-2\n"

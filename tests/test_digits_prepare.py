@@ -1,8 +1,5 @@
 """The data directories that the digits recipe makes of the Free Spoken Digit Dataset."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +9,9 @@ SCRIPT = ROOT / "egs" / "digits" / "local" / "prepare_fsdd.py"
 SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
 
 
-def prepare(*args) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, args)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+@pytest.fixture
+def prepare(run_program):
+    return lambda *args, check=True: run_program(SCRIPT, *args, check=check)
 
 
 def utterances(data: Path, subset: str) -> list[str]:
@@ -38,8 +30,8 @@ def fsdd(tmp_path_factory) -> Path:
     return directory
 
 
-def test_unseen_speakers_are_only_in_test(fsdd, tmp_path):
-    assert prepare("--split=unseen", fsdd, tmp_path).returncode == 0
+def test_unseen_speakers_are_only_in_test(prepare, fsdd, tmp_path):
+    prepare("--split=unseen", fsdd, tmp_path)
     test = utterances(tmp_path, "test")
     assert len(test) == 1000
     assert {name.split("-")[0] for name in test} == {"lucas", "yweweler"}
@@ -49,8 +41,8 @@ def test_unseen_speakers_are_only_in_test(fsdd, tmp_path):
     assert len({*train, *tune}) == 2000
 
 
-def test_seen_speakers_first_five_recordings_are_test(fsdd, tmp_path):
-    assert prepare("--split=seen", fsdd, tmp_path).returncode == 0
+def test_seen_speakers_first_five_recordings_are_test(prepare, fsdd, tmp_path):
+    prepare("--split=seen", fsdd, tmp_path)
     test = utterances(tmp_path, "test")
     assert len(test) == 300
     assert {int(name.split("-")[2]) for name in test} == set(range(5))
@@ -59,25 +51,25 @@ def test_seen_speakers_first_five_recordings_are_test(fsdd, tmp_path):
     assert not {*rest} & {*test}
 
 
-def test_names_and_words_are_those_of_kaldis_data_directory(shared, tmp_path):
-    assert prepare("--split=unseen", shared / "fsdd", tmp_path).returncode == 0
+def test_names_and_words_are_those_of_kaldis_data_directory(prepare, shared, tmp_path):
+    prepare("--split=unseen", shared / "fsdd", tmp_path)
     for file in "text", "utt2spk", "spk2utt":
         reference = (shared / "kaldi" / "data" / "test" / file).read_text()
         assert (tmp_path / "test" / file).read_text() == reference
 
 
 @pytest.mark.parametrize("name", ["10_george_0.wav", "3_george.wav"])
-def test_foreign_recording_is_named(tmp_path, name):
+def test_foreign_recording_is_named(prepare, tmp_path, name):
     (tmp_path / "recordings").mkdir()
     (tmp_path / "recordings" / name).touch()
-    result = prepare(tmp_path, tmp_path / "data")
+    result = prepare(tmp_path, tmp_path / "data", check=False)
     assert result.returncode != 0
-    assert name in result.stderr
+    assert name in result.stderr.decode()
     assert not (tmp_path / "data").exists()
 
 
-def test_empty_directory_is_an_error(tmp_path):
-    result = prepare(tmp_path, tmp_path / "data")
+def test_empty_directory_is_an_error(prepare, tmp_path):
+    result = prepare(tmp_path, tmp_path / "data", check=False)
     assert result.returncode != 0
-    assert str(tmp_path) in result.stderr.splitlines()[-1]
+    assert str(tmp_path) in result.stderr.decode().splitlines()[-1]
     assert not (tmp_path / "data").exists()

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from data_dir import Utterance, write_data_dir
 from scipy.signal import resample_poly
+from utterances import Utterance, write_data_dir
 
 from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError

@@ -11,7 +11,7 @@ are the tuning set, on which the acoustic scale and the word insertion penalty a
 import re
 from pathlib import Path
 
-from data_dir import Utterance, write_data_dir
+from utterances import Utterance, write_data_dir
 
 from nnet.cli import Choice, argument, log, option, program
 from nnet.errors import NgtrainError
