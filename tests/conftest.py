@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,15 @@ def run_program(environment):
         return result
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say which tests were left out, and why: a line for each reason."""
+    files: dict[str, Counter] = defaultdict(Counter)
+    for report in terminalreporter.stats.get("skipped", []):
+        _, _, reason = report.longrepr
+        files[reason.removeprefix("Skipped: ")][report.location[0]] += 1
+    for reason, counts in files.items():
+        terminalreporter.write_line(f"LEFT OUT {counts.total()} tests: {reason}")
+        for file, count in sorted(counts.items()):
+            terminalreporter.write_line(f"  {file}: {count}")

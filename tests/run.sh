@@ -16,6 +16,6 @@ ruff format --check . || {
 }
 if [ ! -d "${NGTRAIN_SHARED:-../shared}" ]; then
   echo "tests/run.sh: no reference data at ${NGTRAIN_SHARED:-../shared}:" \
-    "the tests that compare with Kaldi's files are left out (listed as SKIPPED below)"
+    "the tests that compare with Kaldi's files are left out, and counted below"
 fi
 pytest "$@"
