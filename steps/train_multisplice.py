@@ -212,7 +212,9 @@ class Training:
 
     def run(self) -> None:
         o = self.options
-        if o.stage is None and self.model("final").exists():
+        if o.stage is not None:
+            self.forget(o.stage)
+        elif self.model("final").exists():
             log.info("%s is there: nothing to do (--stage does it again)", self.model("final"))
             return
         self.remember_options()
@@ -237,10 +239,7 @@ class Training:
                 if o.cleanup and not diagnostics.running():
                     self.remove_models_before(x)
             self.combine()
-            self.adjust_priors(
-                "combined" if self.model("combined").exists() else "final",
-                *("final", s.num_iters, self.egs_dir(s.num_iters)),
-            )
+            self.adjust_priors("combined", "final", s.num_iters, self.egs_dir(s.num_iters))
             self.diagnose("final", diagnostics)
         self.clean_up()
 
@@ -252,16 +251,30 @@ class Training:
     def log(self, name: str) -> Path:
         return self.dir / "log" / f"{name}.log"
 
-    def skips(self, stage: int, *outputs: Path) -> bool:
-        """Whether a stage is not to be done: it is before --stage, or its outputs are there."""
-        if self.options.stage is not None:
-            return stage < self.options.stage
-        return all(output.exists() for output in outputs)
+    def forget(self, stage: int) -> None:
+        """Remove what `stage` and those after it have made, so that it is made again."""
+        numbers = {int(file.stem) for file in self.dir.glob("*.mdl") if file.stem.isdecimal()}
+        if stage <= max(numbers, default=0):
+            self.model("combined").unlink(missing_ok=True)
+        elif self.model("final").exists():  # the combination, but for its priors
+            self.model("final").replace(self.model("combined"))
+        self.model("final").unlink(missing_ok=True)
+        for x in numbers:
+            if x > max(stage, 0 if stage > -2 else -1):
+                self.model(x).unlink()
+        for model_of_job in self.dir.glob("*.[0-9]*.mdl"):
+            model_of_job.unlink()
+        for egs_dir in self.dir.glob("egs_*"):  # which only a realignment that is done again minds
+            forget_egs(egs_dir)
+        if stage <= -3:
+            forget_egs(self.dir / "egs")
+        if stage <= -4:
+            (self.dir / "lda.mat").unlink(missing_ok=True)
 
     def remember_options(self) -> None:
         """Write down the options that results depend on, and refuse to go on with others."""
         file = self.dir / "train_options"
-        given = {
+        given = {f"<data> {self.data}", f"<lang> {self.lang}", f"<ali-dir> {self.alidir}"} | {
             f"--{name.replace('_', '-')} {value}"
             for name, value in vars(self.options).items()
             if name not in NO_EFFECT_ON_RESULT
@@ -304,7 +317,7 @@ class Training:
     def estimate_feature_transform(self) -> None:
         """Stage -4: lda.mat, with the files that say how features are made and their dimensions."""
         o = self.options
-        if self.skips(-4, *(self.dir / name for name in ("lda.mat", "lda_dim", "feat_dim"))):
+        if (self.dir / "lda.mat").exists():  # the last file that it makes
             return
         left, *_, right = self.splices[0]
         run_step(
@@ -323,8 +336,7 @@ class Training:
         """Stage -3: the examples, unless --egs-dir says where they are."""
         o, egs_dir = self.options, self.first_egs_dir
         left, right = context(self.splices)
-        missing = not egs_are_whole(egs_dir) if o.stage is None else o.stage <= -3
-        if missing and not o.egs_dir:
+        if not o.egs_dir and not egs_are_whole(egs_dir):
             run_step(
                 "get_egs2.py",
                 *[*self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts],
@@ -404,7 +416,7 @@ class Training:
         Transition probabilities and priors are those of the alignment.
         """
         o = self.options
-        if self.skips(-2, self.model(0)):
+        if self.model(0).exists():
             return
         if self.network.presoftmax_scales:
             self.write_presoftmax_scales()
@@ -443,17 +455,11 @@ class Training:
     # Iterations -----------------------------------------------------------------------------------
 
     def first_iteration(self) -> int:
-        """The first one to do: --stage, or that of the latest model there is."""
+        """The one that starts from the latest model there is."""
         o, num_iters = self.options, self.schedule.num_iters
-        if o.stage is None:
-            first = max((x for x in range(num_iters + 1) if self.model(x).exists()), default=0)
-        else:
-            first = max(o.stage, 0)
-        for left_over in self.dir.glob("*.[0-9]*.mdl"):
-            if o.stage is not None or not left_over.name.startswith(f"{first + 1}."):
-                left_over.unlink()
-        if first < num_iters:
-            require_files(self.model(first))
+        first = max(x for x in range(num_iters + 1) if self.model(x).exists())
+        if o.stage is not None and first < min(o.stage, num_iters):
+            raise NgtrainError(f"--stage {o.stage}: the latest model is {self.model(first)}")
         if first > 0:
             log.info("going on from %s", self.model(first))
         return first
@@ -476,7 +482,7 @@ class Training:
     def realign(self, x: int) -> None:
         """Align the data with the model of iteration x, and relabel the examples."""
         o, old, new = self.options, self.egs_dir(x - 1), self.egs_dir(x)
-        if o.stage is None and egs_are_whole(new):
+        if egs_are_whole(new):
             return
         ali = self.dir / f"ali_{self.realignments[x]}"
         self.adjust_priors(x, x, x, old)
@@ -589,7 +595,7 @@ class Training:
         """Stage num_iters: combined.mdl, the best combination of the last models."""
         o, s = self.options, self.schedule
         combined = self.model("combined")
-        if self.skips(s.num_iters, combined):
+        if combined.exists():
             return
         log.info("combining the last models")
         groups = [[self.model(x) for x in group] for group in s.combination()]
@@ -682,6 +688,11 @@ def egs_are_whole(egs_dir: Path) -> bool:
     archives = [f"egs.{n}.ark" for n in range(1, read_integer(num_archives) + 1)]
     others = ["combine.egs", "train_diagnostic.egs", "valid_diagnostic.egs"]
     return all((egs_dir / name).exists() for name in archives + others)
+
+
+def forget_egs(egs_dir: Path) -> None:
+    """Have egs_are_whole() say no."""
+    (egs_dir / "info" / "num_archives").unlink(missing_ok=True)
 
 
 def remove_egs(egs_dir: Path) -> None:

@@ -313,7 +313,8 @@ def interrupted(train, tmp_path_factory):
     process.communicate(timeout=20)
     assert process.returncode != 0
     partial = sorted(path.name for path in directory.glob("*.mdl"))
-    return SimpleNamespace(dir=directory, partial=partial, output=finish(train(directory)))
+    output = finish(train(directory))
+    return SimpleNamespace(dir=directory, partial=partial, output=output, finished=time.time())
 
 
 def test_going_on_after_an_interruption(interrupted):
@@ -343,13 +344,25 @@ def test_the_final_model_is_whole(interrupted):
     assert not list(interrupted.dir.glob("*.[0-9]*.mdl"))  # models of jobs are gone
 
 
-def test_a_stage_done_again_gives_the_same(interrupted, train):
-    before = (interrupted.dir / "2.mdl").read_bytes()
-    log = interrupted.dir / "log" / "train.1.1.log"
-    started = log.stat().st_mtime_ns
-    finish(train(interrupted.dir, "--stage", "1", "--exit-stage", "2"))
-    assert log.stat().st_mtime_ns > started
-    assert (interrupted.dir / "2.mdl").read_bytes() == before
+def test_a_stage_done_again_gives_the_same(interrupted, train, tmp_path):
+    directory = tmp_path / "nnet"
+    shutil.copytree(interrupted.dir, directory)
+    (directory / "log" / "train.1.1.log").unlink()
+    finish(train(directory, "--stage", "1", "--exit-stage", "2"))
+    assert (directory / "log" / "train.1.1.log").exists()
+    assert (directory / "2.mdl").read_bytes() == (interrupted.dir / "2.mdl").read_bytes()
+    assert not (directory / "3.mdl").exists() and not (directory / "final.mdl").exists()
+
+
+def test_only_the_priors_done_again(interrupted, train, tmp_path):
+    directory = tmp_path / "nnet"
+    shutil.copytree(interrupted.dir, directory)
+    (directory / "combined.mdl").unlink()  # as --cleanup does
+    finish(train(directory, "--stage", "6"))
+    before, after = (AcousticModel.load(str(d / "final.mdl")) for d in (interrupted.dir, directory))
+    np.testing.assert_allclose(after.priors, before.priors, rtol=1e-6)
+    assert (directory / "log" / "combine.log").stat().st_mtime < interrupted.finished
+    assert (directory / "log" / "vector_sum.5.log").stat().st_mtime > interrupted.finished
 
 
 def test_realignment(interrupted):
