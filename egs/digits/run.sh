@@ -18,7 +18,8 @@
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' dir='' stage='' num_jobs=$(($(nproc) < 4 ? $(nproc) : 4)) use_gpu=no hours=0.4
+corpus=synth fsdd_dir='' dir='' stage='' use_gpu=no hours=0.4
+num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "run.sh: $*" >&2; exit 1; }
@@ -53,6 +54,16 @@ mkdir -p "$dir"
 dir=$(realpath "$dir")
 cd "$here"
 
+# A directory holds one experiment: what it was begun with is not changed half-way.
+case $corpus in
+  synth) source="--corpus synth --hours $hours" ;;
+  fsdd) source="--corpus fsdd --fsdd-dir $fsdd_dir" ;;
+esac
+if [ -e "$dir/.source" ] && [ "$stage" != 1 ] && [ "$(cat "$dir/.source")" != "$source" ]; then
+  fail "$dir was begun with $(cat "$dir/.source"): choose another --dir, or --stage 1"
+fi
+echo "$source" > "$dir/.source"
+
 ../../utils/setup_env.sh synth
 . ./path.sh
 . ./cmd.sh
@@ -65,9 +76,12 @@ todo() {
 }
 finish() { touch "$exp/.done.$1"; }
 
+# fresh DIR: where --stage says that something is to be done again, begin with nothing.
+fresh() { if [ -n "$stage" ]; then rm -rf "$1"; fi; }
+
 # Copies of the training data at some speeds are added to it; FSDD has few speakers, and each is to
-# sound like five.  Its tuning set is spoken by training speakers, and noise is added to it: without,
-# there are next to no errors that could tell one acoustic scale from another.
+# sound like five.  Its tuning set is spoken by training speakers, and noise is added to it: without
+# noise there are too few errors to tell one acoustic scale from another.
 case $corpus in
   synth) speeds="0.9 1.1" tune=tune ;;
   fsdd) speeds="0.8 0.9 1.1 1.25" tune=tune_noisy ;;
@@ -108,9 +122,9 @@ for split in "${splits[@]}"; do
     if [ $tune = tune_noisy ]; then
       augment_data_dir.py --nj "$num_jobs" --snr 5:25 noisy- "$data/tune" "$data/tune_noisy"
     fi
-    for set in "$data"/{train,tune,test}*; do
-      make_mfcc.py --nj "$num_jobs" --cmd "$train_cmd" "$set"
-      compute_cmvn_stats.py "$set"
+    for subset in "$data"/{train,tune,test}*; do
+      make_mfcc.py --nj "$num_jobs" --cmd "$train_cmd" "$subset"
+      compute_cmvn_stats.py "$subset"
     done
     combine_data.py "$data/augmented" "$data"/train*
     finish 2
@@ -135,6 +149,7 @@ for split in "${splits[@]}"; do
   # Each small network is trained on the alignment that the one before it made.
   for round in 1 2; do
     if todo $((4 + round)) "small network $round, and alignment with it"; then
+      fresh "$exp/nnet$round"
       train_multisplice.py "${train_opts[@]}" --egs-opts "--num-utts-subset $num_valid" \
         --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/train" 14)" \
         --num-hidden-layers 2 --pnorm-input-dim 400 --pnorm-output-dim 100 \
@@ -149,6 +164,7 @@ for split in "${splits[@]}"; do
   done
 
   if todo 7 "full network, on all the training data"; then
+    fresh "$exp/nnet"
     train_multisplice.py "${train_opts[@]}" --egs-opts "--num-utts-subset $num_valid" \
       --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/augmented" 24)" \
       --num-hidden-layers 3 --pnorm-input-dim 1000 --pnorm-output-dim 200 \
@@ -160,6 +176,7 @@ for split in "${splits[@]}"; do
   if todo 8 "decoding and scoring"; then
     mkgraph.py "$lang" "$exp/nnet" "$exp/graph"
     for name in $tune test; do
+      fresh "$exp/nnet/decode_$name"
       decode.py --nj "$num_jobs" --cmd "$decode_cmd" \
         --lmwt 5,7,10,14,20,28,40 --word-ins-penalty 0.0,2.0,4.0,7.0,10.0 \
         "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
