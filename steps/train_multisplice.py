@@ -20,6 +20,8 @@ and files.  It differs where that script is wrong or where more is known:
  - Models appear whole, 0.mdl and final.mdl too; there these are changed in place, so that a second
    run of a stage would change them twice.  A model is deleted only when no diagnostic reads it.
  - --fix-nnet false is false; there it was overridden where the network has rectified linear units.
+ - The plain average of the last models is the final one where it is better on held-out data than
+   their weighted combination.
  - A job has one thread, --num-threads; there, by default, 16 that share the parameters.  So has the
    combination, --combine-num-threads, there 8.
 """
@@ -238,6 +240,7 @@ class Training:
                 self.report(x, first)
                 if o.cleanup and not diagnostics.running():
                     self.remove_models_before(x)
+            self.diagnose(s.num_iters, diagnostics)
             self.combine()
             self.adjust_priors("combined", "final", s.num_iters, self.egs_dir(s.num_iters))
             self.diagnose("final", diagnostics)
@@ -592,31 +595,53 @@ class Training:
     # The end --------------------------------------------------------------------------------------
 
     def combine(self) -> None:
-        """Stage num_iters: combined.mdl, the best combination of the last models."""
+        """Stage num_iters: combined.mdl, the best combination of the last models.
+
+        The weights that nnet-combine-fast finds are fitted to training data.  Where there are few
+        of these they are overfitted (the last layer grows until it is too sure of itself), and the
+        plain average is kept if it is better on the held-out data.
+        """
         o, s = self.options, self.schedule
         combined = self.model("combined")
         if combined.exists():
             return
         log.info("combining the last models")
         groups = [[self.model(x) for x in group] for group in s.combination()]
-        require_files(*(model for group in groups for model in group))
+        last_models = [model for group in groups for model in group]
+        require_files(*last_models)
         models = [
             group[0] if len(group) == 1 else f"nnet-am-average {' '.join(map(str, group))} - |"
             for group in groups
         ]
+        weighted, averaged = self.model("weighted"), self.model("averaged")
         # Started from the average: the Fisher matrix that scales the search is singular where a
         # single model starts it, since the layers do not depend on the scale of their parameters.
         run(
             f"{o.cmd} {o.combine_parallel_opts}", self.log("combine"),
             "nnet-combine-fast", "--initial-model=100000", "--num-lbfgs-iters=40", "--use-gpu=no",
             f"--num-threads={o.combine_num_threads}", "--verbose=3", "--minibatch-size=512",
-            *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", self.model("unnormalized"),
+            *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", weighted,
         )  # fmt: skip
+        run(o.cmd, self.log("average.last"), "nnet-am-average", *last_models, averaged)
+        held_out = {model: self.held_out_objective(model) for model in (weighted, averaged)}
+        best = max(held_out, key=held_out.get)
+        log.info(
+            "held-out log-probability of the combination %.3f, of the average %.3f: taking the %s",
+            *(held_out[weighted], held_out[averaged]),
+            "combination" if best == weighted else "average",
+        )
+        run(o.cmd, self.log("normalize"), "nnet-normalize-stddev", best, combined)
+        weighted.unlink()
+        averaged.unlink()
+
+    def held_out_objective(self, model: Path) -> float:
+        """Log-probability per frame of a model on the held-out utterances, computed now."""
         run(
-            o.cmd, self.log("normalize"),
-            "nnet-normalize-stddev", self.model("unnormalized"), combined,
+            self.options.cmd, self.log(f"compute_prob_valid.{model.stem}"), "nnet-compute-prob",
+            model, f"ark:{self.egs_dir(self.schedule.num_iters)}/valid_diagnostic.egs",
         )  # fmt: skip
-        self.model("unnormalized").unlink()
+        log_prob = objective(self.dir, "valid", model.stem)
+        return -math.inf if log_prob is None else log_prob
 
     def adjust_priors(self, source: int | str, target: int | str, x: int, egs_dir: Path) -> None:
         """Make model `target` of `source`, with its average posterior on the data as its priors."""
