@@ -374,3 +374,30 @@ def test_parameters_out_of_range_are_refused(parameters):
 def test_simple_needs_a_positive_alpha(alpha):
     with pytest.raises(NgtrainError, match="alpha must be positive"):
         SimplePreconditioner(alpha)
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    module = pytest.importorskip("cupy", reason="needs CuPy")
+    if not module.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return module
+
+
+@pytest.mark.parametrize(
+    "new", [lambda: OnlinePreconditioner(20, 3), lambda: SimplePreconditioner(4.0)]
+)
+@pytest.mark.parametrize(("N", "D"), [(64, 100), (100, 40)])
+def test_on_a_gpu_as_on_the_cpu(cupy, new, N, D):
+    rng = np.random.default_rng(14)
+    on_cpu, on_gpu = new(), new()
+    for t in range(20):
+        X = np.zeros((N, D), np.float32) if t == 5 else correlated_rows(rng, N, D, np.float32)
+        X_gpu = cupy.asarray(X)
+        row_products, row_products_gpu = np.empty(N, np.float32), cupy.empty(N, np.float32)
+        scale = on_cpu.precondition(X, row_products)
+        scale_gpu = on_gpu.precondition(X_gpu, row_products_gpu)
+        assert isinstance(scale_gpu, cupy.ndarray)
+        np.testing.assert_allclose(scale_gpu.get(), scale, rtol=1e-3)
+        assert np.linalg.norm(X_gpu.get() - X) <= 2e-3 * np.linalg.norm(X)
+        np.testing.assert_allclose(row_products_gpu.get(), row_products, rtol=1e-2, atol=1e-4)
