@@ -166,8 +166,8 @@ for split in "${splits[@]}"; do
   if todo 7 "full network, on all the training data"; then
     fresh "$exp/nnet"
     train_multisplice.py "${train_opts[@]}" --egs-opts "--num-utts-subset $num_valid" \
-      --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/augmented" 24)" \
-      --num-hidden-layers 3 --pnorm-input-dim 1000 --pnorm-output-dim 200 \
+      --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/augmented" 16)" \
+      --num-hidden-layers 3 --pnorm-input-dim 400 --pnorm-output-dim 100 \
       --splice-indexes "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3 layer2/-5:5" \
       "$data/augmented" "$lang" "$exp/ali2" "$exp/nnet"
     finish 7
