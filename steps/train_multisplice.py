@@ -192,6 +192,11 @@ def main(data, lang, alidir, dir, **options):
         raise NgtrainError(str(error)) from None
 
 
+EFFECT_ON_EXAMPLES = {
+    "data", "lang", "alidir", "splice_indexes", "samples_per_iter", "frames_per_eg", "egs_opts",
+    "egs_dir", "lda_opts", "lda_dim", "randprune", "transform_dir", "cmvn_opts", "feat_type",
+    "online_ivector_dir", "srand",
+}  # fmt: skip
 NO_EFFECT_ON_RESULT = {
     "cmd", "stage", "exit_stage", "get_egs_stage", "use_gpu", "num_threads", "parallel_opts",
     "combine_num_threads", "combine_parallel_opts", "io_opts", "align_cmd", "align_use_gpu",
@@ -211,6 +216,9 @@ class Training:
 
     def __post_init__(self):
         self.dir = Path(self.dir)
+        self.splices = checked_splices(self.options)
+        if self.options.egs_dir:
+            self.check_context()
 
     def run(self) -> None:
         o = self.options
@@ -275,37 +283,30 @@ class Training:
             (self.dir / "lda.mat").unlink(missing_ok=True)
 
     def remember_options(self) -> None:
-        """Write down the options that results depend on, and refuse to go on with others."""
+        """Write down the options, and refuse to go on from what was made with others."""
         file = self.dir / "train_options"
-        given = {f"<data> {self.data}", f"<lang> {self.lang}", f"<ali-dir> {self.alidir}"} | {
-            f"--{name.replace('_', '-')} {value}"
-            for name, value in vars(self.options).items()
-            if name not in NO_EFFECT_ON_RESULT
-        }
+        given = {"data": self.data, "lang": self.lang, "alidir": self.alidir, **vars(self.options)}
+        given = {name: str(value) for name, value in given.items()}
+        if self.model(0).exists():
+            matter = given.keys() - NO_EFFECT_ON_RESULT
+        else:
+            matter = EFFECT_ON_EXAMPLES if (self.dir / "lda.mat").exists() else set()
         if self.options.stage is None and file.exists():
-            changed = sorted(given - set(file.read_text().splitlines()))
+            before = dict(line.split(" ", 1) for line in file.read_text().splitlines())
+            changed = [
+                f"{name.replace('_', '-')} was '{before[name]}' and is '{given[name]}'"
+                for name in sorted(matter & before.keys())
+                if before[name] != given[name]
+            ]
             if changed:
                 raise NgtrainError(
-                    f"{self.dir} was begun with other options than {', '.join(changed)}: use the "
-                    f"same ({file}), another directory, or --stage to say from where to do it again"
+                    f"{self.dir} was begun with other options: {', '.join(changed)}; use the same, "
+                    "another directory, or --stage to say from where to do it again"
                 )
         self.log("").parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{line}\n" for line in sorted(given)))
+        write_lines(file, [f"{name} {value}" for name, value in sorted(given.items())])
 
     # Preparation ----------------------------------------------------------------------------------
-
-    @cached_property
-    def splices(self) -> dict[int, list[int]]:
-        try:
-            splices = parse_splice_indexes(self.options.splice_indexes)
-        except ValueError as error:
-            raise NgtrainError(f"--splice-indexes: {error}") from None
-        if max(splices) >= self.options.num_hidden_layers:
-            raise NgtrainError(
-                f"--splice-indexes: layer{max(splices)} is not one of the "
-                f"{self.options.num_hidden_layers} hidden layers, counted from 0"
-            )
-        return splices
 
     def feature_options(self) -> list[str]:
         o = self.options
@@ -338,8 +339,8 @@ class Training:
     def make_examples(self) -> None:
         """Stage -3: the examples, unless --egs-dir says where they are."""
         o, egs_dir = self.options, self.first_egs_dir
-        left, right = context(self.splices)
         if not o.egs_dir and not egs_are_whole(egs_dir):
+            left, right = context(self.splices)
             run_step(
                 "get_egs2.py",
                 *[*self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts],
@@ -347,9 +348,14 @@ class Training:
                 *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
                 *["--srand", o.srand, *shlex.split(o.egs_opts), self.data, self.alidir, egs_dir],
             )
+        self.check_context()
+
+    def check_context(self) -> None:
+        """Raises NgtrainError unless the examples have the context that the network needs."""
+        left, right = context(self.splices)
         if self.egs_info("left_context") < left or self.egs_info("right_context") < right:
             raise NgtrainError(
-                f"the examples in {egs_dir} have too little context for a network that "
+                f"the examples in {self.first_egs_dir} have too little context for a network that "
                 f"needs {left} frames on the left and {right} on the right"
             )
 
@@ -679,6 +685,20 @@ class Training:
             if x % 100:
                 self.model(x).unlink(missing_ok=True)
         self.model("combined").unlink(missing_ok=True)
+
+
+def checked_splices(options: SimpleNamespace) -> dict[int, list[int]]:
+    """What --splice-indexes says.  Raises NgtrainError where that is not possible."""
+    try:
+        splices = parse_splice_indexes(options.splice_indexes)
+    except ValueError as error:
+        raise NgtrainError(f"--splice-indexes: {error}") from None
+    if max(splices) >= options.num_hidden_layers:
+        raise NgtrainError(
+            f"--splice-indexes: layer{max(splices)} is not one of the "
+            f"{options.num_hidden_layers} hidden layers, counted from 0"
+        )
+    return splices
 
 
 class Diagnostics(Background):

@@ -383,13 +383,30 @@ def test_nothing_is_done_twice(interrupted, train):
     assert "nothing to do" in output
 
 
-def test_other_options_are_refused(interrupted, train):
-    (interrupted.dir / "final.mdl").rename(interrupted.dir / "kept.mdl")
-    process = train(interrupted.dir, "--alpha", "2.0")
+def test_other_options_are_refused(interrupted, train, tmp_path):
+    directory = tmp_path / "nnet"
+    shutil.copytree(interrupted.dir, directory)
+    (directory / "final.mdl").unlink()
+    process = train(directory, "--alpha", "2.0")
     output, _ = process.communicate()
-    (interrupted.dir / "kept.mdl").rename(interrupted.dir / "final.mdl")
     assert process.returncode != 0
-    assert "begun with other options than --alpha 2.0" in output.splitlines()[-1]
+    assert "was begun with other options: alpha was '4.0' and is '2.0'" in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--splice-indexes", "layer0/0 layer2/-1:1"], "layer2 is not one of the 2 hidden layers"),
+        (["--splice-indexes", "layer0/-9:9"], "layer0 must splice consecutive frames"),
+        (["--egs-dir", "nowhere"], "no such file: nowhere/info/left_context"),
+        (["--preconditioning", "natural"], "'natural' is not one of 'online', 'simple', 'none'"),
+    ],
+)
+def test_bad_options_leave_nothing_behind(train, options, message, tmp_path):
+    process = train(tmp_path / "nnet", *options)
+    output, _ = process.communicate()
+    assert process.returncode != 0 and message in output.splitlines()[-1]
+    assert not (tmp_path / "nnet").exists()
 
 
 def test_presoftmax_scales_are_those_of_kaldi(shared):
@@ -415,6 +432,9 @@ def test_presoftmax_scales_are_those_of_kaldi(shared):
 def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
     """Every method and nonlinearity gives configs that nnet-init and nnet-insert accept."""
     options = {
+        "splice_indexes": SPLICE_INDEXES,
+        "num_hidden_layers": 3,
+        "egs_dir": "",
         "preconditioning": preconditioning,
         "initial_effective_lrate": 0.01,
         "num_jobs_initial": 3,
