@@ -63,8 +63,8 @@ def main(what, more, **options):
             for _ in range(100000):
                 print("0123456789")
         case "wait":
-            print("waiting", flush=True)
             try:
+                print("waiting", flush=True)
                 time.sleep(60)
             finally:
                 print("cleaned up")
@@ -277,7 +277,12 @@ def test_full_disk_under_standard_output(demo, what):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_program_clean_up(demo, number):
     process = subprocess.Popen(
-        [demo.path, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [demo.path, "wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore SIGINT, and so would the program in such a one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(number)
