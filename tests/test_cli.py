@@ -282,7 +282,7 @@ def test_a_signal_lets_the_program_clean_up(demo, number):
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore SIGINT, and so would the program in such a one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(number)
