@@ -83,8 +83,8 @@ fresh() { if [ -n "$stage" ]; then rm -rf "$1"; fi; }
 # sound like five.  Its tuning set is spoken by training speakers, and noise is added to it: without
 # noise there are too few errors to tell one acoustic scale from another.
 case $corpus in
-  synth) speeds="0.9 1.1" tune=tune ;;
-  fsdd) speeds="0.8 0.9 1.1 1.25" tune=tune_noisy ;;
+  synth) speeds="0.9 1.1" tune=tune silence_duration=1 ;;
+  fsdd) speeds="0.8 0.9 1.1 1.25" tune=tune_noisy silence_duration=0 ;; # cut to the words
 esac
 
 # samples_per_iter DATA N: how many frames a job trains on for N jobs to see all of DATA once.
@@ -98,7 +98,6 @@ samples_per_iter() {
 train_opts=(
   --cmd "$train_cmd" --use-gpu "$use_gpu" --frames-per-eg 8 --num-jobs-compute-prior 2
   --num-jobs-initial $((num_jobs < 2 ? num_jobs : 2)) --num-jobs-final "$num_jobs"
-  --combine-num-threads "$num_jobs"
 )
 
 for split in "${splits[@]}"; do
@@ -139,7 +138,7 @@ for split in "${splits[@]}"; do
 
   if todo 4 "flat start: utterances are divided equally among the states of their phones"; then
     flat_start.py --nj "$num_jobs" --cmd "$train_cmd" --cmvn-opts "--norm-vars=true" \
-      "$data/train" "$lang" "$exp/ali0"
+      --silence-duration "$silence_duration" "$data/train" "$lang" "$exp/ali0"
     finish 4
   fi
 
@@ -180,7 +179,7 @@ for split in "${splits[@]}"; do
     for name in $tune test; do
       fresh "$exp/nnet/decode_$name"
       decode.py --nj "$num_jobs" --cmd "$decode_cmd" \
-        --lmwt 5,7,10,14,20,28,40 --word-ins-penalty 0.0,2.0,4.0,7.0,10.0 \
+        --lmwt 3,5,7,10,14,20,28,40 --word-ins-penalty 0.0,2.0,4.0,7.0,10.0 \
         "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
     done
     score.py --tune-on "$exp/nnet/decode_$tune" "$data/test" "$exp/graph" \
