@@ -45,7 +45,8 @@ Curves = dict[tuple[str, int], list[tuple[float, float]]]
     "--train-opts",
     default="--pnorm-input-dim 1000 --pnorm-output-dim 200 --num-hidden-layers 2 "
     "--splice-indexes layer0/-4:-3:-2:-1:0:1:2:3:4 --minibatch-size 128 "
-    "--frames-per-eg 1 --initial-effective-lrate 0.01 --final-effective-lrate 0.001",
+    "--frames-per-eg 1 --initial-effective-lrate 0.01 --final-effective-lrate 0.001 "
+    "--egs-opts '--num-train-frames-combine 1000'",
     help="Other options of steps/train_multisplice.py",
 )
 def main(data, lang, alidir, dir, methods, jobs, **options):
