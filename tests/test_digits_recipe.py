@@ -1,11 +1,12 @@
-"""The data directories that the digits recipe makes of the Free Spoken Digit Dataset."""
+"""The digits recipe: its data of the Free Spoken Digit Dataset, its dictionary, its results."""
 
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "egs" / "digits" / "local" / "prepare_fsdd.py"
+DIGITS = ROOT / "egs" / "digits"
+SCRIPT = DIGITS / "local" / "prepare_fsdd.py"
 SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
 
 
@@ -73,3 +74,55 @@ def test_empty_directory_is_an_error(prepare, tmp_path):
     assert result.returncode != 0
     assert str(tmp_path) in result.stderr.decode().splitlines()[-1]
     assert not (tmp_path / "data").exists()
+
+
+def test_every_phone_is_of_one_digit(run_program, tmp_path):
+    run_program(DIGITS / "local/prepare_dict.py", tmp_path)
+    lexicon = dict(
+        line.split(maxsplit=1) for line in (tmp_path / "lexicon.txt").read_text().splitlines()
+    )
+    assert lexicon.pop("!SIL") == "SIL"
+    assert len(lexicon) == 10
+    phones = [phone for pronunciation in lexicon.values() for phone in pronunciation.split()]
+    assert len(set(phones)) == len(phones)
+    assert (tmp_path / "nonsilence_phones.txt").read_text().split() == phones
+
+
+def test_results_are_those_in_the_files(run_program, tmp_path):
+    for split, errors in ("seen", 3), ("unseen", 40):
+        network = tmp_path / split / "nnet"
+        (network / "log").mkdir(parents=True)
+        (network / "decode_test").mkdir()
+        for name, extra in ("best_wer", 0), ("tuned_wer", 10):
+            wer = (errors + extra) / 10
+            (network / "decode_test" / name).write_text(f"%WER {wer:.2f} [ ... ] wer_10_0.0\n")
+        for name, value in ("valid", -0.75), ("train", -0.5):
+            (network / "log" / f"compute_prob_{name}.final.log").write_text(
+                f"LOG (nnet-compute-prob[0.1.0]) Saw 8 examples, average probability is {value} "
+                "and accuracy is 0.875 with total weight 8\n"
+            )
+    lines = run_program(DIGITS / "local/results.py", tmp_path).stdout.decode().splitlines()
+    assert lines[1].split()[:5] == ["seen/nnet", "1.30", "%", "0.30", "%"]
+    assert " ".join(lines[2].split()) == (
+        "unseen/nnet 5.00 % 4.00 % -0.750 / 87.5 % -0.500 / 87.5 %"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["--corpus", "timit"], "--corpus is synth or fsdd"),
+        (["--corpus=fsdd"], "--fsdd-dir"),
+        (["--num-jobs", "0"], "--num-jobs"),
+        (["--stages", "3"], "--stages"),
+        (["--hours"], "--hours needs a value"),
+    ],
+)
+def test_bad_options_of_the_recipe_end_before_anything_is_done(
+    run_program, tmp_path, arguments, reason
+):
+    result = run_program(DIGITS / "run.sh", "--dir", tmp_path / "exp", *arguments, check=False)
+    assert result.returncode != 0
+    (line,) = result.stderr.decode().splitlines()
+    assert reason in line
+    assert not (tmp_path / "exp").exists()
