@@ -13,6 +13,7 @@ from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io.tokens import read_object, write_object
 from nnet.network import Network
+from nnet.propagation import compute
 
 logger = logging.getLogger("ngtrain")
 
@@ -81,7 +82,7 @@ class AcousticModel:
                 raise NgtrainError("the priors in the model are not set up (nnet-adjust-priors)")
             if not np.isfinite(features).all():
                 raise NgtrainError("the features have NaN or infinite values")
-            posteriors = self.network.compute(features, pad_input=True)
+            posteriors = compute(self.network, features)
         except NgtrainError as error:
             raise NgtrainError(f"utterance {key}: {error}" if key else str(error)) from None
         return np.log(np.maximum(posteriors, SMALLEST_POSTERIOR)) - np.log(self.priors)

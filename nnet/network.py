@@ -176,17 +176,6 @@ class Network:
         """Whether no parameter is NaN or infinite."""
         return all(component.is_finite() for component in self.components)
 
-    # Computation ----------------------------------------------------------------------------------
-
-    def compute(self, features: np.ndarray, pad_input: bool = True) -> np.ndarray:
-        """The output (T', output_dim) for the features (T, input_dim) of an utterance.
-
-        See Propagation.compute(), which is faster for many utterances.
-        """
-        from nnet.propagation import Propagation
-
-        return Propagation(self, backward=False).compute(features, pad_input)
-
     # Arithmetic -----------------------------------------------------------------------------------
 
     def copy(self) -> Network:

@@ -209,3 +209,11 @@ class Propagation:
             )
         component.backpropagate(x, y, derivative, in_layout, out_layout, out)
         return out
+
+
+def compute(network: Network, features: np.ndarray, pad_input: bool = True) -> np.ndarray:
+    """The output (T', output_dim) of a network for the features (T, input_dim) of an utterance.
+
+    For many utterances, keep a Propagation and call its compute().
+    """
+    return Propagation(network, backward=False).compute(features, pad_input)

@@ -13,6 +13,7 @@ from nnet.errors import NgtrainError
 from nnet.io.tables import MATRIX, sequential_table
 from nnet.io.tokens import read_object, write_object
 from nnet.network import Network
+from nnet.propagation import compute
 
 GOLDEN = [
     *("affine", "affine_simple", "affine_online", "fixed_affine", "fixed_scale", "normalize"),
@@ -51,7 +52,7 @@ def test_output_is_kaldis(golden, name):
     outputs = dict(sequential_table(f"ark:{golden}/components/{name}.out.ark", MATRIX))
     assert outputs.keys() == features.keys()
     for key, output in outputs.items():
-        np.testing.assert_allclose(network.compute(features[key]), output, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(compute(network, features[key]), output, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -267,7 +268,7 @@ def test_derivative_of_the_logarithm_of_a_softmax():
 # Values at the edges -----------------------------------------------------------------------------
 
 
-def compute(line: str, x, dtype=np.float32) -> tuple[np.ndarray, np.ndarray]:
+def output_and_derivative(line: str, x, dtype=np.float32) -> tuple[np.ndarray, np.ndarray]:
     """Output and derivative of the sum of outputs."""
     component = component_from_config(line, np.random.default_rng(0))
     x = np.array(x, dtype)
@@ -281,7 +282,7 @@ def compute(line: str, x, dtype=np.float32) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("p", ["0.5", "1", "2", "3", "inf"])
 def test_pnorm_of_zero_has_no_derivative(p):
-    y, derivative = compute(
+    y, derivative = output_and_derivative(
         f"PnormComponent input-dim=4 output-dim=2 p={p}", [[0, 0, 0, 0], [0, 0, 1, -1]]
     )
     assert y[0].tolist() == [0, 0] and y[1, 0] == 0 and y[1, 1] > 0
@@ -289,12 +290,16 @@ def test_pnorm_of_zero_has_no_derivative(p):
 
 
 def test_pnorm_of_order_zero_counts():
-    y, _ = compute("PnormComponent input-dim=4 output-dim=2 p=0", [[0, 0, 0, -3], [1, 2, 3, 0]])
+    y, _ = output_and_derivative(
+        "PnormComponent input-dim=4 output-dim=2 p=0", [[0, 0, 0, -3], [1, 2, 3, 0]]
+    )
     assert y.tolist() == [[0, 1], [2, 1]]
 
 
 def test_general_pnorm_does_not_overflow():
-    y, derivative = compute("PnormComponent input-dim=4 output-dim=2 p=3", [[3e20, 4e20, 0, 1e-20]])
+    y, derivative = output_and_derivative(
+        "PnormComponent input-dim=4 output-dim=2 p=3", [[3e20, 4e20, 0, 1e-20]]
+    )
     np.testing.assert_allclose(y, [[91 ** (1 / 3) * 1e20, 1e-20]], rtol=1e-6)
     assert np.isfinite(derivative).all()
 
@@ -302,15 +307,15 @@ def test_general_pnorm_does_not_overflow():
 def test_normalization_is_floored():
     x = np.zeros((2, 4), np.float32)
     x[1] = 1e-12
-    y, derivative = compute("NormalizeComponent dim=4", x)
+    y, derivative = output_and_derivative("NormalizeComponent dim=4", x)
     np.testing.assert_allclose(y, x * NORM_FLOOR**-0.5, rtol=1e-6)
     np.testing.assert_allclose(derivative, NORM_FLOOR**-0.5, rtol=1e-6)
 
 
 def test_softmax_and_sigmoid_take_large_inputs():
-    y, _ = compute("SoftmaxComponent dim=3", [[1e4, -1e4, 1e4]])
+    y, _ = output_and_derivative("SoftmaxComponent dim=3", [[1e4, -1e4, 1e4]])
     np.testing.assert_allclose(y, [[0.5, PROBABILITY_FLOOR, 0.5]])
-    y, derivative = compute("SigmoidComponent dim=3", [[1e4, -1e4, -20]])
+    y, derivative = output_and_derivative("SigmoidComponent dim=3", [[1e4, -1e4, -20]])
     np.testing.assert_allclose(y, [[1, 0, 2.0611537e-09]], rtol=1e-6)
     assert np.isfinite(derivative).all()
 
@@ -326,16 +331,16 @@ def test_blocks_of_rows_give_the_same_as_rows():
         "SigmoidComponent dim=600",
         "RectifiedLinearComponent dim=600",
     ):
-        y, derivative = compute(line, x)
+        y, derivative = output_and_derivative(line, x)
         for i in (0, 108, 109, 110, 299):
-            y_i, derivative_i = compute(line, x[i : i + 1])
+            y_i, derivative_i = output_and_derivative(line, x[i : i + 1])
             np.testing.assert_allclose(y[i], y_i[0], rtol=1e-6)
             np.testing.assert_allclose(derivative[i], derivative_i[0], rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_keeps_the_mean():
     line = "DropoutComponent dim=1000 dropout-proportion=0.4 dropout-scale=0.2"
-    y, derivative = compute(line, np.ones((100, 1000)))
+    y, derivative = output_and_derivative(line, np.ones((100, 1000)))
     np.testing.assert_allclose(np.unique(y), [0.2, (1 - 0.4 * 0.2) / 0.6], rtol=1e-6)
     assert abs(y.mean() - 1) < 0.01
     np.testing.assert_array_equal(derivative, y)

@@ -14,6 +14,7 @@ from nnet.learning_rates import equalize_relative_changes
 from nnet.network import Network
 from nnet.normalize_stddev import normalize_stddev, parameter_stddev
 from nnet.preconditioning import switch_preconditioning
+from nnet.propagation import compute
 from nnet.reinitialize import resize_output_layer
 
 
@@ -118,12 +119,12 @@ def test_kaldi_had_normalized_the_final_model_already(experiment, run_program, t
 
 @pytest.mark.parametrize("target", [1.0, 0.25])
 def test_normalization_keeps_the_output(network, features, target):
-    expected = network.compute(features).copy()
+    expected = compute(network, features).copy()
     unnormalized = [parameter_stddev(c) for c in network.updatable_components]
     normalize_stddev(network, target)
     stddevs = [parameter_stddev(c) for c in network.updatable_components]
     np.testing.assert_allclose(stddevs, [target] * 3 + unnormalized[3:], rtol=1e-6)
-    np.testing.assert_allclose(network.compute(features), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(compute(network, features), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_normalization_to_another_model(network, experiment):
@@ -230,7 +231,7 @@ def test_learning_rates_program(experiment, run_program, tmp_path):
 
 
 def test_preconditioning_is_switched_and_back(experiment, network, features, run_program, tmp_path):
-    expected = network.compute(features).copy()
+    expected = compute(network, features).copy()
     parameters = [component.linear_params for component in network.updatable_components]
     for method, options in ("simple", {"alpha": 4.0}), ("none", {}), ("online", {"rank_in": 7}):
         switch_preconditioning(network, method, **options)
@@ -239,7 +240,7 @@ def test_preconditioning_is_switched_and_back(experiment, network, features, run
             for component in network.updatable_components
             for name, value in options.items()
         )
-        np.testing.assert_array_equal(network.compute(features), expected)
+        np.testing.assert_array_equal(compute(network, features), expected)
     for component, linear_params in zip(network.updatable_components, parameters, strict=True):
         assert component.linear_params is linear_params
 

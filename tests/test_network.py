@@ -15,7 +15,7 @@ from nnet.errors import NgtrainError
 from nnet.evaluation import compute_outputs, divided_by_priors, evaluate
 from nnet.io.examples import Minibatch
 from nnet.network import Network
-from nnet.propagation import Propagation
+from nnet.propagation import Propagation, compute
 from nnet.training import train
 
 MULTISPLICE = [
@@ -71,14 +71,14 @@ def test_layers_before_the_first_splice_take_contiguous_frames():
 def test_minibatches_and_utterances_agree():
     network = network_of(MULTISPLICE)
     features = np.random.default_rng(2).standard_normal((40, 4)).astype(np.float32)
-    whole = network.compute(features, pad_input=False)
+    whole = compute(network, features, pad_input=False)
     assert whole.shape == (33, 5)
     windows = np.stack([features[i : i + 8] for i in range(33)])
     np.testing.assert_allclose(Propagation(network).propagate(windows), whole, rtol=2e-5)
-    padded = network.compute(features)
+    padded = compute(network, features)
     np.testing.assert_allclose(padded[4:-3], whole, rtol=2e-5)
     edges = np.concatenate([features[:1].repeat(4, 0), features, features[-1:].repeat(3, 0)])
-    np.testing.assert_allclose(padded, network.compute(edges, pad_input=False), rtol=2e-5)
+    np.testing.assert_allclose(padded, compute(network, edges, pad_input=False), rtol=2e-5)
     in_chunks = Propagation(network, backward=False).compute(features, chunk_size=7)
     np.testing.assert_allclose(in_chunks, padded, rtol=2e-5)
 
@@ -115,11 +115,11 @@ def test_memory_that_is_used_again_changes_nothing(backward):
 def test_wrong_input_is_refused():
     network = network_of(MULTISPLICE)
     with pytest.raises(NgtrainError, match="dimension is 3, but the network expects 4"):
-        network.compute(np.zeros((20, 3), np.float32))
+        compute(network, np.zeros((20, 3), np.float32))
     with pytest.raises(NgtrainError, match="7 frames are too few"):
-        network.compute(np.zeros((7, 4), np.float32), pad_input=False)
+        compute(network, np.zeros((7, 4), np.float32), pad_input=False)
     with pytest.raises(NgtrainError, match="NaN"):
-        network.compute(np.full((20, 4), np.nan, np.float32))
+        compute(network, np.full((20, 4), np.nan, np.float32))
     minibatch = minibatch_of(network, 5)
     minibatch.pdfs[3] = 5
     with pytest.raises(NgtrainError, match="pdf-ids from 0 to 5, but the network has 5 outputs"):
@@ -364,10 +364,10 @@ def test_collapse_computes_the_same(tmp_path):
         (False, ["FixedAffineComponent", "TanhComponent", "AffineComponent"]),
     ):
         network = network_of(lines)
-        expected = network.compute(x)
+        expected = compute(network, x)
         collapse(network, match_updatableness)
         assert [component.type for component in network.components] == types
-        np.testing.assert_allclose(network.compute(x), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(compute(network, x), expected, rtol=1e-5, atol=1e-6)
 
 
 # The device and memory ---------------------------------------------------------------------------
