@@ -20,6 +20,7 @@ from nnet.io.examples import read_minibatches
 from nnet.io.tables import INTEGERS, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
 from nnet.network import Network
+from nnet.propagation import compute
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
@@ -469,4 +470,4 @@ def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
     assert [component.learning_rate for component in trained] == pytest.approx([0.03] * 3)
     assert not trained[-1].linear_params.any() and made.output_dim == 128
     features = rng.standard_normal((10, made.input_dim)).astype(np.float32)
-    assert made.compute(features).shape == (10, 128)
+    assert compute(made, features).shape == (10, 128)
