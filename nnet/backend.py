@@ -70,7 +70,7 @@ def _acquire_gpu(wait: bool) -> ModuleType:
     except ImportError as error:
         raise NgtrainError(
             f"no GPU can be used because CuPy cannot be imported ({error}); "
-            "install the extra for your CUDA version, for instance pip install 'ngtrain[cuda12]'"
+            "install it for your CUDA version, for instance by utils/setup_env.sh gpu-cuda12"
         ) from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
