@@ -160,7 +160,9 @@ class Program(click.Command):
         _start_logging(self.log_formatter(name))
         # Keys may hold any bytes, and come out as they came in, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        signal.signal(signal.SIGTERM, _end)
+        for number in signal.SIGTERM, signal.SIGHUP:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, _end)
         try:
             try:
                 with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:

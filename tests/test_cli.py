@@ -274,7 +274,7 @@ def test_full_disk_under_standard_output(demo, what):
     assert os.strerror(errno.ENOSPC) in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_lets_the_program_clean_up(demo, number):
     process = subprocess.Popen(
         [demo.path, "wait"],

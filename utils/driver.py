@@ -16,19 +16,21 @@ A driver takes options as Kaldi's scripts do (utils/parse_options.sh): ``--name 
 ``steps/align.py: aligning data/train``.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from nnet.cli import Choice, Program, argument, log, option, program
 from nnet.errors import NgtrainError
+from utils.run import Error, Runner, parse, wait_for
 
 __all__ = [
     "Background",
@@ -51,12 +53,12 @@ cmd_option = option(
 )
 
 
-def driver(usage: str) -> Callable[[Callable], "Driver"]:
+def driver(usage: str) -> Callable[[Callable], Driver]:
     """Make a driver of a function, as nnet.cli.program makes a program."""
     return program(usage, cls=Driver)
 
 
-def tool(usage: str) -> Callable[[Callable], "Driver"]:
+def tool(usage: str) -> Callable[[Callable], Driver]:
     """Make a driver that does not echo its command line: a small tool, usable as a filter."""
     return program(usage, cls=Tool)
 
@@ -147,25 +149,22 @@ class Background:
     """
 
     def __init__(self):
-        self._running: list[tuple[subprocess.Popen, list[str]]] = []
+        self._running: list[tuple[subprocess.Popen | Runner, list[str]]] = []
 
-    def __enter__(self) -> "Background":
+    def __enter__(self) -> Background:
         return self
 
     def start(
         self, cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str
     ) -> None:
         """Start a command; the arguments are those of run()."""
-        launcher = shlex.split(cmd)
+        launcher, *options = shlex.split(cmd)
         for name, value in resources.items():
-            launcher += [f"--{name.replace('_', '-')}", str(value)]
+            options += [f"--{name.replace('_', '-')}", str(value)]
         if jobs is not None:
-            launcher.append(f"JOB=1:{jobs}")
-        command = [*launcher, str(log_file), *map(_quote, map(str, words))]
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        except OSError as error:
-            raise NgtrainError(f"cannot run --cmd '{cmd}': {error.strerror}") from None
+            options.append(f"JOB=1:{jobs}")
+        arguments = [*options, str(log_file), *map(_quote, map(str, words))]
+        process = _launch(launcher, arguments)
         numbers = range(1, jobs + 1) if jobs is not None else ["JOB"]
         logs = [str(log_file).replace("JOB", str(number)) for number in numbers]
         self._running.append((process, logs))
@@ -173,21 +172,26 @@ class Background:
     def __exit__(self, exception_type, *_) -> None:
         try:
             if exception_type is None:
-                failed = [logs for process, logs in self._running if _wait(process) != 0]
+                failed = [logs for process, logs in self._running if wait_for(process) != 0]
                 if failed:
                     raise NgtrainError(_reason_of_failure(failed[0]))
         finally:
             for process, _ in self._running:
                 process.terminate()  # does nothing to those that have ended
             for process, _ in self._running:
-                _wait(process)
+                wait_for(process)
 
 
-def _wait(process: subprocess.Popen) -> int:
-    """Wait briefly, again and again: a signal that came just before would wait for the end."""
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout=1)
+def _launch(launcher: str, arguments: list[str]) -> subprocess.Popen | Runner:
+    """Start a launcher; run.py, which would only wait as we do, without a process for it."""
+    try:
+        if launcher == "run.py":
+            return Runner(parse(arguments))
+        return subprocess.Popen([launcher, *arguments], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise NgtrainError(f"cannot run --cmd '{launcher}': {error.strerror}") from None
+    except Error as error:
+        raise NgtrainError(f"run.py: {error}") from None
 
 
 def _quote(word: str) -> str:
@@ -196,14 +200,23 @@ def _quote(word: str) -> str:
 
 
 def _reason_of_failure(logs: list[str]) -> str:
-    """One line from the log of a job that failed: its first error, or else its last line."""
-    for path in filter(os.path.exists, logs):
-        lines = Path(path).read_text(errors="replace").splitlines()
-        if lines and not lines[-1].startswith("# Ended (code 0)"):
-            said = [line for line in lines if line and not line.startswith("#")]
-            errors = [line for line in said if line.startswith("ERROR")]
-            return f"{path}: {[*errors, *said[-1:], 'it ended without a word'][0]}"
-    return f"a command failed, and left no log {logs[0]}"
+    """One line: how many jobs failed, and the first error, or else the last line, of one's log."""
+    said = {path: _lines_of(path) for path in logs}
+    failed = [path for path in logs if not said[path][-1].startswith("# Ended (code 0)")]
+    if not failed:
+        return f"a command failed, but not according to its log {logs[0]}"
+    lines = [line for line in said[failed[0]] if line and not line.startswith("#")]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    reason = [*errors, *lines[-1:], "it ended without a word"][0]
+    count = f"{len(failed)} of {len(logs)} jobs failed: " if len(logs) > 1 else ""
+    return f"{count}{failed[0]}: {reason}"
+
+
+def _lines_of(log: str) -> list[str]:
+    """The lines of a job's log, at least one."""
+    if not os.path.exists(log):
+        return ["it left no log"]
+    return Path(log).read_text(errors="replace").splitlines() or [""]
 
 
 def output_of(*words) -> str:

@@ -18,13 +18,14 @@ Options:
 Other options, which would be for a queueing system, are accepted with their value and ignored.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -128,13 +129,15 @@ def visible_gpus() -> list[str]:
 
 
 @contextmanager
-def reserved_gpus(gpus: list[str], count: int) -> Iterator[str]:
+def reserved_gpus(gpus: list[str], count: int, stopping: threading.Event) -> Iterator[str]:
     """Wait for `count` free GPUs and hold them; yields the value of CUDA_VISIBLE_DEVICES.
 
     A lock on a file stands for a GPU, so that several run.py at the same time share the machine;
-    a lock goes with the process that holds it.
+    a lock goes with the process that holds it.  Once `stopping` is set it yields no GPU.
     """
-    folder = Path(tempfile.gettempdir()) / f"ngtrain-gpus-{os.getuid()}"
+    from tempfile import gettempdir
+
+    folder = Path(gettempdir()) / f"ngtrain-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     while True:
         with ExitStack() as locks:
@@ -148,14 +151,19 @@ def reserved_gpus(gpus: list[str], count: int) -> Iterator[str]:
             if len(held) == count:
                 yield ",".join(held)
                 return
-        time.sleep(0.2)
+        if stopping.wait(0.2):
+            yield ""
+            return
 
 
 # Jobs -------------------------------------------------------------------------------------------
 
 
 class Runner:
-    """Runs the jobs of a call, and can end them all."""
+    """The jobs of a call, from when it is made on; like a subprocess.Popen to wait for and to end.
+
+    Each job has a thread here that starts it, waits for it, and writes its log.
+    """
 
     def __init__(self, call: Call):
         self.call = call
@@ -164,7 +172,10 @@ class Runner:
             raise Error(f"--gpu {call.gpus_per_job}: this machine shows {len(self.gpus)} GPUs")
         self.running: set[subprocess.Popen] = set()
         self.lock = threading.Lock()
-        self.stopping = False
+        self.stopping = threading.Event()
+        with_threads = ThreadPoolExecutor(self.max_jobs_run())
+        self.successes = {job: with_threads.submit(self.run_job, job) for job in call.jobs}
+        with_threads.shutdown(wait=False)
 
     def max_jobs_run(self) -> int:
         """By default one job per core or GPU; a few more at once rather than a few left over."""
@@ -176,28 +187,34 @@ class Runner:
         room = max(1, len(os.sched_getaffinity(0)) // call.num_threads)
         return jobs if jobs < 1.4 * room else room
 
-    def run(self) -> list[int]:
-        """Run all jobs; returns the numbers of those that failed."""
-        with ThreadPoolExecutor(self.max_jobs_run()) as pool:
-            try:
-                jobs = {job: pool.submit(self.run_job, job) for job in self.call.jobs}
-                # A signal that comes just before a wait would only be seen after it: wait briefly.
-                while wait(jobs.values(), timeout=0.5).not_done:
-                    pass
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.stop()
-                raise
-        return [job for job, future in jobs.items() if not future.result()]
+    def poll(self) -> int | None:
+        """The exit status, 1 if any job failed; None while there are jobs to run."""
+        if not all(success.done() for success in self.successes.values()):
+            return None
+        return 1 if self.failed() else 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for all jobs; the exit status.  Raises TimeoutExpired after `timeout` seconds."""
+        if wait(self.successes.values(), timeout).not_done:
+            raise subprocess.TimeoutExpired(self.call.command, timeout)
+        return 1 if self.failed() else 0
+
+    def failed(self) -> list[int]:
+        """The numbers of the jobs that failed, or never ran; all must have ended."""
+        return [job for job, success in self.successes.items() if not success.result()]
 
     def run_job(self, job: int) -> bool:
         """Run one job with its log; says whether it succeeded."""
+        if self.stopping.is_set():
+            return False
         call = self.call
         log_name, command = call.of_job(call.log, job), call.of_job(call.command, job)
         environment = dict(os.environ)
         with ExitStack() as stack:
             if call.gpus_per_job:
-                held = stack.enter_context(reserved_gpus(self.gpus, call.gpus_per_job))
+                held = stack.enter_context(
+                    reserved_gpus(self.gpus, call.gpus_per_job, self.stopping)
+                )
                 environment["CUDA_VISIBLE_DEVICES"] = held
             try:
                 Path(log_name).parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +235,7 @@ class Runner:
     def execute(self, command: str, log: IO, environment: dict[str, str]) -> int:
         """Run `command` by bash in a process group of its own; returns the exit status."""
         with self.lock:
-            if self.stopping:
+            if self.stopping.is_set():
                 return -signal.SIGTERM
             process = subprocess.Popen(
                 ["bash", "-o", "pipefail", "-c", f"{TRAP}\n{command}"],
@@ -233,10 +250,14 @@ class Runner:
         self.running.discard(process)
         return status
 
-    def stop(self) -> None:
-        """End all running jobs with all that they started; kill what does not obey."""
+    def terminate(self) -> None:
+        """Begin to end all jobs with all that they started; kill what does not obey."""
+        if self.poll() is None:
+            threading.Thread(target=self._stop).start()
+
+    def _stop(self) -> None:
         with self.lock:
-            self.stopping = True
+            self.stopping.set()
         # A process that bash was just about to start may miss the first signal.
         for number, patience_s in (signal.SIGTERM, 1), (signal.SIGTERM, 5), (signal.SIGKILL, 1):
             for process in list(self.running):
@@ -245,6 +266,16 @@ class Runner:
             deadline = time.monotonic() + patience_s
             while self.running and time.monotonic() < deadline:
                 time.sleep(0.05)
+
+
+def wait_for(process: subprocess.Popen | Runner) -> int:
+    """Wait for its end briefly, again and again; the exit status.
+
+    A signal that comes just before a wait is only seen after it.
+    """
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=0.5)
 
 
 def date(seconds: float) -> str:
@@ -272,13 +303,19 @@ def main() -> int:
             signal.signal(number, interrupt)
     try:
         call = parse(sys.argv[1:])
-        failed = Runner(call).run()
+        runner = Runner(call)
     except Error as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
-    if failed:
-        print(f"run.py: {report(call, failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    try:
+        status = wait_for(runner)
+    except BaseException:
+        runner.terminate()
+        wait_for(runner)
+        raise
+    if status:
+        print(f"run.py: {report(call, runner.failed())}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
