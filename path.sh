@@ -7,4 +7,6 @@ if [ -x "$NGTRAIN_ROOT/.venv/bin/python3" ]; then
 fi
 export PATH=$NGTRAIN_ROOT/bin:$NGTRAIN_ROOT/steps:$NGTRAIN_ROOT/utils:$PATH
 export PYTHONPATH=$NGTRAIN_ROOT${PYTHONPATH:+:$PYTHONPATH}
+# A program is compiled once, not each time it is started, and jobs start programs by the hundred.
+unset PYTHONDONTWRITEBYTECODE
 export LC_ALL=C  # the tools rely on lists sorted by byte value

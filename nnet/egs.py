@@ -4,6 +4,8 @@ All of these work on blocks of examples (:mod:`nnet.io.example_blocks`), and hol
 memory than what they do asks for.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import math

@@ -3,6 +3,8 @@
 Signals are float arrays (samples,), on any scale.
 """
 
+from __future__ import annotations
+
 import logging
 import zlib
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 Worked from Kaldi's transform/lda-estimate.cc and nnet2/get-feature-transform.{h,cc}.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

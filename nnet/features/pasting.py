@@ -1,5 +1,7 @@
 """Features beside each other, and features at another rate (what i-vectors need)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Random order and random choice of examples, on blocks of them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 
 import numpy as np

@@ -4,6 +4,8 @@ The other faces of examples: :class:`NnetExample` is one of them as an object, a
 :func:`nnet.io.example_archives.read_blocks` reads many at a time without looking into them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
