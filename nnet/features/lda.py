@@ -45,7 +45,7 @@ class LdaStatistics:
         self.first[present] += np.add.reduceat(weighted, starts)
         self.second += weighted.T @ vectors
 
-    def add(self, other: "LdaStatistics") -> None:
+    def add(self, other: LdaStatistics) -> None:
         """Add statistics of other data.
 
         Raises:
@@ -82,7 +82,7 @@ class LdaStatistics:
         return (self.first[seen].T / self.zero[seen]) @ self.first[seen]
 
     @classmethod
-    def read(cls, reader: Reader) -> "LdaStatistics":
+    def read(cls, reader: Reader) -> LdaStatistics:
         """Read what `acc-lda` writes; on file the second-order statistics are within classes."""
         reader.expect("<LDAACCS>", "<VECSIZE>")
         dim = reader.integer()

@@ -38,7 +38,7 @@ class Minibatch:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def split(self, size: int) -> list["Minibatch"]:
+    def split(self, size: int) -> list[Minibatch]:
         """The same examples in minibatches of `size`, the last one perhaps smaller."""
         parts = []
         for begin in range(0, len(self), size):
@@ -49,7 +49,7 @@ class Minibatch:
         return parts
 
     @staticmethod
-    def concatenate(minibatches: Sequence["Minibatch"]) -> "Minibatch":
+    def concatenate(minibatches: Sequence[Minibatch]) -> Minibatch:
         """All examples of some minibatches as one."""
         first = np.cumsum([0, *map(len, minibatches)], dtype=np.int32)
         return Minibatch(
