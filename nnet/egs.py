@@ -16,8 +16,9 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.io.example_archives import ExampleWriter, read_blocks
 from nnet.io.example_blocks import ExampleBlock
-from nnet.io.example_layout import Layout
+from nnet.io.example_contents import EncodedExamples
 from nnet.io.example_order import random_subset, shuffled
+from nnet.io.strings import Strings
 from nnet.io.tables import INTEGERS, sequential_table
 
 log = logging.getLogger("ngtrain")
@@ -180,7 +181,7 @@ def relabelled(
         log.warning("Unable to find utterance id %s", origin[i][0].decode(errors="replace"))
     num_changed = 0
 
-    def groups() -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+    def groups() -> Iterator[EncodedExamples]:
         nonlocal num_changed
         for indices, contents in block.take(known).by_layout():
             num_frames = contents.layout.num_frames
@@ -196,14 +197,13 @@ def relabelled(
                     )
                 row[:] = alignment[time : time + num_frames]
             num_changed += int((pdfs != contents.labels().strongest(pdfs.shape)).sum())
-            for layout, members, bodies in contents.relabelled(pdfs):
-                yield layout, known[indices[members]], bodies
-        rest = block.take(unknown)
-        bodies = rest.bodies()
-        for indices, contents in rest.by_layout():
-            yield contents.layout, unknown[indices], [bodies[i] for i in indices.tolist()]
+            for part in contents.relabelled(pdfs):
+                yield part._replace(indices=known[indices[part.indices]])
+        for indices, contents in block.take(unknown).by_layout():
+            yield contents.encoded._replace(indices=unknown[indices])
 
-    return ExampleBlock.encode(block.layouts, keys, groups()), len(unknown), num_changed
+    relabelled = ExampleBlock.encode(block.layouts, Strings.of(keys), groups())
+    return relabelled, len(unknown), num_changed
 
 
 def _split_key(key: bytes) -> tuple[bytes, int]:

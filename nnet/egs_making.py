@@ -11,6 +11,7 @@ from nnet.io.example_archives import ExampleWriter
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_contents import Labels, compressed_fields, encode_examples
 from nnet.io.example_layout import Layout, LayoutTable
+from nnet.io.strings import Strings
 from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
 
 log = logging.getLogger("ngtrain")
@@ -161,12 +162,10 @@ def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut
                 left_context=cut.left_context,
                 spk_dim=cut.const_feat_dim,
             )
-            for kind, indices, bodies in encode_examples(
-                layout, fields, labels.of_examples(members)
-            ):
-                yield kind, members[indices], bodies
+            for part in encode_examples(layout, fields, labels.of_examples(members)):
+                yield part._replace(indices=members[part.indices])
 
-    return ExampleBlock.encode(layouts, keys, groups())
+    return ExampleBlock.encode(layouts, Strings.of(keys), groups())
 
 
 def _labels(posteriors: Sequence[list[list[tuple[int, float]]]], num_frames: int) -> Labels:

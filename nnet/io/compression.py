@@ -13,14 +13,10 @@ give what Kaldi gives to the last bit: each step is in float32 or float64 as it 
 
 import numpy as np
 
-# What a byte of the CM layout means: the segment between quantiles that it falls in, how many steps
-# it is from the segment's start, and the length of one step.
-_CODES = np.arange(256)
-_SEGMENT_START = np.array([0, 64, 192])
-_SEGMENT_STEPS = np.array([64, 128, 63])
-_SEGMENT_OF_CODE = (_CODES > 64).astype(np.intp) + (_CODES > 192)
-_STEPS_OF_CODE = (_CODES - _SEGMENT_START[_SEGMENT_OF_CODE]).astype(np.float32)
-_STEP_OF_CODE = 1.0 / _SEGMENT_STEPS[_SEGMENT_OF_CODE]
+# The segments between quantiles into which a byte of the CM layout falls: the byte before the first
+# of the segment, and the steps that it has.
+_SEGMENT_START = (0, 64, 192)
+_SEGMENT_STEPS = (64, 128, 63)
 
 _ONE_65535TH = np.float32(1.52590218966964e-05)
 
@@ -36,22 +32,29 @@ def decode_columns(min_value, value_range, headers, codes):
         float32 (n, rows, cols).
     """
     n, cols, rows = codes.shape
-    # Rows go to the front, so that the inner loops run over all columns of all matrices. All
-    # indices are within bounds; mode="clip" tells take() not to look.
+    # Rows go to the front, so that the inner loops run over all columns of all matrices.
     codes = np.ascontiguousarray(codes.transpose(2, 0, 1)).reshape(rows, n * cols)
-    quantiles = _quantiles(min_value, value_range, headers).reshape(n * cols, 4).T
-    start = np.ascontiguousarray(quantiles[:3])
+    quantiles = np.ascontiguousarray(_quantiles(min_value, value_range, headers).reshape(-1, 4).T)
     rise = quantiles[1:] - quantiles[:3]
-    # Indices into the flattened (segment, column) tables.
-    segment = _SEGMENT_OF_CODE.take(codes, mode="clip")
-    segment *= n * cols
-    segment += np.arange(n * cols)
-    steps = _STEPS_OF_CODE.take(codes, mode="clip")
-    steps *= rise.take(segment, mode="clip")
-    value = _STEP_OF_CODE.take(codes, mode="clip")
-    value *= steps
-    value += start.take(segment, mode="clip")
-    return value.reshape(rows, n, cols).transpose(1, 0, 2).astype(np.float32)
+    # Selecting takes longer than arithmetic: the segments are added up, and of each element all but
+    # its own are zero. The steps of the first two are powers of two, so that dividing by them is
+    # exact in float32; what the last one adds has to be in float64, as in Kaldi.
+    above = [codes > start for start in _SEGMENT_START[1:]]
+    inside = [~above[0], above[0] ^ above[1], above[1]]
+    start, value, term = np.zeros((3, rows, n * cols), np.float32)
+    for i, member in enumerate(inside):
+        np.copyto(term, member)
+        term *= quantiles[i]
+        start += term
+        np.copyto(term, (codes - np.uint8(_SEGMENT_START[i])) * member)
+        if i < 2:
+            term *= rise[i] * np.float32(1.0 / _SEGMENT_STEPS[i])
+            value += term
+    term *= rise[2]
+    exact = np.multiply(term, 1.0 / _SEGMENT_STEPS[2], dtype=np.float64)
+    exact += value
+    exact += start
+    return exact.reshape(rows, n, cols).transpose(1, 0, 2).astype(np.float32)
 
 
 def decode_uniform(min_value, value_range, codes):

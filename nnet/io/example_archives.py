@@ -4,8 +4,6 @@ import io
 import re
 from collections.abc import Iterator
 
-import numpy as np
-
 from nnet.io.background import read_ahead
 from nnet.io.example import EXAMPLE, NnetExample
 from nnet.io.example_blocks import ExampleBlock
@@ -41,7 +39,7 @@ def _blocks_of_archive(stream: InputStream) -> Iterator[ExampleBlock]:
     while True:
         block, size = ExampleBlock.scan(layouts, stream.peek(READ_SIZE))
         if size:
-            stream.read(size)
+            stream.seek(stream.tell() + size)
             yield block
         # What comes now is cut by the end of what was looked at, or of a layout that was not met
         # before, or text. Reading it slowly tells, and makes the layout known.
@@ -59,11 +57,11 @@ def _blocks_of_entries(rspecifier: str) -> Iterator[ExampleBlock]:
 
 
 def _block_of_one(layouts: LayoutTable, key: str, example: NnetExample) -> ExampleBlock:
-    layout = Layout.of(example)
-    text = io.BytesIO()
-    example.write(start_writing(text, binary=True))
-    group = (layout, np.zeros(1, np.int64), [text.getvalue()])
-    return ExampleBlock.encode(layouts, [key.encode(errors="surrogateescape")], [group])
+    layouts.number(Layout.of(example))
+    record = io.BytesIO()
+    record.write(key.encode(errors="surrogateescape") + b" ")
+    example.write(start_writing(record, binary=True))
+    return ExampleBlock.scan(layouts, record.getvalue())[0]
 
 
 class ExampleWriter:

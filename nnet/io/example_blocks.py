@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io.example_contents import ExampleContents
+from nnet.io.example_contents import EncodedExamples, ExampleContents
 from nnet.io.example_layout import Layout, LayoutTable
+from nnet.io.strings import Strings, gather, scatter, scatter_strings
 
 ALL_FRAMES = -1
 
@@ -38,7 +39,9 @@ class ExampleBlock:
             more than once.
     """
 
-    def __init__(self, layouts: LayoutTable, buffers: list[bytes], records: np.ndarray):
+    def __init__(
+        self, layouts: LayoutTable, buffers: list[bytes | memoryview], records: np.ndarray
+    ):
         self.layouts = layouts
         self.buffers = buffers
         self.records = records
@@ -55,27 +58,31 @@ class ExampleBlock:
 
     @classmethod
     def encode(
-        cls,
-        layouts: LayoutTable,
-        keys: list[bytes],
-        groups: Iterable[tuple[Layout, np.ndarray, list[bytes]]],
+        cls, layouts: LayoutTable, keys: Strings, groups: Iterable[EncodedExamples]
     ) -> "ExampleBlock":
-        """A block of new examples.
-
-        Args:
-            keys: their keys.
-            groups: layout, indices of the examples that have it, and their bytes after the key.
-        """
-        parts = [b""] * (2 * len(keys))
-        parts[::2] = [key + b" " for key in keys]
-        layout = np.empty(len(keys), np.int32)
-        for kind, indices, bodies in groups:
-            layout[indices] = layouts.number(kind)
-            for index, body in zip(indices.tolist(), bodies, strict=True):
-                parts[2 * index + 1] = body
-        bounds = np.concatenate([[0], np.cumsum(list(map(len, parts)), dtype=np.int64)])
-        records = _records(bounds[:-1:2], bounds[1::2], bounds[2::2], layout)
-        return cls(layouts, [b"".join(parts)], records)
+        """A block of new examples, from their keys and their parts, which are all in some group."""
+        groups = list(groups)
+        size = keys.size + 1
+        layout = np.empty(len(size), np.int32)
+        for group in groups:
+            layout[group.indices] = layouts.number(group.layout)
+            size[group.indices] += len(group.layout.prefix) + group.layout.dtype.itemsize
+            if not group.layout.simple:
+                size[group.indices] += group.label_texts.size
+        end = np.cumsum(size)
+        begin = end - size
+        body = begin + keys.size + 1
+        data = np.empty(size.sum(), np.uint8)
+        scatter_strings(data, begin, keys)
+        data[body - 1] = ord(" ")
+        for group in groups:
+            scatter(data, end[group.indices] - group.layout.dtype.itemsize, group.fixed)
+            if not group.layout.simple:
+                prefix = np.frombuffer(group.layout.prefix, f"V{len(group.layout.prefix)}")
+                scatter(data, body[group.indices], np.repeat(prefix, len(group.indices)))
+                place = body[group.indices] + len(group.layout.prefix)
+                scatter_strings(data, place, group.label_texts)
+        return cls(layouts, [data.data], _records(begin, body, end, layout))
 
     @staticmethod
     def concatenate(blocks: Sequence["ExampleBlock"]) -> "ExampleBlock":
@@ -138,8 +145,22 @@ class ExampleBlock:
         """For each layout the indices of the examples that have it, and what is in them."""
         for number in np.unique(self.records["layout"]):
             indices = np.flatnonzero(self.records["layout"] == number)
-            group = self.take(indices)
-            yield indices, ExampleContents(self.layouts[number], group.bodies(), group._fail)
+            group = self if len(indices) == len(self) else self.take(indices)
+            yield indices, ExampleContents(group._encoded(self.layouts[number]), group._fail)
+
+    def _encoded(self, layout: Layout) -> EncodedExamples:
+        """What is in the examples, all of which have the same layout."""
+        records = self.records
+        begin = records["end"] - layout.dtype.itemsize
+        fixed = np.empty(len(self), f"V{layout.dtype.itemsize}")
+        for number in np.unique(records["buffer"]):
+            members = records["buffer"] == number
+            fixed[members] = gather(self.buffers[number], begin[members], fixed.itemsize)
+        labels = []
+        if not layout.simple:
+            labels = self._slices(records["buffer"], records["body"] + len(layout.prefix), begin)
+        indices = np.arange(len(self))
+        return EncodedExamples(layout, indices, Strings.of(labels), fixed.view(layout.dtype))
 
     def _slices(self, buffer: np.ndarray, begin: np.ndarray, end: np.ndarray) -> list[bytes]:
         if len(self.buffers) == 1:
@@ -181,12 +202,10 @@ class ExampleBlock:
                 frame = self.records["frame"][indices]
                 num_frames = contents.layout.num_frames if frame[0] == ALL_FRAMES else 1
                 first = np.maximum(frame, 0)
-                for layout, members, bodies in contents.sub_examples(
-                    first, num_frames, left_context, right_context
-                ):
-                    yield layout, indices[members], bodies
+                for part in contents.sub_examples(first, num_frames, left_context, right_context):
+                    yield part._replace(indices=indices[part.indices])
 
-        return ExampleBlock.encode(self.layouts, self.keys(), groups())
+        return ExampleBlock.encode(self.layouts, Strings.of(self.keys()), groups())
 
 
 def _records(

@@ -10,14 +10,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nnet.errors import NgtrainError
 from nnet.io import compression
 from nnet.io.example import available_context
-from nnet.io.example_layout import EXAMPLE_BEGIN, GENERAL_LABELS, Layout, int32
+from nnet.io.example_layout import Layout
+from nnet.io.strings import Strings
 
-# Matrices that are decompressed at a time, so that intermediate results stay in the cache.
-_DECODE_SIZE = 128
+# Elements that are decompressed at a time, so that intermediate results stay in the cache.
+_DECODE_SIZE = 1 << 16
 
 # What follows <Lab2>: every number is a byte of 4 and its four bytes.
 _NUMBER = np.dtype([("size", "u1"), ("value", "<i4")])
-_LABEL = np.dtype([("size1", "u1"), ("pdf", "<i4"), ("size2", "u1"), ("weight", "<f4")])
 
 
 class Labels(NamedTuple):
@@ -53,29 +53,37 @@ class Labels(NamedTuple):
         return strongest
 
 
-class ExampleContents:
-    """Contents of examples of one layout.
-
-    Args:
-        layout: the layout.
-        bodies: the bytes of the examples after their keys.
-        fail: see below.
+class EncodedExamples(NamedTuple):
+    """Examples of one layout without their keys, as they stand in an archive.
 
     Attributes:
         layout: the layout.
+        indices: their places among the examples of a block.
+        label_texts: what follows the number of frames of `<Lab2>`; empty if the labels are simple.
         fixed: layout.dtype (n,), the parts of fixed structure.
+    """
+
+    layout: Layout
+    indices: np.ndarray
+    label_texts: Strings
+    fixed: np.ndarray
+
+
+class ExampleContents:
+    """Contents of examples of one layout.
+
+    Attributes:
+        encoded: the examples as they are.
+        layout, label_texts, fixed: what is in them.
         fail: makes the error to raise of a reason and, if only one is wrong, the index of it.
     """
 
-    def __init__(self, layout: Layout, bodies: list[bytes], fail: Callable[..., NgtrainError]):
-        self.layout = layout
+    def __init__(self, encoded: EncodedExamples, fail: Callable[..., NgtrainError]):
+        self.encoded = encoded
+        self.layout = encoded.layout
+        self.label_texts = encoded.label_texts
+        self.fixed = encoded.fixed
         self.fail = fail
-        self._labels = []
-        if not layout.simple:
-            begin, end = len(EXAMPLE_BEGIN + GENERAL_LABELS + int32(0)), -layout.dtype.itemsize
-            self._labels = [body[begin:end] for body in bodies]
-            bodies = [body[end:] for body in bodies]
-        self.fixed = np.frombuffer(b"".join(bodies), layout.dtype)
 
     def __len__(self) -> int:
         return len(self.fixed)
@@ -91,8 +99,9 @@ class ExampleContents:
         fixed = self.fixed
         rows = np.empty((len(fixed), num_rows, self.layout.num_cols), np.float32)
         self._check(np.isfinite(fixed["min_value"] + fixed["value_range"]), "NaN or infinity")
-        for begin in range(0, len(fixed), _DECODE_SIZE):
-            part = slice(begin, begin + _DECODE_SIZE)
+        size = max(_DECODE_SIZE // max(rows[0].size, 1), 1) if len(rows) else 1
+        for begin in range(0, len(fixed), size):
+            part = slice(begin, begin + size)
             scale = fixed["min_value"][part], fixed["value_range"][part]
             codes = self._codes(first_row, num_rows, part)
             if self.layout.matrix == "CM":
@@ -120,8 +129,8 @@ class ExampleContents:
             example, frame = np.divmod(np.arange(size * num_frames), num_frames)
             pdf = self.fixed["pdfs"].ravel()
             return Labels(example, frame, pdf, np.ones(len(pdf), np.float32))
-        numbers = np.frombuffer(b"".join(self._labels), _NUMBER)["value"]
-        end = np.cumsum([len(text) // _NUMBER.itemsize for text in self._labels])
+        numbers = self.label_texts.data.view(_NUMBER)["value"]
+        end = np.cumsum(self.label_texts.size // _NUMBER.itemsize)
         # The number of labels of frame t stands where the labels of frame t - 1 end.
         count, place = np.empty((2, size, num_frames), np.int64)
         here = np.concatenate([[0], end[:-1]])
@@ -144,7 +153,7 @@ class ExampleContents:
         num_frames: int,
         left_context: int | None,
         right_context: int | None,
-    ) -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+    ) -> Iterator[EncodedExamples]:
         """New examples of some of the frames, with all of the context or less of it.
 
         Args:
@@ -170,7 +179,7 @@ class ExampleContents:
                 fields["headers"] = self.fixed["headers"]
         return encode_examples(layout, fields, self.labels().of_frames(first_frame, num_frames))
 
-    def relabelled(self, pdfs: np.ndarray) -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+    def relabelled(self, pdfs: np.ndarray) -> Iterator[EncodedExamples]:
         """The examples with other labels of weight one; pdfs is int32 (n, num_frames).
 
         Yields:
@@ -188,48 +197,47 @@ class ExampleContents:
 
 def encode_examples(
     layout: Layout, fields: dict[str, np.ndarray], labels: Labels
-) -> Iterator[tuple[Layout, np.ndarray, list[bytes]]]:
+) -> Iterator[EncodedExamples]:
     """Make examples that differ in their labels and values only.
 
     Args:
         layout: their layout but for `simple`, which is decided here for each by its labels.
         fields: (n, ...), the fields of `layout.dtype` but for the labels.
         labels: their labels.
-    Yields:
-        A layout, the indices of the examples that got it, and their bytes after the key.
     """
     size, num_frames = len(fields["codes"]), layout.num_frames
     owner = labels.example * num_frames + labels.frame
     count = np.bincount(owner, minlength=size * num_frames).reshape(size, num_frames)
     simple = (count == 1).all(axis=1)
     simple[labels.example[labels.weight != 1.0]] = False
+    for kind in np.unique(simple)[::-1]:
+        indices = np.flatnonzero(simple == kind)
+        chosen = replace(layout, simple=bool(kind))
+        values, own = fields, labels
+        if len(indices) < size:
+            values = {name: value[indices] for name, value in fields.items()}
+            own = labels.of_examples(indices)
+        if kind:
+            values = values | {"pdfs": own.pdf.reshape(-1, num_frames)}
+            texts = Strings.of([])
+        else:
+            texts = _label_texts(own, count[indices])
+        yield EncodedExamples(chosen, indices, texts, chosen.encode(values))
 
-    indices = np.flatnonzero(simple)
-    if len(indices):
-        pdfs = labels.pdf[simple[labels.example]].reshape(-1, num_frames)
-        kind = replace(layout, simple=True)
-        yield kind, indices, kind.encode({n: fields[n][indices] for n in fields}, pdfs=pdfs)
 
-    indices = np.flatnonzero(~simple)
-    if len(indices):
-        kind = replace(layout, simple=False)
-        fixed = kind.encode({n: fields[n][indices] for n in fields})
-        numbers = np.empty(len(labels.pdf), _LABEL)
-        numbers["size1"] = numbers["size2"] = 4
-        numbers["pdf"], numbers["weight"] = labels.pdf, labels.weight
-        numbers = numbers.tobytes()
-        begin = EXAMPLE_BEGIN + GENERAL_LABELS + int32(num_frames)
-        end = (np.cumsum(count) * _LABEL.itemsize).reshape(count.shape)
-        bodies = []
-        for tail, counts, ends in zip(
-            fixed, count[indices].tolist(), end[indices].tolist(), strict=True
-        ):
-            texts = [
-                int32(n) + numbers[last - n * _LABEL.itemsize : last]
-                for n, last in zip(counts, ends, strict=True)
-            ]
-            bodies.append(b"".join([begin, *texts, tail]))
-        yield kind, indices, bodies
+def _label_texts(labels: Labels, count: np.ndarray) -> Strings:
+    """What follows the number of frames of `<Lab2>`; count is (n, frames), numbers of labels."""
+    # For each frame its number of labels, and then pdf-id and weight of each.
+    after = np.cumsum(1 + 2 * count)
+    numbers = np.empty(after[-1], _NUMBER)
+    numbers["size"] = 4
+    value = numbers["value"]
+    count_place = after - 1 - 2 * count.ravel()
+    is_label = np.ones(len(value), bool)
+    is_label[count_place] = False
+    value[count_place] = count.ravel()
+    value[is_label] = np.stack([labels.pdf, labels.weight.view(np.int32)], axis=1).ravel()
+    return Strings(numbers.view(np.uint8), (1 + 2 * count).sum(axis=1) * _NUMBER.itemsize)
 
 
 def compressed_fields(matrix: str, frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -126,17 +126,17 @@ class Layout:
         """Names of the fields of `dtype` that vary."""
         return [part[0] for part in self._parts if not isinstance(part, bytes)]
 
-    def encode(self, fields: dict[str, np.ndarray], **more: np.ndarray) -> list[bytes]:
-        """The fixed parts of records, from all fields of `dtype` that vary; arrays (n, ...)."""
-        fields = fields | more
+    @property
+    def prefix(self) -> bytes:
+        """What stands between the key and the labels, unless it is part of `dtype`."""
+        return b"" if self.simple else EXAMPLE_BEGIN + GENERAL_LABELS + int32(self.num_frames)
+
+    def encode(self, fields: dict[str, np.ndarray]) -> np.ndarray:
+        """The fixed parts of records, dtype (n,), from all fields that vary; arrays (n, ...)."""
         records = np.empty(len(fields["codes"]), self.dtype)
-        for i, part in enumerate(self._parts):
-            if isinstance(part, bytes):
-                records[f"constant{i}"] = np.void(part)
-            else:
-                records[part[0]] = fields[part[0]]
-        data, size = records.tobytes(), self.dtype.itemsize
-        return [data[begin : begin + size] for begin in range(0, len(data), size)]
+        for name, part in zip(self.dtype.names, self._parts, strict=True):
+            records[name] = np.void(part) if isinstance(part, bytes) else fields[name]
+        return records
 
     @property
     def expression(self) -> bytes:
@@ -149,8 +149,7 @@ class Layout:
         )
         if self.simple:
             return fixed
-        labels = re.escape(EXAMPLE_BEGIN + GENERAL_LABELS + int32(self.num_frames))
-        return labels + rb"(?:\x04.{4})+" + fixed
+        return re.escape(self.prefix) + rb"(?:\x04.{4})+" + fixed
 
 
 class LayoutTable:

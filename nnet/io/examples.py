@@ -16,6 +16,9 @@ from nnet.io.example_archives import read_blocks
 from nnet.io.example_blocks import ALL_FRAMES, ExampleBlock
 from nnet.io.example_order import shuffled
 
+# Examples that are decompressed together, about.
+_DECOMPRESS_SIZE = 1024
+
 __all__ = ["EXAMPLE", "Minibatch", "NnetExample", "read_minibatches"]
 
 
@@ -89,8 +92,10 @@ def read_minibatches(
         blocks = select_frames(blocks, frame, rng)
     if buffer_size is not None:
         blocks = shuffled(blocks, buffer_size, rng)
-    for examples in _batches(blocks, minibatch_size):
-        yield decompress(examples, left_context, right_context)
+    # Small minibatches are decompressed several at a time: what a call costs is shared.
+    size = minibatch_size * max(_DECOMPRESS_SIZE // minibatch_size, 1)
+    for examples in _batches(blocks, size):
+        yield from decompress(examples, left_context, right_context).split(minibatch_size)
 
 
 def select_frames(

@@ -53,8 +53,8 @@ class InputStream:
         return self._start + self._position
 
     def seek(self, offset: int) -> None:
-        """Go to a byte of a regular file; no system call when it is in the buffer."""
-        if self._start <= offset < self._start + len(self._buffer):
+        """Go to a byte of a regular file; in the buffer, or up to its end, of any stream."""
+        if self._start <= offset <= self._start + len(self._buffer):
             self._position = offset - self._start
             return
         try:
@@ -90,8 +90,16 @@ class InputStream:
 
     def peek(self, size: int) -> bytes:
         """The next bytes, fewer than `size` only at the end of the stream; consumes nothing."""
-        while len(self._buffer) - self._position < size and self._fill():
-            pass
+        missing = size - (len(self._buffer) - self._position)
+        if missing > 0:
+            # Joined once: a pipe gives little at a time.
+            pieces = [self._buffer[self._position :]]
+            while missing > 0 and (piece := self._read_raw(max(missing, CHUNK))):
+                pieces.append(piece)
+                missing -= len(piece)
+            self._start += self._position
+            self._position = 0
+            self._buffer = b"".join(pieces)
         return self._buffer[self._position : self._position + size]
 
     def read(self, size: int = -1) -> bytes:
