@@ -8,11 +8,6 @@ Kaldi's utils/mkgraph.sh puts there.
 import shutil
 from pathlib import Path
 
-from nnet.fst import ArrayFst
-from nnet.graph import decoding_graph, remove_word
-from nnet.hmm.transition_model import TransitionModel
-from nnet.hmm.tree import ContextDependency
-from nnet.symbols import read_integers
 from utils.data_dir import write_lines
 from utils.driver import argument, driver, log, option, require_files
 
@@ -36,6 +31,12 @@ COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_
     help="Remove the word for unknown words (oov.int) from the grammar",
 )
 def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remove_oov):
+    from nnet.fst import ArrayFst
+    from nnet.graph import decoding_graph, remove_word
+    from nnet.hmm.transition_model import TransitionModel
+    from nnet.hmm.tree import ContextDependency
+    from nnet.symbols import read_integers
+
     lang, graph_dir = Path(lang_dir), Path(graph_dir)
     tree, model = Path(model_dir, "tree"), Path(model_dir, "final.mdl")
     sources = [lang / "L_disambig.fst", lang / "G.fst", lang / "phones.txt", lang / "words.txt"]

@@ -10,22 +10,19 @@ probabilities and disambiguation symbols are kept.
 The directory has the layout of Kaldi's utils/prepare_lang.sh.
 """
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnet.errors import NgtrainError
-from nnet.lexicon import (
-    Pronunciation,
-    add_disambiguation,
-    add_word_disambiguation_loops,
-    lexicon_fst,
-    mark_word_positions,
-    read_lexicon,
-    usual_topology,
-)
 from nnet.symbols import SymbolTable
 from utils.data_dir import write_lines
 from utils.driver import argument, driver, log, option, require_files
+
+if TYPE_CHECKING:
+    from nnet.lexicon import Pronunciation
 
 POSITIONS = {"_B": "begin", "_E": "end", "_I": "internal", "_S": "singleton"}
 
@@ -64,6 +61,14 @@ def main(
     share_silence_phones,
     sil_prob,
 ):
+    from nnet.lexicon import (
+        add_disambiguation,
+        add_word_disambiguation_loops,
+        lexicon_fst,
+        mark_word_positions,
+        usual_topology,
+    )
+
     if not 0 <= sil_prob < 1:
         raise NgtrainError(f"--sil-prob={sil_prob:g}: expected a probability less than 1")
     source, tmp, lang = Path(dict_dir), Path(tmp_dir), Path(lang_dir)
@@ -139,6 +144,8 @@ def main(
 
 
 def load_lexicon(source: Path) -> list[Pronunciation]:
+    from nnet.lexicon import read_lexicon
+
     if (source / "lexiconp.txt").exists():
         return read_lexicon(str(source / "lexiconp.txt"), has_probabilities=True)
     return read_lexicon(str(source / "lexicon.txt"), has_probabilities=False)
