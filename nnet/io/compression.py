@@ -37,24 +37,27 @@ def decode_columns(min_value, value_range, headers, codes):
     quantiles = np.ascontiguousarray(_quantiles(min_value, value_range, headers).reshape(-1, 4).T)
     rise = quantiles[1:] - quantiles[:3]
     # Selecting takes longer than arithmetic: the segments are added up, and of each element all but
-    # its own are zero. The steps of the first two are powers of two, so that dividing by them is
-    # exact in float32; what the last one adds has to be in float64, as in Kaldi.
+    # its own are zero.
     above = [codes > start for start in _SEGMENT_START[1:]]
     inside = [~above[0], above[0] ^ above[1], above[1]]
-    start, value, term = np.zeros((3, rows, n * cols), np.float32)
+    # The first two segments have powers of two as their steps, so that dividing by them is exact in
+    # float32; what the last one adds has to be in float64, as in Kaldi.
+    rise[0] *= np.float32(1.0 / _SEGMENT_STEPS[0])
+    rise[1] *= np.float32(1.0 / _SEGMENT_STEPS[1])
+    begin = [member.astype(np.float32) for member in inside]
+    within = []
     for i, member in enumerate(inside):
-        np.copyto(term, member)
-        term *= quantiles[i]
-        start += term
-        np.copyto(term, (codes - np.uint8(_SEGMENT_START[i])) * member)
-        if i < 2:
-            term *= rise[i] * np.float32(1.0 / _SEGMENT_STEPS[i])
-            value += term
-    term *= rise[2]
-    exact = np.multiply(term, 1.0 / _SEGMENT_STEPS[2], dtype=np.float64)
+        begin[i] *= quantiles[i]
+        within.append(((codes - np.uint8(_SEGMENT_START[i])) * member).astype(np.float32))
+        within[i] *= rise[i]
+    value = begin[0]
+    value += begin[1]
+    value += begin[2]
+    within[0] += within[1]
+    value += within[0]
+    exact = np.multiply(within[2], 1.0 / _SEGMENT_STEPS[2], dtype=np.float64)
     exact += value
-    exact += start
-    return exact.reshape(rows, n, cols).transpose(1, 0, 2).astype(np.float32)
+    return exact.astype(np.float32).reshape(rows, n, cols).transpose(1, 0, 2)
 
 
 def decode_uniform(min_value, value_range, codes):

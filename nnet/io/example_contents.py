@@ -14,7 +14,7 @@ from nnet.io.example_layout import Layout
 from nnet.io.strings import Strings
 
 # Elements that are decompressed at a time, so that intermediate results stay in the cache.
-_DECODE_SIZE = 1 << 16
+_DECODE_SIZE = 1 << 17
 
 # What follows <Lab2>: every number is a byte of 4 and its four bytes.
 _NUMBER = np.dtype([("size", "u1"), ("value", "<i4")])
@@ -88,18 +88,18 @@ class ExampleContents:
     def __len__(self) -> int:
         return len(self.fixed)
 
-    def input(self, first_row: np.ndarray, num_rows: int) -> np.ndarray:
-        """Decompress rows first_row[i] to first_row[i] + num_rows of the input of example i.
+    def input(self, first_row: np.ndarray, rows: np.ndarray) -> None:
+        """Decompress rows of the input of each example, beginning with first_row[i].
 
-        Returns:
-            float32 (n, num_rows, num_cols).
+        Args:
+            first_row: (n,).
+            rows: float32 (n, num_rows, num_cols), where to put them.
         Raises:
             NgtrainError: NaN or infinity.
         """
-        fixed = self.fixed
-        rows = np.empty((len(fixed), num_rows, self.layout.num_cols), np.float32)
+        fixed, num_rows = self.fixed, rows.shape[1]
         self._check(np.isfinite(fixed["min_value"] + fixed["value_range"]), "NaN or infinity")
-        size = max(_DECODE_SIZE // max(rows[0].size, 1), 1) if len(rows) else 1
+        size = max(_DECODE_SIZE // max(num_rows * self.layout.num_cols, 1), 1)
         for begin in range(0, len(fixed), size):
             part = slice(begin, begin + size)
             scale = fixed["min_value"][part], fixed["value_range"][part]
@@ -108,7 +108,6 @@ class ExampleContents:
                 rows[part] = compression.decode_columns(*scale, fixed["headers"][part], codes)
             else:
                 rows[part] = compression.decode_uniform(*scale, codes)
-        return rows
 
     def _codes(self, first_row: np.ndarray, num_rows: int, part=slice(None)) -> np.ndarray:
         """The codes of some rows, with the axes in the order of the layout."""
@@ -172,7 +171,9 @@ class ExampleContents:
         if layout.matrix == "CM" and num_rows < 8:
             # The headers of the columns would outweigh so few rows: Kaldi compresses them again.
             layout = replace(layout, matrix="CM2")
-            fields |= compressed_fields("CM2", self.input(first_row, num_rows))
+            rows = np.empty((len(self), num_rows, layout.num_cols), np.float32)
+            self.input(first_row, rows)
+            fields |= compressed_fields("CM2", rows)
         else:
             fields["codes"] = self._codes(first_row, num_rows)
             if layout.matrix == "CM":

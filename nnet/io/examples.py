@@ -92,6 +92,9 @@ def read_minibatches(
         blocks = select_frames(blocks, frame, rng)
     if buffer_size is not None:
         blocks = shuffled(blocks, buffer_size, rng)
+    # The C library gives large blocks of memory back to the system as soon as they are free, and
+    # to get new ones takes as long as to decompress, until a larger one (32 MB at most) was freed.
+    np.empty(31 << 20, np.uint8)
     # Small minibatches are decompressed several at a time: what a call costs is shared.
     size = minibatch_size * max(_DECOMPRESS_SIZE // minibatch_size, 1)
     for examples in _batches(blocks, size):
@@ -130,9 +133,13 @@ def decompress(block: ExampleBlock, left_context: int, right_context: int) -> Mi
         if layout.input_dim != frames.shape[2]:
             raise contents.fail(f"dimension {layout.input_dim} instead of {frames.shape[2]}")
         frame = np.maximum(frame, 0)
-        rows = contents.input(layout.left_context + frame - left_context, num_rows)
-        frames[indices, :, : layout.num_cols] = rows
-        frames[indices, :, layout.num_cols :] = contents.fixed["spk_info"][:, None]
+        alone = len(indices) == len(block)
+        own = frames if alone else np.empty((len(indices), *frames.shape[1:]), np.float32)
+        first_row = layout.left_context + frame - left_context
+        contents.input(first_row, own[:, :, : layout.num_cols])
+        own[:, :, layout.num_cols :] = contents.fixed["spk_info"][:, None]
+        if not alone:
+            frames[indices] = own
         example, _, pdf, weight = contents.labels().of_frames(frame, 1)
         labels.append((indices[example], pdf, weight))
     rows, pdfs, weights = map(np.concatenate, zip(*labels, strict=True))
