@@ -14,8 +14,18 @@ from steps.get_lda import check_same_phones
 from steps.splitting import split_by_speaker
 from steps.transcripts import transcript_rspecifier
 from utils.data_dir import write_lines
-from utils.driver import Choice, argument, cmd_option, driver, log, option, require_files, run
-from utils.feature_pipeline import FeaturePipeline
+from utils.driver import (
+    argument,
+    cmd_option,
+    driver,
+    gpu_option,
+    log,
+    nj_option,
+    option,
+    require_files,
+    run,
+)
+from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
 
 
 @driver(
@@ -26,7 +36,7 @@ from utils.feature_pipeline import FeaturePipeline
 @argument("lang")
 @argument("src_dir")
 @argument("ali_dir")
-@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@nj_option
 @cmd_option
 @option(
     "--scale-opts",
@@ -37,15 +47,8 @@ from utils.feature_pipeline import FeaturePipeline
 @option("--retry-beam", type=float, default=40, help="Decoding beam of a second try")
 @option("--careful", type=bool, default=False, help="See nnet-align-compiled")
 @option("--iter", default="final", help="Align with <src-dir>/<iter>.mdl")
-@option(
-    "--use-gpu",
-    type=Choice(["yes", "no", "optional", "wait"]),
-    default="no",
-    help="Compute on GPUs, one for each job",
-)
-@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
-@option("--transform-dir", default="", help="Where adaptation transforms are")
-@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@gpu_option
+@feature_options("feat_type", "transform_dir", "online_ivector_dir")
 def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **o):
     data, lang, source, ali = Path(data), Path(lang), Path(src_dir), Path(ali_dir)
     model = source / f"{o['iter']}.mdl"
@@ -55,12 +58,7 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
         *(lang / "phones/disambig.int", source / "tree", model),
     )
     check_same_phones(lang / "phones.txt", source / "phones.txt")
-    features = FeaturePipeline.of(
-        source,
-        feat_type=o["feat_type"],
-        transform_dir=o["transform_dir"],
-        online_ivector_dir=o["online_ivector_dir"],
-    )
+    features = FeaturePipeline.of(source, **given_features(o))
     log.info(f"feature type is {features.feat_type}")
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)

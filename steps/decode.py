@@ -11,17 +11,18 @@ from pathlib import Path
 from steps.splitting import split_anywhere
 from utils.data_dir import write_lines
 from utils.driver import (
-    Choice,
     argument,
     cmd_option,
     driver,
+    gpu_option,
     log,
+    nj_option,
     option,
     output_of,
     require_files,
     run,
 )
-from utils.feature_pipeline import FeaturePipeline
+from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
 
 
 @driver(
@@ -31,7 +32,7 @@ from utils.feature_pipeline import FeaturePipeline
 @argument("graph_dir")
 @argument("data")
 @argument("decode_dir")
-@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@nj_option
 @cmd_option
 @option("--lmwt", default="7:17", help="Values of LMWT, such as 7:17 or 7:17,20:60:5")
 @option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY")
@@ -39,15 +40,8 @@ from utils.feature_pipeline import FeaturePipeline
 @option("--max-active", type=int, default=7000, help="States active at most")
 @option("--min-active", type=int, default=200, help="States active at least")
 @option("--iter", default="final", help="Decode with this model")
-@option(
-    "--use-gpu",
-    type=Choice(["yes", "no", "optional", "wait"]),
-    default="no",
-    help="Compute on GPUs, one for each job",
-)
-@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
-@option("--transform-dir", default="", help="Where adaptation transforms are")
-@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@gpu_option
+@feature_options("feat_type", "transform_dir", "online_ivector_dir")
 @option("--skip-scoring", type=bool, default=False, help="Do not score")
 @option("--scoring-opts", default="", help="Options of steps/score.py")
 @option("--stage", type=int, default=1, help="2: only score")
@@ -61,12 +55,7 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
         model,
         *(data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")),
     )
-    features = FeaturePipeline.of(
-        source,
-        feat_type=o["feat_type"],
-        transform_dir=o["transform_dir"],
-        online_ivector_dir=o["online_ivector_dir"],
-    )
+    features = FeaturePipeline.of(source, **given_features(o))
     log.info(f"feature type is {features.feat_type}")
     if stage <= 1:
         split, nj = split_anywhere(data, nj)

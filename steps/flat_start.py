@@ -5,7 +5,7 @@ Every utterance is divided equally among the HMM states of its transcript.  Opti
 half of the places where the lexicon allows it, at random; its states last --silence-duration times
 as long as those of other phones.  For tightly cut recordings (isolated words) 0 is right, a frame
 in each state; with silence at both ends and between words, 1.  Train a small network on the result,
-realign with steps/align.py, and repeat.
+realign with steps/align.py, and repeat.  How features are made is for these later steps.
 
 <ali-dir> becomes an alignment directory like those of Kaldi: a monophone `tree`, `final.mdl` with
 its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.txt`, `cmvn_opts`.
@@ -17,8 +17,8 @@ from pathlib import Path
 from steps.splitting import split_by_speaker
 from steps.transcripts import transcript_rspecifier
 from utils.data_dir import write_lines
-from utils.driver import argument, cmd_option, driver, log, option, require_files, run
-from utils.feature_pipeline import FeaturePipeline
+from utils.driver import argument, cmd_option, driver, log, nj_option, option, require_files, run
+from utils.feature_pipeline import FeaturePipeline, feature_options
 
 
 @driver(
@@ -28,7 +28,7 @@ from utils.feature_pipeline import FeaturePipeline
 @argument("data")
 @argument("lang")
 @argument("ali_dir")
-@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@nj_option
 @cmd_option
 @option(
     "--silence-duration",
@@ -36,8 +36,7 @@ from utils.feature_pipeline import FeaturePipeline
     default=0.0,
     help="How long states of silence last, relative to others (0: a single frame)",
 )
-@option("--cmvn-opts", default="", help="Options of the mean normalization, for later steps")
-@option("--delta-order", default="", help="Order of deltas to add to features, for later steps")
+@feature_options("cmvn_opts", "delta_order")
 def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order):
     data, lang, ali = Path(data), Path(lang), Path(ali_dir)
     require_files(

@@ -34,7 +34,7 @@ from utils.driver import (
     require_files,
     run,
 )
-from utils.feature_pipeline import FeaturePipeline
+from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
 
 
 @driver(
@@ -45,11 +45,10 @@ from utils.feature_pipeline import FeaturePipeline
 @argument("ali_dir")
 @argument("egs_dir")
 @cmd_option
-@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@feature_options("feat_type", "cmvn_opts", "delta_order", "transform_dir", "online_ivector_dir")
 @option("--frames-per-eg", type=int, default=8, help="Labelled frames per example")
 @option("--left-context", type=int, default=4, help="Frames of input on the left of them")
 @option("--right-context", type=int, default=4, help="Frames of input on the right of them")
-@option("--delta-order", default="", help="Order of deltas, for raw features")
 @option(
     "--reduce-frames-per-eg",
     type=bool,
@@ -71,10 +70,7 @@ from utils.feature_pipeline import FeaturePipeline
 @option("--num-train-frames-combine", type=int, default=10000, help="Training frames for it")
 @option("--num-frames-diagnostic", type=int, default=4000, help="Frames for diagnostics")
 @option("--samples-per-iter", type=int, default=400000, help="Examples per archive, about")
-@option("--transform-dir", default="", help="Where adaptation transforms are, if not in <ali-dir>")
 @option("--postdir", default="", help="Has post.JOB.scp, to train on soft targets")
-@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
-@option("--cmvn-opts", default="", help="Options of the mean normalization, for raw features")
 @option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
 @option("--srand", type=int, default=0, help="Seed of what is held out and of the order")
 @option(
@@ -106,12 +102,7 @@ class ExampleMaker:
         if o.frames_per_eg < 1 or o.samples_per_iter < 1:
             raise NgtrainError("--frames-per-eg and --samples-per-iter are positive numbers")
         self.features = FeaturePipeline.of(
-            self.ali,
-            feat_type=o.feat_type,
-            cmvn_opts=o.cmvn_opts,
-            delta_order=o.delta_order,
-            transform_dir=o.transform_dir or self.ali,
-            online_ivector_dir=o.online_ivector_dir,
+            self.ali, **{"transform_dir": self.ali, **given_features(vars(o))}
         )
         self.num_jobs = read_integer(self.ali / "num_jobs")
         self.split = self.data / f"split{self.num_jobs}"

@@ -14,7 +14,12 @@ from pathlib import Path
 from nnet.errors import NgtrainError
 from utils.data_dir import write_lines
 from utils.driver import argument, cmd_option, driver, log, option, output_of, require_files, run
-from utils.feature_pipeline import FeaturePipeline, as_rspecifier
+from utils.feature_pipeline import (
+    FeaturePipeline,
+    as_rspecifier,
+    feature_options,
+    given_features,
+)
 
 
 @driver(
@@ -26,7 +31,7 @@ from utils.feature_pipeline import FeaturePipeline, as_rspecifier
 @argument("ali_dir")
 @argument("exp_dir")
 @cmd_option
-@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
+@feature_options("feat_type", "cmvn_opts", "transform_dir", "online_ivector_dir")
 @option("--splice-width", type=int, default=4, help="Frames spliced on each side of the middle one")
 @option("--left-context", type=int, help="Frames spliced on the left, instead of --splice-width")
 @option("--right-context", type=int, help="Frames spliced on the right, instead of --splice-width")
@@ -34,9 +39,6 @@ from utils.feature_pipeline import FeaturePipeline, as_rspecifier
 @option("--within-class-factor", type=float, default=0.0001, help="Of nnet-get-feature-transform")
 @option("--lda-dim", type=int, help="Dimension of the output (default: that of the input)")
 @option("--num-feats", type=int, default=10000, help="Use about so many utterances at most")
-@option("--transform-dir", default="", help="Where adaptation transforms are, if not in <ali-dir>")
-@option("--cmvn-opts", default="", help="Options of the mean normalization, for raw features")
-@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
 @option(
     "--ivector-randomize-prob",
     type=float,
@@ -54,13 +56,7 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
         f"{lang}/phones/silence.csl",
     )
     check_same_phones(Path(lang, "phones.txt"), ali / "phones.txt")
-    features = FeaturePipeline.of(
-        ali,
-        feat_type=o["feat_type"],
-        cmvn_opts=o["cmvn_opts"],
-        transform_dir=o["transform_dir"] or ali,
-        online_ivector_dir=o["online_ivector_dir"],
-    )
+    features = FeaturePipeline.of(ali, **{"transform_dir": ali, **given_features(o)})
     log.info("feature type is %s", features.feat_type)
     (exp / "log").mkdir(parents=True, exist_ok=True)
     features = features.save(exp)

@@ -7,7 +7,7 @@
 from pathlib import Path
 
 from steps.extract_features import extract_features
-from utils.driver import argument, cmd_option, driver, option
+from utils.driver import argument, cmd_option, driver, nj_option, option
 
 
 @driver(
@@ -17,7 +17,7 @@ from utils.driver import argument, cmd_option, driver, option
 @argument("data_dir")
 @argument("log_dir", required=False)
 @argument("mfcc_dir", required=False)
-@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@nj_option
 @cmd_option
 @option("--mfcc-config", default="conf/mfcc.conf", help="Config file for compute-mfcc-feats")
 @option("--compress", type=bool, default=True, help="Write compressed matrices")

@@ -62,6 +62,7 @@ from utils.driver import (
     require_files,
     run,
 )
+from utils.feature_pipeline import feature_options, given_features
 
 STEPS = Path(__file__).resolve().parent
 
@@ -173,10 +174,7 @@ STEPS = Path(__file__).resolve().parent
 @option("--lda-opts", default="", help="Options for steps/get_lda.py")
 @option("--lda-dim", default="", help="Dimension of the feature transform; all if not given")
 @option("--randprune", type=float, default=4.0, help="Speeds up the transform's statistics")
-@option("--transform-dir", default="", help="Where transforms of features are, if not in <ali-dir>")
-@option("--cmvn-opts", default="", help="Options of the mean normalization, for raw features")
-@option("--feat-type", default="", help="raw or lda, if it is not to be guessed")
-@option("--online-ivector-dir", default="", help="Where i-vectors are that are appended to inputs")
+@feature_options("feat_type", "cmvn_opts", "transform_dir", "online_ivector_dir")
 @option("--cleanup", type=bool, default=True, help="Remove what is no longer needed")
 @option("--remove-egs", type=bool, default=True, help="Remove the examples, too, at the end")
 @option("--stage", type=int, help="Do everything from there on (default: what is missing)")
@@ -309,14 +307,10 @@ class Training:
     # Preparation ----------------------------------------------------------------------------------
 
     def feature_options(self) -> list[str]:
-        o = self.options
-        given = {
-            "--cmvn-opts": o.cmvn_opts,
-            "--feat-type": o.feat_type,
-            "--online-ivector-dir": o.online_ivector_dir,
-            "--transform-dir": o.transform_dir or self.alidir,
-        }
-        return [word for name, value in given.items() if value for word in (name, value)]
+        given = {"transform_dir": self.alidir, **given_features(vars(self.options))}
+        return [
+            word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)
+        ]
 
     def estimate_feature_transform(self) -> None:
         """Stage -4: lda.mat, with the files that say how features are made and their dimensions."""

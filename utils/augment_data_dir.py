@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnet.errors import NgtrainError
 from utils.data_dir import DataDir, read_table, require_other_dir, write_table
-from utils.driver import argument, cmd_option, driver, log, option, run
+from utils.driver import argument, cmd_option, driver, log, nj_option, option, run
 from utils.split_scp import split_evenly
 
 
@@ -23,7 +23,7 @@ from utils.split_scp import split_evenly
 @argument("src_data_dir")
 @argument("dest_data_dir")
 @argument("wav_dir", required=False)
-@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@nj_option
 @cmd_option
 @option("--speed", type=float, default=1.0, help="Passed to wav-augment")
 @option("--reverberation-time", default="", help="Passed to wav-augment")

@@ -1,11 +1,11 @@
 """What the drivers in steps/ and utils/ share: their command line, and commands through ``--cmd``.
 
-    from utils.driver import argument, cmd_option, driver, log, option, run
+    from utils.driver import argument, cmd_option, driver, log, nj_option, run
 
     @driver("Usage:  steps/align.py [options] <data> <dir>")
     @argument("data")
     @argument("dir")
-    @option("--nj", type=int, default=4, help="Number of parallel jobs")
+    @nj_option
     @cmd_option
     def main(data, dir, nj, cmd):
         log.info("aligning %s", data)
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import click
 
-from nnet.cli import Choice, Program, argument, log, option, program
+from nnet.cli import Choice, Program, argument, gpu_option, log, option, program
 from nnet.errors import NgtrainError
 from utils.run import Error, Runner, parse, wait_for
 
@@ -38,7 +38,9 @@ __all__ = [
     "argument",
     "cmd_option",
     "driver",
+    "gpu_option",
     "log",
+    "nj_option",
     "option",
     "output_of",
     "require_files",
@@ -50,6 +52,13 @@ cmd_option = option(
     "--cmd",
     default="run.py",
     help="How to launch jobs: run.py (this machine), or queue.pl, slurm.pl, ... with their options",
+)
+
+nj_option = option(
+    "--nj",
+    type=int,
+    default=len(os.sched_getaffinity(0)),
+    help="Number of parallel jobs; if not given, one for each core of this machine",
 )
 
 

@@ -12,15 +12,45 @@ say what applies, as they do for Kaldi's steps/nnet2/{get_lda,get_egs2,align,dec
     trans.N       adaptation transforms of the speakers of job N, of num_jobs (raw_trans.N for raw)
 """
 
+from __future__ import annotations
+
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nnet.errors import NgtrainError
 from utils.data_dir import write_lines
-from utils.driver import require_files
+from utils.driver import option, require_files
+
+OPTIONS = {
+    "feat_type": "raw or lda, if it is not to be guessed",
+    "cmvn_opts": "Options of the mean normalization, for raw features",
+    "delta_order": "Order of deltas, for raw features",
+    "transform_dir": "Where adaptation transforms are, if not with the alignments",
+    "online_ivector_dir": "Where i-vectors are that are appended to inputs",
+}
+"""What drivers let the user say of features, as arguments of FeaturePipeline.of(): their help."""
+
+
+def feature_options(*names: str) -> Callable[[Callable], Callable]:
+    """Decorator that gives a driver the options of those names in OPTIONS; empty: not given."""
+
+    def declare(function: Callable) -> Callable:
+        for name in reversed(names):
+            flag = f"--{name.replace('_', '-')}"
+            function = option(flag, default="", help=OPTIONS[name])(function)
+        return function
+
+    return declare
+
+
+def given_features(options: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a driver's options that feature_options() declares, as far as they were given."""
+    return {name: options[name] for name in OPTIONS if options.get(name)}
+
 
 # What the files of adaptation transforms are called, by type of features.
 TRANSFORMS = {"raw": "raw_trans", "lda": "trans"}
@@ -58,7 +88,7 @@ class FeaturePipeline:
         delta_order: str = "",
         transform_dir: str | Path = "",
         online_ivector_dir: str | Path = "",
-    ) -> "FeaturePipeline":
+    ) -> FeaturePipeline:
         """What the files of an alignment or experiment directory say, but for options given here.
 
         Args:
@@ -104,7 +134,7 @@ class FeaturePipeline:
             lda_matrix=directory / "final.mat",
         )
 
-    def save(self, directory: str | Path) -> "FeaturePipeline":
+    def save(self, directory: str | Path) -> FeaturePipeline:
         """Write the files that say this into an experiment directory; the pipeline that uses them.
 
         Only the transforms and i-vectors stay where they are.

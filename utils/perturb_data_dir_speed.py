@@ -7,7 +7,7 @@ more.  Features are to be computed afterwards.
 
 import os
 
-from utils.driver import argument, cmd_option, driver, option
+from utils.driver import argument, cmd_option, driver, nj_option
 
 
 @driver(
@@ -18,7 +18,7 @@ from utils.driver import argument, cmd_option, driver, option
 @argument("warping_factor")
 @argument("src_data_dir")
 @argument("dest_data_dir")
-@option("--nj", type=int, default=4, help="Number of parallel jobs")
+@nj_option
 @cmd_option
 def main(warping_factor, src_data_dir, dest_data_dir, nj, cmd):
     program = "augment_data_dir.py"
