@@ -1,0 +1,379 @@
+"""The CUDA kernels, run on the CPU by cuda_on_cpu.h, against NumPy in float64."""
+
+import shutil
+import subprocess
+
+import fake_cupy
+import numpy as np
+import pytest
+
+from nnet.cuda import kernels
+
+needs_compiler = pytest.mark.skipif(
+    not shutil.which("g++"), reason="needs g++, to run CUDA on the CPU"
+)
+SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
+
+
+@pytest.fixture(
+    params=[(1, "FORWARD"), (32, "FORWARD"), (32, "BACKWARD"), (70, "RANDOM")],
+    ids=lambda param: f"{param[0]} threads {param[1]}",
+)
+def cupy(request):
+    """A block has some threads that take turns in some order: races would change results."""
+    max_threads, order = request.param
+    with fake_cupy.installed(max_threads, getattr(fake_cupy, order)) as module:
+        yield module
+
+
+@pytest.fixture
+def layers(cupy):
+    from nnet.cuda import layers
+
+    return layers
+
+
+@pytest.fixture
+def fisher(cupy):
+    from nnet.cuda import fisher
+
+    return fisher
+
+
+def normal(cupy, *shape, dtype=np.float32, seed=0):
+    """The same random numbers in float64 on the host and on the device."""
+    x = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return x.astype(np.float64), cupy.asarray(x)
+
+
+def empty(cupy, *shape, dtype=np.float32):
+    return cupy.asarray(np.full(shape, np.nan, dtype))
+
+
+def assert_close(result, expected, rtol=2e-6):
+    """Relative to the largest element expected."""
+    np.testing.assert_allclose(result.get(), expected, rtol=0, atol=rtol * np.abs(expected).max())
+
+
+def labels(cupy, rows, dim, rng):
+    """None, one or more labels of each row: (starts, pdfs, weights) and as a (rows, dim) matrix."""
+    counts = rng.integers(0, 4, rows)
+    pdfs = rng.integers(0, dim, counts.sum()).astype(np.int32)
+    weights = rng.uniform(0.1, 1.0, counts.sum()).astype(np.float32)
+    starts = np.cumsum([0, *counts], dtype=np.int32)
+    dense = np.zeros((rows, dim))
+    np.add.at(dense, (np.repeat(np.arange(rows), counts), pdfs), weights)
+    return tuple(map(cupy.asarray, (starts, pdfs, weights))), dense
+
+
+def softmax(x):
+    y = np.exp(x - x.max(axis=1, keepdims=True))
+    return y / y.sum(axis=1, keepdims=True)
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax(cupy, layers, shape, dtype):
+    x_host, x = normal(cupy, *shape, dtype=dtype)
+    x_host, x = 30 * x_host, (30 * x).astype(dtype)
+    d_host, d = normal(cupy, *shape, dtype=dtype, seed=1)
+    y = empty(cupy, *shape, dtype=dtype)
+    layers.softmax(x, y, floor=1e-20)
+    expected = np.maximum(softmax(x_host), 1e-20)
+    np.testing.assert_allclose(y.get(), expected, rtol=2e-5)
+    out = empty(cupy, *shape, dtype=dtype)
+    layers.softmax_backward(y, d, out)
+    mean = (expected * d_host).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(out.get(), expected * (d_host - mean), atol=2e-6)
+    layers.softmax(x, x, floor=1e-20)
+    np.testing.assert_array_equal(x.get(), y.get())
+
+
+@needs_compiler
+def test_softmax_passes_nan_on(cupy, layers):
+    x = cupy.asarray(np.float32([[1, np.nan, 2], [1, 2, 3]]))
+    layers.softmax(x, x, floor=1e-20)
+    assert np.isnan(x.get()[0]).all() and np.isfinite(x.get()[1]).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
+def test_objective_and_its_derivative(cupy, layers, shape):
+    rng = np.random.default_rng(2)
+    y_host = softmax(rng.standard_normal(shape)).astype(np.float32)
+    y_host[0, 0] = 0
+    y, (given, dense) = cupy.asarray(y_host), labels(cupy, *shape, rng)
+    totals = cupy.asarray(np.array([10.0, 20.0]))
+    layers.add_log_prob(y, *given, 1e-20, totals)
+    log_prob = (dense * np.log(np.maximum(y_host, 1e-20).astype(np.float64))).sum()
+    np.testing.assert_allclose(totals.get(), [10 + log_prob, 20 + dense.sum()], rtol=1e-6)
+    layers.softmax_log_backward(y, *given, y)
+    assert_close(y, dense - dense.sum(axis=1, keepdims=True) * y_host)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
+def test_normalize(cupy, layers, shape):
+    floor = 2.0**-66
+    x_host, x = normal(cupy, *shape)
+    d_host, d = normal(cupy, *shape, seed=1)
+    x_host[0] *= 1e-15
+    x[0] *= np.float32(1e-15)
+    y, out = empty(cupy, *shape), empty(cupy, *shape)
+    layers.normalize(x, y, floor)
+    f = np.maximum((x_host**2).mean(axis=1, keepdims=True), floor) ** -0.5
+    assert_close(y, f * x_host)
+    layers.normalize_backward(x, d, out, floor)
+    along = f**3 / shape[1] * (x_host * d_host).sum(axis=1, keepdims=True) * (f != floor**-0.5)
+    for result, expected in zip(out, f * d_host - along * x_host, strict=True):
+        assert_close(result, expected, rtol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("rows", "groups", "size"), [(1, 1, 1), (5, 7, 10), (300, 4, 3)])
+def test_pnorm(cupy, layers, rows, groups, size):
+    x_host, x = normal(cupy, rows, groups * size)
+    x_host[0, :size] = 0
+    x[0, :size] = 0
+    d_host, d = normal(cupy, rows, groups, seed=1)
+    y, out = empty(cupy, rows, groups), empty(cupy, rows, groups * size)
+    layers.pnorm2(x, y)
+    expected = np.sqrt((x_host.reshape(rows, groups, size) ** 2).sum(axis=2))
+    assert_close(y, expected)
+    layers.pnorm2_backward(x, y, d, out)
+    ratio = d_host / np.where(expected > 0, expected, 1)
+    assert_close(out, x_host * np.repeat(ratio, size, axis=1), rtol=1e-5)
+
+
+NONLINEAR = {
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+    "rectifier": (lambda x: np.maximum(x, 0), lambda y: y > 0),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("function", NONLINEAR)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nonlinear(cupy, layers, function, shape):
+    value, slope = NONLINEAR[function]
+    x_host, x = normal(cupy, *shape)
+    d_host, d = normal(cupy, *shape, seed=1)
+    y = empty(cupy, *shape)
+    layers.nonlinear(function, x, y)
+    assert_close(y, value(x_host))
+    value_sum, slope_sum = (cupy.asarray(np.ones(shape[1])) for _ in range(2))
+    layers.add_column_sums(y, value_sum, function, slope_sum)
+    assert_close(value_sum, 1 + value(x_host).sum(axis=0))
+    assert_close(slope_sum, 1 + slope(value(x_host)).sum(axis=0))
+    layers.nonlinear_backward(function, y, d, d)
+    assert_close(d, d_host * slope(value(x_host)))
+
+
+@needs_compiler
+def test_nonlinear_at_the_edges(cupy, layers):
+    x = cupy.asarray(np.float32([[np.inf, -np.inf, np.nan, 200, -200]]))
+    for function, (value, _) in NONLINEAR.items():
+        y = empty(cupy, *x.shape)
+        layers.nonlinear(function, x, y)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(y.get(), value(x.get()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(1, 1), (100, 70), (33, 64)])
+def test_column_sums_without_slopes(cupy, layers, shape):
+    y_host, y = normal(cupy, *shape)
+    value_sum = cupy.asarray(np.zeros(shape[1]))
+    layers.add_column_sums(y, value_sum)
+    np.testing.assert_allclose(value_sum.get(), y_host.sum(axis=0), rtol=1e-10, atol=1e-12)
+
+
+# Affine functions ---------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bias_and_column_of_ones(cupy, layers, shape):
+    rows, dim = shape
+    x_host, x = normal(cupy, *shape)
+    bias_host, bias = normal(cupy, dim, seed=1)
+    y = empty(cupy, *shape)
+    layers.broadcast_rows(bias, y)
+    np.testing.assert_array_equal(y.get(), np.broadcast_to(bias_host, shape))
+    extended = empty(cupy, rows, dim + 1)
+    layers.append_one(x, extended)
+    np.testing.assert_array_equal(extended.get(), np.hstack([x_host, np.ones((rows, 1))]))
+    step, weights, ones = cupy.asarray(np.float32(0.5)), empty(cupy, *shape), empty(cupy, rows)
+    layers.take_off_one(extended, step, weights, ones)
+    np.testing.assert_array_equal(weights.get(), 0.5 * x_host)
+    np.testing.assert_array_equal(ones.get(), np.full(rows, 0.5))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("max_change", "factor"), [(0.0, 1.0), (1000.0, 1.0), (3.0, 3.0 / 6.0)], ids=str
+)
+def test_step_length(cupy, layers, max_change, factor):
+    """Two rows, |x| |d| = 2 * 3 and 2 * 3, learning rate times scales 0.5."""
+    rate = cupy.asarray(np.float64(0.25))
+    scales = cupy.asarray(np.float32(4)), cupy.asarray(np.float32(0.5))
+    products = cupy.asarray(np.float32([4, 4])), cupy.asarray(np.float32([9, 9]))
+    step, report = empty(cupy), cupy.asarray(np.zeros(3))
+    layers.step_length(rate, scales, products, max_change, step, report)
+    np.testing.assert_allclose(step.get(), 0.5 * factor)
+    limited = factor < 1
+    assert report.tolist() == [limited, factor if limited else 0, 0]
+    scales[0].fill(np.nan)
+    layers.step_length(rate, scales, products, max_change, step, report)
+    assert step.get() == 0 and report.tolist() == [limited, factor if limited else 0, 1]
+
+
+# Eigenvalues and the estimate of the Fisher matrix ------------------------------------------------
+
+
+def matrices(n, rng):
+    """Symmetric matrices, easy and degenerate."""
+    wide, thin = rng.standard_normal((n, 2 * n)), rng.standard_normal((n, 2))
+    nearly_diagonal = np.diag(np.linspace(1.0, 0.01, n)) @ (np.eye(n) + 0.05 * wide[:, :n])
+    yield wide @ wide.T
+    yield nearly_diagonal @ nearly_diagonal.T
+    yield 1e60 * thin @ thin.T
+    yield wide[:, :n] + wide[:, :n].T
+    yield np.ones((n, n))
+    yield np.eye(n)
+    yield np.zeros((n, n))
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 21])
+def test_eigenvalues_and_eigenvectors(cupy, fisher, n):
+    solver = fisher.Eigensolver(n)
+    for Z in matrices(n, np.random.default_rng(3)):
+        size = np.abs(Z).max()
+        solver.solve(cupy.asarray(np.triu(Z)))
+        c, U = solver.values.get(), empty(cupy, n, n, dtype=np.float64)
+        np.testing.assert_allclose(c, np.linalg.eigvalsh(Z)[::-1], atol=1e-13 * n * size)
+        scales = np.arange(1.0, n + 1)
+        solver.vectors(cupy.asarray(scales), U)
+        U = U.get() / scales[:, np.newaxis]
+        np.testing.assert_allclose(U @ U.T, np.eye(n), atol=1e-12)
+        np.testing.assert_allclose(U @ Z, c[:, np.newaxis] * U, atol=1e-11 * n * size)
+
+
+@needs_compiler
+def test_small_eigenvalues_are_as_exact_as_large_ones(cupy, fisher):
+    n = 12
+    A = np.eye(n) + 0.02 * np.random.default_rng(4).standard_normal((n, n))
+    scales = 10.0 ** -np.arange(n)
+    solver = fisher.Eigensolver(n)
+    solver.solve(cupy.asarray(scales[:, np.newaxis] * (A + A.T) * scales))
+    c = solver.values.get()
+    # Each within the bounds by which the eigenvalues of A + A^T stretch the diagonal.
+    stretch = np.linalg.eigvalsh(A + A.T)
+    assert (c >= stretch[0] * scales**2).all() and (c <= stretch[-1] * scales**2).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_eigenvalues_of_what_is_not_finite(cupy, fisher, bad):
+    Z = np.eye(5)
+    Z[2, 3] = bad
+    solver = fisher.Eigensolver(5)
+    solver.solve(cupy.asarray(Z))
+    assert np.isnan(solver.values.get()).all()
+
+
+@needs_compiler
+def test_large_matrices_are_not_in_shared_memory():
+    with fake_cupy.installed() as cupy:
+        from nnet.cuda.eigh import MAX_IN_SHARED_MEMORY, Eigensolver
+
+        for n in MAX_IN_SHARED_MEMORY, MAX_IN_SHARED_MEMORY + 1:
+            A = np.random.default_rng(5).standard_normal((n, n))
+            solver = Eigensolver(n)
+            solver.solve(cupy.asarray(A @ A.T))
+            np.testing.assert_allclose(
+                solver.values.get(), np.linalg.eigvalsh(A @ A.T)[::-1], atol=1e-9
+            )
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows", ["random", "parallel", "zero", "of all magnitudes"])
+def test_orthonormalise(cupy, rows):
+    rng = np.random.default_rng(6)
+    R, D = 9, 25
+    A = {
+        "random": lambda: rng.standard_normal((R, D)),
+        "parallel": lambda: np.ones((R, D)) + 1e-14 * rng.standard_normal((R, D)),
+        "zero": lambda: np.zeros((R, D)),
+        "of all magnitudes": lambda: (
+            rng.standard_normal((R, D)) * 10.0 ** rng.uniform(-200, 200, (R, 1))
+        ),
+    }[rows]()
+    Q, dots = cupy.asarray(A), cupy.asarray(np.zeros(R))
+    kernels.launch("orthonormalise", 1, 64, Q, dots, cupy.asarray(np.int32([1, 0, 0])), R, D)
+    np.testing.assert_array_equal(Q.get(), A)  # not ill-conditioned
+    kernels.launch("orthonormalise", 1, 64, Q, dots, cupy.asarray(np.int32([1, 1, 0])), R, D)
+    np.testing.assert_allclose(Q.get() @ Q.get().T, np.eye(R), atol=1e-12)
+    if rows == "random":
+        by_cholesky = np.linalg.solve(np.linalg.cholesky(A @ A.T), A)
+        np.testing.assert_allclose(Q.get(), by_cholesky, atol=1e-12)
+
+
+@needs_compiler
+def test_norms_of_rows(cupy, fisher):
+    N, D, R = 6, 40, 5
+    X_host, X = normal(cupy, N, D)
+    H_host, H = normal(cupy, N, R, seed=1)
+    H_host, H = 0.1 * H_host, (np.float32(0.1) * H).astype(np.float32)
+    e = np.linspace(0.1, 0.9, R)
+    norms, hat_norms, tr, gamma = (
+        empty(cupy, N),
+        empty(cupy, N),
+        empty(cupy, dtype=np.float64),
+        empty(cupy),
+    )
+    squares, difference = (X_host**2).sum(axis=1), (H_host**2) @ (2 - e)
+    for is_X_hat, expected in (
+        (True, (squares + difference, squares)),
+        (False, (squares, squares - difference)),
+    ):
+        fisher.row_norms(X, is_X_hat, H, cupy.asarray(e), norms, hat_norms)
+        assert_close(norms, expected[0])
+        assert_close(hat_norms, expected[1])
+        fisher.norm_ratio(norms, hat_norms, tr, gamma)
+        np.testing.assert_allclose(tr.get(), expected[0].sum(), rtol=1e-6)
+        np.testing.assert_allclose(
+            gamma.get() ** 2, expected[0].sum() / expected[1].sum(), rtol=1e-6
+        )
+    norms.fill(0)
+    fisher.norm_ratio(norms, norms, tr, gamma)
+    assert gamma.get() == 1
+
+
+# Compilation for a GPU ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_compile_for_a_gpu(tmp_path, dtype):
+    code = kernels.source(dtype)
+    if shutil.which("nvcc"):
+        file = tmp_path / "kernels.cu"
+        file.write_text(code)
+        command = ["nvcc", "-std=c++17", "-arch=sm_90", "-cubin", "-Werror=all-warnings"]
+        subprocess.run([*command, "-o", tmp_path / "kernels.cubin", file], check=True)
+    try:
+        from cupy.cuda.compiler import nvrtc
+
+        program = nvrtc.createProgram(code, "kernels.cu", (), ())
+    except (ImportError, RuntimeError, OSError) as error:
+        if not shutil.which("nvcc"):
+            pytest.skip(f"needs nvcc or NVRTC (by CuPy): {error}")
+        return
+    nvrtc.compileProgram(program, ["-std=c++17", "-arch=sm_90"])
+    assert len(nvrtc.getCUBIN(program)) > 10_000
