@@ -1,4 +1,4 @@
-"""Tables of examples, read and written block by block."""
+"""Tables of examples, read and written block by block: archives, HDF5 stores, and other tables."""
 
 import io
 import re
@@ -8,6 +8,7 @@ from nnet.io.background import read_ahead
 from nnet.io.example import EXAMPLE, NnetExample
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_layout import Layout, LayoutTable
+from nnet.io.example_store import StoreWriter, read_store, store_path
 from nnet.io.streams import InputStream, open_input, open_output
 from nnet.io.tables import archive_entries, sequential_table, table_writer
 from nnet.io.tokens import start_writing
@@ -21,11 +22,14 @@ _WRITE_ARCHIVE = re.compile(r"ark(?:,b)?:(?P<name>.*)", re.DOTALL)
 
 
 def read_blocks(rspecifier: str) -> Iterator[ExampleBlock]:
-    """The examples of a table in order, in blocks of varying size.
+    """The examples of a table or of `h5:FILE` in order, in blocks of varying size.
 
     Raises:
         NgtrainError: a file is missing, truncated or not a table of examples, or a pipe has failed.
     """
+    path = store_path(rspecifier)
+    if path is not None:
+        return read_store(path)
     archive = _READ_ARCHIVE.fullmatch(rspecifier)
     if not archive:
         return _blocks_of_entries(rspecifier)
@@ -65,29 +69,39 @@ def _block_of_one(layouts: LayoutTable, key: str, example: NnetExample) -> Examp
 
 
 class ExampleWriter:
-    """Writes blocks of examples to a table; its files appear when the context ends without error.
+    """Writes blocks of examples to a table or to `h5:FILE`.
+
+    The files appear when the context ends without error.
 
     Raises:
         NgtrainError: a file cannot be written, or this is not a wspecifier.
     """
 
     def __init__(self, wspecifier: str):
+        path = store_path(wspecifier)
         archive = _WRITE_ARCHIVE.fullmatch(wspecifier)
-        self._archive = open_output(archive["name"]) if archive else None
-        self._table = None if archive else table_writer(wspecifier, EXAMPLE)
+        if path is not None:
+            self._output = StoreWriter(path)
+            self._write = self._output.write
+        elif archive:
+            self._output = open_output(archive["name"])
+            self._write = lambda block: self._output.write(block.encoded())
+        else:
+            self._output = table_writer(wspecifier, EXAMPLE)
+            self._write = self._write_entries
 
     def write(self, block: ExampleBlock) -> int:
         """Append the examples of a block, whole even if frames were selected; returns how many."""
-        if self._archive is not None:
-            self._archive.write(block.encoded())
-            return len(block)
+        self._write(block)
+        return len(block)
+
+    def _write_entries(self, block: ExampleBlock) -> None:
         for key, body in zip(block.keys(), block.bodies(), strict=True):
             stream = InputStream(io.BytesIO(body), block.layouts.name)
-            self._table.write(key.decode(errors="surrogateescape"), EXAMPLE.read(stream))
-        return len(block)
+            self._output.write(key.decode(errors="surrogateescape"), EXAMPLE.read(stream))
 
     def __enter__(self) -> "ExampleWriter":
         return self
 
     def __exit__(self, *exception) -> None:
-        (self._archive or self._table).__exit__(*exception)
+        self._output.__exit__(*exception)

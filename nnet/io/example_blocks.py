@@ -54,7 +54,7 @@ class ExampleBlock:
             The block, and where its last example ends.
         """
         begin, body, layout = layouts.scan(data)
-        return cls(layouts, [data], _records(begin[:-1], body, begin[1:], layout)), int(begin[-1])
+        return cls(layouts, [data], records_of(begin[:-1], body, begin[1:], layout)), int(begin[-1])
 
     @classmethod
     def encode(
@@ -82,7 +82,7 @@ class ExampleBlock:
                 scatter(data, body[group.indices], np.repeat(prefix, len(group.indices)))
                 place = body[group.indices] + len(group.layout.prefix)
                 scatter_strings(data, place, group.label_texts)
-        return cls(layouts, [data.data], _records(begin, body, end, layout))
+        return cls(layouts, [data.data], records_of(begin, body, end, layout))
 
     @staticmethod
     def concatenate(blocks: Sequence["ExampleBlock"]) -> "ExampleBlock":
@@ -148,6 +148,20 @@ class ExampleBlock:
             group = self if len(indices) == len(self) else self.take(indices)
             yield indices, ExampleContents(group._encoded(self.layouts[number]), group._fail)
 
+    def is_consistent(self) -> bool:
+        """Whether what is the same in all examples of a layout is there, where it should be."""
+        for indices, contents in self.by_layout():
+            layout, records = contents.layout, self.records[indices]
+            for name, part in layout.constants.items():
+                if (contents.fixed[name] != np.void(part)).any():
+                    return False
+            if not layout.simple:
+                body = records["body"]
+                prefixes = self._slices(records["buffer"], body, body + len(layout.prefix))
+                if set(prefixes) != {layout.prefix}:
+                    return False
+        return True
+
     def _encoded(self, layout: Layout) -> EncodedExamples:
         """What is in the examples, all of which have the same layout."""
         records = self.records
@@ -208,9 +222,10 @@ class ExampleBlock:
         return ExampleBlock.encode(self.layouts, Strings.of(self.keys()), groups())
 
 
-def _records(
+def records_of(
     begin: np.ndarray, body: np.ndarray, end: np.ndarray, layout: np.ndarray
 ) -> np.ndarray:
+    """RECORD (n,) of examples in one buffer, with all of their frames."""
     records = np.zeros(len(begin), RECORD)
     records["begin"] = begin
     records["body"] = body

@@ -127,6 +127,12 @@ class Layout:
         return [part[0] for part in self._parts if not isinstance(part, bytes)]
 
     @property
+    def constants(self) -> dict[str, bytes]:
+        """The fields of `dtype` that do not vary, and what they hold."""
+        parts = zip(self.dtype.names, self._parts, strict=True)
+        return {name: part for name, part in parts if isinstance(part, bytes)}
+
+    @property
     def prefix(self) -> bytes:
         """What stands between the key and the labels, unless it is part of `dtype`."""
         return b"" if self.simple else EXAMPLE_BEGIN + GENERAL_LABELS + int32(self.num_frames)
@@ -176,9 +182,7 @@ class LayoutTable:
         if layout not in self._numbers:
             self._numbers[layout] = len(self._layouts)
             self._layouts.append(layout)
-            # The empty group at the end of each alternative tells which one has matched.
-            alternatives = b"|".join([known.expression + b"()" for known in self._layouts])
-            self._match = re.compile(rb"(\S+) (?:" + alternatives + rb")", re.DOTALL).match
+            self._match = None
         return self._numbers[layout]
 
     def scan(self, data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -190,6 +194,10 @@ class LayoutTable:
             layout: int32 (n,), numbers of their layouts.
         """
         begin, body, group = [0], [], []
+        if self._match is None and self._layouts:
+            # The empty group at the end of each alternative tells which one has matched.
+            alternatives = b"|".join([known.expression + b"()" for known in self._layouts])
+            self._match = re.compile(rb"(\S+) (?:" + alternatives + rb")", re.DOTALL).match
         match = self._match
         while match is not None and (found := match(data, begin[-1])):
             begin.append(found.end())

@@ -15,6 +15,7 @@ from nnet.io.example import EXAMPLE, NnetExample
 from nnet.io.example_archives import read_blocks
 from nnet.io.example_blocks import ALL_FRAMES, ExampleBlock
 from nnet.io.example_order import shuffled
+from nnet.io.example_store import read_store_shuffled, store_path
 
 # Examples that are decompressed together, about.
 _DECOMPRESS_SIZE = 1024
@@ -76,21 +77,26 @@ def read_minibatches(
     """Read a table of examples as minibatches.
 
     Args:
-        rspecifier: the table.
+        rspecifier: the table, or `h5:FILE`.
         minibatch_size: number of examples of each; the last one may be smaller.
         left_context, right_context: frames of input that the network needs around a labelled one;
             what the examples have beyond is not even decompressed.
         frame: of examples with several labelled frames, the index of the one to take, or "random".
-        buffer_size: if given, shuffle the examples as :func:`nnet.io.example_order.shuffled` does.
+        buffer_size: if given, shuffle the examples as :func:`nnet.io.example_order.shuffled` does,
+            or :func:`nnet.io.example_store.read_store_shuffled` those of `h5:FILE`.
         rng: for "random" and shuffling.
     Raises:
         NgtrainError: the table cannot be read; an example has too little context, several labelled
             frames none of which was selected, another dimension than the ones before it, or NaN.
     """
-    blocks = read_blocks(rspecifier)
+    path = store_path(rspecifier)
+    if path is not None and buffer_size is not None:
+        blocks = read_store_shuffled(path, buffer_size, rng)
+    else:
+        blocks = read_blocks(rspecifier)
     if frame is not None:
         blocks = select_frames(blocks, frame, rng)
-    if buffer_size is not None:
+    if path is None and buffer_size is not None:
         blocks = shuffled(blocks, buffer_size, rng)
     # The C library gives large blocks of memory back to the system as soon as they are free, and
     # to get new ones takes as long as to decompress, until a larger one (32 MB at most) was freed.

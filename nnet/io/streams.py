@@ -342,7 +342,7 @@ def open_output(wxfilename: str) -> OutputStream:
             raise NgtrainError(f"cannot write {wxfilename}: it is a directory")
         if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
             return OutputStream(io.FileIO(path, "wb"), wxfilename)
-        temporary = _temporary_name(path)
+        temporary = temporary_name(path)
         raw = io.FileIO(temporary, "xb")
     except OSError as error:
         raise NgtrainError(f"cannot write {wxfilename}: {error.strerror}") from error
@@ -358,7 +358,8 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
 _counter = itertools.count()
 
 
-def _temporary_name(path: str) -> str:
+def temporary_name(path: str) -> str:
+    """A name beside a file, for what is to become it."""
     directory, base = os.path.split(path)
     return os.path.join(directory, f".{base[:200]}.{os.getpid()}.{next(_counter)}.tmp")
 
