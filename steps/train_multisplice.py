@@ -22,8 +22,8 @@ and files.  It differs where that script is wrong or where more is known:
  - --fix-nnet false is false; there it was overridden where the network has rectified linear units.
  - The plain average of the last models is the final one where it is better on held-out data than
    their weighted combination.
- - A job has one thread, --num-threads; there, by default, 16 that share the parameters.  So has the
-   combination, --combine-num-threads, there 8.
+ - The threads of a job, --num-threads, are those of the matrix library; there, by default, 16
+   threads train and share the parameters.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +64,7 @@ from utils.driver import (
     output_of,
     require_files,
     run,
+    threads_per_job,
 )
 from utils.feature_pipeline import feature_options, given_features
 
@@ -163,9 +167,17 @@ STEPS = Path(__file__).resolve().parent
     default="no",
     help="Whether training jobs compute on a GPU; yes and wait reserve one for each",
 )
-@option("--num-threads", type=int, default=1, help="Threads of a training job")
+@option(
+    "--num-threads",
+    type=int,
+    help="Threads of a training job; if not given, all jobs share the cores of this machine",
+)
 @option("--parallel-opts", default="", help="Launcher options for training jobs")
-@option("--combine-num-threads", type=int, default=1, help="Threads of the combination")
+@option(
+    "--combine-num-threads",
+    type=int,
+    help="Threads of the combination; if not given, as many as this machine has cores",
+)
 @option("--combine-parallel-opts", default="", help="Launcher options for it")
 @option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
 @option("--egs-dir", default="", help="Examples that are there already")
@@ -214,6 +226,8 @@ class Training:
 
     def __post_init__(self):
         self.dir = Path(self.dir)
+        self.seconds: Counter[str] = Counter()  # that this run took, by what it did
+        self.steps_s = 0.0  # of those of iterations, seconds of gradient steps
         self.splices = checked_splices(self.options)
         if self.options.egs_dir:
             self.check_context()
@@ -226,31 +240,39 @@ class Training:
             log.info("%s is there: nothing to do (--stage does it again)", self.model("final"))
             return
         self.remember_options()
-        self.estimate_feature_transform()
-        self.make_examples()
+        with self.timed("transform"):
+            self.estimate_feature_transform()
+        with self.timed("examples"):
+            self.make_examples()
         s = self.schedule
         log.info("training for %g epochs = %d iterations", o.num_epochs, s.num_iters)
-        self.initialize()
+        with self.timed("initialization"):
+            self.initialize()
         first = self.first_iteration()
-        self.iterations_started = time.monotonic()
         with Diagnostics() as diagnostics:
             for x in range(first, s.num_iters):
                 if x == o.exit_stage:
                     log.info("ending before iteration %d, as --exit-stage says", x)
                     return
                 if x in self.realignments:
-                    self.realign(x)
-                self.diagnose(x, diagnostics)
-                self.train(x)
-                self.merge(x)
+                    with self.timed("realignment"):
+                        self.realign(x)
+                with self.timed("iterations"):
+                    self.diagnose(x, diagnostics)
+                    self.train(x)
+                    self.merge(x)
+                self.steps_s += self.steps_of(x)
                 self.report(x, first)
                 if o.cleanup and not diagnostics.running():
                     self.remove_models_before(x)
             self.diagnose(s.num_iters, diagnostics)
-            self.combine()
-            self.adjust_priors("combined", "final", s.num_iters, self.egs_dir(s.num_iters))
+            with self.timed("combination"):
+                self.combine()
+            with self.timed("priors"):
+                self.adjust_priors("combined", "final", s.num_iters, self.egs_dir(s.num_iters))
             self.diagnose("final", diagnostics)
         self.clean_up()
+        self.report_seconds(s.num_iters - first)
 
     # Files and stages -----------------------------------------------------------------------------
 
@@ -528,6 +550,7 @@ class Training:
                 f"{model} - - |"
             )
         gpus = {"gpu": 1} if o.use_gpu in ("yes", "wait") else {}
+        threads = o.num_threads or threads_per_job(o.cmd, s.num_jobs(x))
         with Background() as jobs:
             for n, (archive, frame) in enumerate(s.archives_and_frames(x), start=1):
                 result = self.model(f"{x + 1}.{n}")
@@ -535,7 +558,7 @@ class Training:
                     continue
                 jobs.start(
                     f"{o.cmd} {o.parallel_opts}", self.log(f"train.{x}.{n}"),
-                    "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--num-threads={o.num_threads}",
+                    "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--num-threads={threads}",
                     f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
                     f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
                     f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
@@ -576,13 +599,34 @@ class Training:
         latest = next((log_prob for log_prob in valid if log_prob is not None), math.nan)
         done = s.num_archives_processed(x + 1) - s.num_archives_processed(first)
         to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
-        elapsed = time.monotonic() - self.iterations_started
+        elapsed = self.seconds["iterations"]
         log.info(
             "iteration %d/%d, epoch %.1f/%g: lrate %.3g, %d jobs, train %.3f, valid %.3f; "
             "%s elapsed, %s left",
             *(x + 1, s.num_iters, s.epoch(x + 1), self.options.num_epochs, s.learning_rate(x)),
             *(len(objectives), sum(objectives) / len(objectives), latest),
             *(clock(elapsed), clock(elapsed * to_do / done)),
+        )
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the time that a block takes to self.seconds."""
+        start = time.monotonic()
+        yield
+        self.seconds[what] += time.monotonic() - start
+
+    def steps_of(self, x: int) -> float:
+        """Seconds that gradient steps alone took in the slowest job of iteration x."""
+        logs = [self.log(f"train.{x}.{n}") for n in range(1, self.schedule.num_jobs(x) + 1)]
+        return max(last_number(r"examples in (\S+) seconds", file) or 0.0 for file in logs)
+
+    def report_seconds(self, num_iters: int) -> None:
+        """Say in a line what the time went to, and how much of it was not for gradient steps."""
+        fixed = (self.seconds["iterations"] - self.steps_s) / max(num_iters, 1)
+        log.info(
+            "seconds: %s; %.1f of the iterations for gradient steps, and %.2f each for the rest",
+            ", ".join(f"{what} {seconds:.1f}" for what, seconds in self.seconds.items()),
+            *(self.steps_s, fixed),
         )
 
     def remove_models_before(self, x: int) -> None:
@@ -619,7 +663,8 @@ class Training:
         run(
             f"{o.cmd} {o.combine_parallel_opts}", self.log("combine"),
             "nnet-combine-fast", "--initial-model=100000", "--num-lbfgs-iters=40", "--use-gpu=no",
-            f"--num-threads={o.combine_num_threads}", "--verbose=3", "--minibatch-size=512",
+            f"--num-threads={o.combine_num_threads or threads_per_job(o.cmd, 1)}",
+            "--verbose=3", "--minibatch-size=512",
             *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", weighted,
         )  # fmt: skip
         run(o.cmd, self.log("average.last"), "nnet-am-average", *last_models, averaged)

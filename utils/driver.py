@@ -30,7 +30,7 @@ import click
 
 from nnet.cli import Choice, Program, argument, gpu_option, log, option, program
 from nnet.errors import NgtrainError
-from utils.run import Error, Runner, parse, wait_for
+from utils.run import Error, Runner, num_cores, parse, wait_for
 
 __all__ = [
     "Background",
@@ -45,6 +45,7 @@ __all__ = [
     "output_of",
     "require_files",
     "run",
+    "threads_per_job",
     "tool",
 ]
 
@@ -57,7 +58,7 @@ cmd_option = option(
 nj_option = option(
     "--nj",
     type=int,
-    default=len(os.sched_getaffinity(0)),
+    default=num_cores(),
     help="Number of parallel jobs; if not given, one for each core of this machine",
 )
 
@@ -141,6 +142,15 @@ def run(cmd: str, log_file: str, *words, jobs: int | None = None, **resources: i
     """
     with Background() as background:
         background.start(cmd, log_file, *words, jobs=jobs, **resources)
+
+
+def threads_per_job(cmd: str, num_jobs: int) -> int:
+    """How many threads each of `num_jobs` jobs at the same time should have.
+
+    On this machine, through run.py, so many that no core is idle and none has two to run where that
+    can be; one where another launcher decides which machines there are.
+    """
+    return max(1, num_cores() // num_jobs) if shlex.split(cmd)[0] == "run.py" else 1
 
 
 OPERATORS = frozenset({"|", "&&", "||", ";", "(", ")", "<", ">", ">>", "2>", "2>&1"})

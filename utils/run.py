@@ -159,6 +159,11 @@ def reserved_gpus(gpus: list[str], count: int, stopping: threading.Event) -> Ite
 # Jobs -------------------------------------------------------------------------------------------
 
 
+def num_cores() -> int:
+    """How many cores of this machine are ours to use."""
+    return len(os.sched_getaffinity(0))
+
+
 class Runner:
     """The jobs of a call, from when it is made on; like a subprocess.Popen to wait for and to end.
 
@@ -184,7 +189,7 @@ class Runner:
             return call.max_jobs_run
         if call.gpus_per_job:
             return len(self.gpus) // call.gpus_per_job
-        room = max(1, len(os.sched_getaffinity(0)) // call.num_threads)
+        room = max(1, num_cores() // call.num_threads)
         return jobs if jobs < 1.4 * room else room
 
     def poll(self) -> int | None:
