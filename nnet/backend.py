@@ -11,19 +11,23 @@ so that the same code runs on the CPU and on a GPU.  CuPy is imported only when 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 import math
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from importlib.machinery import PathFinder
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnet import blas
 from nnet.errors import NgtrainError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 log = logging.getLogger("ngtrain")
 
@@ -131,56 +135,54 @@ def _cupy_row_dots() -> Callable:
     return cupy.ReductionKernel("T x, T y", "T z", "x * y", "a + b", "z = a", "0", "row_dots")
 
 
-def add_matmul(a: Array, b: Array, alpha: float, out: Array) -> None:
-    """out += alpha * a @ b in one BLAS call, without a temporary of the size of `out`.
+def matmul(a: Array, b: Array, out: Array) -> Array:
+    """out = a @ b; also returned.
 
     `out` is C-contiguous; `a` and `b` are C-contiguous or transposes of such, or are copied.
     """
-    if array_module(out) is not np:
+    if array_module(out) is np:
+        blas.gemm(a, b, out, alpha=1.0, beta=0.0)
+        return out
+    return array_module(out).matmul(a, b, out=out)
+
+
+def add_matmul(a: Array, b: Array, out: Array) -> None:
+    """out += a @ b, without a temporary of the size of `out`; for arrays as in matmul()."""
+    if array_module(out) is np:
+        blas.gemm(a, b, out, alpha=1.0, beta=1.0)
+    else:
         import cupy.cublas
 
-        cupy.cublas.gemm("N", "N", a, b, out=out, alpha=alpha, beta=1.0)
-        return
-    # BLAS is column-major: what it sees of a C-contiguous matrix is the transpose.
-    left, left_transposed = _column_major(b.T)
-    right, right_transposed = _column_major(a.T)
-    _gemm(out.dtype.char)(
-        alpha,
-        left,
-        right,
-        beta=1.0,
-        c=out.T,
-        trans_a=left_transposed,
-        trans_b=right_transposed,
-        overwrite_c=True,
-    )
+        cupy.cublas.gemm("N", "N", a, b, out=out, alpha=1.0, beta=1.0)
 
 
-def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:
-    """A column-major matrix, and whether `a` is its transpose."""
-    return (a, False) if a.flags.f_contiguous else (a.T, True)
+def gram(a: Array, out: Array) -> Array:
+    """The upper triangle of a @ a.T into that of `out`; also returned.  What is below is undefined.
+
+    Arrays as in matmul().
+    """
+    if array_module(out) is np:
+        blas.gram(a, out)
+        return out
+    return array_module(out).matmul(a, a.T, out=out)
 
 
-def _gemm(dtype_char: str) -> Callable:
-    return {"f": _blas().sgemm, "d": _blas().dgemm}[dtype_char]
+def inverse(a: Array) -> Array:
+    """The inverse of a positive definite matrix of float64, whose upper triangle is given.
+
+    Raises NgtrainError where the matrix is not positive definite.
+    """
+    xp = array_module(a)
+    return blas.inverse(a) if xp is np else xp.linalg.inv(xp.triu(a) + xp.triu(a, 1).T)
 
 
-@functools.cache
-def _blas() -> ModuleType:
-    """SciPy's BLAS, without the rest of scipy.linalg, which takes longer to import than short jobs
-    would like."""
-    folders = importlib.util.find_spec("scipy").submodule_search_locations
-    spec = PathFinder.find_spec("_fblas", [f"{folder}/linalg" for folder in folders])
-    if spec is None:
-        from scipy.linalg import blas
-
-        return blas
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def eigh(a: Array) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors, as columns, of a symmetric matrix of float64."""
+    xp = array_module(a)
+    return blas.eigh(a) if xp is np else xp.linalg.eigh(a)
 
 
-def row_blocks(a: Array) -> Iterator[slice]:
+def row_blocks(a: Array) -> list[slice]:
     """Slices of the rows of a matrix, for what takes several elementwise steps.
 
     On the CPU a block stays in the cache from one step to the next; on a GPU there is only one.
@@ -188,7 +190,52 @@ def row_blocks(a: Array) -> Iterator[slice]:
     rows = len(a)
     if array_module(a) is np:
         rows = max(1, _BLOCK_SIZE // a[0].size) if rows else 1
-    return (slice(begin, begin + rows) for begin in range(0, len(a), rows))
+    return [slice(begin, begin + rows) for begin in range(0, len(a), rows)]
+
+
+def in_row_blocks(function: Callable[[slice, Workspace], None], a: Array) -> None:
+    """Call `function(rows, scratch)` for slices of the rows of a matrix, together all of them.
+
+    The blocks are shared among threads.  What `scratch` held before is undefined.
+    """
+    blocks = row_blocks(a)
+
+    def compute(part: list[slice]) -> None:
+        for rows in part:
+            function(rows, _scratch())
+
+    num_threads = min(_num_threads(), len(blocks))
+    if num_threads <= 1:
+        compute(blocks)
+        return
+    others = [_threads().submit(compute, blocks[i::num_threads]) for i in range(1, num_threads)]
+    compute(blocks[::num_threads])
+    for other in others:
+        other.result()
+
+
+def _scratch() -> Workspace:
+    """The calling thread's."""
+    if not hasattr(_thread, "scratch"):
+        _thread.scratch = Workspace()
+    return _thread.scratch
+
+
+_thread = threading.local()
+
+
+@functools.cache
+def _num_threads() -> int:
+    """As many as the matrix library has been given."""
+    asked_for = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    return int(asked_for) if asked_for.isdecimal() and int(asked_for) else os.cpu_count() or 1
+
+
+@functools.cache
+def _threads() -> Executor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_num_threads() - 1, thread_name_prefix="row blocks")
 
 
 class Workspace:

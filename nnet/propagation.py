@@ -39,6 +39,7 @@ class Propagation:
             (c.index for c in network.components if isinstance(c, UpdatableComponent)),
             len(network.components),
         )
+        self._spare_rows = max((c.spare_rows for c in network.updatable_components), default=0)
         self._layouts: list[FrameLayout] = []
         self._activations: list[Array] = []
         self._labels: tuple[Array, Array, Array] = ()
@@ -124,10 +125,10 @@ class Propagation:
         log_prob, weight = self.log_prob(minibatch)
         rows, pdfs, weights = self._labels
         best = self._activations[-1].argmax(axis=1)
-        return log_prob, weight, float(weights[best[rows] == pdfs].sum(dtype=np.float64))
+        return float(log_prob), weight, float(weights[best[rows] == pdfs].sum(dtype=np.float64))
 
-    def log_prob(self, minibatch: Minibatch) -> tuple[float, float]:
-        """The first two of what objective() returns."""
+    def log_prob(self, minibatch: Minibatch) -> tuple[Array, float]:
+        """The first two of what objective() returns, the first on the device, 0-dimensional."""
         y = self.propagate(minibatch.frames)
         if len(y) != len(minibatch):
             raise NgtrainError(
@@ -144,7 +145,7 @@ class Propagation:
         rows, pdfs, weights = self._labels
         xp = array_module(y)
         log_y = xp.log(xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR), dtype=np.float64)
-        return float(log_y @ weights), float(minibatch.weights.sum(dtype=np.float64))
+        return log_y @ weights, float(minibatch.weights.sum(dtype=np.float64))
 
     # Backward -------------------------------------------------------------------------------------
 
@@ -161,31 +162,33 @@ class Propagation:
         trained = components[self._first_updatable :]
         if not trained:
             return
-        derivative = self._derivative_of_objective(trained, targets)
+        buffer = self._derivative_of_objective(trained, targets)
         for component in reversed(trained):
             x, y = self._activations[component.index : component.index + 2]
             target = targets[component.index]
+            derivative = buffer[: len(y)]
             if isinstance(component, NonlinearComponent):
                 component.store_statistics(y, target)
-            d_x = None
+            buffer_below = None
             if component is not trained[0]:
-                d_x = self._backpropagate_component(component, x, y, derivative)
+                buffer_below = self._backpropagate_component(component, x, y, buffer)
             if isinstance(component, UpdatableComponent):
                 if gradient is None:
-                    component.update(x, derivative)
+                    component.update(x, buffer[: len(y) + component.spare_rows])
                 else:
                     component.accumulate_gradient(x, derivative, target)
-            derivative = d_x
+            buffer = buffer_below
 
     def _derivative_of_objective(self, trained: list[Component], targets: list[Component]) -> Array:
-        """The derivative w.r.t. the output of the last of `trained`.
+        """The derivative w.r.t. the output of the last of `trained`, with spare rows behind it.
 
         If that is a softmax, it is taken from the list and passed at once: together with the
         logarithm it has a derivative that is simpler than either's.
         """
         y = self._activations[-1]
         rows, pdfs, weights = self._labels
-        derivative = self._workspace.array(self._other_buffer(), y.shape, y)
+        buffer = self._buffer_for_derivative(y)
+        derivative = buffer[: len(y)]
         if isinstance(trained[-1], SoftmaxComponent):
             softmax = trained.pop()
             softmax.store_statistics(y, targets[softmax.index])
@@ -195,20 +198,22 @@ class Propagation:
             xp = array_module(y)
             floored = xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR)
             xp.add.at(derivative, (rows, pdfs), (weights / floored).astype(y.dtype, copy=False))
-        return derivative
+        return buffer
 
     def _backpropagate_component(
-        self, component: Component, x: Array, y: Array, derivative: Array
+        self, component: Component, x: Array, y: Array, buffer: Array
     ) -> Array:
+        """A buffer with the derivative w.r.t. the input, given that w.r.t. the output."""
         in_layout, out_layout = self._layouts[component.index : component.index + 2]
-        if component.in_place:
-            out = derivative
-        else:
-            out = self._workspace.array(
-                self._other_buffer(), (in_layout.num_rows, component.input_dim), derivative
-            )
+        below = buffer if component.in_place else self._buffer_for_derivative(x)
+        derivative, out = buffer[: len(y)], below[: len(x)]
         component.backpropagate(x, y, derivative, in_layout, out_layout, out)
-        return out
+        return below
+
+    def _buffer_for_derivative(self, y: Array) -> Array:
+        """Memory for the derivative w.r.t. `y`, with the spare rows that components need."""
+        shape = len(y) + self._spare_rows, y.shape[1]
+        return self._workspace.array(self._other_buffer(), shape, y)
 
 
 def compute(network: Network, features: np.ndarray, pad_input: bool = True) -> np.ndarray:

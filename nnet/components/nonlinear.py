@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.backend import Array, array_module, row_blocks
+from nnet.backend import Array, Workspace, array_module, in_row_blocks, row_blocks
 from nnet.components.base import DOUBLE, INTEGER, STATISTICS, Component, Field, component_type
 from nnet.components.layout import FrameLayout
 
@@ -88,10 +88,12 @@ class ElementwiseComponent(NonlinearComponent):
         out_layout: FrameLayout,
         out: Array,
     ) -> None:
-        for rows in row_blocks(y):
-            slope = self.workspace.array("slope", y[rows].shape, y)
+        def multiply_by_slope(rows: slice, scratch: Workspace) -> None:
+            slope = scratch.array("slope", y[rows].shape, y)
             self.derivative_of(y[rows], slope)
             array_module(y).multiply(derivative[rows], slope, out=out[rows])
+
+        in_row_blocks(multiply_by_slope, y)
 
     def store_statistics(self, y: Array, to: NonlinearComponent) -> None:
         for rows in row_blocks(y):
@@ -108,13 +110,16 @@ class SigmoidComponent(ElementwiseComponent):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         xp = array_module(x)
-        for rows in row_blocks(x):
+
+        def sigmoid(rows: slice, scratch: Workspace) -> None:
             y = out[rows]
             xp.negative(x[rows], out=y)
             with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
                 xp.exp(y, out=y)
             y += 1
             xp.reciprocal(y, out=y)
+
+        in_row_blocks(sigmoid, x)
 
     def derivative_of(self, y: Array, out: Array) -> None:
         """y (1 - y)."""
@@ -130,7 +135,7 @@ class TanhComponent(ElementwiseComponent):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        array_module(x).tanh(x, out=out)
+        in_row_blocks(lambda rows, _: array_module(x).tanh(x[rows], out=out[rows]), x)
 
     def derivative_of(self, y: Array, out: Array) -> None:
         """1 - y^2."""
@@ -146,7 +151,7 @@ class RectifiedLinearComponent(ElementwiseComponent):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        array_module(x).maximum(x, 0, out=out)
+        in_row_blocks(lambda rows, _: array_module(x).maximum(x[rows], 0, out=out[rows]), x)
 
     def derivative_of(self, y: Array, out: Array) -> None:
         """1 where y is positive, else 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module, row_blocks, row_dots
+from nnet.backend import Array, Workspace, array_module, in_row_blocks, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -39,11 +39,14 @@ class NormalizeComponent(NonlinearComponent):
         row_dots(x, derivative, out=projection)
         projection *= f**3 / -self.dim
         projection[f == NORM_FLOOR**-0.5] = 0
-        for rows in row_blocks(x):
-            along_x = self.workspace.array("along_x", x[rows].shape, x)
+
+        def add_along_x(rows: slice, scratch: Workspace) -> None:
+            along_x = scratch.array("along_x", x[rows].shape, x)
             xp.multiply(x[rows], projection[rows, None], out=along_x)
             xp.multiply(derivative[rows], f[rows, None], out=out[rows])
             out[rows] += along_x
+
+        in_row_blocks(add_along_x, x)
 
     def _factor(self, x: Array) -> Array:
         """f of each row, (rows,)."""

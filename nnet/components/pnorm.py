@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from nnet.backend import Array, array_module, row_blocks
+from nnet.backend import Array, Workspace, array_module, in_row_blocks, matmul
 from nnet.components.base import INTEGER, REAL, Component, ConfigLine, Field, component_type
 from nnet.components.layout import FrameLayout
 
@@ -47,13 +47,12 @@ class PnormComponent(Component):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        for rows in row_blocks(x):
-            self._norms(x[rows], out[rows])
+        in_row_blocks(lambda rows, scratch: self._norms(x[rows], out[rows], scratch), x)
 
-    def _norms(self, x: Array, out: Array) -> None:
+    def _norms(self, x: Array, out: Array, scratch: Workspace) -> None:
         """What propagate() does, for some of the rows."""
         xp = array_module(x)
-        powers = self.workspace.array("powers", x.shape, x)
+        powers = scratch.array("powers", x.shape, x)
         if self.p == 2:
             xp.multiply(x, x, out=powers)
             self._sum_groups(powers, out)
@@ -86,10 +85,21 @@ class PnormComponent(Component):
         out: Array,
     ) -> None:
         """dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}, and zero where x_i is zero."""
+        in_row_blocks(
+            lambda rows, scratch: self._derivatives(
+                *(array[rows] for array in (x, y, derivative, out)), scratch
+            ),
+            x,
+        )
+
+    def _derivatives(
+        self, x: Array, y: Array, derivative: Array, out: Array, scratch: Workspace
+    ) -> None:
+        """What backpropagate() does, for some of the rows."""
         xp = array_module(x)
         groups, d_x = self._by_group(x), self._by_group(out)
         if self.p == 2:
-            ratio = self.workspace.array("ratio", y.shape, y)
+            ratio = scratch.array("ratio", y.shape, y)
             xp.maximum(y, xp.finfo(y.dtype).tiny, out=ratio)
             xp.divide(derivative, ratio, out=ratio)
             xp.multiply(groups, ratio[:, :, None], out=d_x)
@@ -115,6 +125,5 @@ class PnormComponent(Component):
 
         As a product with a vector of ones, because sums over so few numbers are slow otherwise.
         """
-        xp = array_module(a)
-        ones = xp.ones(self.group_size, a.dtype)
-        xp.matmul(a.reshape(-1, self.group_size), ones, out=out.reshape(-1))
+        ones = array_module(a).ones((self.group_size, 1), a.dtype)
+        matmul(a.reshape(-1, self.group_size), ones, out=out.reshape(-1, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module, row_blocks, row_dots
+from nnet.backend import Array, Workspace, array_module, in_row_blocks, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -22,9 +22,10 @@ class SoftmaxComponent(NonlinearComponent):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         xp = array_module(x)
-        for rows in row_blocks(x):
+
+        def softmax(rows: slice, scratch: Workspace) -> None:
             x_rows, y_rows = x[rows], out[rows]
-            of_row = self.workspace.array("of_row", (len(x_rows), 1), x)
+            of_row = scratch.array("of_row", (len(x_rows), 1), x)
             xp.max(x_rows, axis=1, keepdims=True, out=of_row)
             xp.subtract(x_rows, of_row, out=y_rows)
             xp.exp(y_rows, out=y_rows)
@@ -32,6 +33,8 @@ class SoftmaxComponent(NonlinearComponent):
             xp.reciprocal(of_row, out=of_row)
             y_rows *= of_row
             xp.maximum(y_rows, PROBABILITY_FLOOR, out=y_rows)
+
+        in_row_blocks(softmax, x)
 
     def backpropagate(
         self,
@@ -58,7 +61,8 @@ class SoftmaxComponent(NonlinearComponent):
         """
         xp = array_module(y)
         row_weights = xp.bincount(rows, weights, minlength=len(y)).astype(y.dtype)
-        xp.multiply(y, -row_weights[:, None], out=out)
+        row_weights = -row_weights[:, None]
+        in_row_blocks(lambda rows, _: xp.multiply(y[rows], row_weights[rows], out=out[rows]), y)
         xp.add.at(out, (rows, columns), weights.astype(y.dtype, copy=False))
 
     def store_statistics(self, y: Array, to: NonlinearComponent) -> None:

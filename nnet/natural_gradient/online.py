@@ -34,24 +34,35 @@ The Fisher matrix and its inverse
 
     where (7) follows from (5) and W_t W_t^T = E_t, and saves a pass over X_t.
 
+The product without X_hat_t
+    Of the two sides of a gradient X_hat_t^T Y only one, Y, has to be preconditioned row by row,
+
+        X_hat_t^T Y = X_t^T Y - W_t^T H_t^T Y = [ X_t ; -W_t ]^T [ Y ; H_t^T Y ],               (8)
+
+    which is one product, with N + R rows in place of N, and leaves X_t as it is.  That saves work
+    where X_t has far more columns than Y, as the derivatives of a layer of p-norm units have.  The
+    norms of the rows then follow as in (7),
+
+        ||x_hat_n||^2 = ||x_n||^2 - sum_i (2 - e_i) h_ni^2.                                     (9)
+
 The update of the estimate
     One step of the power method on the old estimate, mixed with the scatter of the new rows with
     the weight eta = 1 - exp(-N/num_samples_history):
 
         S_t = X_t^T X_t / N,   T_t = eta S_t + (1 - eta) F_t,   Y_t = R_t T_t
-        J_t = H_t^T X_t                                           (R by D)                      (8)
-        Y_t = E_t^{-1/2} ( (eta/N) J_t + (1 - eta) (D_t + rho_t I) W_t )                        (9)
+        J_t = H_t^T X_t                                           (R by D)                      (10)
+        Y_t = E_t^{-1/2} ( (eta/N) J_t + (1 - eta) (D_t + rho_t I) W_t )                        (11)
 
     The rows of Y_t are roughly the top eigenvectors of T_t times their eigenvalues.  With
 
-        Z_t = Y_t Y_t^T = U_t C_t U_t^T                           (R by R, eigenvalues sorted) (10)
-        R_{t+1} = C_t^{-1/2} U_t^T Y_t                                                         (11)
+        Z_t = Y_t Y_t^T = U_t C_t U_t^T                           (R by R, eigenvalues sorted) (12)
+        R_{t+1} = C_t^{-1/2} U_t^T Y_t                                                         (13)
 
     the new rows are orthonormal, and C_t^{1/2} estimates the eigenvalues of T_t that belong to
     them.  F_{t+1} is given those eigenvalues and the trace of T_t:
 
         tr(T_t)   = (eta/N) tr(X_t X_t^T) + (1 - eta) (D rho_t + tr(D_t))
-        rho_{t+1} = (tr(T_t) - tr(C_t^{1/2})) / (D - R)                                        (12)
+        rho_{t+1} = (tr(T_t) - tr(C_t^{1/2})) / (D - R)                                        (14)
         D_{t+1}   = C_t^{1/2} - rho_{t+1} I
 
     both floored at max(epsilon, delta max C_t^{1/2}) to bound the condition number of F_{t+1}.
@@ -62,12 +73,13 @@ The start
     minibatches, later on every ``update_period``-th.
 
 Precision
-    Everything that is N by D is done in the precision of X_t (float32).  Z_t holds the squares of
-    squared data, so Y_t and all that follows from it is float64: one R by R by D product to form
-    Z_t and one to form R_{t+1}.  Because Z_t is computed from the very Y_t that (11) transforms,
+    Everything that is N by D, and Y_t, is done in the precision of X_t (float32).  Z_t holds the
+    squares of squared data, so all that follows from Y_t is float64: one R by R by D product to
+    form Z_t and one to form R_{t+1}.  Because Z_t is computed from the very Y_t that (13)
+    transforms,
     departures of R_t from orthonormality do not accumulate.  Only where the eigenvalues of Z_t
     span more than float64 resolves (at the start, when the rank exceeds that of the data, or when
-    the scale of the data jumps) does (11) not give orthonormal rows; they are then orthonormalised
+    the scale of the data jumps) does (13) not give orthonormal rows; they are then orthonormalised
     from the first, which has the largest eigenvalue, to the last, as Gram-Schmidt would, but
     by Householder's reflections, which cannot fail.
 
@@ -80,11 +92,18 @@ from __future__ import annotations
 
 import logging
 import math
-from types import ModuleType
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, add_matmul, array_module, row_dots, to_host
+from nnet.backend import (
+    Array,
+    Workspace,
+    add_matmul,
+    array_module,
+    eigh,
+    matmul,
+    row_dots,
+)
 from nnet.errors import NgtrainError
 from nnet.natural_gradient.norms import norm_ratio
 
@@ -95,7 +114,7 @@ DELTA = 5.0e-4  # the same relative to the largest eigenvalue
 MAX_ETA = 0.9  # some of the old estimate always remains, whatever the minibatch size
 NUM_INITIAL_ITERATIONS = 3  # updates on the first minibatch before it is preconditioned
 NUM_INITIAL_UPDATES = 10  # minibatches on each of which the estimate is updated
-MAX_CONDITION = 1.0e8  # of Z_t, up to which (11) is orthonormal to about 1e-6 in float64
+MAX_CONDITION = 1.0e8  # of Z_t, up to which (13) is orthonormal to about 1e-6 in float64
 
 
 class OnlinePreconditioner:
@@ -136,10 +155,11 @@ class OnlinePreconditioner:
         self.alpha = alpha
         self.num_updates = 0  # t, not counting the initial iterations
         self.num_skipped = 0  # minibatches since the last update
-        self.rho = EPSILON
-        self.d: np.ndarray | None = None  # diagonal of D_t, float64, on the host
-        self.e: np.ndarray | None = None  # diagonal of E_t, likewise
-        self.W: Array | None = None  # E_t^{1/2} R_t in the precision and on the device of the data
+        # On the device of the data, and but for W_t in float64:
+        self.rho: Array | None = None
+        self.d: Array | None = None  # diagonal of D_t
+        self.e: Array | None = None  # diagonal of E_t
+        self.W: Array | None = None  # E_t^{1/2} R_t in the precision of the data
         self._workspace = Workspace()
 
     def precondition(self, X: Array, row_products: Array | None = None) -> Array:
@@ -156,27 +176,74 @@ class OnlinePreconditioner:
         N, D = X.shape
         if row_products is None:
             row_products = self._workspace.array("row_products", (N,), X)
-        if D == 1:  # scaled to the norm of X, every multiple of X is X
-            row_dots(X, X, out=row_products)
-            return xp.ones((), X.dtype)
+        if D == 1:
+            return self._one_column(X, row_products)
         if self.W is None:
             self._initialize(X, row_products)
 
         H = self._H(X)
         due = self._update_is_due()
         J = self._J(H, X) if due else None
-        add_matmul(H, self.W, -1.0, out=X)  # (5)
+        minus_H = xp.negative(H, out=self._workspace.array("minus_H", H.shape, H))
+        add_matmul(minus_H, self.W, out=X)  # (5)
 
         row_dots(X, X, out=row_products)
         tr_hat = row_products.sum(dtype=np.float64)
-        tr = tr_hat + xp.einsum("nr,nr->r", H, H) @ self._two_minus_e  # (7)
-        if due:
-            self._update(J, float(tr), N)
-            self.num_updates += 1
-            self.num_skipped = 0
-        else:
-            self.num_skipped += 1
+        tr = tr_hat + self._weighted_squares(H).sum()  # (7)
+        self._count(J, tr, N)
         return norm_ratio(tr, tr_hat).astype(X.dtype)  # (6)
+
+    def spare_rows(self, D: int) -> int:
+        """Rows that precondition_product() needs behind those of X and Y: the rank."""
+        return min(self.rank, D - 1)
+
+    def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
+        """Change X and Y so that X^T Y becomes X_hat^T Y (8), and learn from X if an update is due.
+
+        X: (N + R, D) array with R = spare_rows(D), of which the last R rows are overwritten.
+        Y: (N + R, M) array, likewise.
+        row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
+        Returns gamma_t as precondition() does.
+        """
+        N, D = len(row_products), X.shape[1]
+        X, minus_W = X[:N], X[N:]
+        if D == 1:
+            return self._one_column(X, row_products)
+        if self.W is None:
+            self._initialize(X, row_products)
+
+        H = self._H(X)
+        J = self._J(H, X) if self._update_is_due() else None
+        array_module(X).negative(self.W, out=minus_W)
+        matmul(H.T, Y[:N], out=Y[N:])  # (8)
+
+        row_dots(X, X, out=row_products)
+        tr = row_products.sum(dtype=np.float64)
+        row_products -= self._weighted_squares(H)  # (9)
+        array_module(X).maximum(row_products, 0.0, out=row_products)  # roundoff
+        tr_hat = row_products.sum(dtype=np.float64)
+        self._count(J, tr, N)
+        return norm_ratio(tr, tr_hat).astype(X.dtype)
+
+    def _one_column(self, X: Array, row_products: Array) -> Array:
+        """What is done where D = 1: scaled to the norm of X, every multiple of X is X."""
+        row_dots(X, X, out=row_products)
+        return array_module(X).ones((), X.dtype)
+
+    def _weighted_squares(self, H: Array) -> Array:
+        """sum_i (2 - e_i) h_ni^2 for each row n, (N,), of (7) and (9)."""
+        xp = array_module(H)
+        squares = xp.multiply(H, H, out=self._workspace.array("squares", H.shape, H))
+        return xp.einsum("ni,i->n", squares, 2.0 - self.e)
+
+    def _count(self, J: Array | None, tr: Array, N: int) -> None:
+        """A minibatch has been seen; if an update is due, J_t has been computed."""
+        if J is None:
+            self.num_skipped += 1
+            return
+        self._update(J, tr, N)
+        self.num_updates += 1
+        self.num_skipped = 0
 
     def _update_is_due(self) -> bool:
         return self.num_updates < NUM_INITIAL_UPDATES or self.num_skipped >= self.update_period - 1
@@ -192,70 +259,67 @@ class OnlinePreconditioner:
                 *(self.rank, D, D - 1),
             )
             self.rank = D - 1
-        self.rho = EPSILON
-        self.d = np.full(self.rank, EPSILON)
-        self.W = xp.empty((self.rank, D), X.dtype)
-        self._set_W(xp.asarray(_initial_R(self.rank, D)))
+        self.W = xp.asarray(_initial_R(self.rank, D), X.dtype)
+        self.d = xp.full(self.rank, EPSILON)
+        self.rho = xp.full((), EPSILON)
+        self._set_e()
+        self.W *= _column(xp.sqrt(self.e), X.dtype)
         row_dots(X, X, out=row_products)
-        tr = float(row_products.sum(dtype=np.float64))
+        tr = row_products.sum(dtype=np.float64)
         for _ in range(NUM_INITIAL_ITERATIONS):
             self._update(self._J(self._H(X), X), tr, N)
 
     def _H(self, X: Array) -> Array:
         """H_t (4)."""
-        H = self._workspace.array("H", (len(X), self.rank), X)
-        return array_module(X).matmul(X, self.W.T, out=H)
+        return matmul(X, self.W.T, out=self._workspace.array("H", (len(X), self.rank), X))
 
     def _J(self, H: Array, X: Array) -> Array:
-        """J_t (8)."""
-        J = self._workspace.array("J", self.W.shape, X)
-        return array_module(X).matmul(H.T, X, out=J)
+        """J_t (10)."""
+        return matmul(H.T, X, out=self._workspace.array("J", self.W.shape, X))
 
-    def _update(self, J: Array, tr: float, N: int) -> None:
-        """The estimate at t + 1 from that at t, J_t (8), overwritten, and tr = tr(X_t X_t^T)."""
+    def _update(self, J: Array, tr: Array, N: int) -> None:
+        """The estimate at t + 1 from that at t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
         xp = array_module(J)
         R, D = self.W.shape
         eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
         inv_sqrt_e = self.e**-0.5
 
-        # (9), with J_t as the scratch space of its second term.
+        # (11), with J_t as the scratch space of its second term.
         Y = self._workspace.array("Y", (R, D), J, dtype=np.float64)
-        xp.multiply(J, _column(xp, eta / N * inv_sqrt_e, J.dtype), out=Y)
-        xp.multiply(
-            self.W, _column(xp, (1.0 - eta) * inv_sqrt_e * (self.d + self.rho), J.dtype), out=J
-        )
+        xp.multiply(J, _column(eta / N * inv_sqrt_e, J.dtype), out=Y)
+        xp.multiply(self.W, _column((1.0 - eta) * inv_sqrt_e * (self.d + self.rho), J.dtype), out=J)
         Y += J
 
-        Z = to_host(xp.matmul(Y, Y.T))  # (10)
-        if not (np.isfinite(Z).all() and math.isfinite(tr)):
+        Z = matmul(Y, Y.T, out=self._workspace.array("Z", (R, R), Y))  # (12)
+        if not (xp.isfinite(Z).all() and xp.isfinite(tr)):
             logger.warning("Not updating the Fisher matrix: the derivatives are not finite.")
             return
-        c, U = np.linalg.eigh(Z)
+        c, U = eigh(Z)
         c, U = c[::-1], U[:, ::-1]
-        well_conditioned = c[0] < MAX_CONDITION * c[-1]
         # Exact arithmetic could not give less; roundoff can, below zero even.
-        sqrt_c = np.sqrt(np.maximum(c, ((1.0 - eta) * self.rho) ** 2))
+        sqrt_c = xp.sqrt(xp.maximum(c, ((1.0 - eta) * self.rho) ** 2))
 
-        R_next = self._workspace.array("R_next", (R, D), J, dtype=np.float64)
-        xp.matmul(xp.asarray((U / sqrt_c).T), Y, out=R_next)  # (11)
-        if not well_conditioned:
-            R_next = _orthonormal_rows(R_next)
-
-        # (12)
+        # (14)
         tr_T = eta / N * tr + (1.0 - eta) * (D * self.rho + self.d.sum())
         rho = (tr_T - sqrt_c.sum()) / (D - R)
-        floor = max(EPSILON, DELTA * sqrt_c[0])
-        self.d = np.maximum(sqrt_c - rho, floor)
-        self.rho = max(rho, floor)
-        self._set_W(R_next)
+        floor = xp.maximum(EPSILON, DELTA * sqrt_c[0])
+        self.d = xp.maximum(sqrt_c - rho, floor)
+        self.rho = xp.maximum(rho, floor)
+        self._set_e()
 
-    def _set_W(self, R: Array) -> None:
-        """E_t (3) and W_t = E_t^{1/2} R_t from d, rho and the orthonormal rows R."""
-        xp = array_module(self.W)
+        # (13), and E_{t+1}^{1/2} with it.
+        W = self._workspace.array("W", (R, D), Y)
+        if c[0] < MAX_CONDITION * c[-1]:
+            matmul(xp.ascontiguousarray((U * (xp.sqrt(self.e) / sqrt_c)).T), Y, out=W)
+        else:
+            matmul(xp.ascontiguousarray((U / sqrt_c).T), Y, out=W)
+            W = _orthonormal_rows(W) * _column(xp.sqrt(self.e), W.dtype)
+        self.W[...] = W
+
+    def _set_e(self) -> None:
+        """E_t (3) from d and rho."""
         beta = self.rho * (1.0 + self.alpha) + self.alpha / self.W.shape[1] * self.d.sum()  # (2)
         self.e = 1.0 / (beta / self.d + 1.0)
-        self._two_minus_e = xp.asarray(2.0 - self.e)  # kept on the device for (7)
-        xp.multiply(R, _column(xp, np.sqrt(self.e), R.dtype), out=self.W, casting="same_kind")
 
 
 def _initial_R(R: int, D: int) -> np.ndarray:
@@ -282,6 +346,6 @@ def _orthonormal_rows(A: Array) -> Array:
     return (Q * xp.where(xp.diag(C) < 0.0, -1.0, 1.0)).T
 
 
-def _column(xp: ModuleType, diagonal: np.ndarray, dtype: np.dtype) -> Array:
+def _column(diagonal: Array, dtype: np.dtype) -> Array:
     """A diagonal matrix, as the column that scales the rows of what it multiplies."""
-    return xp.asarray(diagonal[:, np.newaxis], dtype)
+    return diagonal[:, np.newaxis].astype(dtype, copy=False)
