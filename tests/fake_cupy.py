@@ -176,7 +176,7 @@ def _not_in_capture(what):
 def _run(operation):
     """Do it, or put it in the graph that is captured."""
     if Stream.captured is not None:
-        Stream.captured.append(operation)
+        get_current_stream().capture(operation)
         return
     counts["launches"] += 1
     with np.errstate(all="ignore"):
@@ -329,27 +329,40 @@ def compiled(code: str) -> str:
 
 
 class Graph:
-    def __init__(self, operations):
-        self.operations = operations
+    """Operations, each with those that must come before it.
+
+    A launch does them in an order that this allows: as they were captured, or, where the threads
+    take turns backward, what was captured last as early as can be.
+    """
+
+    def __init__(self):
+        self.nodes: list[tuple] = []  # (operation, numbers of the nodes before it)
+
+    def add(self, operation, before) -> int:
+        self.nodes.append((operation, frozenset(before)))
+        return len(self.nodes) - 1
 
     def launch(self, stream=None):
         counts["launches"] += 1
+        done: set[int] = set()
+        left = list(range(len(self.nodes)))
         with np.errstate(all="ignore"):
-            for operation in self.operations:
-                operation()
-
-    def upload(self, stream=None):
-        pass
+            while left:
+                ready = [n for n in left if self.nodes[n][1] <= done]
+                number = ready[-1 if Emulation.order == BACKWARD else 0]
+                self.nodes[number][0]()
+                done.add(number)
+                left.remove(number)
 
 
 class Stream:
-    """All streams do at once what they are told to do, which is one of the orders allowed."""
+    """Outside a graph all streams do at once what they are told to do."""
 
-    captured: ClassVar[list | None] = None
+    captured: ClassVar[Graph | None] = None
     stack: ClassVar[list] = []
 
     def __init__(self, non_blocking=False, **_):
-        self.capturing = False
+        self.before: set[int] = set()  # nodes that the next one of this stream comes after
 
     def __enter__(self):
         Stream.stack.append(self)
@@ -358,21 +371,30 @@ class Stream:
     def __exit__(self, *_):
         Stream.stack.pop()
 
+    def capture(self, operation):
+        self.before = {Stream.captured.add(operation, self.before)}
+
     def record(self, event=None):
-        return event or Event()
+        event = event or Event()
+        event.record(self)
+        return event
 
     def wait_event(self, event):
-        pass
+        self.before = self.before | event.before
 
     def synchronize(self):
         _not_in_capture("waits")
 
     def begin_capture(self, mode=None):
-        assert Stream.captured is None and self is get_current_stream()
-        Stream.captured = []
+        assert Stream.captured is None and self is get_current_stream() is not Stream.null
+        Stream.captured = Graph()
+        self.before = set()
 
     def end_capture(self):
-        graph, Stream.captured = Graph(Stream.captured), None
+        graph, Stream.captured = Stream.captured, None
+        last = set(range(len(graph.nodes))) - {n for _, before in graph.nodes for n in before}
+        if not last <= self.before:
+            raise cuda.runtime.CUDARuntimeError("a stream was not joined before the capture ended")
         return graph
 
     def is_capturing(self):
@@ -383,16 +405,16 @@ Stream.null = Stream()
 
 
 class Event:
+    done = True
+
     def __init__(self, **_):
-        pass
+        self.before: set[int] = set()
 
     def record(self, stream=None):
-        pass
+        self.before = set((stream or get_current_stream()).before)
 
     def synchronize(self):
         _not_in_capture("waits")
-
-    done = True
 
 
 def get_current_stream():

@@ -34,7 +34,8 @@ extern "C" __global__ void nonlinear_backward(
 
 // Add to value_sum (dim,) the sums over rows of y (rows, dim), and to slope_sum, unless it is null,
 // those of the derivatives.  A block per COLUMNS columns; neighbouring threads read neighbouring
-// columns, and groups of threads take rows in turn.
+// columns, and groups of threads take rows in turn; a block smaller than that is one group, which
+// goes over the columns in pieces.
 extern "C" __global__ void add_column_sums(
     int function, const real* y, double* value_sum, double* slope_sum, int rows, int dim) {
   const int COLUMNS = 32;
@@ -61,6 +62,5 @@ extern "C" __global__ void add_column_sums(
       value_sum[column] += value;
       if (slope_sum) slope_sum[column] += slope;
     }
-    __syncthreads();
   }
 }

@@ -1,0 +1,90 @@
+"""Work that goes on beside the main stream, and work that is captured once and then replayed.
+
+The main stream is the current one.  What is launched inside ``with Aside()`` may run at the same
+time as what the main stream does after that, until ``join()``; in a graph these are branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+_asides: list[Aside] = []
+
+
+class Aside:
+    """A stream that starts where the main stream is, and that the main stream later waits for."""
+
+    def __init__(self):
+        import cupy
+
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._fork = cupy.cuda.Event(disable_timing=True)
+        self._done = cupy.cuda.Event(disable_timing=True)
+
+    def __enter__(self) -> None:
+        import cupy
+
+        self._fork.record(cupy.cuda.get_current_stream())
+        self._stream.wait_event(self._fork)
+        self._stream.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._stream.__exit__(*error)
+        self._done.record(self._stream)
+        if self not in _asides:
+            _asides.append(self)
+
+    def join(self) -> None:
+        """Let the current stream wait for what was done aside, if it has not yet."""
+        import cupy
+
+        if self in _asides:
+            _asides.remove(self)
+            cupy.cuda.get_current_stream().wait_event(self._done)
+
+
+def join_all() -> None:
+    """Let the current stream wait for all that was done aside."""
+    for aside in tuple(_asides):
+        aside.join()
+
+
+class Replayed:
+    """A function whose work on the device is the same whenever it is called with the same key.
+
+    It is captured as a CUDA graph, with everything done aside, when it is called with a key for the
+    second time: the first time may allocate memory.  What it allocates while it is captured belongs
+    to the graph.  It must neither wait for the device nor bring anything back from it, and what it
+    does on the host happens when it is captured, not when it is replayed.
+    """
+
+    def __init__(self, function: Callable[[], None]):
+        self._function = function
+        self._graphs: dict[Hashable, Any] = {}
+        self._pool: Any = None
+
+    def __call__(self, key: Hashable) -> None:
+        if key not in self._graphs:
+            self._graphs[key] = None
+            self._function()
+            join_all()
+            return
+        if self._graphs[key] is None:
+            self._graphs[key] = self._captured()
+        self._graphs[key].launch()
+
+    def _captured(self) -> Any:
+        import cupy
+
+        self._pool = self._pool or cupy.cuda.MemoryPool()
+        stream = cupy.cuda.get_current_stream()
+        join_all()
+        with cupy.cuda.using_allocator(self._pool.malloc):
+            stream.begin_capture()
+            try:
+                self._function()
+                join_all()
+            finally:
+                graph = stream.end_capture()
+        return graph
