@@ -121,11 +121,13 @@ class ExampleBlock:
     def keys(self) -> list[bytes]:
         """The keys of the examples."""
         records = self.records
-        return self._slices(records["buffer"], records["begin"], records["body"] - 1)
+        slices = self._slices(records["buffer"], records["begin"], records["body"] - 1)
+        return list(map(bytes, slices))
 
     def bodies(self) -> list[bytes]:
         """What stands after the keys, from \\0B on."""
-        return self._slices(*(self.records[name] for name in ("buffer", "body", "end")))
+        slices = self._slices(*(self.records[name] for name in ("buffer", "body", "end")))
+        return list(map(bytes, slices))
 
     def encoded(self) -> bytes:
         """The examples with their keys, whole, as they stand in an archive."""
@@ -158,7 +160,7 @@ class ExampleBlock:
             if not layout.simple:
                 body = records["body"]
                 prefixes = self._slices(records["buffer"], body, body + len(layout.prefix))
-                if set(prefixes) != {layout.prefix}:
+                if any(prefix != layout.prefix for prefix in prefixes):
                     return False
         return True
 
@@ -176,7 +178,9 @@ class ExampleBlock:
         indices = np.arange(len(self))
         return EncodedExamples(layout, indices, Strings.of(labels), fixed.view(layout.dtype))
 
-    def _slices(self, buffer: np.ndarray, begin: np.ndarray, end: np.ndarray) -> list[bytes]:
+    def _slices(
+        self, buffer: np.ndarray, begin: np.ndarray, end: np.ndarray
+    ) -> list[bytes | memoryview]:
         if len(self.buffers) == 1:
             data = self.buffers[0]
             return [data[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]

@@ -25,7 +25,9 @@ FORMAT = "ngtrain examples 1"
 
 # Bytes that are written together, and the chunks of the file.
 _CHUNK = 1 << 20
-# Examples that are read together: neighbours stay neighbours until the pool is shuffled.
+# Examples that are read together, in order.
+_TOGETHER = 2048
+# The same for shuffling: enough that reading is fast, and few, since these come from one place.
 _GROUP = 256
 
 _INDEX = np.dtype([("size", "<i4"), ("key_size", "<i4"), ("layout", "<i4")])
@@ -189,8 +191,8 @@ class ExampleStore:
 def read_store(path: str) -> Iterator[ExampleBlock]:
     """The examples of a store in order, in blocks."""
     with ExampleStore(path) as store:
-        for begin in range(0, len(store), _GROUP):
-            yield store.read(np.array([begin]), np.array([min(begin + _GROUP, len(store))]))
+        for begin in range(0, len(store), _TOGETHER):
+            yield store.read(np.array([begin]), np.array([min(begin + _TOGETHER, len(store))]))
 
 
 def read_store_shuffled(
