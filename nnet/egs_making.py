@@ -17,7 +17,7 @@ from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_
 log = logging.getLogger("ngtrain")
 
 # Frames of features that are made into examples together.
-_FRAMES_TOGETHER = 8192
+_FRAMES_TOGETHER = 4096
 
 Utterance = tuple[str, np.ndarray, list[list[tuple[int, float]]]]
 """Key, features float32 (T, dim), and for each of the T frames its pairs (pdf-id, weight)."""
