@@ -4,16 +4,19 @@
 The network is that of a large-vocabulary system, 9.5 million parameters: 40-dimensional features
 spliced over 4 + 1 + 4 frames, four p-norm layers 4000/400 with normalization, 8000 outputs.  Plain
 SGD, the simple and the online natural gradient are timed in turns, so that whatever else happens on
-the machine happens to all of them.  The table shows the best and the median round, in milliseconds
-per minibatch, and the best also in frames per second and relative to plain SGD."""
+the machine happens to all of them; and with them the ceiling, which is the products of matrices
+that plain SGD cannot do without and nothing else.  The table shows the best and the median round,
+in milliseconds per minibatch, and the best also in frames per second and relative to plain SGD."""
+
+from measure import write_json
 
 from nnet.cli import Choice, gpu_option, log, option, program
 
 METHODS = {
     "plain": "AffineComponent",
     "simple": "AffineComponentPreconditioned alpha=4.0 max-change=10.0",
-    "online": "AffineComponentPreconditionedOnline rank-in=20 rank-out=80 update-period=4 "
-    "num-samples-history=2000 alpha=4.0 max-change-per-sample=0.075",
+    "online": "AffineComponentPreconditionedOnline rank-in={rank_in} rank-out={rank_out} "
+    "update-period=4 num-samples-history=2000 alpha=4.0 max-change-per-sample=0.075",
 }
 FEATURE_DIM, CONTEXT = 40, 4
 MINIBATCHES_PER_ROUND = 4  # the update period: every round has its share of updates
@@ -31,6 +34,8 @@ Usage:  benchmarks/train_step.py [options]
 @option("--pnorm-input-dim", type=int, default=4000, help="Outputs of an affine layer")
 @option("--pnorm-output-dim", type=int, default=400, help="Outputs of a p-norm layer")
 @option("--num-pdfs", type=int, default=8000, help="Outputs of the network")
+@option("--rank-in", type=int, default=20, help="Online: rank on the side of the inputs")
+@option("--rank-out", type=int, default=80, help="Online: rank on the side of the outputs")
 @option(
     "--peers",
     type=Choice(["none", "torch", "kaldi", "all"]),
@@ -41,14 +46,25 @@ Usage:  benchmarks/train_step.py [options]
 @option("--json", default="", help="Write all figures to this file, too")
 @gpu_option
 def main(minibatch_size, num_rounds, peers, json, **dims):
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    minibatch = random_minibatch(minibatch_size, dims["num_pdfs"], rng)
     configs = {method: network_config(method, **dims) for method in METHODS}
-    steps = {method: Step(config, minibatch) for method, config in configs.items()}
-    num_parameters = steps["plain"].network.num_parameters
+    rounds, num_parameters = time_methods(configs, minibatch_size, num_rounds, peers)
     log.info("The network has %d parameters", num_parameters)
+    print_table(rounds, minibatch_size)
+    if json:
+        write_json(
+            json,
+            options=dims | {"minibatch_size": minibatch_size},
+            num_parameters=num_parameters,
+            num_threads=num_threads(),
+            seconds_per_minibatch=rounds,
+        )
+
+
+def time_methods(configs, minibatch_size, num_rounds, peers):
+    """Seconds per minibatch, in each round, of methods and peers; and the size of the network."""
+    steps = {method: Step(config, minibatch_size) for method, config in configs.items()}
+    minibatch, network = steps["plain"].minibatch, steps["plain"].network
+    steps["ceiling"] = Products(network, minibatch_size)
     if peers in ("torch", "all"):
         from peers import TorchStep
 
@@ -59,14 +75,14 @@ def main(minibatch_size, num_rounds, peers, json, **dims):
 
         for method, config in configs.items():
             rounds[f"Kaldi {method}"] = kaldi_rounds(config, minibatch_size, num_rounds)
-    print_table(rounds, minibatch_size)
-    if json:
-        write_json(json, rounds, minibatch_size=minibatch_size, num_parameters=num_parameters)
+    return rounds, network.num_parameters
 
 
-def network_config(method, num_hidden_layers, pnorm_input_dim, pnorm_output_dim, num_pdfs):
+def network_config(
+    method, num_hidden_layers, pnorm_input_dim, pnorm_output_dim, num_pdfs, rank_in, rank_out
+):
     """The lines of an nnet-init config."""
-    affine = f"{METHODS[method]} learning-rate=0.001"
+    affine = METHODS[method].format(rank_in=rank_in, rank_out=rank_out) + " learning-rate=0.001"
     input_dim = FEATURE_DIM * (2 * CONTEXT + 1)
     lines = [
         f"SpliceComponent input-dim={FEATURE_DIM} left-context={CONTEXT} right-context={CONTEXT}"
@@ -102,19 +118,47 @@ def random_minibatch(size, num_pdfs, rng):
 class Step:
     """Trains a network on the same minibatch again and again."""
 
-    def __init__(self, config, minibatch):
+    def __init__(self, config, minibatch_size):
         import numpy as np
 
         from nnet.network import Network
         from nnet.propagation import Propagation
 
-        self.network = Network.from_config(config, np.random.default_rng(0))
-        self.minibatch = minibatch
+        rng = np.random.default_rng(0)
+        self.network = Network.from_config(config, rng)
+        self.minibatch = random_minibatch(minibatch_size, self.network.output_dim, rng)
         self.propagation = Propagation(self.network)
 
     def __call__(self):
         self.propagation.log_prob(self.minibatch)
         self.propagation.backpropagate()
+
+
+class Products:
+    """The three products of matrices of every affine layer, two for the first, and nothing else."""
+
+    def __init__(self, network, minibatch_size):
+        from nnet.backend import to_device
+
+        def zeros(*shape):
+            import numpy as np
+
+            return to_device(np.zeros(shape, np.float32))
+
+        self.layers = [
+            (zeros(minibatch_size, i), zeros(o, i), zeros(minibatch_size, o))
+            for i, o in ((c.input_dim, c.output_dim) for c in network.updatable_components)
+        ]
+
+    def __call__(self):
+        from nnet.backend import add_matmul, matmul
+
+        for x, w, y in self.layers:
+            matmul(x, w.T, out=y)
+        for x, w, y in reversed(self.layers):
+            if x is not self.layers[0][0]:
+                matmul(y, w, out=x)
+            add_matmul(y.T, x, out=w)
 
 
 def time_in_turns(steps, num_rounds):
@@ -161,18 +205,10 @@ def print_table(rounds, minibatch_size):
         )
 
 
-def write_json(filename, rounds, **facts):
-    import json
+def num_threads():
     import os
-    import platform
 
-    facts |= {
-        "processor": platform.processor() or platform.machine(),
-        "num_threads": os.environ["OMP_NUM_THREADS"],
-        "seconds_per_minibatch": rounds,
-    }
-    with open(filename, "w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=2)
+    return int(os.environ["OMP_NUM_THREADS"])
 
 
 if __name__ == "__main__":
