@@ -201,12 +201,15 @@ class Program(click.Command):
     def set_num_threads(self, ctx: click.Context) -> None:
         """Tell the linear-algebra libraries, unless the user has done so in the environment.
 
-        One thread is the default because the drivers run one job per core.
+        One thread is the default because the drivers run one job per core.  A program that has a
+        --num-threads of its own divides its work itself.
         """
         variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        is_ours = any(option.name == "num_threads" for option in self.standard_options)
         asked_for = ctx.get_parameter_source("num_threads") is ParameterSource.COMMANDLINE
-        if asked_for or not any(variable in os.environ for variable in variables):
-            os.environ.update(dict.fromkeys(variables, str(ctx.params["num_threads"])))
+        if (asked_for and is_ours) or not any(variable in os.environ for variable in variables):
+            count = ctx.params["num_threads"] if is_ours else 1
+            os.environ.update(dict.fromkeys(variables, str(count)))
 
     def _explain(self, error: Exception) -> str:
         """Say in one line what went wrong."""

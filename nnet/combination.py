@@ -19,6 +19,8 @@ scatter F of the gradients of small minibatches (an empirical Fisher matrix) is 
 with F = C C^T, it sees the parameters C^T s, and the gradient C^{-1} df/ds.
 """
 
+from __future__ import annotations
+
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +37,7 @@ from nnet.gradient import objective_gradient
 from nnet.io.examples import Minibatch, read_minibatches
 from nnet.network import Network
 from nnet.propagation import Propagation
+from nnet.shares import Shares
 
 log = logging.getLogger("ngtrain")
 
@@ -75,6 +78,7 @@ def combine(
     minibatch_size: int = 1024,
     max_lbfgs_dim: int = 10,
     regularizer: float = 0.0,
+    num_processes: int = 1,
 ) -> Network:
     """The combination of `networks` that is best on `examples`, and never worse than the start.
 
@@ -87,16 +91,18 @@ def combine(
     fisher_floor, alpha, fisher_minibatch_size: see preconditioner().
     max_lbfgs_dim: how many steps L-BFGS remembers.
     regularizer: lambda above.
+    num_processes: how many share the examples.
 
     Raises NgtrainError when the objective at the start is not finite.
     """
-    objective = Objective(networks, examples, minibatch_size, regularizer)
-    start = objective(initial_scales(objective, initial_model))
-    if not np.isfinite(start.value):
-        raise NgtrainError(f"the objective of the initial combination is {start.value}")
-    fisher = objective.fisher_matrix(start.scales, fisher_minibatch_size)
-    steps = preconditioner(fisher, len(networks), fisher_floor, alpha)
-    best = maximize(objective, start, steps, initial_impr, num_lbfgs_iters, max_lbfgs_dim)
+    objective = Objective(networks, examples, minibatch_size, regularizer, num_processes)
+    with objective:
+        start = objective(initial_scales(objective, initial_model))
+        if not np.isfinite(start.value):
+            raise NgtrainError(f"the objective of the initial combination is {start.value}")
+        fisher = objective.fisher_matrix(start.scales, fisher_minibatch_size)
+        steps = preconditioner(fisher, len(networks), fisher_floor, alpha)
+        best = maximize(objective, start, steps, initial_impr, num_lbfgs_iters, max_lbfgs_dim)
 
     log.info("Scale parameters are %s", log_format.matrix(best.scales))
     if regularizer:
@@ -123,7 +129,7 @@ class Evaluation(NamedTuple):
 
 
 class Objective:
-    """f(s) for N networks, each of C updatable components."""
+    """f(s) for N networks, each of C updatable components; a block that ends its processes."""
 
     def __init__(
         self,
@@ -131,6 +137,7 @@ class Objective:
         examples: Minibatch,
         minibatch_size: int = 1024,
         regularizer: float = 0.0,
+        num_processes: int = 1,
     ):
         self.networks = networks
         self.examples = examples
@@ -140,26 +147,39 @@ class Objective:
         self._network = networks[0].copy()
         self._gradient = networks[0].copy()
         self._propagation = Propagation(self._network)
+        self._examples = examples.split(-(-len(examples) // num_processes))
+        self._gradients = Shares(self._gradient_of, self._examples)
+
+    def __enter__(self) -> Objective:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._gradients.__exit__()
 
     def __call__(self, scales: np.ndarray) -> Evaluation:
         """f and its gradient at `scales`, (N, C)."""
-        theta, gradient = self.combined(scales), self._gradient
-        minibatches = self.examples.split(self.minibatch_size)
-        log_prob, weight = objective_gradient(self._propagation, minibatches, gradient)
-        gradient.scale(1 / weight)
-        gradient.add(-self.regularizer, theta)
-        evaluation = Evaluation(
-            scales,
-            log_prob / weight,
-            -self.regularizer / 2 * sum(theta.dot_product(theta)),
-            self._by_scales(gradient),
-        )
+        log_prob, weight, gradient = map(sum, zip(*self._gradients(scales), strict=True))
+        log_prob, gradient, penalty = log_prob / weight, gradient / weight, 0.0
+        if self.regularizer:
+            theta = self.combined(scales)
+            penalty = -self.regularizer / 2 * sum(theta.dot_product(theta))
+            gradient -= self.regularizer * self._by_scales(theta)
+        evaluation = Evaluation(scales, log_prob, penalty, gradient)
         log.debug(
             "Objf is %g, raw gradient is %s",
             evaluation.value,
             log_format.vector(evaluation.gradient.ravel()),
         )
         return evaluation
+
+    def _gradient_of(
+        self, examples: Minibatch, scales: np.ndarray
+    ) -> tuple[float, float, np.ndarray]:
+        """Log-probability of some examples, their weight, and the gradient by scales, (N, C)."""
+        self.combined(scales)
+        minibatches = examples.split(self.minibatch_size)
+        log_prob, weight = objective_gradient(self._propagation, minibatches, self._gradient)
+        return log_prob, weight, self._by_scales(self._gradient)
 
     def log_prob(self, scales: np.ndarray) -> float:
         """Average log-probability per frame at `scales`, without the gradient."""
@@ -170,9 +190,15 @@ class Objective:
 
     def fisher_matrix(self, scales: np.ndarray, minibatch_size: int) -> np.ndarray:
         """Scatter of the gradients of minibatches at `scales`, (N C, N C)."""
+        with Shares(self._scatter_of, self._examples) as scatters:
+            return sum(scatters(scales, minibatch_size))
+
+    def _scatter_of(
+        self, examples: Minibatch, scales: np.ndarray, minibatch_size: int
+    ) -> np.ndarray:
         self.combined(scales)
         gradients = []
-        for minibatch in self.examples.split(minibatch_size):
+        for minibatch in examples.split(minibatch_size):
             objective_gradient(self._propagation, [minibatch], self._gradient)
             gradients.append(self._by_scales(self._gradient).ravel())
         return np.transpose(gradients) @ gradients
