@@ -102,7 +102,9 @@ class ExampleBlock:
 
     def take(self, indices) -> "ExampleBlock":
         """The examples at `indices` (integers, a mask or a slice); no example is copied."""
-        return ExampleBlock(self.layouts, self.buffers, self.records[indices])
+        # NumPy moves plain bytes faster than structures.
+        records = self.records.view(f"V{RECORD.itemsize}")[indices].view(RECORD)
+        return ExampleBlock(self.layouts, self.buffers, records)
 
     def tidy(self) -> "ExampleBlock":
         """The same examples, moved together if they are less than half of what the buffers hold."""

@@ -61,9 +61,9 @@ class Pool:
     """A buffer with places for examples."""
 
     def __init__(self, size: int):
+        # What is in each place; the buffers, of which some hold examples that were displaced.
         self._examples: ExampleBlock | None = None
-        # The index in _examples of what is in each place, or -1.
-        self._occupant = np.full(size, -1)
+        self._is_taken = np.zeros(size, bool)
 
     def put(self, block: ExampleBlock, place: np.ndarray) -> ExampleBlock:
         """Put example i of a block at place[i], one after the other; returns what was displaced.
@@ -71,25 +71,27 @@ class Pool:
         The examples that are displaced come in the order in which that happens.
         """
         if self._examples is None:
-            self._examples = block.take(slice(0, 0))
-        num_old = len(self._examples)
-        everything = ExampleBlock.concatenate([self._examples, block])
+            nothing = np.zeros(len(self._is_taken), block.records.dtype)
+            self._examples = ExampleBlock(block.layouts, [], nothing)
+        held = self._examples
+        arrived = ExampleBlock.concatenate([held.take(slice(0, 0)), block])
         # Newcomers sorted by place and then by time: each displaces the one before it if that had
         # the same place, and otherwise the old occupant.
         order = np.argsort(place, kind="stable")
         place = place[order]
-        newcomer = num_old + order
-        first = np.append(True, place[1:] != place[:-1])[: len(place)]
-        last = np.append(first[1:], True)[: len(place)]
-        displaced = np.empty(len(block), np.int64)
-        displaced[order] = np.where(first, self._occupant[place], np.roll(newcomer, 1))
-        self._occupant[place[last]] = newcomer[last]
-
-        taken = self._occupant >= 0
-        self._examples = everything.take(self._occupant[taken]).tidy()
-        self._occupant[taken] = np.arange(len(self._examples))
-        return everything.take(displaced[displaced >= 0])
+        newcomers = arrived.take(order).records
+        again = np.append(False, place[1:] == place[:-1])[: len(place)]
+        last = np.append(~again[1:], True)[: len(place)]
+        displaced = held.take(place).records
+        displaced[again] = newcomers[np.flatnonzero(again) - 1]
+        there = again | self._is_taken[place]
+        held.records[place[last]] = newcomers[last]
+        self._is_taken[place] = True
+        self._examples = ExampleBlock(block.layouts, arrived.buffers, held.records).tidy()
+        in_time = np.argsort(order)
+        displaced = ExampleBlock(block.layouts, arrived.buffers, displaced)
+        return displaced.take(in_time[there[in_time]])
 
     def contents(self) -> ExampleBlock | None:
         """What is in the pool, in order of places; None if no block has ever been put there."""
-        return self._examples
+        return None if self._examples is None else self._examples.take(self._is_taken)
