@@ -18,6 +18,7 @@ from nnet.io.example_archives import ExampleWriter, read_blocks
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_contents import EncodedExamples
 from nnet.io.example_order import random_subset, shuffled
+from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
 from nnet.io.tables import INTEGERS, sequential_table
 
@@ -48,6 +49,7 @@ def copy_examples(
     """
     if not 0 <= keep_proportion < math.inf:
         raise NgtrainError(f"--keep-proportion={keep_proportion:g}: must not be negative")
+    keep_freed_memory()
     rng = np.random.default_rng(srand)
     shorten = frame is not None or left_context is not None or right_context is not None
     num_read = num_written = 0

@@ -11,6 +11,7 @@ from nnet.io.example_archives import ExampleWriter
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_contents import Labels, compressed_fields, encode_examples
 from nnet.io.example_layout import Layout, LayoutTable
+from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
 from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
 
@@ -59,6 +60,7 @@ def make_examples(
         NgtrainError: something cannot be read or written; NaN in features or more than one
             dimension; no utterance can be used, or fewer than cannot.
     """
+    keep_freed_memory()
     layouts = LayoutTable(examples_wspecifier)
     num_done = num_wrong = num_frames = num_examples = 0
     waiting: list[Utterance] = []

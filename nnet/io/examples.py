@@ -16,6 +16,7 @@ from nnet.io.example_archives import read_blocks
 from nnet.io.example_blocks import ALL_FRAMES, ExampleBlock
 from nnet.io.example_order import shuffled
 from nnet.io.example_store import read_store_shuffled, store_path
+from nnet.io.memory import keep_freed_memory
 
 # Examples that are decompressed together, about.
 _DECOMPRESS_SIZE = 1024
@@ -98,9 +99,7 @@ def read_minibatches(
         blocks = select_frames(blocks, frame, rng)
     if path is None and buffer_size is not None:
         blocks = shuffled(blocks, buffer_size, rng)
-    # The C library gives large blocks of memory back to the system as soon as they are free, and
-    # to get new ones takes as long as to decompress, until a larger one (32 MB at most) was freed.
-    np.empty(31 << 20, np.uint8)
+    keep_freed_memory()
     # Small minibatches are decompressed several at a time: what a call costs is shared.
     size = minibatch_size * max(_DECOMPRESS_SIZE // minibatch_size, 1)
     for examples in _batches(blocks, size):
