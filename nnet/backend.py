@@ -10,6 +10,7 @@ so that the same code runs on the CPU and on a GPU.  CuPy is imported only when 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -17,9 +18,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -34,14 +36,17 @@ log = logging.getLogger("ngtrain")
 Array = Any
 """A numpy.ndarray or a cupy.ndarray."""
 
+F = TypeVar("F", bound=Callable)
+
 _SECONDS_BETWEEN_TRIALS = 5
 _BLOCK_SIZE = 1 << 16  # elements; a few arrays of that size fit in a core's second-level cache
 
 
 class _Device:
-    """Where to_device() puts arrays."""
+    """Where to_device() puts arrays, and what on_host() has been given during a capture."""
 
     module: ModuleType = np
+    to_repeat: list[Callable[[], None]] | None = None
 
 
 def select_device(use_gpu: str) -> None:
@@ -87,6 +92,7 @@ def _acquire_gpu(wait: bool) -> ModuleType:
             cupy.cuda.Device(best).use()
             name = cupy.cuda.runtime.getDeviceProperties(best)["name"].decode()
             log.info("Using GPU %d: %s, %d MB free", best, name, free_memory[best] >> 20)
+            cupy.cuda.Stream(non_blocking=True).use()  # the default one cannot be captured
             return cupy
         if not wait:
             raise NgtrainError(f"none of the {count} GPUs is free")
@@ -114,25 +120,50 @@ def to_device(array: Array) -> Array:
     return _Device.module.asarray(array)
 
 
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of zeros on the selected device."""
+    return _Device.module.zeros(shape, dtype)
+
+
 def to_host(array: Array) -> np.ndarray:
     """`array` as a numpy.ndarray; itself when it is one."""
     return array if array_module(array) is np else array.get()
 
 
+def on_gpu(module: str) -> Callable[[F], F]:
+    """Decorator of a function of arrays that has a counterpart in nnet.cuda.<module>, of its name.
+
+    The function itself is for NumPy's arrays, its counterpart for CuPy's; the first argument
+    decides.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def dispatch(array: Array, *args: Any, **kwargs: Any) -> Any:
+            if array_module(array) is np:
+                return function(array, *args, **kwargs)
+            counterpart = getattr(import_module(f"nnet.cuda.{module}"), function.__name__)
+            return counterpart(array, *args, **kwargs)
+
+        return dispatch
+
+    return decorate
+
+
+@contextlib.contextmanager
+def repeated_on_host() -> Iterator[list[Callable[[], None]]]:
+    """A list of what on_host() is given inside."""
+    _Device.to_repeat = []
+    try:
+        yield _Device.to_repeat
+    finally:
+        _Device.to_repeat = None
+
+
+@on_gpu("layers")
 def row_dots(a: Array, b: Array, out: Array) -> None:
     """The dot product of each row of `a` with that of `b`, (rows, dim), into `out`, (rows,)."""
-    if array_module(out) is np:
-        np.einsum("nd,nd->n", a, b, out=out)
-    else:
-        _cupy_row_dots()(a, b, out, axis=1)
-
-
-@functools.cache
-def _cupy_row_dots() -> Callable:
-    # CuPy's einsum knows no out=.
-    import cupy
-
-    return cupy.ReductionKernel("T x, T y", "T z", "x * y", "a + b", "z = a", "0", "row_dots")
+    np.einsum("nd,nd->n", a, b, out=out)
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
@@ -143,7 +174,7 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
     if array_module(out) is np:
         blas.gemm(a, b, out, alpha=1.0, beta=0.0)
         return out
-    return array_module(out).matmul(a, b, out=out)
+    return _cupy_gemm(a, b, out, beta=0.0)
 
 
 def add_matmul(a: Array, b: Array, out: Array) -> None:
@@ -151,9 +182,15 @@ def add_matmul(a: Array, b: Array, out: Array) -> None:
     if array_module(out) is np:
         blas.gemm(a, b, out, alpha=1.0, beta=1.0)
     else:
-        import cupy.cublas
+        _cupy_gemm(a, b, out, beta=1.0)
 
-        cupy.cublas.gemm("N", "N", a, b, out=out, alpha=1.0, beta=1.0)
+
+def _cupy_gemm(a: Array, b: Array, out: Array, beta: float) -> Array:
+    import cupy.cublas
+
+    if out.size:
+        cupy.cublas.gemm("N", "N", a, b, out=out, beta=beta)
+    return out
 
 
 def gram(a: Array, out: Array) -> Array:
@@ -236,6 +273,87 @@ def _threads() -> Executor:
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(_num_threads() - 1, thread_name_prefix="row blocks")
+
+
+class Inbox:
+    """The way of arrays from the host to the device, while that is busy with those before."""
+
+    age = 0
+    """Of the memory where arrays are received; a new age, new addresses."""
+
+    def send(self, arrays: tuple[np.ndarray, ...]) -> Any:
+        """Send some arrays on their way, from any thread; returns a parcel.
+
+        No more than two parcels may have been sent and not received.
+        """
+        return arrays
+
+    def receive(self, parcel: Any) -> tuple[Array, ...]:
+        """The arrays of a parcel on the device, where they stay until the next call."""
+        return parcel
+
+
+def inbox() -> Inbox:
+    """An Inbox of the selected device."""
+    if _Device.module is np:
+        return Inbox()
+    from nnet.cuda.inbox import DeviceInbox
+
+    return DeviceInbox()
+
+
+class Aside:
+    """What is done inside ``with aside`` may go on beside what comes after it, until join().
+
+    On a GPU it does; on the CPU it is done at once.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+    def join(self) -> None:
+        """Wait for what was done aside."""
+
+
+def aside(like: Array) -> Aside:
+    """An Aside for the device of `like`."""
+    if array_module(like) is np:
+        return Aside()
+    from nnet.cuda.streams import Stream
+
+    return Stream()
+
+
+class Step:
+    """Calls a function, which on a GPU is captured as a graph, and replayed."""
+
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
+
+    def __call__(self, key: Hashable) -> None:
+        """Make a step, like those before for which `key` was equal."""
+        self.function()
+
+
+def step(function: Callable[[], None]) -> Step:
+    """A Step on the selected device.
+
+    `function` must not wait for the device, and what it does there must follow from the key; what
+    it does on the host, it does by on_host().
+    """
+    if _Device.module is np:
+        return Step(function)
+    from nnet.cuda.streams import Replayed
+
+    return Replayed(function)
+
+
+def on_host(function: Callable[[], None]) -> None:
+    """Call `function` now, and again whenever the Step that is being captured is replayed."""
+    function()
+    if _Device.to_repeat is not None:
+        _Device.to_repeat.append(function)
 
 
 class Workspace:

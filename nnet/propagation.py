@@ -13,7 +13,7 @@ from nnet.backend import Array, Workspace, array_module, to_device, to_host
 from nnet.components import Component, UpdatableComponent
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
-from nnet.components.softmax import PROBABILITY_FLOOR, SoftmaxComponent
+from nnet.components.softmax import PROBABILITY_FLOOR, Labels, SoftmaxComponent, add_log_prob
 from nnet.errors import NgtrainError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Propagation:
         self._spare_rows = max((c.spare_rows for c in network.updatable_components), default=0)
         self._layouts: list[FrameLayout] = []
         self._activations: list[Array] = []
-        self._labels: tuple[Array, Array, Array] = ()
+        self._frames: Array = None
+        self._labels: Labels = None
         self._current_buffer = 0
 
     # Forward --------------------------------------------------------------------------------------
@@ -62,8 +63,11 @@ class Propagation:
             )
         if not self._layouts or self._layouts[0] != FrameLayout(num_chunks, range(num_frames)):
             self._layouts = network.layouts(num_chunks, num_frames)
-        x = to_device(frames).astype(network.dtype, copy=False).reshape(-1, dim)
+        x = to_device(frames).reshape(-1, dim)
+        if x.dtype != network.dtype:
+            x = x.astype(network.dtype)
         self._activations = [x]
+        self._current_buffer = 0  # the same memory for every minibatch
         for component in network.components:
             x = self._propagate_component(component, x)
             self._activations.append(x)
@@ -123,29 +127,40 @@ class Propagation:
         does not fit the network.
         """
         log_prob, weight = self.log_prob(minibatch)
-        rows, pdfs, weights = self._labels
+        rows, pdfs, weights, _ = self._labels
         best = self._activations[-1].argmax(axis=1)
         return float(log_prob), weight, float(weights[best[rows] == pdfs].sum(dtype=np.float64))
 
     def log_prob(self, minibatch: Minibatch) -> tuple[Array, float]:
         """The first two of what objective() returns, the first on the device, 0-dimensional."""
-        y = self.propagate(minibatch.frames)
-        if len(y) != len(minibatch):
+        self.check(minibatch)
+        self.load(*map(to_device, arrays_of(minibatch)))
+        log_prob = array_module(self._frames).zeros((), np.float64)
+        self.add_log_prob(log_prob)
+        return log_prob, float(minibatch.weights.sum(dtype=np.float64))
+
+    def check(self, minibatch: Minibatch) -> None:
+        """Raise NgtrainError when the minibatch does not fit the network."""
+        network, pdfs = self.network, minibatch.pdfs
+        num_frames = minibatch.frames.shape[1]
+        if num_frames != network.left_context + 1 + network.right_context:
             raise NgtrainError(
-                f"the examples have {minibatch.frames.shape[1]} frames of input, but the network "
-                f"needs {self.network.left_context} + 1 + {self.network.right_context}"
+                f"the examples have {num_frames} frames of input, but the network "
+                f"needs {network.left_context} + 1 + {network.right_context}"
             )
-        pdfs = minibatch.pdfs
-        if len(pdfs) and not 0 <= pdfs.min() <= pdfs.max() < y.shape[1]:
+        if len(pdfs) and not 0 <= pdfs.min() <= pdfs.max() < network.output_dim:
             raise NgtrainError(
                 f"the examples have pdf-ids from {pdfs.min()} to {pdfs.max()}, but the network has "
-                f"{y.shape[1]} outputs: do the alignments come from another model?"
+                f"{network.output_dim} outputs: do the alignments come from another model?"
             )
-        self._labels = tuple(map(to_device, (minibatch.rows, pdfs, minibatch.weights)))
-        rows, pdfs, weights = self._labels
-        xp = array_module(y)
-        log_y = xp.log(xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR), dtype=np.float64)
-        return log_y @ weights, float(minibatch.weights.sum(dtype=np.float64))
+
+    def load(self, frames: Array, *labels: Array) -> None:
+        """Take what arrays_of() gave, once it is on the device, as the minibatch to be computed."""
+        self._frames, self._labels = frames, Labels(*labels)
+
+    def add_log_prob(self, total: Array) -> None:
+        """Propagate what was loaded; add its sum_k w_k log y[row_k, pdf_k] to `total`, float64."""
+        add_log_prob(self.propagate(self._frames), self._labels, PROBABILITY_FLOOR, total)
 
     # Backward -------------------------------------------------------------------------------------
 
@@ -186,14 +201,14 @@ class Propagation:
         logarithm it has a derivative that is simpler than either's.
         """
         y = self._activations[-1]
-        rows, pdfs, weights = self._labels
         buffer = self._buffer_for_derivative(y)
         derivative = buffer[: len(y)]
         if isinstance(trained[-1], SoftmaxComponent):
             softmax = trained.pop()
             softmax.store_statistics(y, targets[softmax.index])
-            softmax.backpropagate_log(y, rows, pdfs, weights, out=derivative)
+            softmax.backpropagate_log(y, self._labels, out=derivative)
         else:
+            rows, pdfs, weights, _ = self._labels
             derivative[...] = 0
             xp = array_module(y)
             floored = xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR)
@@ -214,6 +229,12 @@ class Propagation:
         """Memory for the derivative w.r.t. `y`, with the spare rows that components need."""
         shape = len(y) + self._spare_rows, y.shape[1]
         return self._workspace.array(self._other_buffer(), shape, y)
+
+
+def arrays_of(minibatch: Minibatch) -> tuple[np.ndarray, ...]:
+    """The frames of a minibatch, and the fields of its Labels."""
+    starts = np.searchsorted(minibatch.rows, np.arange(len(minibatch) + 1)).astype(np.int32)
+    return minibatch.frames, minibatch.rows, minibatch.pdfs, minibatch.weights, starts
 
 
 def compute(network: Network, features: np.ndarray, pad_input: bool = True) -> np.ndarray:

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnet.errors import NgtrainError
 from nnet.network import Network
-from nnet.propagation import Propagation
+from nnet.training_step import TrainingStep
 
 if TYPE_CHECKING:
     from nnet.io.examples import Minibatch
@@ -45,12 +47,12 @@ def train(
     their steps.  The device is waited for at the end of a phase only.  Raises NgtrainError when the
     objective of a phase, or the parameters at the end, are not finite.
     """
-    propagation = Propagation(network)
+    step = TrainingStep(network)
     total, phase = Totals(), Totals()
 
     def end_phase() -> None:
         nonlocal phase
-        phase.log_prob = float(phase.log_prob)  # waits for the device
+        phase.log_prob = step.take_log_prob()
         if not math.isfinite(phase.log_prob):
             raise NgtrainError(
                 f"the objective function is {phase.log_prob} after {total.num_examples} examples: "
@@ -65,10 +67,8 @@ def train(
         total.add(phase)
         phase = Totals()
 
-    for number, minibatch in enumerate(minibatches, 1):
-        log_prob, weight = propagation.log_prob(minibatch)
-        propagation.backpropagate()
-        phase.add(Totals(len(minibatch), weight, log_prob))
+    for number, minibatch in enumerate(step.train_on(minibatches), 1):
+        phase.add(Totals(len(minibatch), float(minibatch.weights.sum(dtype=np.float64))))
         if number % minibatches_per_phase == 0:
             end_phase()
     if phase.num_examples:

@@ -24,9 +24,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -169,13 +169,13 @@ def _wrapped(result, args=()):
 
 def _not_in_capture(what):
     counts[what] += 1
-    if Stream.captured is not None:
+    if _thread.captured is not None:
         raise cuda.runtime.CUDARuntimeError(f"{what} while a stream is captured")
 
 
 def _run(operation):
     """Do it, or put it in the graph that is captured."""
-    if Stream.captured is not None:
+    if _thread.captured is not None:
         get_current_stream().capture(operation)
         return
     counts["launches"] += 1
@@ -355,24 +355,36 @@ class Graph:
                 left.remove(number)
 
 
+class _Thread(threading.local):
+    """What a thread captures, and its current streams."""
+
+    def __init__(self):
+        self.captured: Graph | None = None
+        self.streams: list[Stream] = []
+
+
+_thread = _Thread()
+
+
 class Stream:
     """Outside a graph all streams do at once what they are told to do."""
-
-    captured: ClassVar[Graph | None] = None
-    stack: ClassVar[list] = []
 
     def __init__(self, non_blocking=False, **_):
         self.before: set[int] = set()  # nodes that the next one of this stream comes after
 
     def __enter__(self):
-        Stream.stack.append(self)
+        _thread.streams.append(self)
         return self
 
     def __exit__(self, *_):
-        Stream.stack.pop()
+        _thread.streams.pop()
+
+    def use(self):
+        _thread.streams[:] = [self]
+        return self
 
     def capture(self, operation):
-        self.before = {Stream.captured.add(operation, self.before)}
+        self.before = {_thread.captured.add(operation, self.before)}
 
     def record(self, event=None):
         event = event or Event()
@@ -386,19 +398,19 @@ class Stream:
         _not_in_capture("waits")
 
     def begin_capture(self, mode=None):
-        assert Stream.captured is None and self is get_current_stream() is not Stream.null
-        Stream.captured = Graph()
+        assert _thread.captured is None and self is get_current_stream() is not Stream.null
+        _thread.captured = Graph()
         self.before = set()
 
     def end_capture(self):
-        graph, Stream.captured = Stream.captured, None
+        graph, _thread.captured = _thread.captured, None
         last = set(range(len(graph.nodes))) - {n for _, before in graph.nodes for n in before}
         if not last <= self.before:
             raise cuda.runtime.CUDARuntimeError("a stream was not joined before the capture ended")
         return graph
 
     def is_capturing(self):
-        return Stream.captured is not None
+        return _thread.captured is not None
 
 
 Stream.null = Stream()
@@ -418,7 +430,7 @@ class Event:
 
 
 def get_current_stream():
-    return Stream.stack[-1] if Stream.stack else Stream.null
+    return _thread.streams[-1] if _thread.streams else Stream.null
 
 
 def _pinned(size):
@@ -493,6 +505,7 @@ def installed(max_threads: int = 1, order: int = FORWARD):
         yield module
     finally:
         Emulation.max_threads, Emulation.order = settings
+        _thread.streams.clear()
         for name, value in before.items():
             if value is None:
                 sys.modules.pop(name)

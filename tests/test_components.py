@@ -8,7 +8,7 @@ import pytest
 from nnet.components import Component, UpdatableComponent, component_from_config
 from nnet.components.layout import FrameLayout, needed_offsets, runs
 from nnet.components.normalize import NORM_FLOOR
-from nnet.components.softmax import PROBABILITY_FLOOR
+from nnet.components.softmax import PROBABILITY_FLOOR, Labels
 from nnet.errors import NgtrainError
 from nnet.io.tables import MATRIX, sequential_table
 from nnet.io.tokens import read_object, write_object
@@ -261,7 +261,8 @@ def test_derivative_of_the_logarithm_of_a_softmax():
     np.add.at(derivative, (rows, columns), weights / y[rows, columns])
     expected, result = np.empty_like(y), np.empty_like(y)
     setting.component.backpropagate(None, y, derivative, *setting.layouts, expected)
-    setting.component.backpropagate_log(y, rows, columns, weights, result)
+    starts = np.array([0, 1, 1, 4, 4, 4, 5])
+    setting.component.backpropagate_log(y, Labels(rows, columns, weights, starts), result)
     np.testing.assert_allclose(result, expected, atol=1e-14)
 
 

@@ -4,7 +4,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.cuda.streams import Aside, Replayed, join_all
+from nnet.cuda.streams import Replayed, Stream, join_all
 
 
 @pytest.fixture(params=["FORWARD", "BACKWARD"])
@@ -37,7 +37,7 @@ def test_first_call_runs_second_captures_others_replay(cupy):
 
 
 def test_what_is_done_aside_comes_after_the_fork_and_before_the_join(cupy):
-    x, y, aside = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), Aside()
+    x, y, aside = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), Stream()
 
     def function():
         add(x, 1.0)
@@ -59,7 +59,7 @@ def test_the_fake_shows_a_missing_join():
     results = []
     for order in fake_cupy.FORWARD, fake_cupy.BACKWARD:
         with fake_cupy.installed(order=order) as cupy, cupy.cuda.Stream():
-            x, y, aside = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), Aside()
+            x, y, aside = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), Stream()
 
             def function(x=x, y=y, aside=aside):
                 with aside:

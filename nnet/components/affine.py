@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nnet.backend import Array, add_matmul, array_module, matmul, to_device
+from nnet.backend import Array, add_matmul, array_module, matmul, on_gpu, to_device, to_host
 from nnet.components.base import (
     BOOLEAN,
     INTEGER,
@@ -74,7 +74,7 @@ class AffineFunction(Component):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        out[...] = self.bias_params
+        broadcast_rows(self.bias_params, out)
         add_matmul(x, self.linear_params.T, out=out)
 
     def backpropagate(
@@ -162,7 +162,9 @@ class AffineComponent(AffineFunction, UpdatableComponent):
         """Add `a` times the gradient to the parameters of `to`."""
         scaled_x = self.workspace.array("scaled_x", x.shape, x)
         add_matmul(derivative.T, array_module(x).multiply(x, a, out=scaled_x), to.linear_params)
-        to.bias_params += a * derivative.sum(axis=0)
+        scaled_1 = self.workspace.array("scaled_1", (1, len(x)), x)
+        scaled_1.fill(a)
+        add_matmul(scaled_1, derivative, out=to.bias_params[np.newaxis])
 
 
 def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, Array]:
@@ -191,11 +193,8 @@ class NaturalGradientAffineComponent(AffineComponent):
     the parameters; where it exceeds `max_change_of` the minibatch, the step is shortened.
     """
 
-    def __init__(self, **values: Any):
-        super().__init__(**values)
-        # Of the steps since the last report: how many were shortened, and the smallest factor.
-        self.num_limited: Array | int = 0
-        self.smallest_factor: Array | float = 1.0
+    limits: Array | None = None
+    """Of the steps since the last report: how many were shortened, and the smallest factor."""
 
     @property
     def spare_rows(self) -> int:
@@ -206,44 +205,37 @@ class NaturalGradientAffineComponent(AffineComponent):
         raise NotImplementedError
 
     def update(self, x: Array, derivative: Array) -> None:
-        xp = array_module(x)
         rows, input_dim = x.shape
         y = self.workspace.array("y", (len(derivative), input_dim + 1), x)
-        extended = y[:rows]
-        extended[:, :-1] = x
-        extended[:, -1] = 1
-        x_norms, d_norms = self.workspace.array("squared_norms", (2, rows), x)
-        step = self.learning_rate * (
-            self.preconditioner_in.precondition(extended, x_norms)
-            * self.preconditioner_out.precondition_product(derivative, y, d_norms)
+        append_one(x, out=y[:rows])
+        norms = self.workspace.array("squared_norms", (2, rows), x)
+        scales = (
+            self.preconditioner_in.precondition(y[:rows], norms[0]),
+            self.preconditioner_out.precondition_product(derivative, y, norms[1]),
         )
-        if self.max_change_of(rows) > 0:
-            x_norms *= d_norms
-            xp.sqrt(x_norms, out=x_norms)
-            step *= self._limit(step * x_norms.sum(), self.max_change_of(rows))
+        if self.limits is None:
+            self.limits = array_module(x).array(NO_LIMITS)
+        step = self.workspace.array("step", (), x)
+        max_change = self.max_change_of(rows)
+        step_length(norms, scales, self.learning_rate, max_change, step, self.limits)
         scaled_y = self.workspace.array("scaled_y", (len(y), input_dim), x)
-        add_matmul(derivative.T, xp.multiply(y[:, :-1], step, out=scaled_y), self.linear_params)
         scaled_1 = self.workspace.array("scaled_1", (1, len(y)), x)
-        xp.multiply(y[:, -1], step, out=scaled_1[0])
+        take_off_one(y, step, scaled_y, scaled_1)
+        add_matmul(derivative.T, scaled_y, out=self.linear_params)
         add_matmul(scaled_1, derivative, out=self.bias_params[np.newaxis])
-
-    def _limit(self, change: Array, max_change: float) -> Array:
-        """The factor, at most one, that brings `change` down to `max_change`."""
-        xp = array_module(change)
-        factor = max_change / xp.maximum(change, max_change)
-        self.num_limited += factor < 1.0
-        self.smallest_factor = xp.minimum(self.smallest_factor, factor)
-        return factor
 
     def report_steps(self) -> None:
         """Log how many steps have been shortened since the last call, if any."""
-        if self.num_limited:
+        if self.limits is None:
+            return
+        num_limited, smallest_factor = to_host(self.limits)
+        if num_limited:
             log.info(
                 "Limited step size %d times, using scaling factors of %g or more, for component "
                 "index %d",
-                *(self.num_limited, self.smallest_factor, self.index),
+                *(num_limited, smallest_factor, self.index),
             )
-        self.num_limited, self.smallest_factor = 0, 1.0
+            self.limits[0], self.limits[1] = NO_LIMITS
 
 
 @component_type
@@ -252,6 +244,8 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
 
     `max_change` limits the change by a whole minibatch.
     """
+
+    can_be_replayed = False  # nobody knows whether the inversion of matrices can be
 
     fields = (
         *AffineComponent.trained_fields,
@@ -345,5 +339,64 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
             for rank in (self.rank_in, self.rank_out)
         )
 
+    @property
+    def due(self) -> tuple:
+        return self.preconditioner_in.due, self.preconditioner_out.due
+
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change_per_sample * minibatch_size
+
+
+# Around the products of matrices ------------------------------------------------------------------
+
+NO_LIMITS = (0.0, 1.0)
+"""What step_length() adds to: no step shortened, the smallest factor."""
+
+
+@on_gpu("layers")
+def broadcast_rows(bias: Array, out: Array) -> None:
+    """Set every row of `out` to `bias`."""
+    out[...] = bias
+
+
+@on_gpu("layers")
+def append_one(x: Array, out: Array) -> None:
+    """`out` (rows, dim + 1) is x (rows, dim) and a column of ones."""
+    out[:, :-1] = x
+    out[:, -1] = 1
+
+
+@on_gpu("layers")
+def take_off_one(extended: Array, step: Array, x: Array, ones: Array) -> None:
+    """step times `extended` (rows, dim + 1), as x (rows, dim) and the last column, ones (1, rows).
+
+    step: 0-dimensional.
+    """
+    np.multiply(extended[:, :-1], step, out=x)
+    np.multiply(extended[:, -1], step, out=ones[0])
+
+
+@on_gpu("layers")
+def step_length(
+    norms: Array,
+    scales: tuple[Array, Array],
+    learning_rate: float,
+    max_change: float,
+    step: Array,
+    limits: Array,
+) -> None:
+    """How far to go along the preconditioned gradient: `step`, 0-dimensional.
+
+    norms: squared norms of the preconditioned rows, (2, rows), of inputs and of derivatives.
+    scales: what precondition() returned for both.
+    max_change: largest sum of the norms of the terms of the step; 0 for any.
+    limits: see NaturalGradientAffineComponent; updated.
+    """
+    length = learning_rate * (scales[0] * scales[1])
+    if max_change > 0:
+        change = length * np.sqrt(norms[0] * norms[1]).sum()
+        factor = max_change / np.maximum(change, max_change)
+        limits[0] += factor < 1.0
+        limits[1] = np.minimum(limits[1], factor)
+        length *= factor
+    step[...] = length

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, Workspace, array_module, in_row_blocks, row_dots
+import numpy as np
+
+from nnet.backend import Array, Workspace, in_row_blocks, on_gpu, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -21,7 +23,7 @@ class NormalizeComponent(NonlinearComponent):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        array_module(x).multiply(x, self._factor(x)[:, None], out=out)
+        normalize(x, out, NORM_FLOOR)
 
     def backpropagate(
         self,
@@ -33,27 +35,38 @@ class NormalizeComponent(NonlinearComponent):
         out: Array,
     ) -> None:
         """dF/dx = f dF/dy - f^3/D (x^T dF/dy) x, without the second term where f is floored."""
-        xp = array_module(x)
-        f = self._factor(x)
-        projection = self.workspace.array("projection", f.shape, f)
-        row_dots(x, derivative, out=projection)
-        projection *= f**3 / -self.dim
-        projection[f == NORM_FLOOR**-0.5] = 0
+        normalize_backward(x, derivative, out, NORM_FLOOR)
 
-        def add_along_x(rows: slice, scratch: Workspace) -> None:
-            along_x = scratch.array("along_x", x[rows].shape, x)
-            xp.multiply(x[rows], projection[rows, None], out=along_x)
-            xp.multiply(derivative[rows], f[rows, None], out=out[rows])
-            out[rows] += along_x
 
-        in_row_blocks(add_along_x, x)
+@on_gpu("layers")
+def normalize(x: Array, out: Array, floor: float) -> None:
+    """Each row divided by its root mean square, whose square is floored; `out` may be `x`."""
+    np.multiply(x, _factor(x, floor)[:, None], out=out)
 
-    def _factor(self, x: Array) -> Array:
-        """f of each row, (rows,)."""
-        xp = array_module(x)
-        f = self.workspace.array("factor", x.shape[:1], x)
-        row_dots(x, x, out=f)
-        f /= self.dim
-        xp.maximum(f, NORM_FLOOR, out=f)
-        xp.sqrt(f, out=f)
-        return xp.reciprocal(f, out=f)
+
+@on_gpu("layers")
+def normalize_backward(x: Array, derivative: Array, out: Array, floor: float) -> None:
+    """The derivative w.r.t. the input of normalize(); `out` may be `derivative`."""
+    f = _factor(x, floor)
+    projection = np.empty_like(f)
+    row_dots(x, derivative, out=projection)
+    projection *= f**3 / -x.shape[1]
+    projection[f == floor**-0.5] = 0
+
+    def add_along_x(rows: slice, scratch: Workspace) -> None:
+        along_x = scratch.array("along_x", x[rows].shape, x)
+        np.multiply(x[rows], projection[rows, None], out=along_x)
+        np.multiply(derivative[rows], f[rows, None], out=out[rows])
+        out[rows] += along_x
+
+    in_row_blocks(add_along_x, x)
+
+
+def _factor(x: np.ndarray, floor: float) -> np.ndarray:
+    """f of each row, (rows,)."""
+    f = np.empty(len(x), x.dtype)
+    row_dots(x, x, out=f)
+    f /= x.shape[1]
+    np.maximum(f, floor, out=f)
+    np.sqrt(f, out=f)
+    return np.reciprocal(f, out=f)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module, in_row_blocks, matmul
+from nnet.backend import Array, Workspace, array_module, in_row_blocks, matmul, on_gpu
 from nnet.components.base import INTEGER, REAL, Component, ConfigLine, Field, component_type
 from nnet.components.layout import FrameLayout
 
@@ -41,29 +41,31 @@ class PnormComponent(Component):
         self.require(self.p >= 0, f"p={self.p:g} is negative")
 
     @property
+    def can_be_replayed(self) -> bool:
+        return self.p == 2
+
+    @property
     def group_size(self) -> int:
         return self.input_dim // self.output_dim
 
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        in_row_blocks(lambda rows, scratch: self._norms(x[rows], out[rows], scratch), x)
+        if self.p == 2:
+            pnorm2(x, out)
+        else:
+            in_row_blocks(lambda rows, scratch: self._norms(x[rows], out[rows], scratch), x)
 
     def _norms(self, x: Array, out: Array, scratch: Workspace) -> None:
         """What propagate() does, for some of the rows."""
         xp = array_module(x)
         powers = scratch.array("powers", x.shape, x)
-        if self.p == 2:
-            xp.multiply(x, x, out=powers)
-            self._sum_groups(powers, out)
-            xp.sqrt(out, out=out)
-            return
         xp.absolute(x, out=powers)
         groups = self._by_group(powers)
         if self.p == 1:
-            self._sum_groups(powers, out)
+            sum_groups(powers, out)
         elif self.p == 0:
-            self._sum_groups((powers > 0).astype(x.dtype), out)
+            sum_groups((powers > 0).astype(x.dtype), out)
         elif self.p == math.inf:
             groups.max(axis=-1, out=out)
         else:
@@ -71,7 +73,7 @@ class PnormComponent(Component):
             largest = groups.max(axis=-1)
             groups /= xp.where(largest > 0, largest, 1)[:, :, None]
             xp.power(powers, self.p, out=powers)
-            self._sum_groups(powers, out)
+            sum_groups(powers, out)
             xp.power(out, 1 / self.p, out=out)
             out *= largest
 
@@ -85,25 +87,20 @@ class PnormComponent(Component):
         out: Array,
     ) -> None:
         """dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}, and zero where x_i is zero."""
-        in_row_blocks(
-            lambda rows, scratch: self._derivatives(
-                *(array[rows] for array in (x, y, derivative, out)), scratch
-            ),
-            x,
-        )
+        if self.p == 2:
+            pnorm2_backward(x, y, derivative, out)
+        else:
+            in_row_blocks(
+                lambda rows, _: self._derivatives(
+                    *(array[rows] for array in (x, y, derivative, out))
+                ),
+                x,
+            )
 
-    def _derivatives(
-        self, x: Array, y: Array, derivative: Array, out: Array, scratch: Workspace
-    ) -> None:
+    def _derivatives(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         """What backpropagate() does, for some of the rows."""
         xp = array_module(x)
         groups, d_x = self._by_group(x), self._by_group(out)
-        if self.p == 2:
-            ratio = scratch.array("ratio", y.shape, y)
-            xp.maximum(y, xp.finfo(y.dtype).tiny, out=ratio)
-            xp.divide(derivative, ratio, out=ratio)
-            xp.multiply(groups, ratio[:, :, None], out=d_x)
-            return
         xp.sign(x, out=out)
         if self.p == 0:
             out[...] = 0
@@ -120,10 +117,40 @@ class PnormComponent(Component):
         """(rows, input_dim) as (rows, groups, members), without a copy."""
         return a.reshape(len(a), self.output_dim, self.group_size)
 
-    def _sum_groups(self, a: Array, out: Array) -> None:
-        """Sums over the members of each group of `a`, (rows, input_dim), into `out`.
 
-        As a product with a vector of ones, because sums over so few numbers are slow otherwise.
-        """
-        ones = array_module(a).ones((self.group_size, 1), a.dtype)
-        matmul(a.reshape(-1, self.group_size), ones, out=out.reshape(-1, 1))
+@on_gpu("layers")
+def pnorm2(x: Array, out: Array) -> None:
+    """Euclidean norms of groups of neighbours, as many as there are columns of `out`."""
+
+    def norms(rows: slice, scratch: Workspace) -> None:
+        squares = scratch.array("squares", x[rows].shape, x)
+        np.multiply(x[rows], x[rows], out=squares)
+        sum_groups(squares, out[rows])
+        np.sqrt(out[rows], out=out[rows])
+
+    in_row_blocks(norms, x)
+
+
+@on_gpu("layers")
+def pnorm2_backward(x: Array, y: Array, derivative: Array, out: Array) -> None:
+    """The derivative w.r.t. the input of pnorm2(), whose output was `y`."""
+    by_group = *y.shape, x.shape[1] // y.shape[1]
+
+    def derivatives(rows: slice, scratch: Workspace) -> None:
+        ratio = scratch.array("ratio", y[rows].shape, y)
+        np.maximum(y[rows], np.finfo(y.dtype).tiny, out=ratio)
+        np.divide(derivative[rows], ratio, out=ratio)
+        groups, d_x = (a.reshape(by_group)[rows] for a in (x, out))
+        np.multiply(groups, ratio[:, :, None], out=d_x)
+
+    in_row_blocks(derivatives, x)
+
+
+def sum_groups(a: Array, out: Array) -> None:
+    """Sums over groups of neighbours in each row of `a`, as many as `out` has columns.
+
+    As a product with a vector of ones, because sums over so few numbers are slow otherwise.
+    """
+    size = a.shape[1] // out.shape[1]
+    ones = array_module(a).ones((size, 1), a.dtype)
+    matmul(a.reshape(-1, size), ones, out=out.reshape(-1, 1))

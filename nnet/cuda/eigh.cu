@@ -126,7 +126,7 @@ extern "C" __global__ void jacobi(
 // Eigenvectors as the rows of `vectors` (n, n), row i times scales[i], in the order of jacobi().
 // A block computes `count` columns, in shared memory for count m numbers.
 extern "C" __global__ void eigenvectors(
-    const double* rotations, const int* num_steps, const int* order, const double* scales,
+    const int* order, const double* rotations, const int* num_steps, const double* scales,
     int n, int count, double* vectors) {
   DYNAMIC_SHARED_MEMORY(V);  // (count, m): rows of the product of the rotations
   int m = n + n % 2, games = m / 2, first = blockIdx.x * count;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.backend import Array
+from nnet.backend import Array, Workspace
 from nnet.cuda.kernels import launch
 
 MAX_SWEEPS = 15
@@ -12,35 +12,34 @@ MAX_IN_SHARED_MEMORY = 160  # rows; that takes 202 of the 227 KiB that a block m
 _COLUMNS_PER_BLOCK = 8
 
 
-class Eigensolver:
-    """Finds the eigenvalues of matrices (n, n) of float64, and then their eigenvectors.
+def eigenvalues(Z: Array, c: Array, workspace: Workspace) -> None:
+    """Set `c` (n,) to the eigenvalues of Z (n, n), largest first, or NaN if Z is not finite.
 
-    values (n,): of the last matrix, largest first; NaN where it was not finite.
+    Both are float64; the upper triangle of Z is read.
     """
+    n = len(Z)
+    m = n + n % 2
+    fits = n <= MAX_IN_SHARED_MEMORY
+    matrix = None if fits else workspace.array("matrix", (m, m), Z)
+    shared = 8 * (m + m * m if fits else m)
+    launch("jacobi", 1, 1024, Z, matrix, n, MAX_SWEEPS, c, *_rotations(c, workspace), shared=shared)
 
-    def __init__(self, n: int):
-        import cupy
 
-        self.n = n
-        self.values = cupy.empty(n, np.float64)
-        m = n + n % 2
-        self._order = cupy.empty(n, np.int32)
-        self._rotations = cupy.empty((MAX_SWEEPS * (m - 1), m), np.float64)
-        self._num_steps = cupy.empty((), np.int32)
-        fits = n <= MAX_IN_SHARED_MEMORY
-        self._workspace = None if fits else cupy.empty((m, m), np.float64)
-        self._shared = 8 * (m + m * m if fits else m)
-        self._shared_for_vectors = 8 * m * _COLUMNS_PER_BLOCK
+def eigenvectors(out: Array, scales: Array, workspace: Workspace) -> None:
+    """Set row i of `out`, (n, n), to scales[i] times the eigenvector of c[i].
 
-    def solve(self, Z: Array) -> None:
-        """Find the eigenvalues of Z, of which the upper triangle is read."""
-        args = Z, self._workspace, self.n, MAX_SWEEPS, self.values
-        args = *args, self._order, self._rotations, self._num_steps
-        launch("jacobi", 1, 1024, *args, shared=self._shared)
+    The matrix is that of the last call of eigenvalues() with this workspace.
+    """
+    n = len(out)
+    blocks, shared = -(-n // _COLUMNS_PER_BLOCK), 8 * (n + n % 2) * _COLUMNS_PER_BLOCK
+    args = *_rotations(scales, workspace), scales, n, _COLUMNS_PER_BLOCK, out
+    launch("eigenvectors", blocks, 512, *args, shared=shared)
 
-    def vectors(self, scales: Array, out: Array) -> None:
-        """Set row i of `out`, (n, n), to scales[i] times the eigenvector of values[i]."""
-        blocks = -(-self.n // _COLUMNS_PER_BLOCK)
-        args = self._rotations, self._num_steps, self._order, scales
-        args = *args, self.n, _COLUMNS_PER_BLOCK, out
-        launch("eigenvectors", blocks, 512, *args, shared=self._shared_for_vectors)
+
+def _rotations(like: Array, workspace: Workspace) -> tuple[Array, Array, Array]:
+    """What eigenvalues() leaves for eigenvectors(): order, rotations and number of steps."""
+    n = len(like)
+    m = n + n % 2
+    order = workspace.array("order", (n,), like, np.int32)
+    rotations = workspace.array("rotations", (MAX_SWEEPS * (m - 1), m), like)
+    return order, rotations, workspace.array("num_steps", (), like, np.int32)

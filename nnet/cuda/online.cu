@@ -4,8 +4,8 @@
 // The squared norms of the rows of X_t and of X_hat_t, from those of one of them, (N, D), and H_t:
 // ||x_n||^2 = ||x_hat_n||^2 + sum_i (2 - e_i) h_ni^2 (7), (9).  A block per row.
 extern "C" __global__ void row_norms(
-    const real* X, int is_X_hat, const real* H, const double* e, real* products,
-    real* hat_products, int D, int R) {
+    const real* X, int is_X_hat, const real* H, const double* e, real* norms,
+    real* hat_norms, int D, int R) {
   X += (size_t)blockIdx.x * D;
   H += (size_t)blockIdx.x * R;
   double squares = 0, difference = 0;
@@ -14,18 +14,18 @@ extern "C" __global__ void row_norms(
   squares = block_sum(squares);
   difference = block_sum(difference);
   if (threadIdx.x == 0) {
-    products[blockIdx.x] = is_X_hat ? squares + difference : squares;
-    hat_products[blockIdx.x] = is_X_hat ? squares : Max::of(squares - difference, 0.0);
+    norms[blockIdx.x] = is_X_hat ? squares + difference : squares;
+    hat_norms[blockIdx.x] = is_X_hat ? squares : Max::of(squares - difference, 0.0);
   }
 }
 
 // *tr = tr(X_t X_t^T) and *gamma = gamma_t (6) from these norms.  One block.
 extern "C" __global__ void norm_ratio(
-    const real* products, const real* hat_products, int N, double* tr, real* gamma) {
+    const real* norms, const real* hat_norms, int N, double* tr, real* gamma) {
   double sum = 0, hat_sum = 0;
   FOR_EACH_IN_BLOCK(n, N) {
-    sum += products[n];
-    hat_sum += hat_products[n];
+    sum += norms[n];
+    hat_sum += hat_norms[n];
   }
   sum = block_sum(sum);
   hat_sum = block_sum(hat_sum);
@@ -49,8 +49,8 @@ extern "C" __global__ void power_step(
 // rho, d (14) and e (2), (3) at t + 1 from the eigenvalues c of Z_t, largest first; also
 // inverse_roots = diag(C_t^{-1/2}) for (13).  One block.
 //
-// status[0] is set to 1 if all is finite, else to 0, and the estimate stays as it is; status[1] is
-// set to 1 where Z_t is too ill-conditioned for (13); status[2] counts what was not finite.
+// status[0] is 1 if all is finite, else 0, and the estimate stays as it is; status[1] is 1 where Z_t
+// is too ill-conditioned for (13).
 extern "C" __global__ void next_estimate(
     const double* c, const double* tr, double* d, double* e, double* rho, double* inverse_roots,
     int* status, int R, int D, int N, double eta, double alpha,
@@ -71,7 +71,6 @@ extern "C" __global__ void next_estimate(
   if (threadIdx.x == 0) {
     status[0] = not_finite == 0;
     status[1] = not_finite == 0 && !(c[0] < max_condition * c[R - 1]);
-    status[2] += not_finite != 0;
   }
   if (not_finite != 0) return;
 

@@ -43,21 +43,14 @@ extern "C" __global__ void softmax_log_backward(
     for (int k = begin; k < end; ++k) d_x[pdfs[k]] += weights[k];
 }
 
-// Add sum_k w_k log max(y[row_k, pdf_k], floor) and sum_k w_k to totals[0] and totals[1].  One block.
+// Add sum_k w_k log max(y[row_k, pdf_k], floor) to *total.  One block.
 extern "C" __global__ void add_log_prob(
     const real* y, const int* starts, const int* pdfs, const real* weights, int rows, int dim,
-    double floor, double* totals) {
-  double log_prob = 0, weight = 0;
-  FOR_EACH_IN_BLOCK(n, rows) {
-    for (int k = starts[n]; k < starts[n + 1]; ++k) {
+    double floor, double* total) {
+  double log_prob = 0;
+  FOR_EACH_IN_BLOCK(n, rows)
+    for (int k = starts[n]; k < starts[n + 1]; ++k)
       log_prob += weights[k] * log((double)Max::of(y[(size_t)n * dim + pdfs[k]], (real)floor));
-      weight += weights[k];
-    }
-  }
   log_prob = block_sum(log_prob);
-  weight = block_sum(weight);
-  if (threadIdx.x == 0) {
-    totals[0] += log_prob;
-    totals[1] += weight;
-  }
+  if (threadIdx.x == 0) *total += log_prob;
 }

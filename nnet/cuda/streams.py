@@ -1,6 +1,6 @@
 """Work that goes on beside the main stream, and work that is captured once and then replayed.
 
-The main stream is the current one.  What is launched inside ``with Aside()`` may run at the same
+The main stream is the current one.  What is launched inside ``with aside`` may run at the same
 time as what the main stream does after that, until ``join()``; in a graph these are branches.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-_asides: list[Aside] = []
+from nnet.backend import Aside, Step, repeated_on_host
+
+_asides: list[Stream] = []
 
 
-class Aside:
+class Stream(Aside):
     """A stream that starts where the main stream is, and that the main stream later waits for."""
 
     def __init__(self):
@@ -35,6 +37,10 @@ class Aside:
         if self not in _asides:
             _asides.append(self)
 
+    def __deepcopy__(self, memo: dict) -> Stream:
+        self.join()
+        return Stream()
+
     def join(self) -> None:
         """Let the current stream wait for what was done aside, if it has not yet."""
         import cupy
@@ -50,41 +56,46 @@ def join_all() -> None:
         aside.join()
 
 
-class Replayed:
+class Replayed(Step):
     """A function whose work on the device is the same whenever it is called with the same key.
 
     It is captured as a CUDA graph, with everything done aside, when it is called with a key for the
     second time: the first time may allocate memory.  What it allocates while it is captured belongs
-    to the graph.  It must neither wait for the device nor bring anything back from it, and what it
-    does on the host happens when it is captured, not when it is replayed.
+    to the graph.
     """
 
     def __init__(self, function: Callable[[], None]):
-        self._function = function
-        self._graphs: dict[Hashable, Any] = {}
+        super().__init__(function)
+        self._graphs: dict[Hashable, tuple[Any, list[Callable[[], None]]]] = {}
+        self._seen: set[Hashable] = set()
         self._pool: Any = None
 
     def __call__(self, key: Hashable) -> None:
-        if key not in self._graphs:
-            self._graphs[key] = None
-            self._function()
-            join_all()
-            return
-        if self._graphs[key] is None:
+        if key in self._graphs:
+            graph, to_repeat = self._graphs[key]
+            graph.launch()
+            for function in to_repeat:
+                function()
+        elif key in self._seen:
             self._graphs[key] = self._captured()
-        self._graphs[key].launch()
+            self._graphs[key][0].launch()
+        else:
+            self._seen.add(key)
+            self.function()
+            join_all()
 
-    def _captured(self) -> Any:
+    def _captured(self) -> tuple[Any, list[Callable[[], None]]]:
+        """The graph, and what is to be repeated on the host whenever it is launched."""
         import cupy
 
         self._pool = self._pool or cupy.cuda.MemoryPool()
         stream = cupy.cuda.get_current_stream()
         join_all()
-        with cupy.cuda.using_allocator(self._pool.malloc):
+        with cupy.cuda.using_allocator(self._pool.malloc), repeated_on_host() as to_repeat:
             stream.begin_capture()
             try:
-                self._function()
+                self.function()
                 join_all()
             finally:
                 graph = stream.end_capture()
-        return graph
+        return graph, to_repeat

@@ -97,15 +97,19 @@ import numpy as np
 
 from nnet.backend import (
     Array,
+    Aside,
     Workspace,
     add_matmul,
     array_module,
+    aside,
     eigh,
     matmul,
+    on_gpu,
+    on_host,
     row_dots,
 )
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import norm_ratio
+from nnet.natural_gradient.norms import scale_to_norm
 
 logger = logging.getLogger("ngtrain")
 
@@ -161,6 +165,7 @@ class OnlinePreconditioner:
         self.e: Array | None = None  # diagonal of E_t
         self.W: Array | None = None  # E_t^{1/2} R_t in the precision of the data
         self._workspace = Workspace()
+        self._aside: Aside | None = None
 
     def precondition(self, X: Array, row_products: Array | None = None) -> Array:
         """Replace the rows of X by X_hat (5), and learn from them if an update is due.
@@ -180,18 +185,14 @@ class OnlinePreconditioner:
             return self._one_column(X, row_products)
         if self.W is None:
             self._initialize(X, row_products)
+        self._aside.join()
 
         H = self._H(X)
-        due = self._update_is_due()
-        J = self._J(H, X) if due else None
+        J = self._J(H, X) if self.due else None
         minus_H = xp.negative(H, out=self._workspace.array("minus_H", H.shape, H))
         add_matmul(minus_H, self.W, out=X)  # (5)
 
-        row_dots(X, X, out=row_products)
-        tr_hat = row_products.sum(dtype=np.float64)
-        tr = tr_hat + self._weighted_squares(H).sum()  # (7)
-        self._count(J, tr, N)
-        return norm_ratio(tr, tr_hat).astype(X.dtype)  # (6)
+        return self._scale_and_update(X, True, H, J, row_products)
 
     def spare_rows(self, D: int) -> int:
         """Rows that precondition_product() needs behind those of X and Y: the rank."""
@@ -211,42 +212,53 @@ class OnlinePreconditioner:
             return self._one_column(X, row_products)
         if self.W is None:
             self._initialize(X, row_products)
+        self._aside.join()
 
         H = self._H(X)
-        J = self._J(H, X) if self._update_is_due() else None
+        J = self._J(H, X) if self.due else None
         array_module(X).negative(self.W, out=minus_W)
         matmul(H.T, Y[:N], out=Y[N:])  # (8)
 
-        row_dots(X, X, out=row_products)
-        tr = row_products.sum(dtype=np.float64)
-        row_products -= self._weighted_squares(H)  # (9)
-        array_module(X).maximum(row_products, 0.0, out=row_products)  # roundoff
-        tr_hat = row_products.sum(dtype=np.float64)
-        self._count(J, tr, N)
-        return norm_ratio(tr, tr_hat).astype(X.dtype)
+        return self._scale_and_update(X, False, H, J, row_products)
 
     def _one_column(self, X: Array, row_products: Array) -> Array:
         """What is done where D = 1: scaled to the norm of X, every multiple of X is X."""
         row_dots(X, X, out=row_products)
-        return array_module(X).ones((), X.dtype)
+        gamma = self._workspace.array("gamma", (), X)
+        gamma.fill(1)
+        return gamma
 
-    def _weighted_squares(self, H: Array) -> Array:
-        """sum_i (2 - e_i) h_ni^2 for each row n, (N,), of (7) and (9)."""
-        xp = array_module(H)
-        squares = xp.multiply(H, H, out=self._workspace.array("squares", H.shape, H))
-        return xp.einsum("ni,i->n", squares, 2.0 - self.e)
+    def _scale_and_update(
+        self, X: Array, is_X_hat: bool, H: Array, J: Array | None, row_products: Array
+    ) -> Array:
+        """gamma_t (6); with J_t, which has been computed if an update is due, t + 1 begins.
 
-    def _count(self, J: Array | None, tr: Array, N: int) -> None:
-        """A minibatch has been seen; if an update is due, J_t has been computed."""
-        if J is None:
-            self.num_skipped += 1
-            return
-        self._update(J, tr, N)
-        self.num_updates += 1
-        self.num_skipped = 0
+        X: X_hat_t if `is_X_hat`, else X_t.
+        row_products: overwritten by the squared norms of the rows of X_hat_t.
+        """
+        norms = self._workspace.array("norms", (len(X),), X)
+        tr = self._workspace.array("tr", (), X, np.float64)
+        gamma = self._workspace.array("gamma", (), X)
+        row_norms(X, is_X_hat, H, self.e, norms, row_products)
+        norm_ratio(norms, row_products, tr, gamma)
+        if J is not None:
+            with self._aside:
+                self._update(J, tr, len(X))
+        on_host(self._count)
+        return gamma
 
-    def _update_is_due(self) -> bool:
+    @property
+    def due(self) -> bool:
+        """Whether the estimate will be updated with the next minibatch."""
         return self.num_updates < NUM_INITIAL_UPDATES or self.num_skipped >= self.update_period - 1
+
+    def _count(self) -> None:
+        """A minibatch has been seen."""
+        if self.due:
+            self.num_updates += 1
+            self.num_skipped = 0
+        else:
+            self.num_skipped += 1
 
     def _initialize(self, X: Array, row_products: Array) -> None:
         """The estimate's start: a fixed R_0, then NUM_INITIAL_ITERATIONS updates with X."""
@@ -261,9 +273,11 @@ class OnlinePreconditioner:
             self.rank = D - 1
         self.W = xp.asarray(_initial_R(self.rank, D), X.dtype)
         self.d = xp.full(self.rank, EPSILON)
+        self.e = xp.empty(self.rank)
         self.rho = xp.full((), EPSILON)
-        self._set_e()
-        self.W *= _column(xp.sqrt(self.e), X.dtype)
+        set_e(self.d, self.rho, self.alpha, D, out=self.e)
+        self.W *= xp.sqrt(self.e)[:, np.newaxis].astype(X.dtype)
+        self._aside = aside(X)
         row_dots(X, X, out=row_products)
         tr = row_products.sum(dtype=np.float64)
         for _ in range(NUM_INITIAL_ITERATIONS):
@@ -279,47 +293,88 @@ class OnlinePreconditioner:
 
     def _update(self, J: Array, tr: Array, N: int) -> None:
         """The estimate at t + 1 from that at t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
-        xp = array_module(J)
-        R, D = self.W.shape
         eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
-        inv_sqrt_e = self.e**-0.5
+        estimate = self.W, self.d, self.e, self.rho
+        update_estimate(J, estimate, tr, N, eta, self.alpha, self._workspace)
 
-        # (11), with J_t as the scratch space of its second term.
-        Y = self._workspace.array("Y", (R, D), J, dtype=np.float64)
-        xp.multiply(J, _column(eta / N * inv_sqrt_e, J.dtype), out=Y)
-        xp.multiply(self.W, _column((1.0 - eta) * inv_sqrt_e * (self.d + self.rho), J.dtype), out=J)
-        Y += J
 
-        Z = matmul(Y, Y.T, out=self._workspace.array("Z", (R, R), Y))  # (12)
-        if not (xp.isfinite(Z).all() and xp.isfinite(tr)):
-            logger.warning("Not updating the Fisher matrix: the derivatives are not finite.")
-            return
-        c, U = eigh(Z)
-        c, U = c[::-1], U[:, ::-1]
-        # Exact arithmetic could not give less; roundoff can, below zero even.
-        sqrt_c = xp.sqrt(xp.maximum(c, ((1.0 - eta) * self.rho) ** 2))
+@on_gpu("fisher")
+def row_norms(X: Array, is_X_hat: bool, H: Array, e: Array, norms: Array, hat_norms: Array) -> None:
+    """Squared norms of the rows of X_t, into `norms`, and of X_hat_t, into `hat_norms`, (N,).
 
-        # (14)
-        tr_T = eta / N * tr + (1.0 - eta) * (D * self.rho + self.d.sum())
-        rho = (tr_T - sqrt_c.sum()) / (D - R)
-        floor = xp.maximum(EPSILON, DELTA * sqrt_c[0])
-        self.d = xp.maximum(sqrt_c - rho, floor)
-        self.rho = xp.maximum(rho, floor)
-        self._set_e()
+    X: X_hat_t if `is_X_hat`, else X_t, (N, D).  H: H_t (4).
+    """
+    differences = np.einsum("ni,i->n", H * H, 2.0 - e)  # (7), (9)
+    if is_X_hat:
+        row_dots(X, X, out=hat_norms)
+        norms[...] = hat_norms + differences
+    else:
+        row_dots(X, X, out=norms)
+        hat_norms[...] = np.maximum(norms - differences, 0.0)  # roundoff
 
-        # (13), and E_{t+1}^{1/2} with it.
-        W = self._workspace.array("W", (R, D), Y)
-        if c[0] < MAX_CONDITION * c[-1]:
-            matmul(xp.ascontiguousarray((U * (xp.sqrt(self.e) / sqrt_c)).T), Y, out=W)
-        else:
-            matmul(xp.ascontiguousarray((U / sqrt_c).T), Y, out=W)
-            W = _orthonormal_rows(W) * _column(xp.sqrt(self.e), W.dtype)
-        self.W[...] = W
 
-    def _set_e(self) -> None:
-        """E_t (3) from d and rho."""
-        beta = self.rho * (1.0 + self.alpha) + self.alpha / self.W.shape[1] * self.d.sum()  # (2)
-        self.e = 1.0 / (beta / self.d + 1.0)
+@on_gpu("fisher")
+def norm_ratio(norms: Array, hat_norms: Array, tr: Array, gamma: Array) -> None:
+    """tr(X_t X_t^T), float64, and gamma_t (6), both 0-dimensional, from what row_norms() gave."""
+    tr[...] = norms.sum(dtype=np.float64)
+    gamma[...] = scale_to_norm(tr, hat_norms.sum(dtype=np.float64))
+
+
+@on_gpu("fisher")
+def update_estimate(
+    J: Array,
+    estimate: tuple[Array, Array, Array, Array],
+    tr: Array,
+    N: int,
+    eta: float,
+    alpha: float,
+    workspace: Workspace,
+) -> None:
+    """Overwrite `estimate`, which is (W, d, e, rho) at t, by that at t + 1.
+
+    J: J_t (10), overwritten.  tr: tr(X_t X_t^T).  What is not finite changes nothing.
+    """
+    W, d, e, rho = estimate
+    R, D = W.shape
+    inv_sqrt_e = e**-0.5
+
+    # (11), with J_t as the scratch space of its second term.
+    Y = workspace.array("Y", (R, D), J, dtype=np.float64)
+    np.multiply(J, _column(eta / N * inv_sqrt_e, J.dtype), out=Y)
+    np.multiply(W, _column((1.0 - eta) * inv_sqrt_e * (d + rho), J.dtype), out=J)
+    Y += J
+
+    Z = matmul(Y, Y.T, out=workspace.array("Z", (R, R), Y))  # (12)
+    if not (np.isfinite(Z).all() and np.isfinite(tr)):
+        logger.warning("Not updating the Fisher matrix: the derivatives are not finite.")
+        return
+    c, U = eigh(Z)
+    c, U = c[::-1], U[:, ::-1]
+    # Exact arithmetic could not give less; roundoff can, below zero even.
+    sqrt_c = np.sqrt(np.maximum(c, ((1.0 - eta) * rho) ** 2))
+
+    # (14)
+    tr_T = eta / N * tr + (1.0 - eta) * (D * rho + d.sum())
+    next_rho = (tr_T - sqrt_c.sum()) / (D - R)
+    floor = max(EPSILON, DELTA * sqrt_c[0])
+    np.maximum(sqrt_c - next_rho, floor, out=d)
+    rho[...] = max(next_rho, floor)
+    set_e(d, rho, alpha, D, out=e)
+
+    # (13), and E_{t+1}^{1/2} with it.
+    next_W = workspace.array("next_W", (R, D), Y)
+    if c[0] < MAX_CONDITION * c[-1]:
+        matmul(np.ascontiguousarray((U * (np.sqrt(e) / sqrt_c)).T), Y, out=next_W)
+    else:
+        matmul(np.ascontiguousarray((U / sqrt_c).T), Y, out=next_W)
+        next_W = _orthonormal_rows(next_W) * _column(np.sqrt(e), next_W.dtype)
+    W[...] = next_W
+
+
+def set_e(d: Array, rho: Array, alpha: float, D: int, out: Array) -> None:
+    """E_t (3)."""
+    beta = rho * (1.0 + alpha) + alpha / D * d.sum()  # (2)
+    out[...] = 1.0 / (beta / d + 1.0)
 
 
 def _initial_R(R: int, D: int) -> np.ndarray:
@@ -341,9 +396,8 @@ def _orthonormal_rows(A: Array) -> Array:
     Of A^T = Q C with upper triangular C, Householder's method determines Q and C up to the signs
     of the diagonal of C, which Gram-Schmidt and Cholesky's factor of A A^T have positive.
     """
-    xp = array_module(A)
-    Q, C = xp.linalg.qr(A.T)
-    return (Q * xp.where(xp.diag(C) < 0.0, -1.0, 1.0)).T
+    Q, C = np.linalg.qr(A.T)
+    return (Q * np.where(np.diag(C) < 0.0, -1.0, 1.0)).T
 
 
 def _column(diagonal: Array, dtype: np.dtype) -> Array:

@@ -44,7 +44,7 @@ import numpy as np
 
 from nnet.backend import Array, Workspace, array_module, gram, inverse, matmul, row_dots
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import norm_ratio
+from nnet.natural_gradient.norms import scale_to_norm
 
 logger = logging.getLogger("ngtrain")
 
@@ -91,7 +91,7 @@ class SimplePreconditioner:
             row_dots(X, Q, out=x_dot_q)
             xp.divide(Q, 1.0 - mu * x_dot_q[:, np.newaxis], out=X, casting="same_kind")  # (4)
         row_dots(X, X, out=row_products)
-        return norm_ratio(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
+        return scale_to_norm(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
 
     def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
         """Change Y so that X^T Y becomes X_hat^T Y, where X_hat is what precondition() makes of X.
@@ -112,7 +112,7 @@ class SimplePreconditioner:
         s = xp.diag(S)
         row_products[...] = (s - xp.einsum("nm,nm->n", S, S)) / (mu * s * s)  # (6)
         Y[...] = self._product(S / s, Y)  # T^T = S diag(S)^{-1}
-        return norm_ratio(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
+        return scale_to_norm(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
 
     def _one_row(self, X: Array) -> Array:
         logger.warning("The simple preconditioner leaves a minibatch of one row unchanged.")

@@ -1,0 +1,212 @@
+"""Training as on a GPU, on a stand-in for CuPy: the same numbers, and no waiting in a step."""
+
+import shutil
+
+import fake_cupy
+import numpy as np
+import pytest
+from test_natural_gradient import DEGENERATE, correlated_rows
+
+from nnet import backend
+from nnet.acoustic_model import load_network
+from nnet.io.examples import Minibatch, read_minibatches
+from nnet.natural_gradient.online import EPSILON, OnlinePreconditioner
+from nnet.network import Network
+from nnet.training import train
+from nnet.training_step import TrainingStep
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++, to run CUDA on the CPU")
+
+ONLINE = (
+    "AffineComponentPreconditionedOnline rank-in=5 rank-out=8 update-period=4 "
+    "num-samples-history=2000 alpha=4.0 max-change-per-sample=0.075"
+)
+SIMPLE = "AffineComponentPreconditioned alpha=4.0 max-change=10.0"
+PNORM = ["PnormComponent input-dim=30 output-dim=10 p=2", "NormalizeComponent dim=10"]
+DIM, NUM_PDFS = 6, 12
+
+
+def config(affine, hidden):
+    affine += " learning-rate=0.02"
+    return [
+        f"SpliceComponent input-dim={DIM} left-context=1 right-context=1",
+        f"{affine} input-dim={3 * DIM} output-dim=30 param-stddev=0.3",
+        *hidden,
+        f"{affine} input-dim=10 output-dim={NUM_PDFS} param-stddev=0.1",
+        f"SoftmaxComponent dim={NUM_PDFS}",
+    ]
+
+
+CONFIGS = {
+    "plain": config("AffineComponent", PNORM),
+    "online": config(ONLINE, PNORM),
+    "simple": config(SIMPLE, PNORM),
+    "sigmoid": config(ONLINE, ["SigmoidComponent dim=30", f"{ONLINE} input-dim=30 output-dim=10"]),
+    "dropout": config("AffineComponent", [*PNORM, "DropoutComponent dim=10"]),
+}
+
+
+def minibatches(count, size=32, seed=0, last=None):
+    """Labels that depend on the input; some rows with two labels, so that their number varies."""
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((3 * DIM, NUM_PDFS))
+    for number in range(count):
+        n = last if last and number == count - 1 else size
+        frames = rng.standard_normal((n, 3, DIM), np.float32)
+        pdfs = (frames.reshape(n, -1) @ weights).argmax(axis=1).astype(np.int32)
+        rows = np.sort(np.concatenate([np.arange(n), rng.integers(0, n, rng.integers(0, 4))]))
+        yield Minibatch(
+            frames, rows.astype(np.int32), pdfs[rows], rng.uniform(0.5, 1, len(rows)).astype("f")
+        )
+
+
+def network_of(name):
+    return Network.from_config(CONFIGS[name], np.random.default_rng(1))
+
+
+@pytest.fixture
+def gpu():
+    """gpu(order): a context in which the selected device is the fake one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend._Device, "module", np)
+
+        class Gpu:
+            def __init__(self, max_threads=1, order=fake_cupy.FORWARD):
+                self.context = fake_cupy.installed(max_threads, order)
+
+            def __enter__(self):
+                module = self.context.__enter__()
+                backend.select_device("yes")
+                return module
+
+            def __exit__(self, *error):
+                backend.select_device("no")
+                self.context.__exit__(*error)
+
+        yield Gpu
+
+
+def assert_same_parameters(on_gpu, on_cpu, rtol):
+    for ours, expected in zip(
+        on_gpu.updatable_components, on_cpu.updatable_components, strict=True
+    ):
+        for name in ours.parameter_names:
+            a, b = backend.to_host(getattr(ours, name)), getattr(expected, name)
+            assert np.linalg.norm(a - b) <= rtol * np.linalg.norm(b), (ours.index, name)
+
+
+@pytest.mark.parametrize("order", ["FORWARD", "BACKWARD"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_training_gives_the_same_network(gpu, name, order):
+    """30 minibatches, the last of them smaller; branches of graphs in either order."""
+    on_cpu = network_of(name)
+    expected = train(on_cpu, minibatches(30, last=20), minibatches_per_phase=7)
+    with gpu(order=getattr(fake_cupy, order)):
+        on_gpu = network_of(name)
+        seen = train(on_gpu, minibatches(30, last=20), minibatches_per_phase=7)
+        assert_same_parameters(on_gpu, on_cpu, rtol=1e-4)
+        assert seen.num_examples == expected.num_examples
+        np.testing.assert_allclose(seen.log_prob, expected.log_prob, rtol=1e-5)
+        np.testing.assert_allclose(seen.weight, expected.weight)
+        for ours, theirs in zip(on_gpu.components, on_cpu.components, strict=True):
+            if hasattr(ours, "value_sum"):
+                assert ours.count == theirs.count
+                for statistics in "value_sum", "deriv_sum":
+                    a, b = (backend.to_host(getattr(c, statistics)) for c in (ours, theirs))
+                    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["plain", "online", "sigmoid"])
+def test_a_step_is_one_launch_and_waits_for_nothing(gpu, name):
+    with gpu():
+        step = TrainingStep(network_of(name))
+        steps = step.train_on(minibatches(60))
+        for _ in range(30):
+            next(steps)
+        fake_cupy.counts.clear()
+        for _ in range(20):
+            next(steps)
+        counts = dict(fake_cupy.counts)
+        copies = counts.pop("launches") - 20  # a graph for each step
+        assert copies <= 21 * 2 * 5  # five arrays to the device, and into place
+        assert not counts
+
+
+@pytest.mark.parametrize("name", ["online_lowrank", "sgd_tanh"])
+def test_golden_training_on_the_fake_gpu(gpu, golden, name):
+    """Kaldi's own training run, to the tolerance of tests/test_golden_training.py."""
+    directory = golden / "training" / name
+    size = int((directory / "minibatch").read_text())
+    kaldis = load_network(str(directory / "1.first5.mdl"))
+    with gpu():
+        network = load_network(str(directory / "0.mdl"))
+        context = network.left_context, network.right_context
+        examples = list(read_minibatches(f"ark:{golden}/egs_1frame.ark", size, *context))
+        train(network, examples[:5])
+        assert_same_parameters(network, kaldis, rtol=2e-4)
+
+
+@pytest.mark.parametrize("first", DEGENERATE)
+@pytest.mark.parametrize("rank", [10, 39])
+def test_online_stays_finite_and_orthonormal(gpu, first, rank):
+    """As in tests/test_natural_gradient.py; the trace is kept, too."""
+    rng = np.random.default_rng(5)
+    online = OnlinePreconditioner(rank)
+    kinds = [first] * 12 + list(rng.choice(list(DEGENERATE), 30))
+    with gpu() as cupy:
+        for kind in kinds:
+            X = DEGENERATE[kind](rng).astype(np.float32)
+            norm = np.linalg.norm(X.astype(np.float64))
+            X = cupy.asarray(X)
+            scale, X = online.precondition(X).get(), X.get()
+            W, e, d = (a.get() for a in (online.W, online.e, online.d))
+            assert np.isfinite(scale) and np.isfinite(X).all() and np.isfinite(W).all(), kind
+            R = W / np.sqrt(e)[:, np.newaxis]
+            assert np.abs(R @ R.T - np.eye(len(R))).max() < 1e-5, kind
+            assert online.rho.get() >= EPSILON and d.min() >= EPSILON
+            if norm > 1e-15:
+                kept = scale * np.linalg.norm(X.astype(np.float64))
+                np.testing.assert_allclose(kept, norm, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("N", "D"), [(64, 100), (100, 40), (7, 2), (5, 1)])
+@pytest.mark.parametrize("of_product", [False, True])
+def test_online_as_on_the_cpu(gpu, N, D, of_product):
+    """As far as the directions in which there is next to nothing can be the same."""
+    rng = np.random.default_rng(14)
+    on_cpu, on_gpu = OnlinePreconditioner(20, 3), OnlinePreconditioner(20, 3)
+    for t in range(20):
+        rows = N + (on_cpu.spare_rows(D) if of_product else 0)
+        X = np.zeros((rows, D), np.float32)
+        if t != 5:
+            X[:N] = correlated_rows(rng, N, D, np.float32)
+        Y, norms = rng.standard_normal((rows, 3)).astype(np.float32), np.empty(N, np.float32)
+        with gpu() as cupy:
+            arrays = [cupy.asarray(a) for a in (X, Y, norms)]
+            if of_product:
+                scale = on_gpu.precondition_product(*arrays).get()
+                product = arrays[0].get().T @ arrays[1].get()
+                expected_scale = on_cpu.precondition_product(X, Y, norms)
+            else:
+                scale = on_gpu.precondition(arrays[0], arrays[2]).get()
+                product = arrays[0].get()
+                expected_scale = on_cpu.precondition(X, norms)
+            expected = X.T @ Y if of_product else X
+            np.testing.assert_allclose(scale, expected_scale, rtol=1e-3)
+            assert np.linalg.norm(product - expected) <= 2e-3 * np.linalg.norm(expected)
+            np.testing.assert_allclose(arrays[2].get(), norms, rtol=1e-2, atol=1e-4)
+
+
+def test_online_does_not_learn_from_what_is_not_finite(gpu):
+    rng = np.random.default_rng(8)
+    online = OnlinePreconditioner(4)
+    with gpu() as cupy:
+        for value in 0.0, np.nan, 0.0:
+            X = correlated_rows(rng, 20, 10, np.float32)
+            X[3, 4] += value
+            before = None if online.W is None else online.W.get()
+            scale = online.precondition(cupy.asarray(X)).get()
+            assert np.isnan(scale) == np.isnan(value)
+            if before is not None:
+                assert np.array_equal(online.W.get(), before) == np.isnan(value)
+        assert np.isfinite(online.W.get()).all()
