@@ -211,9 +211,11 @@ def encode_examples(
     count = np.bincount(owner, minlength=size * num_frames).reshape(size, num_frames)
     simple = (count == 1).all(axis=1)
     simple[labels.example[labels.weight != 1.0]] = False
-    for kind in np.unique(simple)[::-1]:
+    for kind in True, False:
         indices = np.flatnonzero(simple == kind)
-        chosen = replace(layout, simple=bool(kind))
+        if not len(indices):
+            continue
+        chosen = replace(layout, simple=kind)
         values, own = fields, labels
         if len(indices) < size:
             values = {name: value[indices] for name, value in fields.items()}

@@ -9,6 +9,8 @@ lies is known without looking at those before it, so that examples can be drawn 
 file, and nothing has to be parsed. `/records` read as a whole is the archive.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import stat
@@ -17,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io.example_blocks import ExampleBlock, records_of
+from nnet.io.example_blocks import ExampleBlock, distinct, records_of
 from nnet.io.example_layout import Layout, LayoutTable
 from nnet.io.streams import temporary_name
 
@@ -180,7 +182,7 @@ class ExampleStore:
             reason = " ".join(str(error).split())
             raise NgtrainError(f"{self.path}: damaged, or no HDF5 file: {reason}") from error
 
-    def __enter__(self) -> "ExampleStore":
+    def __enter__(self) -> ExampleStore:
         return self
 
     def __exit__(self, *exception) -> None:
@@ -247,7 +249,7 @@ class StoreWriter:
         index = np.empty(len(block), _INDEX)
         index["size"] = records["end"] - records["begin"]
         index["key_size"] = records["body"] - 1 - records["begin"]
-        for number in np.unique(records["layout"]):
+        for number in distinct(records["layout"]):
             members = records["layout"] == number
             index["layout"][members] = self._layouts.number(block.layouts[number])
         self._index.append(index)
@@ -291,7 +293,7 @@ class StoreWriter:
             reason = os.strerror(number) if number else " ".join(str(error).split())
             raise NgtrainError(f"cannot write {self._name}: {reason}") from error
 
-    def __enter__(self) -> "StoreWriter":
+    def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
