@@ -3,12 +3,13 @@
 
 Writes into <egs-dir> (Kaldi's steps/nnet2/get_egs2.sh):
   egs.1.ark, egs.2.ark, ...    the training data in random order, spread over info/num_archives
-                               archives of about --samples-per-iter examples
+                               archives of about --samples-per-iter examples; egs.1.h5, ... with
+                               --egs-format h5
   valid_diagnostic.egs, train_diagnostic.egs
                                single frames of utterances that are held out, and of others
   combine.egs                  single frames for the final combination of models
   info/                        num_frames, num_archives, frames_per_eg, egs_per_archive,
-                               left_context, right_context, ivector_dim
+                               left_context, right_context, ivector_dim, egs_format
 and what a system needs to make the same features: splice_opts, cmvn_opts, final.mat, delta_order.
 """
 
@@ -25,6 +26,7 @@ from nnet.errors import NgtrainError
 from utils.data_dir import group_by_value, read_table, write_lines
 from utils.driver import (
     Background,
+    Choice,
     argument,
     cmd_option,
     driver,
@@ -35,6 +37,8 @@ from utils.driver import (
     run,
 )
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
+
+EGS_FORMATS = ("ark", "h5")
 
 
 @driver(
@@ -70,6 +74,12 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 @option("--num-train-frames-combine", type=int, default=10000, help="Training frames for it")
 @option("--num-frames-diagnostic", type=int, default=4000, help="Frames for diagnostics")
 @option("--samples-per-iter", type=int, default=400000, help="Examples per archive, about")
+@option(
+    "--egs-format",
+    type=Choice(EGS_FORMATS),
+    default="ark",
+    help="ark for archives, h5 for HDF5 files, which are faster to read in random order",
+)
 @option("--postdir", default="", help="Has post.JOB.scp, to train on soft targets")
 @option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
 @option("--srand", type=int, default=0, help="Seed of what is held out and of the order")
@@ -178,6 +188,7 @@ class ExampleMaker:
         self.write_info("left_context", o.left_context)
         self.write_info("right_context", o.right_context)
         self.write_info("ivector_dim", self.ivector_dim())
+        self.write_info("egs_format", o.egs_format)
         log.info(
             "creating %d archives, each with %d egs, with %d labels per example, and "
             "(left,right) context = (%d,%d)",
@@ -191,7 +202,7 @@ class ExampleMaker:
         ivectors = f"scp:{self.features.ivector_dir}/ivector_online.scp"
         return int(output_of("feat-to-dim", ivectors, "-"))
 
-    def write_info(self, name: str, value: int) -> None:
+    def write_info(self, name: str, value: int | str) -> None:
         write_lines(self.egs / "info" / name, [str(value)])
 
     def remove_outputs(self, stage: int) -> None:
@@ -200,7 +211,7 @@ class ExampleMaker:
             for subset in self.egs.glob("*.egs"):
                 subset.unlink()
         if stage <= 4:
-            for archive in self.egs.glob("egs.*.ark"):
+            for archive in training_archives(self.egs):
                 remove_with_target(archive)
 
     # Making ---------------------------------------------------------------------------------------
@@ -281,7 +292,7 @@ class ExampleMaker:
         if o.postdir:
             posteriors = f"scp:{o.postdir}/post.JOB.scp"
         for n in range(1, num_archives + 1):
-            link_to_storage(egs / f"egs.{n}.ark")
+            link_to_storage(egs / f"egs.{n}.{o.egs_format}")
             for job in range(1, self.num_jobs + 1):
                 link_to_storage(egs / f"egs_orig.{n}.{job}.ark")
         outputs = [f"ark:{egs}/egs_orig.{n}.JOB.ark" for n in range(1, num_archives + 1)]
@@ -293,7 +304,7 @@ class ExampleMaker:
         run(f"{o.cmd} {o.io_opts}", egs / "log/get_egs.JOB.log", *command, jobs=self.num_jobs)
 
     def shuffle(self, num_archives: int) -> None:
-        """egs.N.ark: the examples of all jobs in random order."""
+        """The archives to train on: the examples of all jobs in random order."""
         o, egs = self.options, self.egs
         parts = " ".join(
             f"{quote(egs)}/egs_orig.JOB.{job}.ark" for job in range(1, self.num_jobs + 1)
@@ -303,7 +314,7 @@ class ExampleMaker:
             egs / "log/shuffle.JOB.log",
             # The digits of --srand before those of the job make a seed of its own for each.
             *["nnet-shuffle-egs", f"--srand={o.srand}JOB", f"ark:cat {parts} |"],
-            f"ark:{egs}/egs.JOB.ark",
+            training_table(egs, "JOB"),
             jobs=num_archives,
         )
 
@@ -320,6 +331,26 @@ def count_frames(data: Path) -> int:
                 total /= float(shift.read_text()) if shift.is_file() else 0.01
             return round(total)
     return int(output_of("feat-to-len", f"scp:{data}/feats.scp"))
+
+
+def egs_format(egs_dir: Path) -> str:
+    """How the examples of a directory are stored, which it says if they are not in archives."""
+    path = egs_dir / "info" / "egs_format"
+    name = path.read_text().strip() if path.exists() else "ark"
+    if name not in EGS_FORMATS:
+        raise NgtrainError(f"{path}: expected one of {', '.join(EGS_FORMATS)}, found '{name}'")
+    return name
+
+
+def training_table(egs_dir: Path, number: int | str) -> str:
+    """The table of the examples to train on that has a number, to be read or written."""
+    kind = egs_format(egs_dir)
+    return f"{kind}:{egs_dir}/egs.{number}.{kind}"
+
+
+def training_archives(egs_dir: Path) -> list[Path]:
+    """The files of examples to train on, of either format."""
+    return [*egs_dir.glob("egs.*.ark"), *egs_dir.glob("egs.*.h5")]
 
 
 def link_to_storage(archive: Path) -> None:

@@ -9,7 +9,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from steps.get_egs2 import link_to_storage, read_integer
+from steps.get_egs2 import egs_format, link_to_storage, read_integer, training_table
 from utils.driver import argument, cmd_option, driver, log, option, require_files, run
 
 SUBSETS = ("combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs")
@@ -33,7 +33,8 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
     model = ali / f"{iter}.mdl"
     if not model.exists():
         model = ali / "final.mdl"
-    require_files(model, ali / "num_jobs", *(old / name for name in ("egs.1.ark", *subsets)))
+    kind = egs_format(old)
+    require_files(model, ali / "num_jobs", *(old / name for name in (f"egs.1.{kind}", *subsets)))
     num_archives = read_integer(old / "info/num_archives")
     num_jobs = read_integer(ali / "num_jobs")
     (new / "log").mkdir(parents=True, exist_ok=True)
@@ -45,11 +46,11 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
 
     if stage <= 0:
         for archive in range(1, num_archives + 1):
-            link_to_storage(new / f"egs.{archive}.ark")
+            link_to_storage(new / f"egs.{archive}.{kind}")
         run(
             f"{cmd} {parallel_opts}",
             new / "log/relabel_egs.JOB.log",
-            *["nnet-relabel-egs", pdfs, f"ark:{old}/egs.JOB.ark", f"ark:{new}/egs.JOB.ark"],
+            *["nnet-relabel-egs", pdfs, *(training_table(egs, "JOB") for egs in (old, new))],
             jobs=num_archives,
         )
     if stage <= 1:

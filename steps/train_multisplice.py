@@ -43,7 +43,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnet.errors import NgtrainError
-from steps.get_egs2 import read_integer, remove_with_target
+from steps.get_egs2 import (
+    egs_format,
+    read_integer,
+    remove_with_target,
+    training_archives,
+    training_table,
+)
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
@@ -362,7 +368,9 @@ class Training:
                 *[*self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts],
                 *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
                 *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
-                *["--srand", o.srand, *shlex.split(o.egs_opts), self.data, self.alidir, egs_dir],
+                # A GPU trains faster than archives can be read.
+                *["--egs-format", "ark" if o.use_gpu == "no" else "h5", "--srand", o.srand],
+                *[*shlex.split(o.egs_opts), self.data, self.alidir, egs_dir],
             )
         self.check_context()
 
@@ -562,7 +570,7 @@ class Training:
                     f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
                     f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
                     f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
-                    model, f"ark:{self.egs_dir(x)}/egs.{archive}.ark", result,
+                    model, training_table(self.egs_dir(x), archive), result,
                     **gpus,
                 )  # fmt: skip
 
@@ -696,7 +704,7 @@ class Training:
         # Random subsets of one archive, which is a random subset of all data itself.
         run(
             o.cmd, self.log(f"get_post.{x}.JOB"),
-            "nnet-copy-egs", "--frame=random", "--srand=JOB", f"ark:{egs_dir}/egs.1.ark", "ark:-",
+            "nnet-copy-egs", "--frame=random", "--srand=JOB", training_table(egs_dir, 1), "ark:-",
             "|", "nnet-subset-egs", "--srand=JOB", f"--n={o.prior_subset_size}", "ark:-",
             "ark:-", "|", "nnet-compute-from-egs", self.model(source), "ark:-", "ark:-", "|",
             "matrix-sum-rows", "ark:-", "ark:-", "|",
@@ -769,7 +777,8 @@ def egs_are_whole(egs_dir: Path) -> bool:
     num_archives = egs_dir / "info" / "num_archives"
     if not num_archives.exists():
         return False
-    archives = [f"egs.{n}.ark" for n in range(1, read_integer(num_archives) + 1)]
+    kind = egs_format(egs_dir)
+    archives = [f"egs.{n}.{kind}" for n in range(1, read_integer(num_archives) + 1)]
     others = ["combine.egs", "train_diagnostic.egs", "valid_diagnostic.egs"]
     return all((egs_dir / name).exists() for name in archives + others)
 
@@ -784,7 +793,7 @@ def remove_egs(egs_dir: Path) -> None:
     if (egs_dir / ".nodelete").exists():
         log.info("not removing examples in %s, because it has .nodelete", egs_dir)
         return
-    for archive in egs_dir.glob("egs.*.ark"):
+    for archive in training_archives(egs_dir):
         remove_with_target(archive)
 
 

@@ -6,16 +6,22 @@ import shutil
 import numpy as np
 import pytest
 
+from nnet.egs import copy_examples
 from nnet.errors import NgtrainError
 from nnet.features.pasting import paste, randomize_later, subsample
 from nnet.features.utterances import Skip
 from nnet.io.examples import EXAMPLE
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
+from steps.get_egs2 import egs_format, training_archives, training_table
 from utils.feature_pipeline import FeaturePipeline
 
 NUM_JOBS = 2
 NUM_UTTS_SUBSET = 8
+EGS_OPTIONS = [
+    *["--frames-per-eg", 3, "--samples-per-iter", 250, "--num-frames-diagnostic", 100],
+    *["--num-train-frames-combine", 120, "--num-valid-frames-combine", 30, "--srand", 1],
+]
 
 
 def read_table(rspecifier, holder):
@@ -80,9 +86,7 @@ def get_egs(run_program, experiment):
 @pytest.fixture(scope="module")
 def egs(get_egs, experiment):
     """With 2093 frames, 250 examples of 3 frames per archive make 3 archives."""
-    options = ["--frames-per-eg", 3, "--samples-per-iter", 250]
-    more = ["--num-frames-diagnostic", 100, "--num-train-frames-combine", 120]
-    get_egs("egs", *options, *more, "--num-valid-frames-combine", 30, "--srand", 1)
+    get_egs("egs", *EGS_OPTIONS)
     return experiment / "egs"
 
 
@@ -129,8 +133,9 @@ def test_held_out_and_training_utterances(egs, features):
 
 
 def test_training_archives_hold_all_other_frames_once(egs, features, labels):
-    info = {path.name: int(path.read_text()) for path in (egs / "info").iterdir()}
-    assert info == {
+    info = {path.name: path.read_text().strip() for path in (egs / "info").iterdir()}
+    assert info.pop("egs_format") == "ark"
+    assert {name: int(value) for name, value in info.items()} == {
         "num_frames": 2093,
         "num_archives": 3,
         "frames_per_eg": 3,
@@ -200,6 +205,25 @@ def test_the_same_seed_makes_the_same_examples(small):
     _, (egs, again) = small
     for name in "egs.1.ark", "combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs":
         assert (again / name).read_bytes() == (egs / name).read_bytes()
+
+
+def test_hdf5_holds_the_same_examples_in_the_same_order(egs, get_egs, experiment, tmp_path):
+    get_egs("stored", *EGS_OPTIONS, "--egs-format", "h5")
+    stored = experiment / "stored"
+    assert egs_format(stored) == "h5" and egs_format(egs) == "ark"
+    assert sorted(path.name for path in training_archives(stored)) == [
+        "egs.1.h5",
+        "egs.2.h5",
+        "egs.3.h5",
+    ]
+    for n in 1, 2, 3:
+        copy_examples(training_table(stored, n), [f"ark:{tmp_path}/egs"])
+        assert (tmp_path / "egs").read_bytes() == (egs / f"egs.{n}.ark").read_bytes()
+    for name in "combine.egs", "valid_diagnostic.egs":
+        assert (stored / name).read_bytes() == (egs / name).read_bytes()
+    (stored / "info/egs_format").write_text("zip")
+    with pytest.raises(NgtrainError, match="expected one of ark, h5, found 'zip'"):
+        egs_format(stored)
 
 
 def test_old_archives_do_not_stay_beside_new_ones(small, get_egs):
