@@ -471,3 +471,14 @@ def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
     assert not trained[-1].linear_params.any() and made.output_dim == 128
     features = rng.standard_normal((10, made.input_dim)).astype(np.float32)
     assert compute(made, features).shape == (10, 128)
+
+
+def test_training_for_a_gpu_reads_hdf5(train, tmp_path):
+    """Whether or not there is a GPU; with labels of a realignment, too."""
+    directory = tmp_path / "nnet"
+    finish(train(directory, "--use-gpu", "optional"))
+    for x, egs in (2, "egs"), (3, "egs_0.5"):
+        command = (directory / "log" / f"train.{x}.1.log").read_text().splitlines()[0]
+        assert f"h5:{directory}/{egs}/egs.1.h5" in command
+    assert not list(directory.glob("egs*/egs.*.ark"))
+    assert (directory / "final.mdl").exists()
