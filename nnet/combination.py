@@ -35,7 +35,6 @@ from nnet.averaging import load_alike
 from nnet.errors import NgtrainError
 from nnet.gradient import objective_gradient
 from nnet.io.examples import Minibatch, read_minibatches
-from nnet.lbfgs import minimize
 from nnet.network import Network
 from nnet.propagation import Propagation
 from nnet.shares import Shares
@@ -280,6 +279,8 @@ def maximize(
     With A = `steps`, L-BFGS sees y, where s = s_0 + k A y.  Its first step always has length one,
     so k makes that step gain `first_gain`, were the objective linear.
     """
+    from scipy.optimize import minimize
+
     first_gradient = steps.T @ start.gradient.ravel()
     if not first_gradient.any():
         return start
@@ -299,9 +300,15 @@ def maximize(
         return -evaluation.value, -(steps.T @ evaluation.gradient.ravel())
 
     with suppress(_EndOfSearch):
-        minimize(negated, np.zeros(len(steps)), memory, CONVERGED)
+        minimize(
+            negated,
+            np.zeros(len(steps)),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxcor": memory, "maxfun": num_evaluations, "ftol": CONVERGED, "gtol": 0.0},
+        )
     return max(evaluations, key=lambda evaluation: evaluation.value)
 
 
 class _EndOfSearch(Exception):
-    """Raised where no more evaluations are allowed, or one is not finite."""
+    """Raised out of scipy, which has no other way of ending within a line search."""
