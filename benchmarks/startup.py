@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time how long every program and driver takes to start: its --help, and a trivial job.
 
-The jobs are on the smallest data that there can be, two recordings of a second, which the first of
+The jobs are on the smallest data that there can be, two utterances of a second, which the first of
 them make: what is measured is starting, importing, opening and closing.  With $KALDI_ROOT set,
 Kaldi's programs of the same names do the same jobs on the same files, in turns with ours.  The
 table shows the median of some rounds, in milliseconds, and in its last line the slowest."""
@@ -46,12 +46,12 @@ show-alignments phones.txt trans.mdl ark:ali.txt
 copy-int-vector ark:ali.txt ark:ali.ark
 weight-silence-post 0.0 1 trans.mdl ark:post.ark ark:weighted.ark
 post-to-tacc --per-pdf=true trans.mdl ark:post.ark counts.vec
-acc-lda trans.mdl scp:feats.scp ark:post.ark lda.acc
+acc-lda trans.mdl scp:feats.scp ark,s,cs:post.ark lda.acc
 sum-lda-accs lda.sum lda.acc
 est-lda --dim=4 lda.mat lda.acc
 nnet-get-feature-transform --dim=13 transform.mat lda.acc
 transform-feats lda.mat scp:feats.scp ark:transformed.ark
-nnet-get-egs --left-context=1 --right-context=1 scp:feats.scp ark:pdf_post.txt ark:egs.ark
+nnet-get-egs --left-context=1 --right-context=1 scp:feats.scp ark,s,cs:pdf_post.txt ark:egs.ark
 nnet-copy-egs ark:egs.ark ark:copy.ark
 nnet-shuffle-egs ark:egs.ark ark:shuffled.ark
 nnet-subset-egs --n=10 ark:egs.ark ark:subset.ark
@@ -97,11 +97,10 @@ Usage:  benchmarks/startup.py [options]
 @option("--only", default="", help="Measure only the program of this name")
 @option("--json", default="", help="Write all figures to this file, too")
 def main(num_rounds, only, json):
-    jobs = {line.split()[0]: line.split()[1:] for line in JOBS.strip().splitlines()}
     drivers = [path for folder in ("steps", "utils") for path in (ROOT / folder).glob("*.py")]
     programs = [*(ROOT / "bin").iterdir(), *drivers]
     paths = {path.name: path for path in sorted(programs) if path.stat().st_mode & 0o100}
-    figures = {}
+    jobs, figures = trivial_jobs(), {}
     with TemporaryDirectory() as directory:
         make_data(Path(directory))
         for name, arguments in jobs.items():  # once, for what they leave behind
@@ -115,6 +114,11 @@ def main(num_rounds, only, json):
     print(f"{'the slowest':36}" + "".join(f"{1000 * seconds:8.0f}" for seconds in worst))
     if json:
         write_json(json, seconds=figures)
+
+
+def trivial_jobs():
+    """The arguments in JOBS by program, in that order."""
+    return {line.split()[0]: line.split()[1:] for line in JOBS.strip().splitlines()}
 
 
 COLUMNS = ("help", "job", "kaldi")
@@ -147,35 +151,32 @@ def milliseconds(times):
 
 PHONES = {"sil": 1, "a": 2, "b": 3}
 NUM_STATES = 3  # per phone, each with a pdf-id of its own
-UTTERANCES = ("spk1-a", "spk1-b")
 FRAMES = 98  # of a recording of a second
 
 
-def make_data(directory):
-    """Recordings and their labels, a topology, a lexicon, and the configs of small networks."""
+def make_data(directory, num_utterances=2):
+    """A recording under some names, their labels, a topology, a lexicon, and small networks."""
     import wave
 
     import numpy as np
 
-    rng = np.random.default_rng(0)
-    for key in UTTERANCES:
-        with wave.open(str(directory / f"{key}.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16000)
-            file.writeframes(rng.integers(-1000, 1000, 16000, np.int16).tobytes())
+    with wave.open(str(directory / "noise.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        samples = np.random.default_rng(0).integers(-1000, 1000, 16000, np.int16)
+        file.writeframes(samples.tobytes())
+    keys = [f"spk-{n:06}" for n in range(num_utterances)]
+    posterior = " ".join(f"[ {t % (3 * NUM_STATES)} 1 ]" for t in range(FRAMES))
     write = {
-        "wav.scp": [f"{key} {key}.wav" for key in UTTERANCES],
-        "utt2spk": [f"{key} spk1" for key in UTTERANCES],
-        "spk2utt": [f"spk1 {' '.join(UTTERANCES)}"],
-        "words.txt": [f"{key} 1" for key in UTTERANCES],
+        "wav.scp": [f"{key} noise.wav" for key in keys],
+        "utt2spk": [f"{key} spk" for key in keys],
+        "spk2utt": [f"spk {' '.join(keys)}"],
+        "words.txt": [f"{key} 1" for key in keys],
         "phones.txt": ["<eps> 0", *(f"{phone} {number}" for phone, number in PHONES.items())],
         "topo": topology(),
-        "ali.txt": [f"{key} {' '.join(map(str, alignment()))}" for key in UTTERANCES],
-        "pdf_post.txt": [
-            f"{key} {' '.join(f'[ {t % (3 * NUM_STATES)} 1 ]' for t in range(FRAMES))}"
-            for key in UTTERANCES
-        ],
+        "ali.txt": [f"{key} {' '.join(map(str, alignment()))}" for key in keys],
+        "pdf_post.txt": [f"{key} {posterior}" for key in keys],
         "priors.vec": [f" [ {' '.join(['1'] * 3 * NUM_STATES)} ]"],
         "net.config": [
             "SpliceComponent input-dim=13 context=-1:0:1",

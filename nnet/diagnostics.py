@@ -4,7 +4,7 @@ Worked from Kaldi's nnet2bin/nnet-show-progress.cc.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -37,10 +37,13 @@ def show_progress(
         return
     if examples_rspecifier:
         context = new.left_context, new.right_context
-        minibatches = list(read_minibatches(examples_rspecifier, MINIBATCH_SIZE, *context))
-        if not minibatches:
-            raise NgtrainError(f"{examples_rspecifier}: no examples")
-        change = objective_change(old, new, minibatches, num_segments)
+        minibatches = read_minibatches(examples_rspecifier, MINIBATCH_SIZE, *context)
+        if num_segments > 1:  # several passes
+            minibatches = list(minibatches)
+        try:
+            change = objective_change(old, new, minibatches, num_segments)
+        except ZeroDivisionError:
+            raise NgtrainError(f"{examples_rspecifier}: no examples") from None
         log.info("Total objf change per component is %s", log_format.vector(change))
     change, relative_change = parameter_change(old, new)
     log.info("Parameter differences per layer are %s", log_format.vector(change))
@@ -60,7 +63,7 @@ def parameter_change(old: Network, new: Network) -> tuple[np.ndarray, np.ndarray
 
 
 def objective_change(
-    old: Network, new: Network, minibatches: Sequence[Minibatch], num_segments: int = 1
+    old: Network, new: Network, minibatches: Iterable[Minibatch], num_segments: int = 1
 ) -> np.ndarray:
     """What the change of each updatable component did to the objective per frame, (C,).
 
@@ -69,6 +72,7 @@ def objective_change(
         <theta_new - theta_old, df/dtheta> / num_segments,
 
     with the derivative at its middle, which tends to the change of f as the parts get smaller.
+    Raises ZeroDivisionError when there are no examples.
     """
     change = new.copy()
     change.add(-1.0, old)
