@@ -49,13 +49,15 @@ class _Device:
     to_repeat: list[Callable[[], None]] | None = None
 
 
-def select_device(use_gpu: str) -> None:
+def select_device(use_gpu: str, tf32: bool = False) -> None:
     """Choose where `to_device` puts arrays from now on.
 
     `use_gpu` is Kaldi's option: "no" (NumPy), "yes" (a GPU, or an error), "optional" (a GPU if one
     can be had, else NumPy with a warning) or "wait" (a GPU, when one becomes free; an error where
     there is none at all).  Of several GPUs the one with the most free memory is taken, as in
     Kaldi's cudamatrix/cu-device.cc; CUDA_VISIBLE_DEVICES narrows the choice.
+
+    tf32: products of float32 matrices on a GPU may round what they multiply to 10 bits (TF32).
 
     Raises NgtrainError when a GPU was asked for and cannot be used.
     """
@@ -66,6 +68,8 @@ def select_device(use_gpu: str) -> None:
         return
     try:
         _Device.module = _acquire_gpu(wait=use_gpu == "wait")
+        if tf32:
+            _use_tf32()
     except NgtrainError as error:
         if use_gpu != "optional":
             raise NgtrainError(f"--use-gpu={use_gpu}: {error}") from None
@@ -98,6 +102,14 @@ def _acquire_gpu(wait: bool) -> ModuleType:
             raise NgtrainError(f"none of the {count} GPUs is free")
         log.info("None of the %d GPUs is free; waiting", count)
         time.sleep(_SECONDS_BETWEEN_TRIALS)
+
+
+def _use_tf32() -> None:
+    """Let cuBLAS use tensor cores for the products of matrices that _cupy_gemm() asks for."""
+    import cupy
+
+    tf32_tensor_op_math = 3  # of cublasMath_t in cublas_api.h
+    cupy.cuda.cublas.setMathMode(cupy.cuda.get_cublas_handle(), tf32_tensor_op_math)
 
 
 def _free_memory(cupy: ModuleType, device: int) -> int | None:
@@ -306,7 +318,11 @@ class Aside:
     """What is done inside ``with aside`` may go on beside what comes after it, until join().
 
     On a GPU it does; on the CPU it is done at once.
+
+    overlaps: it does, and so needs memory that what comes after it does not touch.
     """
+
+    overlaps = False
 
     def __enter__(self) -> None: ...
 
@@ -316,9 +332,9 @@ class Aside:
         """Wait for what was done aside."""
 
 
-def aside(like: Array) -> Aside:
-    """An Aside for the device of `like`."""
-    if array_module(like) is np:
+def aside() -> Aside:
+    """An Aside for the selected device."""
+    if _Device.module is np:
         return Aside()
     from nnet.cuda.streams import Stream
 

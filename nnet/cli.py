@@ -31,7 +31,7 @@ from click.core import ParameterSource
 from nnet import __version__
 from nnet.errors import NgtrainError
 
-__all__ = ["Choice", "argument", "gpu_option", "log", "option", "program"]
+__all__ = ["Choice", "argument", "gpu_option", "log", "option", "program", "tf32_option"]
 
 log = logging.getLogger("ngtrain")
 
@@ -74,6 +74,15 @@ gpu_option = option(
 )
 """Decorator that gives a program ``--use-gpu``.  The device is selected before the function runs;
 the function gets no parameter for it, because it does not need to know."""
+
+tf32_option = option(
+    "--tf32",
+    type=bool,
+    default=False,
+    help="On a GPU, let products of matrices round what they multiply to 10 bits (TF32), which is "
+    "several times as fast",
+)
+"""Decorator for programs with ``--use-gpu``, likewise."""
 
 
 class Program(click.Command):
@@ -196,7 +205,7 @@ class Program(click.Command):
         if "use_gpu" in ctx.params:
             from nnet.backend import select_device
 
-            select_device(ctx.params.pop("use_gpu"))
+            select_device(ctx.params.pop("use_gpu"), ctx.params.pop("tf32", False))
 
     def set_num_threads(self, ctx: click.Context) -> None:
         """Tell the linear-algebra libraries, unless the user has done so in the environment.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module, to_device, to_host
+from nnet.backend import Array, Workspace, array_module, aside, to_device, to_host
 from nnet.components import Component, UpdatableComponent
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
@@ -45,6 +45,7 @@ class Propagation:
         self._frames: Array = None
         self._labels: Labels = None
         self._current_buffer = 0
+        self._asides = {c.index: aside() for c in network.updatable_components}
 
     # Forward --------------------------------------------------------------------------------------
 
@@ -188,11 +189,14 @@ class Propagation:
             if component is not trained[0]:
                 buffer_below = self._backpropagate_component(component, x, y, buffer)
             if isinstance(component, UpdatableComponent):
-                if gradient is None:
-                    component.update(x, buffer[: len(y) + component.spare_rows])
-                else:
-                    component.accumulate_gradient(x, derivative, target)
+                with self._asides[component.index]:
+                    if gradient is None:
+                        component.update(x, buffer[: len(y) + component.spare_rows])
+                    else:
+                        component.accumulate_gradient(x, derivative, target)
             buffer = buffer_below
+        for updating in self._asides.values():
+            updating.join()
 
     def _derivative_of_objective(self, trained: list[Component], targets: list[Component]) -> Array:
         """The derivative w.r.t. the output of the last of `trained`, with spare rows behind it.
@@ -201,7 +205,7 @@ class Propagation:
         logarithm it has a derivative that is simpler than either's.
         """
         y = self._activations[-1]
-        buffer = self._buffer_for_derivative(y)
+        buffer = self._buffer_for_derivative(y, len(self.network.components))
         derivative = buffer[: len(y)]
         if isinstance(trained[-1], SoftmaxComponent):
             softmax = trained.pop()
@@ -220,15 +224,19 @@ class Propagation:
     ) -> Array:
         """A buffer with the derivative w.r.t. the input, given that w.r.t. the output."""
         in_layout, out_layout = self._layouts[component.index : component.index + 2]
-        below = buffer if component.in_place else self._buffer_for_derivative(x)
+        below = buffer if component.in_place else self._buffer_for_derivative(x, component.index)
         derivative, out = buffer[: len(y)], below[: len(x)]
         component.backpropagate(x, y, derivative, in_layout, out_layout, out)
         return below
 
-    def _buffer_for_derivative(self, y: Array) -> Array:
-        """Memory for the derivative w.r.t. `y`, with the spare rows that components need."""
-        shape = len(y) + self._spare_rows, y.shape[1]
-        return self._workspace.array(self._other_buffer(), shape, y)
+    def _buffer_for_derivative(self, y: Array, index: int) -> Array:
+        """Memory for the derivative w.r.t. `y`, the input of component `index`.
+
+        It has the spare rows that components need behind it.
+        """
+        overlaps = any(updating.overlaps for updating in self._asides.values())
+        name = f"derivative {index}" if overlaps else self._other_buffer()
+        return self._workspace.array(name, (len(y) + self._spare_rows, y.shape[1]), y)
 
 
 def arrays_of(minibatch: Minibatch) -> tuple[np.ndarray, ...]:

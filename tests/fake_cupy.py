@@ -248,6 +248,8 @@ def _gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
     return out
 
 
+math_mode: list = []
+"""Arguments of setMathMode."""
 cublas = types.ModuleType("cupy.cublas")
 cublas.gemm = _gemm
 
@@ -370,7 +372,7 @@ class Stream:
     """Outside a graph all streams do at once what they are told to do."""
 
     def __init__(self, non_blocking=False, **_):
-        self.before: set[int] = set()  # nodes that the next one of this stream comes after
+        self.before: set[tuple] = set()  # (graph, number) of what the next node comes after
 
     def __enter__(self):
         _thread.streams.append(self)
@@ -384,7 +386,9 @@ class Stream:
         return self
 
     def capture(self, operation):
-        self.before = {_thread.captured.add(operation, self.before)}
+        graph = _thread.captured
+        before = {number for of_graph, number in self.before if of_graph is graph}
+        self.before = {(graph, graph.add(operation, before))}
 
     def record(self, event=None):
         event = event or Event()
@@ -405,7 +409,7 @@ class Stream:
     def end_capture(self):
         graph, _thread.captured = _thread.captured, None
         last = set(range(len(graph.nodes))) - {n for _, before in graph.nodes for n in before}
-        if not last <= self.before:
+        if not last <= {number for of_graph, number in self.before if of_graph is graph}:
             raise cuda.runtime.CUDARuntimeError("a stream was not joined before the capture ended")
         return graph
 
@@ -420,7 +424,7 @@ class Event:
     done = True
 
     def __init__(self, **_):
-        self.before: set[int] = set()
+        self.before: set[tuple] = set()
 
     def record(self, stream=None):
         self.before = set((stream or get_current_stream()).before)
@@ -468,6 +472,8 @@ cuda = types.SimpleNamespace(
     using_allocator=lambda allocator: contextlib.nullcontext(),
     get_current_stream=get_current_stream,
     is_available=lambda: True,
+    get_cublas_handle=lambda: "handle",
+    cublas=types.SimpleNamespace(setMathMode=lambda *args: math_mode.append(args)),
     runtime=types.SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: 1,
@@ -498,6 +504,7 @@ def installed(max_threads: int = 1, order: int = FORWARD):
     sys.modules.update(names)
     Emulation.max_threads, Emulation.order = max_threads, order
     counts.clear()
+    math_mode.clear()
     forget = [kernels._kernel.cache_clear, kernels._module.cache_clear]
     for clear in forget:
         clear()

@@ -10,6 +10,7 @@ import numpy as np
 from nnet.backend import Array, Inbox
 
 NUM_SLOTS = 3  # one parcel being sent, one that waits, one being received
+_ALIGNMENT = 256  # bytes
 
 
 class DeviceInbox(Inbox):
@@ -21,13 +22,16 @@ class DeviceInbox(Inbox):
         self._device = cupy.cuda.Device()
         self._copying = cupy.cuda.Stream(non_blocking=True)
         self._slots = itertools.cycle([_Slot() for _ in range(NUM_SLOTS)])
-        self._received: list[Array] = []
+        self._layout = _Layout(())
+        self._received: Array | None = None
         self.age = 0
 
     def send(self, arrays: tuple[np.ndarray, ...]) -> Any:
+        if not self._layout.has_room_for(arrays):
+            self._layout = _Layout(arrays)
         slot = next(self._slots)
         with self._device:
-            slot.fill(arrays, self._copying)
+            slot.fill(arrays, self._layout, self._copying)
         return slot
 
     def receive(self, parcel: Any) -> tuple[Array, ...]:
@@ -35,20 +39,39 @@ class DeviceInbox(Inbox):
 
         stream = cupy.cuda.get_current_stream()
         stream.wait_event(parcel.has_arrived)
-        if not self._received or any(map(_is_larger, parcel.arrays, self._received)):
-            self._received = [_room_for(array, cupy.empty) for array in parcel.arrays]
+        if self._received is None or self._received.size != parcel.layout.size:
+            self._received = cupy.empty(parcel.layout.size, np.uint8)
             self.age += 1
-        received = tuple(map(_cut, self._received, parcel.arrays))
-        for target, array in zip(received, parcel.arrays, strict=True):
-            target[...] = array
+        self._received[...] = parcel.on_device
         parcel.is_free.record(stream)
-        return received
+        return parcel.layout.cut(self._received, parcel.kinds)
+
+
+class _Layout:
+    """Where arrays like some, or somewhat larger ones, lie in one piece of memory."""
+
+    def __init__(self, arrays: tuple[np.ndarray, ...]):
+        self._rooms = [a.nbytes + a.nbytes // 4 for a in arrays]
+        sizes = [-(-room // _ALIGNMENT) * _ALIGNMENT for room in self._rooms]
+        *self._begins, self.size = itertools.accumulate(sizes, initial=0)
+
+    def has_room_for(self, arrays: tuple[np.ndarray, ...]) -> bool:
+        return len(arrays) == len(self._rooms) and all(
+            array.nbytes <= room for array, room in zip(arrays, self._rooms, strict=True)
+        )
+
+    def cut(self, memory: Array, kinds: list[tuple]) -> tuple[Array, ...]:
+        """Arrays of these shapes and dtypes in `memory`, (size,) uint8."""
+        return tuple(
+            memory[begin : begin + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+            for begin, (shape, dtype) in zip(self._begins, kinds, strict=True)
+        )
 
 
 class _Slot:
     """Memory for one parcel.
 
-    has_arrived: the copy to the device is done.  is_free: it has been copied from there.
+    has_arrived: the copy to the device is done.  is_free: it has been copied on from there.
     """
 
     def __init__(self):
@@ -56,39 +79,26 @@ class _Slot:
 
         self.has_arrived = cupy.cuda.Event(disable_timing=True)
         self.is_free = cupy.cuda.Event(disable_timing=True)
-        self.arrays: tuple[Array, ...] = ()
-        self._on_host: list[np.ndarray] = []
-        self._on_device: list[Array] = []
+        self.layout = _Layout(())
+        self.kinds: list[tuple] = []
+        self.on_device: Array | None = None
+        self._on_host: np.ndarray | None = None
 
-    def fill(self, arrays: tuple[np.ndarray, ...], copying: Any) -> None:
+    def fill(self, arrays: tuple[np.ndarray, ...], layout: _Layout, copying: Any) -> None:
         """Start copying these arrays to the device."""
         import cupy
         import cupyx
 
         if not self.has_arrived.done:  # copied from the memory on the host, three parcels ago
             self.has_arrived.synchronize()
+        self.kinds = [(array.shape, array.dtype) for array in arrays]
         with copying:
             copying.wait_event(self.is_free)
-            if not self._on_host or any(map(_is_larger, arrays, self._on_host)):
-                self._on_host = [_room_for(array, cupyx.empty_pinned) for array in arrays]
-                self._on_device = [_room_for(array, cupy.empty) for array in arrays]
-            self.arrays = tuple(map(_cut, self._on_device, arrays))
-            for target, room, array in zip(self.arrays, self._on_host, arrays, strict=True):
-                page_locked = _cut(room, array)
-                page_locked[...] = array
-                target.set(page_locked)
+            if layout is not self.layout:
+                self.layout = layout
+                self._on_host = cupyx.empty_pinned(layout.size, np.uint8)
+                self.on_device = cupy.empty(layout.size, np.uint8)
+            for place, array in zip(layout.cut(self._on_host, self.kinds), arrays, strict=True):
+                place[...] = array
+            self.on_device.set(self._on_host)
             self.has_arrived.record(copying)
-
-
-def _is_larger(array: Array, room: Array) -> bool:
-    return array.size > room.size
-
-
-def _room_for(array: Array, empty: Any) -> Array:
-    """One-dimensional memory for an array, and for somewhat larger ones."""
-    return empty(array.size + array.size // 4, array.dtype)
-
-
-def _cut(room: Array, like: Array) -> Array:
-    """Memory from the beginning of `room` for an array like this."""
-    return room[: like.size].reshape(like.shape)

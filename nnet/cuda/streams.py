@@ -17,6 +17,8 @@ _asides: list[Stream] = []
 class Stream(Aside):
     """A stream that starts where the main stream is, and that the main stream later waits for."""
 
+    overlaps = True
+
     def __init__(self):
         import cupy
 

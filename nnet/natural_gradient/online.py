@@ -277,7 +277,7 @@ class OnlinePreconditioner:
         self.rho = xp.full((), EPSILON)
         set_e(self.d, self.rho, self.alpha, D, out=self.e)
         self.W *= xp.sqrt(self.e)[:, np.newaxis].astype(X.dtype)
-        self._aside = aside(X)
+        self._aside = aside()
         row_dots(X, X, out=row_products)
         tr = row_products.sum(dtype=np.float64)
         for _ in range(NUM_INITIAL_ITERATIONS):
