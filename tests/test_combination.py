@@ -1,5 +1,6 @@
 """Weighted combination of networks."""
 
+import os
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ from nnet.combination import Evaluation, Objective, combine, maximize, precondit
 from nnet.errors import NgtrainError
 from nnet.io.examples import Minibatch
 from nnet.network import Network
+from nnet.shares import Shares
 
 CONFIG = """
 SpliceComponent input-dim=3 left-context=1 right-context=0
@@ -157,6 +159,26 @@ def test_evaluations_are_limited(num_evaluations):
     assert objective.count == num_evaluations
     assert best.value >= start.value
     assert (best is start) == (num_evaluations == 1)
+
+
+def test_processes_share_the_examples(toy_networks, toy_examples):
+    scales = np.full((3, 2), 1 / 3)
+    alone, shared = (Objective(toy_networks, toy_examples, num_processes=n) for n in (1, 3))
+    with shared:
+        ours, theirs = alone(scales), shared(scales)
+        assert theirs.log_prob == pytest.approx(ours.log_prob, rel=1e-12)
+        np.testing.assert_allclose(theirs.gradient, ours.gradient, rtol=1e-9)
+        fisher = [objective.fisher_matrix(scales, 10) for objective in (alone, shared)]
+    assert fisher[0].trace() == pytest.approx(fisher[1].trace(), rel=0.1)  # other minibatches
+
+
+def test_the_end_of_a_process_is_noticed():
+    def end(share):
+        if share == 2:
+            os._exit(3)
+
+    with Shares(end, [1, 2]) as shares, pytest.raises(NgtrainError, match="has ended"):
+        shares()
 
 
 def test_search_survives_a_bad_step():
