@@ -17,7 +17,7 @@ from nnet.errors import NgtrainError
 from nnet.io.example_archives import ExampleWriter, read_blocks
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_contents import EncodedExamples
-from nnet.io.example_order import random_subset, shuffled
+from nnet.io.example_order import pieces, random_subset, shuffled
 from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
 from nnet.io.tables import INTEGERS, sequential_table
@@ -121,7 +121,10 @@ def choose_examples(
         subset, num_read = random_subset(read_blocks(rspecifier), size, rng)
         if subset is None:
             raise NgtrainError(f"{rspecifier}: no examples")
-        writer.write(subset.take(rng.permutation(len(subset))) if randomize_order else subset)
+        if randomize_order:
+            subset = subset.take(rng.permutation(len(subset)))
+        for block in pieces(subset):
+            writer.write(block)
     log.info(
         "Selected a subset of %d out of %d neural-network training examples", len(subset), num_read
     )

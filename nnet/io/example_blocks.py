@@ -107,16 +107,24 @@ class ExampleBlock:
         return ExampleBlock(self.layouts, self.buffers, records)
 
     def tidy(self) -> "ExampleBlock":
-        """The same examples, moved together if they are less than half of what the buffers hold."""
-        size = self.records["end"] - self.records["begin"]
-        if 2 * size.sum() >= sum(map(len, self.buffers)):
-            return self
+        """The same examples, without the buffers of which they are less than half.
+
+        What is left of these is moved together into a new one.
+        """
         records = self.records.copy()
-        shift = np.cumsum(size) - size - self.records["begin"]
-        records["buffer"] = 0
+        size = records["end"] - records["begin"]
+        used = np.bincount(records["buffer"], size, minlength=len(self.buffers))
+        is_sparse = 2 * used < list(map(len, self.buffers))
+        moved = is_sparse[records["buffer"]]
+        kept = [
+            buffer for buffer, sparse in zip(self.buffers, is_sparse, strict=True) if not sparse
+        ]
+        number = np.where(is_sparse, len(kept), np.cumsum(~is_sparse) - 1)
+        records["buffer"] = number[records["buffer"]]
+        shift = np.cumsum(size[moved]) - size[moved] - records["begin"][moved]
         for place in ("begin", "body", "end"):
-            records[place] += shift
-        return ExampleBlock(self.layouts, [self.encoded()], records)
+            records[place][moved] += shift
+        return ExampleBlock(self.layouts, [*kept, self.take(moved).encoded()], records)
 
     # Looking into it ------------------------------------------------------------------------------
 

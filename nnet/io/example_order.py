@@ -25,14 +25,19 @@ def shuffled(
         examples = list(blocks)
         if examples:
             examples = ExampleBlock.concatenate(examples)
-            order = rng.permutation(len(examples))
-            for begin in range(0, len(order), _WRITE_SIZE):
-                yield examples.take(order[begin : begin + _WRITE_SIZE])
+            yield from pieces(examples.take(rng.permutation(len(examples))))
         return
     pool = Pool(buffer_size)
     for block in blocks:
-        yield pool.put(block, rng.integers(0, buffer_size, len(block)))
-    yield pool.contents()
+        yield pool.put(block, rng.integers(0, buffer_size, len(block))).tidy()
+    if (rest := pool.contents()) is not None:
+        yield from pieces(rest)
+
+
+def pieces(examples: ExampleBlock) -> Iterator[ExampleBlock]:
+    """The same examples in small blocks, so that never a copy of all is made to write them."""
+    for begin in range(0, len(examples), _WRITE_SIZE):
+        yield examples.take(slice(begin, begin + _WRITE_SIZE)).tidy()
 
 
 def random_subset(
@@ -52,7 +57,7 @@ def random_subset(
         count = np.arange(num_read + 1, num_read + len(block) + 1)
         accepted = (count <= size) | (rng.random(len(block)) * count < size)
         place = np.where(count <= size, count - 1, rng.integers(0, max(size, 1), len(block)))
-        pool.put(block.take(accepted), place[accepted])
+        pool.put(block.take(accepted).tidy(), place[accepted])
         num_read += len(block)
     return pool.contents(), num_read
 
@@ -64,6 +69,7 @@ class Pool:
         # What is in each place; the buffers, of which some hold examples that were displaced.
         self._examples: ExampleBlock | None = None
         self._is_taken = np.zeros(size, bool)
+        self._num_arrived = 0  # since the buffers were tidied up
 
     def put(self, block: ExampleBlock, place: np.ndarray) -> ExampleBlock:
         """Put example i of a block at place[i], one after the other; returns what was displaced.
@@ -87,7 +93,11 @@ class Pool:
         there = again | self._is_taken[place]
         held.records[place[last]] = newcomers[last]
         self._is_taken[place] = True
-        self._examples = ExampleBlock(block.layouts, arrived.buffers, held.records).tidy()
+        self._examples = ExampleBlock(block.layouts, arrived.buffers, held.records)
+        self._num_arrived += len(block)
+        if 4 * self._num_arrived > len(self._is_taken):
+            self._examples = self._examples.tidy()
+            self._num_arrived = 0
         in_time = np.argsort(order)
         displaced = ExampleBlock(block.layouts, arrived.buffers, displaced)
         return displaced.take(in_time[there[in_time]])
