@@ -39,7 +39,6 @@ class Propagation:
             (c.index for c in network.components if isinstance(c, UpdatableComponent)),
             len(network.components),
         )
-        self._spare_rows = max((c.spare_rows for c in network.updatable_components), default=0)
         self._layouts: list[FrameLayout] = []
         self._activations: list[Array] = []
         self._frames: Array = None
@@ -191,7 +190,7 @@ class Propagation:
             if isinstance(component, UpdatableComponent):
                 with self._asides[component.index]:
                     if gradient is None:
-                        component.update(x, buffer[: len(y) + component.spare_rows])
+                        component.update(x, buffer[: len(y) + component.spare_rows(len(y))])
                     else:
                         component.accumulate_gradient(x, derivative, target)
             buffer = buffer_below
@@ -236,7 +235,9 @@ class Propagation:
         """
         overlaps = any(updating.overlaps for updating in self._asides.values())
         name = f"derivative {index}" if overlaps else self._other_buffer()
-        return self._workspace.array(name, (len(y) + self._spare_rows, y.shape[1]), y)
+        rows = len(y)
+        spare = max(c.spare_rows(rows) for c in self.network.updatable_components)
+        return self._workspace.array(name, (rows + spare, y.shape[1]), y)
 
 
 def arrays_of(minibatch: Minibatch) -> tuple[np.ndarray, ...]:

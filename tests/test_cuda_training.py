@@ -177,7 +177,7 @@ def test_online_as_on_the_cpu(gpu, N, D, of_product):
     rng = np.random.default_rng(14)
     on_cpu, on_gpu = OnlinePreconditioner(20, 3), OnlinePreconditioner(20, 3)
     for t in range(20):
-        rows = N + (on_cpu.spare_rows(D) if of_product else 0)
+        rows = N + (on_cpu.spare_rows(N, D, 3) if of_product else 0)
         X = np.zeros((rows, D), np.float32)
         if t != 5:
             X[:N] = correlated_rows(rng, N, D, np.float32)

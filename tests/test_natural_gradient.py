@@ -104,7 +104,7 @@ def test_online_finds_the_scatter_of_its_data():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-4), (np.float64, 1e-11)])
-@pytest.mark.parametrize(("N", "D"), [(24, 60), (60, 24), (1, 9), (7, 1)])
+@pytest.mark.parametrize(("N", "D"), [(24, 60), (60, 24), (6, 24), (6, 7), (1, 9), (9, 1)])
 @pytest.mark.parametrize(
     "new",
     [lambda: OnlinePreconditioner(5, 2, num_samples_history=200.0), SimplePreconditioner],
@@ -112,7 +112,7 @@ def test_online_finds_the_scatter_of_its_data():
 def test_the_product_without_preconditioned_rows(new, N, D, dtype, tolerance):
     rng = np.random.default_rng(11)
     rowwise, product = new(), new()
-    spare = product.spare_rows(D)
+    spare = product.spare_rows(N, D, 8)
     for _ in range(16):
         X, Y = correlated_rows(rng, N + spare, D, dtype), correlated_rows(rng, N + spare, 8, dtype)
         X_hat, norms, product_norms = X[:N].copy(), *np.empty((2, N), dtype)

@@ -218,7 +218,7 @@ def test_change_is_limited(method, max_change, caplog):
         for _ in range(12):
             before = component.copy()
             x = rng.standard_normal((50, 8)).astype(np.float32)
-            derivative = rng.standard_normal((50 + component.spare_rows, 6)).astype(np.float32)
+            derivative = rng.standard_normal((50 + component.spare_rows(50), 6)).astype(np.float32)
             component.update(x, derivative)
             before.add(-1.0, component)
             change = np.sqrt(before.dot_product(before))

@@ -196,9 +196,8 @@ class NaturalGradientAffineComponent(AffineComponent):
     limits: Array | None = None
     """Of the steps since the last report: how many were shortened, and the smallest factor."""
 
-    @property
-    def spare_rows(self) -> int:
-        return self.preconditioner_out.spare_rows(self.output_dim)
+    def spare_rows(self, rows: int) -> int:
+        return self.preconditioner_out.spare_rows(rows, self.output_dim, self.input_dim + 1)
 
     def max_change_of(self, minibatch_size: int) -> float:
         """The largest change allowed; 0 for any."""

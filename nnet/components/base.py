@@ -371,17 +371,19 @@ class UpdatableComponent(Component):
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
     learning_rate: float
-    spare_rows: int = 0
-    """Rows that update() needs behind those of the derivative."""
 
     def update(self, x: Array, derivative: Array) -> None:
         """Make a step of gradient ascent (the objective is a log-probability).
 
         `x` is the input, (rows, input_dim).  The first rows of `derivative`,
-        (rows + spare_rows, output_dim), are that of the objective w.r.t. the output; all of it may
-        be overwritten.
+        (rows + spare_rows(rows), output_dim), are that of the objective w.r.t. the output; all of
+        it may be overwritten.
         """
         raise NotImplementedError
+
+    def spare_rows(self, rows: int) -> int:
+        """How many rows update() needs behind those of the derivative."""
+        return 0
 
     def report_steps(self) -> None:
         """Log what is worth saying about the steps since the last call."""

@@ -40,8 +40,7 @@ The product without X_hat_t
         X_hat_t^T Y = X_t^T Y - W_t^T H_t^T Y = [ X_t ; -W_t ]^T [ Y ; H_t^T Y ],               (8)
 
     which is one product, with N + R rows in place of N, and leaves X_t as it is.  That saves work
-    where X_t has far more columns than Y, as the derivatives of a layer of p-norm units have.  The
-    norms of the rows then follow as in (7),
+    where Y has fewer columns than rows.  The norms of the rows then follow as in (7),
 
         ||x_hat_n||^2 = ||x_n||^2 - sum_i (2 - e_i) h_ni^2.                                     (9)
 
@@ -181,52 +180,47 @@ class OnlinePreconditioner:
         N, D = X.shape
         if row_products is None:
             row_products = self._workspace.array("row_products", (N,), X)
-        if D == 1:
-            return self._one_column(X, row_products)
-        if self.W is None:
-            self._initialize(X, row_products)
-        self._aside.join()
-
-        H = self._H(X)
-        J = self._J(H, X) if self.due else None
+        if D == 1:  # scaled to the norm of X, every multiple of X is X
+            row_dots(X, X, out=row_products)
+            gamma = self._workspace.array("gamma", (), X)
+            gamma.fill(1)
+            return gamma
+        H, J = self._project(X, row_products)
         minus_H = xp.negative(H, out=self._workspace.array("minus_H", H.shape, H))
         add_matmul(minus_H, self.W, out=X)  # (5)
-
         return self._scale_and_update(X, True, H, J, row_products)
 
-    def spare_rows(self, D: int) -> int:
-        """Rows that precondition_product() needs behind those of X and Y: the rank."""
-        return min(self.rank, D - 1)
+    def spare_rows(self, N: int, D: int, M: int) -> int:
+        """Rows that precondition_product() needs behind those of X (N, D) and Y (N, M).
+
+        As many as the rank for (8), which costs less than (5) where M < N; none where it does not.
+        """
+        return min(self.rank, D - 1) if M < N else 0
 
     def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
-        """Change X and Y so that X^T Y becomes X_hat^T Y (8), and learn from X if an update is due.
+        """Change X and Y so that X^T Y becomes X_hat^T Y, and learn from X if an update is due.
 
-        X: (N + R, D) array with R = spare_rows(D), of which the last R rows are overwritten.
-        Y: (N + R, M) array, likewise.
+        X: (N + S, D) array with S = spare_rows(N, D, M), overwritten.
+        Y: (N + S, M) array, of which the last S rows are overwritten.
         row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
         Returns gamma_t as precondition() does.
         """
-        N, D = len(row_products), X.shape[1]
+        if len(X) == len(row_products):
+            return self.precondition(X, row_products)
+        N = len(row_products)
         X, minus_W = X[:N], X[N:]
-        if D == 1:
-            return self._one_column(X, row_products)
+        H, J = self._project(X, row_products)
+        array_module(X).negative(self.W, out=minus_W)
+        matmul(H.T, Y[:N], out=Y[N:])  # (8)
+        return self._scale_and_update(X, False, H, J, row_products)
+
+    def _project(self, X: Array, row_products: Array) -> tuple[Array, Array | None]:
+        """H_t and, if an update is due, J_t."""
         if self.W is None:
             self._initialize(X, row_products)
         self._aside.join()
-
         H = self._H(X)
-        J = self._J(H, X) if self.due else None
-        array_module(X).negative(self.W, out=minus_W)
-        matmul(H.T, Y[:N], out=Y[N:])  # (8)
-
-        return self._scale_and_update(X, False, H, J, row_products)
-
-    def _one_column(self, X: Array, row_products: Array) -> Array:
-        """What is done where D = 1: scaled to the norm of X, every multiple of X is X."""
-        row_dots(X, X, out=row_products)
-        gamma = self._workspace.array("gamma", (), X)
-        gamma.fill(1)
-        return gamma
+        return H, self._J(H, X) if self.due else None
 
     def _scale_and_update(
         self, X: Array, is_X_hat: bool, H: Array, J: Array | None, row_products: Array

@@ -61,7 +61,7 @@ class SimplePreconditioner:
         self.alpha = alpha
         self._workspace = Workspace()
 
-    def spare_rows(self, D: int) -> int:
+    def spare_rows(self, N: int, D: int, M: int) -> int:
         """Rows that precondition_product() needs behind those of X and Y: none."""
         return 0
 
@@ -96,14 +96,13 @@ class SimplePreconditioner:
     def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
         """Change Y so that X^T Y becomes X_hat^T Y, where X_hat is what precondition() makes of X.
 
-        X: (N, D) array, overwritten where N >= D.
-        Y: (N, M) array, overwritten.
+        X: (N, D) array, Y: (N, M) array, one of which is overwritten: Y if D is the largest of all.
         row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
         Returns the scale that precondition() returns.
         """
         xp = array_module(X)
         N, D = X.shape
-        if N >= D or N == 1:
+        if max(N, Y.shape[1]) >= D or N == 1:
             return self.precondition(X, row_products)
         row_dots(X, X, out=row_products)
         tr = row_products.sum(dtype=np.float64)
