@@ -15,6 +15,7 @@ status, or None for 0.  This module imports neither numpy nor anything that does
 answers at once and so that ``--num-threads`` is known before numpy starts its threads.
 """
 
+import gc
 import logging
 import os
 import shlex
@@ -34,6 +35,9 @@ from nnet.errors import NgtrainError
 __all__ = ["Choice", "argument", "gpu_option", "log", "option", "program", "tf32_option"]
 
 log = logging.getLogger("ngtrain")
+
+# Importing makes many objects, none of which is garbage; by default Python looks every 700.
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 def program(usage: str, cls: type | None = None) -> Callable[[Callable], "Program"]:
@@ -166,6 +170,7 @@ class Program(click.Command):
     def main(self, args: list[str] | None = None, **_) -> NoReturn:
         """Run as a process: errors become one line on standard error and an exit status."""
         name = self.called(sys.argv[0])
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         _start_logging(self.log_formatter(name))
         # Keys may hold any bytes, and come out as they came in, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -188,6 +193,7 @@ class Program(click.Command):
             log.debug("the error was raised here:", exc_info=error)
             log.error(self._explain(error))
             status = 1
+        gc.freeze()  # spares a last collection of what ends with the process
         sys.exit(status)
 
     def invoke(self, ctx: click.Context) -> int | None:
