@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnet.acoustic_model import AcousticModel
+from nnet.backend import to_host, uses_tf32
 from nnet.components.affine import AffineComponent
 from nnet.components.normalize import NormalizeComponent
 from nnet.components.pnorm import PnormComponent
@@ -24,7 +25,10 @@ from nnet.network import Network
 
 
 class TorchStep:
-    """The same network trained by PyTorch with plain SGD, on the CPU."""
+    """The same network trained by PyTorch with plain SGD, on the device that is selected.
+
+    On a GPU the step is captured as a graph and replayed, and the minibatch is copied for each.
+    """
 
     def __init__(self, config, minibatch):
         try:
@@ -32,18 +36,48 @@ class TorchStep:
         except ImportError:
             raise NgtrainError("--peers: PyTorch is not installed") from None
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        torch.backends.cuda.matmul.allow_tf32 = uses_tf32()
         network = Network.from_config(config, np.random.default_rng(0))
+        on_gpu = not isinstance(network.updatable_components[0].linear_params, np.ndarray)
         layers = [layer for c in network.components if (layer := _torch_layer(torch, c))]
-        self.network = torch.nn.Sequential(*layers)
+        self.network = torch.nn.Sequential(*layers).to("cuda" if on_gpu else "cpu")
         self.loss = torch.nn.CrossEntropyLoss(reduction="sum")
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.001)
-        self.x = torch.from_numpy(minibatch.frames.reshape(len(minibatch), -1))
-        self.pdfs = torch.from_numpy(minibatch.pdfs.astype(np.int64))
+        self.minibatch = (
+            torch.from_numpy(minibatch.frames.reshape(len(minibatch), -1)),
+            torch.from_numpy(minibatch.pdfs.astype(np.int64)),
+        )
+        self.x, self.pdfs = self.minibatch
+        self.graph = None
+        if on_gpu:
+            self.minibatch = [tensor.pin_memory() for tensor in self.minibatch]
+            self.x, self.pdfs = (tensor.cuda() for tensor in self.minibatch)
+            self.capture(torch)
 
-    def __call__(self):
+    def capture(self, torch):
+        """As PyTorch's documentation of CUDAGraph says: warm up on a stream of its own first."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.step()
+
+    def step(self):
         self.optimizer.zero_grad()
         self.loss(self.network(self.x), self.pdfs).backward()
         self.optimizer.step()
+
+    def __call__(self):
+        if self.graph is None:
+            self.step()
+            return
+        for target, tensor in zip((self.x, self.pdfs), self.minibatch, strict=True):
+            target.copy_(tensor, non_blocking=True)
+        self.graph.replay()
 
 
 def _torch_layer(torch, component):
@@ -52,8 +86,8 @@ def _torch_layer(torch, component):
         case AffineComponent():
             layer = torch.nn.Linear(component.input_dim, component.output_dim)
             with torch.no_grad():
-                layer.weight.copy_(torch.from_numpy(component.linear_params))
-                layer.bias.copy_(torch.from_numpy(component.bias_params))
+                layer.weight.copy_(torch.from_numpy(to_host(component.linear_params)))
+                layer.bias.copy_(torch.from_numpy(to_host(component.bias_params)))
             return layer
         case PnormComponent():
 

@@ -6,11 +6,14 @@ spliced over 4 + 1 + 4 frames, four p-norm layers 4000/400 with normalization, 8
 SGD, the simple and the online natural gradient are timed in turns, so that whatever else happens on
 the machine happens to all of them; and with them the ceiling, which is the products of matrices
 that plain SGD cannot do without and nothing else.  The table shows the best and the median round,
-in milliseconds per minibatch, and the best also in frames per second and relative to plain SGD."""
+in milliseconds per minibatch, and the best also in frames per second and relative to plain SGD.
+
+A step is as training makes it, with the minibatch's way to the device.  On a GPU, where a step is a
+graph that is replayed, rounds should be longer: --minibatches-per-round=200."""
 
 from measure import write_json
 
-from nnet.cli import Choice, gpu_option, log, option, program
+from nnet.cli import Choice, gpu_option, log, option, program, tf32_option
 
 METHODS = {
     "plain": "AffineComponent",
@@ -19,7 +22,6 @@ METHODS = {
     "update-period=4 num-samples-history=2000 alpha=4.0 max-change-per-sample=0.075",
 }
 FEATURE_DIM, CONTEXT = 40, 4
-MINIBATCHES_PER_ROUND = 4  # the update period: every round has its share of updates
 WARM_UP = 12  # minibatches; the online method updates its estimates on each of the first ten
 
 
@@ -29,7 +31,13 @@ Usage:  benchmarks/train_step.py [options]
  e.g.: benchmarks/train_step.py --num-threads=1 --peers=torch --json=train_step.json"""
 )
 @option("--minibatch-size", type=int, default=512, help="Examples per minibatch")
-@option("--num-rounds", type=int, default=5, help="Rounds of four minibatches to be timed")
+@option("--num-rounds", type=int, default=5, help="Rounds to be timed")
+@option(
+    "--minibatches-per-round",
+    type=int,
+    default=4,
+    help="A multiple of the update period, 4, so that every round has its share of updates",
+)
 @option("--num-hidden-layers", type=int, default=4, help="Hidden layers")
 @option("--pnorm-input-dim", type=int, default=4000, help="Outputs of an affine layer")
 @option("--pnorm-output-dim", type=int, default=400, help="Outputs of a p-norm layer")
@@ -40,14 +48,17 @@ Usage:  benchmarks/train_step.py [options]
     "--peers",
     type=Choice(["none", "torch", "kaldi", "all"]),
     default="none",
-    help="Other programs to time: plain SGD by PyTorch on the CPU, Kaldi's nnet-train-simple "
-    "(below $KALDI_ROOT) with all three methods",
+    help="Other programs to time: plain SGD by PyTorch on the same device (on a GPU as a graph), "
+    "Kaldi's nnet-train-simple (below $KALDI_ROOT) with all three methods, on the CPU",
 )
 @option("--json", default="", help="Write all figures to this file, too")
 @gpu_option
-def main(minibatch_size, num_rounds, peers, json, **dims):
+@tf32_option
+def main(minibatch_size, num_rounds, minibatches_per_round, peers, json, **dims):
     configs = {method: network_config(method, **dims) for method in METHODS}
-    rounds, num_parameters = time_methods(configs, minibatch_size, num_rounds, peers)
+    rounds, num_parameters = time_methods(
+        configs, minibatch_size, num_rounds, peers, minibatches_per_round
+    )
     log.info("The network has %d parameters", num_parameters)
     print_table(rounds, minibatch_size)
     if json:
@@ -60,7 +71,7 @@ def main(minibatch_size, num_rounds, peers, json, **dims):
         )
 
 
-def time_methods(configs, minibatch_size, num_rounds, peers):
+def time_methods(configs, minibatch_size, num_rounds, peers, minibatches_per_round=4):
     """Seconds per minibatch, in each round, of methods and peers; and the size of the network."""
     steps = {method: Step(config, minibatch_size) for method, config in configs.items()}
     minibatch, network = steps["plain"].minibatch, steps["plain"].network
@@ -69,7 +80,7 @@ def time_methods(configs, minibatch_size, num_rounds, peers):
         from peers import TorchStep
 
         steps["PyTorch plain"] = TorchStep(configs["plain"], minibatch)
-    rounds = time_in_turns(steps, num_rounds)
+    rounds = time_in_turns(steps, num_rounds, minibatches_per_round)
     if peers in ("kaldi", "all"):
         from peers import kaldi_rounds
 
@@ -119,19 +130,20 @@ class Step:
     """Trains a network on the same minibatch again and again."""
 
     def __init__(self, config, minibatch_size):
+        import itertools
+
         import numpy as np
 
         from nnet.network import Network
-        from nnet.propagation import Propagation
+        from nnet.training_step import TrainingStep
 
         rng = np.random.default_rng(0)
         self.network = Network.from_config(config, rng)
         self.minibatch = random_minibatch(minibatch_size, self.network.output_dim, rng)
-        self.propagation = Propagation(self.network)
+        self.steps = TrainingStep(self.network).train_on(itertools.repeat(self.minibatch))
 
     def __call__(self):
-        self.propagation.log_prob(self.minibatch)
-        self.propagation.backpropagate()
+        next(self.steps)
 
 
 class Products:
@@ -161,7 +173,7 @@ class Products:
             add_matmul(y.T, x, out=w)
 
 
-def time_in_turns(steps, num_rounds):
+def time_in_turns(steps, num_rounds, minibatches_per_round):
     """Seconds per minibatch, in each round, of each kind of step."""
     for step in steps.values():
         for _ in range(WARM_UP):
@@ -169,19 +181,19 @@ def time_in_turns(steps, num_rounds):
     rounds = {name: [] for name in steps}
     for _ in range(num_rounds):
         for name, step in steps.items():
-            rounds[name].append(seconds(step))
+            rounds[name].append(seconds(step, minibatches_per_round))
     return rounds
 
 
-def seconds(step):
+def seconds(step, num_minibatches):
     """Per minibatch, over one round."""
     import time
 
     start = time.perf_counter()
-    for _ in range(MINIBATCHES_PER_ROUND):
+    for _ in range(num_minibatches):
         step()
     synchronize()
-    return (time.perf_counter() - start) / MINIBATCHES_PER_ROUND
+    return (time.perf_counter() - start) / num_minibatches
 
 
 def synchronize():
@@ -189,7 +201,7 @@ def synchronize():
     import sys
 
     if "cupy" in sys.modules:
-        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+        sys.modules["cupy"].cuda.Device().synchronize()
 
 
 def print_table(rounds, minibatch_size):

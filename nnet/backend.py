@@ -46,6 +46,7 @@ class _Device:
     """Where to_device() puts arrays, and what on_host() has been given during a capture."""
 
     module: ModuleType = np
+    tf32: bool = False
     to_repeat: list[Callable[[], None]] | None = None
 
 
@@ -63,7 +64,7 @@ def select_device(use_gpu: str, tf32: bool = False) -> None:
     """
     if use_gpu not in ("yes", "no", "optional", "wait"):
         raise NgtrainError(f"--use-gpu={use_gpu}: expected yes, no, optional or wait")
-    _Device.module = np
+    _Device.module, _Device.tf32 = np, False
     if use_gpu == "no":
         return
     try:
@@ -110,6 +111,12 @@ def _use_tf32() -> None:
 
     tf32_tensor_op_math = 3  # of cublasMath_t in cublas_api.h
     cupy.cuda.cublas.setMathMode(cupy.cuda.get_cublas_handle(), tf32_tensor_op_math)
+    _Device.tf32 = True
+
+
+def uses_tf32() -> bool:
+    """Whether select_device() was asked for TF32, and found a GPU."""
+    return _Device.tf32
 
 
 def _free_memory(cupy: ModuleType, device: int) -> int | None:

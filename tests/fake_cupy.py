@@ -448,6 +448,9 @@ class _Device:
     def use(self):
         pass
 
+    def synchronize(self):
+        _not_in_capture("waits")
+
     def __enter__(self):
         return self
 
