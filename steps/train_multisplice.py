@@ -666,17 +666,18 @@ class Training:
             for group in groups
         ]
         weighted, averaged = self.model("weighted"), self.model("averaged")
-        # Started from the average: the Fisher matrix that scales the search is singular where a
-        # single model starts it, since the layers do not depend on the scale of their parameters.
-        run(
-            f"{o.cmd} {o.combine_parallel_opts}", self.log("combine"),
-            "nnet-combine-fast", "--initial-model=100000", "--num-lbfgs-iters=40", "--use-gpu=no",
-            f"--num-threads={o.combine_num_threads or threads_per_job(o.cmd, 1)}",
-            "--verbose=3", "--minibatch-size=512",
-            *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", weighted,
-        )  # fmt: skip
-        run(o.cmd, self.log("average.last"), "nnet-am-average", *last_models, averaged)
-        held_out = {model: self.held_out_objective(model) for model in (weighted, averaged)}
+        with Background() as jobs:
+            # Started from the average: the Fisher matrix that scales the search is singular where a
+            # single model starts it, since the layers do not depend on the scale of parameters.
+            jobs.start(
+                f"{o.cmd} {o.combine_parallel_opts}", self.log("combine"),
+                "nnet-combine-fast", "--initial-model=100000", "--num-lbfgs-iters=40",
+                f"--num-threads={o.combine_num_threads or threads_per_job(o.cmd, 1)}",
+                "--use-gpu=no", "--verbose=3", "--minibatch-size=512",
+                *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", weighted,
+            )  # fmt: skip
+            jobs.start(o.cmd, self.log("average.last"), "nnet-am-average", *last_models, averaged)
+        held_out = self.held_out_objectives(weighted, averaged)
         best = max(held_out, key=held_out.get)
         log.info(
             "held-out log-probability of the combination %.3f, of the average %.3f: taking the %s",
@@ -687,14 +688,18 @@ class Training:
         weighted.unlink()
         averaged.unlink()
 
-    def held_out_objective(self, model: Path) -> float:
-        """Log-probability per frame of a model on the held-out utterances, computed now."""
-        run(
-            self.options.cmd, self.log(f"compute_prob_valid.{model.stem}"), "nnet-compute-prob",
-            model, f"ark:{self.egs_dir(self.schedule.num_iters)}/valid_diagnostic.egs",
-        )  # fmt: skip
-        log_prob = objective(self.dir, "valid", model.stem)
-        return -math.inf if log_prob is None else log_prob
+    def held_out_objectives(self, *models: Path) -> dict[Path, float]:
+        """Log-probability per frame of models on the held-out utterances, computed now."""
+        egs = f"ark:{self.egs_dir(self.schedule.num_iters)}/valid_diagnostic.egs"
+        with Background() as jobs:
+            for model in models:
+                log_file = self.log(f"compute_prob_valid.{model.stem}")
+                jobs.start(self.options.cmd, log_file, "nnet-compute-prob", model, egs)
+        log_probs = {model: objective(self.dir, "valid", model.stem) for model in models}
+        return {
+            model: -math.inf if log_prob is None else log_prob
+            for model, log_prob in log_probs.items()
+        }
 
     def adjust_priors(self, source: int | str, target: int | str, x: int, egs_dir: Path) -> None:
         """Make model `target` of `source`, with its average posterior on the data as its priors."""
