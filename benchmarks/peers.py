@@ -74,10 +74,11 @@ class TorchStep:
     def __call__(self):
         if self.graph is None:
             self.step()
-            return
+            return 1
         for target, tensor in zip((self.x, self.pdfs), self.minibatch, strict=True):
             target.copy_(tensor, non_blocking=True)
         self.graph.replay()
+        return 1
 
 
 def _torch_layer(torch, component):

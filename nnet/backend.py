@@ -307,8 +307,8 @@ class Inbox:
         """
         return arrays
 
-    def receive(self, parcel: Any) -> tuple[Array, ...]:
-        """The arrays of a parcel on the device, where they stay until the next call."""
+    def receive(self, parcel: Any, place: int) -> tuple[Array, ...]:
+        """The arrays of a parcel on the device, where they stay until the next call for `place`."""
         return parcel
 
 
@@ -350,6 +350,8 @@ def aside() -> Aside:
 
 class Step:
     """Calls a function, which on a GPU is captured as a graph, and replayed."""
+
+    is_replayed = False
 
     def __init__(self, function: Callable[[], None]):
         self.function = function

@@ -67,10 +67,14 @@ def train(
         total.add(phase)
         phase = Totals()
 
-    for number, minibatch in enumerate(step.train_on(minibatches), 1):
-        phase.add(Totals(len(minibatch), float(minibatch.weights.sum(dtype=np.float64))))
-        if number % minibatches_per_phase == 0:
+    num_minibatches = 0  # of the phase
+    for group in step.train_on(minibatches):
+        for minibatch in group:
+            phase.add(Totals(len(minibatch), float(minibatch.weights.sum(dtype=np.float64))))
+        num_minibatches += len(group)
+        if num_minibatches >= minibatches_per_phase:
             end_phase()
+            num_minibatches = 0
     if phase.num_examples:
         end_phase()
     if not network.is_finite():

@@ -4,7 +4,8 @@ Arrays are NumPy's, wrapped so that what CuPy forbids is an error here too (an i
 to NumPy, arrays of both in one operation), and what is slow is counted in `counts`:
 
     waits: the host waits for the device, to bring an array or a number back, or to synchronize
-    uploads: copies to the device from memory that is not pinned, for which the host also waits
+    uploads: copies to the device for which the host waits, too: from memory that is not pinned, or
+        without a stream
     allocations: arrays of device memory
     launches: kernels and other operations; those inside a graph do not count, its launch does
 
@@ -97,7 +98,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return out
 
     def set(self, host, stream=None):
-        if not isinstance(_base(host), _Pinned):
+        if stream is None or not isinstance(_base(host), _Pinned):
             _not_in_capture("uploads")
         _run(lambda: np.copyto(self._host, host))
 

@@ -244,7 +244,7 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
     `max_change` limits the change by a whole minibatch.
     """
 
-    can_be_replayed = False  # nobody knows whether the inversion of matrices can be
+    cycle_length = 0  # nobody knows whether the inversion of matrices can be
 
     fields = (
         *AffineComponent.trained_fields,
@@ -339,8 +339,9 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
         )
 
     @property
-    def due(self) -> tuple:
-        return self.preconditioner_in.due, self.preconditioner_out.due
+    def cycle_length(self) -> int:
+        sides = self.preconditioner_in, self.preconditioner_out
+        return math.lcm(*(side.cycle_length for side in sides))
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change_per_sample * minibatch_size

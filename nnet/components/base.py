@@ -211,8 +211,9 @@ class Component:
     """`out` may be the input in propagate() and the derivative w.r.t. the output in
     backpropagate(); only for elementwise and rowwise functions."""
 
-    can_be_replayed: ClassVar[bool] = True
-    """A step can be a nnet.backend.Step."""
+    cycle_length: int = 1
+    """A training step does the same as that so many steps ago; 0 if the next step begins no cycle
+    of alike steps, or if what it does is not on the device alone (see nnet.backend.Step)."""
 
     input_dim: int
     output_dim: int
@@ -323,13 +324,6 @@ class Component:
         where `needs_input` and `needs_output` say that they are not looked at.
         """
         raise NotImplementedError
-
-    # Steps that are replayed on a GPU ------------------------------------------------------------
-
-    @property
-    def due(self) -> tuple:
-        """What the next step will do now and then: steps for which this is equal are alike."""
-        return ()
 
     # Arithmetic: parameters and statistics --------------------------------------------------------
 

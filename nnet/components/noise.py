@@ -22,7 +22,7 @@ class NoiseComponent(Component):
     needs_input = False
     needs_output = False
     in_place = True
-    can_be_replayed = False  # random numbers come from the host
+    cycle_length = 0  # random numbers come from the host
 
     def __init__(self, **values: Any):
         super().__init__(**values)

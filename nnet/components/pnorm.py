@@ -41,8 +41,8 @@ class PnormComponent(Component):
         self.require(self.p >= 0, f"p={self.p:g} is negative")
 
     @property
-    def can_be_replayed(self) -> bool:
-        return self.p == 2
+    def cycle_length(self) -> int:
+        return 1 if self.p == 2 else 0
 
     @property
     def group_size(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnet.backend import Array, Inbox
 
-NUM_SLOTS = 3  # one parcel being sent, one that waits, one being received
+NUM_SLOTS = 8  # one parcel being sent, one that waits, and some that the device has yet to receive
 _ALIGNMENT = 256  # bytes
 
 
@@ -23,7 +23,7 @@ class DeviceInbox(Inbox):
         self._copying = cupy.cuda.Stream(non_blocking=True)
         self._slots = itertools.cycle([_Slot() for _ in range(NUM_SLOTS)])
         self._layout = _Layout(())
-        self._received: Array | None = None
+        self._places: dict[int, Array] = {}
         self.age = 0
 
     def send(self, arrays: tuple[np.ndarray, ...]) -> Any:
@@ -34,17 +34,18 @@ class DeviceInbox(Inbox):
             slot.fill(arrays, self._layout, self._copying)
         return slot
 
-    def receive(self, parcel: Any) -> tuple[Array, ...]:
+    def receive(self, parcel: Any, place: int) -> tuple[Array, ...]:
         import cupy
 
         stream = cupy.cuda.get_current_stream()
         stream.wait_event(parcel.has_arrived)
-        if self._received is None or self._received.size != parcel.layout.size:
-            self._received = cupy.empty(parcel.layout.size, np.uint8)
+        received = self._places.get(place)
+        if received is None or received.size != parcel.layout.size:
+            received = self._places[place] = cupy.empty(parcel.layout.size, np.uint8)
             self.age += 1
-        self._received[...] = parcel.on_device
+        received[...] = parcel.on_device
         parcel.is_free.record(stream)
-        return parcel.layout.cut(self._received, parcel.kinds)
+        return parcel.layout.cut(received, parcel.kinds)
 
 
 class _Layout:
@@ -89,7 +90,7 @@ class _Slot:
         import cupy
         import cupyx
 
-        if not self.has_arrived.done:  # copied from the memory on the host, three parcels ago
+        if not self.has_arrived.done:  # copied from the memory on the host
             self.has_arrived.synchronize()
         self.kinds = [(array.shape, array.dtype) for array in arrays]
         with copying:
@@ -100,5 +101,5 @@ class _Slot:
                 self.on_device = cupy.empty(layout.size, np.uint8)
             for place, array in zip(layout.cut(self._on_host, self.kinds), arrays, strict=True):
                 place[...] = array
-            self.on_device.set(self._on_host)
+            self.on_device.set(self._on_host, stream=copying)
             self.has_arrived.record(copying)

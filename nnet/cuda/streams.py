@@ -66,6 +66,8 @@ class Replayed(Step):
     to the graph.
     """
 
+    is_replayed = True
+
     def __init__(self, function: Callable[[], None]):
         super().__init__(function)
         self._graphs: dict[Hashable, tuple[Any, list[Callable[[], None]]]] = {}

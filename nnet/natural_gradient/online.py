@@ -246,6 +246,11 @@ class OnlinePreconditioner:
         """Whether the estimate will be updated with the next minibatch."""
         return self.num_updates < NUM_INITIAL_UPDATES or self.num_skipped >= self.update_period - 1
 
+    @property
+    def cycle_length(self) -> int:
+        """The update period, if an update is due that begins one; else 0."""
+        return self.update_period if self.due and self.num_updates >= NUM_INITIAL_UPDATES else 0
+
     def _count(self) -> None:
         """A minibatch has been seen."""
         if self.due:
