@@ -202,6 +202,18 @@ def test_nothing_is_left_of_what_failed(golden, tmp_path):
     assert os.listdir(tmp_path / "out") == []
 
 
+def test_a_full_disk(golden, environment, tmp_path):
+    """What the library for HDF5 would make of it is a crash at the end of the program."""
+    (tmp_path / "out").mkdir()
+    copying = f"nnet-copy-egs ark:{golden}/egs_1frame.ark h5:{tmp_path}/out/egs.h5"
+    command = ["bash", "-c", f"ulimit -f 100; {copying}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.endswith(f"cannot write {tmp_path}/out/egs.h5: File too large")
+    assert os.listdir(tmp_path / "out") == []
+
+
 def test_links_are_followed(golden, tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "egs.h5").symlink_to(tmp_path / "disk" / "egs.h5")

@@ -12,6 +12,7 @@ file, and nothing has to be parsed. `/records` read as a whole is the archive.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ from nnet.io.streams import temporary_name
 
 FORMAT = "ngtrain examples 1"
 
-# Bytes that are written together, and the chunks of the file.
-_CHUNK = 1 << 20
+# Bytes that are written together, and rows of the chunks of the datasets.
+_WRITE_SIZE = 1 << 20
+_CHUNK = {"records": _WRITE_SIZE, "index": 4096, "layouts": 16}
 # Examples that are read together, in order.
 _TOGETHER = 2048
 # The same for shuffling: enough that reading is fast, and few, since these come from one place.
@@ -237,11 +239,14 @@ class StoreWriter:
                 raise NgtrainError(f"cannot write {path}: it is not a regular file")
             import h5py
 
-            self._file = h5py.File(self._temporary, "x", locking=False)
-            self._records = self._create("records", np.dtype("u1"), _CHUNK)
+            self._raw = _OutputFile(self._temporary, "xb+")
+            self._file = h5py.File(self._raw, "w")
+            self._records = self._create("records", np.dtype("u1"))
 
-    def _create(self, name: str, dtype: np.dtype, chunk: int):
-        return self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(chunk,))
+    def _create(self, name: str, dtype: np.dtype):
+        return self._file.create_dataset(
+            name, (0,), dtype, maxshape=(None,), chunks=(_CHUNK[name],)
+        )
 
     def write(self, block: ExampleBlock) -> None:
         """Append the examples of a block."""
@@ -256,31 +261,34 @@ class StoreWriter:
         data = block.encoded()
         self._waiting.append(data)
         self._num_waiting += len(data)
-        if self._num_waiting >= _CHUNK:
+        if self._num_waiting >= _WRITE_SIZE:
             self._flush()
 
     def _flush(self) -> None:
         with self._errors():
             _append(self._records, np.frombuffer(b"".join(self._waiting), np.uint8))
+            self._raw.check()
         self._waiting, self._num_waiting = [], 0
 
     def _finish(self) -> None:
         self._flush()
-        layouts = np.empty(len(list(self._layouts)), _LAYOUT)
+        layouts = np.zeros(len(list(self._layouts)), _LAYOUT)
         for row, layout in zip(layouts, self._layouts, strict=True):
             for name in _LAYOUT.names:
                 row[name] = getattr(layout, name)
         with self._errors():
-            index = self._create("index", _INDEX, _CHUNK // _INDEX.itemsize)
-            _append(index, np.concatenate([np.empty(0, _INDEX), *self._index]))
-            _append(self._create("layouts", _LAYOUT, 64), layouts)
+            index = np.concatenate([np.empty(0, _INDEX), *self._index])
+            _append(self._create("index", _INDEX), index)
+            _append(self._create("layouts", _LAYOUT), layouts)
             self._file.attrs["format"] = FORMAT
             self._file.close()
+            self._raw.close()
+            self._raw.check()
             os.replace(self._temporary, self._path)
 
     def _abort(self) -> None:
-        with contextlib.suppress(RuntimeError, OSError):
-            self._file.close()
+        self._file.close()
+        self._raw.close()
         with contextlib.suppress(OSError):
             os.unlink(self._temporary)
 
@@ -305,6 +313,40 @@ class StoreWriter:
         except BaseException:
             self._abort()
             raise
+
+
+class _OutputFile(io.FileIO):
+    """A file that keeps it to itself when it cannot be written, until it is asked.
+
+    The library for HDF5 does not survive that, for example that the disk is full: it tries again
+    when the program ends, and crashes.
+    """
+
+    _error: OSError | None = None
+
+    def write(self, data) -> int:
+        rest = memoryview(data).cast("B")
+        with self._remembering():
+            while rest:
+                rest = rest[super().write(rest) :]
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        with self._remembering():
+            super().truncate(size)
+        return size
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raises OSError if something could not be written."""
+        if self._error is not None:
+            raise self._error
 
 
 def _append(dataset, values: np.ndarray) -> None:
