@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
-from utils.driver import Background, output_of, require_files, run
+from utils.driver import Background, output_of, require_files, run, threads_per_job
 
 ROOT = Path(__file__).parent.parent
 DRIVERS = [
@@ -112,6 +112,22 @@ def test_the_reason_of_a_failure_comes_from_the_log(tmp_path, environment, comma
     with pytest.raises(NgtrainError, match=reason) as failure:
         run("run.py", f"{tmp_path}/x.JOB.log", *command, jobs=2)
     assert f"{tmp_path}/x." in str(failure.value)
+
+
+def test_how_many_jobs_failed_is_said(tmp_path, environment):
+    with pytest.raises(NgtrainError, match=r"^2 of 3 jobs failed: .*/x\.1\.log: "):
+        run("run.py", f"{tmp_path}/x.JOB.log", "test", "JOB", "=", "2", jobs=3)
+
+
+def test_a_bad_option_of_the_launcher(tmp_path):
+    with pytest.raises(NgtrainError, match=r"run\.py: option --max-jobs-run needs a number"):
+        run("run.py --max-jobs-run many", tmp_path / "x.log", "true")
+
+
+def test_jobs_share_the_cores(monkeypatch):
+    monkeypatch.setattr("utils.driver.num_cores", lambda: 8)
+    assert [threads_per_job("run.py --mem 2G", n) for n in (1, 3, 8, 9)] == [8, 2, 1, 1]
+    assert threads_per_job("queue.pl --mem 2G", 1) == 1
 
 
 def test_background_commands_run_together_and_are_all_waited_for(tmp_path, environment):
