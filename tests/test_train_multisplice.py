@@ -325,6 +325,7 @@ def test_going_on_after_an_interruption(interrupted):
     assert f"going on from {directory}/2.mdl" in interrupted.output
     assert "iteration 3/5" in interrupted.output and "iteration 2/5" not in interrupted.output
     assert "get_lda" not in interrupted.output and "get_egs2" not in interrupted.output
+    assert re.search(r"seconds: .*iterations \d+\.\d, .* for gradient steps", interrupted.output)
     objectives = [last_number(OBJECTIVE, directory / f"log/train.{x}.1.log") for x in range(5)]
     assert objectives[-1] > objectives[0] + 0.5
     final = last_number(
