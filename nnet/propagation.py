@@ -13,7 +13,13 @@ from nnet.backend import Array, Workspace, array_module, aside, to_device, to_ho
 from nnet.components import Component, UpdatableComponent
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
-from nnet.components.softmax import PROBABILITY_FLOOR, Labels, SoftmaxComponent, add_log_prob
+from nnet.components.softmax import (
+    PROBABILITY_FLOOR,
+    Labels,
+    SoftmaxComponent,
+    add_log_prob,
+    log_prob_backward,
+)
 from nnet.errors import NgtrainError
 
 if TYPE_CHECKING:
@@ -211,11 +217,7 @@ class Propagation:
             softmax.store_statistics(y, targets[softmax.index])
             softmax.backpropagate_log(y, self._labels, out=derivative)
         else:
-            rows, pdfs, weights, _ = self._labels
-            derivative[...] = 0
-            xp = array_module(y)
-            floored = xp.maximum(y[rows, pdfs], PROBABILITY_FLOOR)
-            xp.add.at(derivative, (rows, pdfs), (weights / floored).astype(y.dtype, copy=False))
+            log_prob_backward(y, self._labels, PROBABILITY_FLOOR, out=derivative)
         return buffer
 
     def _backpropagate_component(

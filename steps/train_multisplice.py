@@ -70,6 +70,7 @@ from utils.driver import (
     output_of,
     require_files,
     run,
+    tf32_option,
     threads_per_job,
 )
 from utils.feature_pipeline import feature_options, given_features
@@ -173,6 +174,7 @@ STEPS = Path(__file__).resolve().parent
     default="no",
     help="Whether training jobs compute on a GPU; yes and wait reserve one for each",
 )
+@tf32_option
 @option(
     "--num-threads",
     type=int,
@@ -566,7 +568,8 @@ class Training:
                     continue
                 jobs.start(
                     f"{o.cmd} {o.parallel_opts}", self.log(f"train.{x}.{n}"),
-                    "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--num-threads={threads}",
+                    "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--tf32={o.tf32}",
+                    f"--num-threads={threads}",
                     f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
                     f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
                     f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",

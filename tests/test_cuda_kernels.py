@@ -100,6 +100,9 @@ def test_objective_and_its_derivative(cupy, shape):
     layers.add_log_prob(y, given, 1e-20, total)
     log_prob = (dense * np.log(np.maximum(y_host, 1e-20).astype(np.float64))).sum()
     np.testing.assert_allclose(total.get(), 10 + log_prob, rtol=1e-6)
+    d_y = empty(cupy, *shape)
+    layers.log_prob_backward(y, given, 1e-20, d_y)
+    assert_close(d_y, dense / np.maximum(y_host, 1e-20))
     layers.softmax_log_backward(y, given, y)
     assert_close(y, dense - dense.sum(axis=1, keepdims=True) * y_host)
 
@@ -180,6 +183,23 @@ def test_column_sums_without_slopes(cupy, shape):
     value_sum = cupy.asarray(np.zeros(shape[1]))
     layers.add_column_sums(y, value_sum, None, None)
     np.testing.assert_allclose(value_sum.get(), y_host.sum(axis=0), rtol=1e-10, atol=1e-12)
+
+
+@needs_compiler
+def test_sums_over_ranges(cupy):
+    x_host, x = normal(cupy, 300, 7)
+    starts, y = np.array([0, 1, 4]), empty(cupy, 300, 3)
+    layers.sum_ranges(x, cupy.asarray(starts), y)
+    assert_close(y, np.add.reduceat(x_host, starts, axis=1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
+def test_row_dots(cupy, shape):
+    (a_host, a), (b_host, b) = normal(cupy, *shape), normal(cupy, *shape, seed=1)
+    products = empty(cupy, shape[0])
+    layers.row_dots(a, b, products)
+    assert_close(products, (a_host * b_host).sum(axis=1))
 
 
 # Affine functions ---------------------------------------------------------------------------------

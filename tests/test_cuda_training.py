@@ -43,6 +43,12 @@ CONFIGS = {
     "online": config(ONLINE, PNORM),
     "simple": config(SIMPLE, PNORM),
     "sigmoid": config(ONLINE, ["SigmoidComponent dim=30", f"{ONLINE} input-dim=30 output-dim=10"]),
+    "mixtures": [
+        *config(ONLINE, PNORM)[:-2],
+        f"{ONLINE} input-dim=10 output-dim=20 learning-rate=0.02",
+        "SoftmaxComponent dim=20",
+        "SumGroupComponent sizes=1:2:3:1:1:2:1:3:1:2:2:1",
+    ],
     "dropout": config("AffineComponent", [*PNORM, "DropoutComponent dim=10"]),
 }
 

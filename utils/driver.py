@@ -28,7 +28,7 @@ from pathlib import Path
 
 import click
 
-from nnet.cli import Choice, Program, argument, gpu_option, log, option, program
+from nnet.cli import Choice, Program, argument, gpu_option, log, option, program, tf32_option
 from nnet.errors import NgtrainError
 from utils.run import Error, Runner, num_cores, parse, wait_for
 
@@ -45,6 +45,7 @@ __all__ = [
     "output_of",
     "require_files",
     "run",
+    "tf32_option",
     "threads_per_job",
     "tool",
 ]

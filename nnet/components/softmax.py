@@ -105,3 +105,12 @@ def add_log_prob(y: Array, labels: Labels, floor: float, total: Array) -> None:
     """Add sum_k w_k log max(y[row_k, pdf_k], floor) to `total`, one element of float64."""
     floored = np.maximum(y[labels.rows, labels.pdfs], floor)
     total += np.log(floored, dtype=np.float64) @ labels.weights
+
+
+@on_gpu("layers")
+def log_prob_backward(y: Array, labels: Labels, floor: float, out: Array) -> None:
+    """The derivative w.r.t. `y` of what add_log_prob() adds, as if there were no floor."""
+    out[...] = 0
+    floored = np.maximum(y[labels.rows, labels.pdfs], floor)
+    derivative = (labels.weights / floored).astype(y.dtype, copy=False)
+    np.add.at(out, (labels.rows, labels.pdfs), derivative)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nnet.backend import Array, array_module, to_device
+from nnet.backend import Array, array_module, on_gpu, to_device
 from nnet.components.base import INTEGERS, Component, Field, component_type
 from nnet.components.layout import FrameLayout
 
@@ -45,7 +45,7 @@ class SumGroupComponent(Component):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        array_module(x).add.reduceat(x, self.starts, axis=1, out=out)
+        sum_ranges(x, self.starts, out)
 
     def backpropagate(
         self,
@@ -57,3 +57,9 @@ class SumGroupComponent(Component):
         out: Array,
     ) -> None:
         array_module(derivative).take(derivative, self.group_of, axis=1, out=out)
+
+
+@on_gpu("layers")
+def sum_ranges(x: Array, starts: Array, out: Array) -> None:
+    """Sums over ranges of columns that begin at `starts`, int64, and end where the next begins."""
+    np.add.reduceat(x, starts, axis=1, out=out)

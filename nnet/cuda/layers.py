@@ -33,6 +33,11 @@ def row_dots(a: Array, b: Array, out: Array) -> None:
     _launch_rowwise("row_dots", a, a, b, out, a.shape[1])
 
 
+def sum_ranges(x: Array, starts: Array, out: Array) -> None:
+    args = x, starts, out, out.size, x.shape[1], out.shape[1]
+    launch_elementwise("sum_ranges", out.size, *args, dtype=x.dtype)
+
+
 # Softmax and objective ----------------------------------------------------------------------------
 
 
@@ -45,13 +50,22 @@ def softmax_backward(y: Array, derivative: Array, out: Array) -> None:
 
 
 def softmax_log_backward(y: Array, labels: Labels, out: Array) -> None:
-    args = labels.starts, labels.pdfs, labels.weights, out, y.shape[1]
+    args = *_labels(labels, y), out, y.shape[1]
     _launch_rowwise("softmax_log_backward", y, y, *args)
 
 
 def add_log_prob(y: Array, labels: Labels, floor: float, total: Array) -> None:
-    args = labels.starts, labels.pdfs, labels.weights, *y.shape, floor, total
+    args = *_labels(labels, y), *y.shape, floor, total
     launch("add_log_prob", 1, 1024, y, *args, dtype=y.dtype)
+
+
+def log_prob_backward(y: Array, labels: Labels, floor: float, out: Array) -> None:
+    args = *_labels(labels, y), floor, out, y.shape[1]
+    _launch_rowwise("log_prob_backward", y, y, *args)
+
+
+def _labels(labels: Labels, y: Array) -> tuple[Array, Array, Array]:
+    return labels.starts, labels.pdfs, labels.weights.astype(y.dtype, copy=False)
 
 
 # Normalization, p-norm, sums ----------------------------------------------------------------------

@@ -43,6 +43,19 @@ extern "C" __global__ void softmax_log_backward(
     for (int k = begin; k < end; ++k) d_x[pdfs[k]] += weights[k];
 }
 
+// For the same F: dF/dy = w / max(y, floor) where there are labels, 0 elsewhere.  A block per row.
+extern "C" __global__ void log_prob_backward(
+    const real* y, const int* starts, const int* pdfs, const real* weights, double floor, real* d_y,
+    int dim) {
+  y += (size_t)blockIdx.x * dim;
+  d_y += (size_t)blockIdx.x * dim;
+  FOR_EACH_IN_BLOCK(i, dim) d_y[i] = 0;
+  __syncthreads();
+  if (threadIdx.x == 0)
+    for (int k = starts[blockIdx.x]; k < starts[blockIdx.x + 1]; ++k)
+      d_y[pdfs[k]] += weights[k] / Max::of(y[pdfs[k]], (real)floor);
+}
+
 // Add sum_k w_k log max(y[row_k, pdf_k], floor) to *total.  One block.
 extern "C" __global__ void add_log_prob(
     const real* y, const int* starts, const int* pdfs, const real* weights, int rows, int dim,
