@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["nnet", "nnet.*"]),
-    package_data={"nnet.cuda": ["*.cu", "*.cuh"]},
+    package_data={"nnet.cuda": ["*.cu", "*.cuh"], "nnet.report": ["*.css"]},
     scripts=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "bin").iterdir()),
     install_requires=REQUIREMENTS.pop("core"),
     extras_require=REQUIREMENTS,

@@ -43,6 +43,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnet.errors import NgtrainError
+from nnet.progress import clock, progress_bar
+from nnet.training_logs import last_number, objective
 from steps.get_egs2 import (
     egs_format,
     read_integer,
@@ -56,7 +58,6 @@ from steps.multisplice_configs import (
     parse_splice_indexes,
     presoftmax_scales,
 )
-from steps.training_logs import last_number, objective
 from steps.training_schedule import Schedule, ScheduleError
 from utils.data_dir import write_lines
 from utils.driver import (
@@ -257,8 +258,10 @@ class Training:
         with self.timed("initialization"):
             self.initialize()
         first = self.first_iteration()
-        with Diagnostics() as diagnostics:
+        jobs_before, jobs = map(s.num_archives_processed, (first, s.num_iters))
+        with Diagnostics() as diagnostics, progress_bar(jobs_before, jobs) as show:
             for x in range(first, s.num_iters):
+                show(s.num_archives_processed(x), self.progress(x))
                 if x == o.exit_stage:
                     log.info("ending before iteration %d, as --exit-stage says", x)
                     return
@@ -273,6 +276,7 @@ class Training:
                 self.report(x, first)
                 if o.cleanup and not diagnostics.running():
                     self.remove_models_before(x)
+            show(jobs, "combination")
             self.diagnose(s.num_iters, diagnostics)
             with self.timed("combination"):
                 self.combine()
@@ -606,8 +610,6 @@ class Training:
         """Say in a line how far training is, how good, and how long it will take."""
         s = self.schedule
         objectives = self.training_objectives(x)
-        valid = (objective(self.dir, "valid", y) for y in range(x, -1, -1))
-        latest = next((log_prob for log_prob in valid if log_prob is not None), math.nan)
         done = s.num_archives_processed(x + 1) - s.num_archives_processed(first)
         to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
         elapsed = self.seconds["iterations"]
@@ -615,9 +617,22 @@ class Training:
             "iteration %d/%d, epoch %.1f/%g: lrate %.3g, %d jobs, train %.3f, valid %.3f; "
             "%s elapsed, %s left",
             *(x + 1, s.num_iters, s.epoch(x + 1), self.options.num_epochs, s.learning_rate(x)),
-            *(len(objectives), sum(objectives) / len(objectives), latest),
+            *(len(objectives), sum(objectives) / len(objectives), self.held_out(x)),
             *(clock(elapsed), clock(elapsed * to_do / done)),
         )
+
+    def progress(self, x: int) -> str:
+        """What a watcher wants to know while iteration x is running."""
+        s, held_out = self.schedule, self.held_out(x)
+        return (
+            f"iteration {x + 1}/{s.num_iters}, epoch {s.epoch(x):.1f}/{self.options.num_epochs:g}"
+            + ("" if math.isnan(held_out) else f", held-out {held_out:.3f}")
+        )
+
+    def held_out(self, x: int) -> float:
+        """Log-probability per frame on held-out data of the latest model that has one, up to x."""
+        found = (objective(self.dir, "valid", y) for y in range(x, -1, -1))
+        return next((log_prob for log_prob in found if log_prob is not None), math.nan)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -803,13 +818,6 @@ def remove_egs(egs_dir: Path) -> None:
         return
     for archive in training_archives(egs_dir):
         remove_with_target(archive)
-
-
-def clock(seconds: float) -> str:
-    """1:02:03"""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 if __name__ == "__main__":

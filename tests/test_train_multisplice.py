@@ -21,6 +21,7 @@ from nnet.io.tables import INTEGERS, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
 from nnet.network import Network
 from nnet.propagation import compute
+from nnet.training_logs import last_number
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
@@ -28,7 +29,6 @@ from steps.multisplice_configs import (
     presoftmax_scales,
 )
 from steps.train_multisplice import Training
-from steps.training_logs import last_number
 from steps.training_schedule import Schedule, ScheduleError
 
 

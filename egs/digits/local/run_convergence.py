@@ -17,7 +17,7 @@ import shlex
 from pathlib import Path
 
 from nnet.io.streams import open_output
-from steps.training_logs import objectives
+from nnet.training_logs import objectives
 from utils.driver import argument, cmd_option, driver, log, option, run
 
 METHODS = {"none": "plain SGD", "simple": "simple NG-SGD", "online": "online NG-SGD"}

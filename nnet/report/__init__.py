@@ -1,0 +1,1 @@
+"""Web pages about trainings, from what nnet.training_logs reads."""

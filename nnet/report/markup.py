@@ -1,0 +1,68 @@
+"""The HTML of a page: sections, tables, captions; every value that is put into it is escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nnet.report.plots import NUM_COLORS
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """`parts`, those that are not empty, with all that they need."""
+    style = Path(__file__).with_name("style.css").read_text()
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n"
+        f"<h1>{escape(title)}</h1>\n" + "\n".join(filter(None, parts)) + "\n</html>\n"
+    )
+
+
+def section(title: str, content: str) -> str:
+    """Nothing where there is no content."""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
+
+
+def details(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
+
+
+def captioned(title: str, keys: Iterable[str], svg: str) -> str:
+    return (
+        f"<figure><figcaption><b>{escape(title)}</b>{' '.join(keys)}</figcaption>\n{svg}</figure>\n"
+    )
+
+
+def key(label: str, color: int, kind: str) -> str:
+    """What a colour of a picture stands for."""
+    variable = f"--color: var(--c{(color - 1) % NUM_COLORS + 1})"
+    return f'<span class="key {kind}" style="{variable}"><i></i>{escape(label)}</span>'
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence], text: Sequence[str] = ()) -> str:
+    """`text`: the columns that are words; the last column of words may be long."""
+    kinds = ["text" if name in text else "" for name in header]
+    if kinds[-1]:
+        kinds[-1] = "text long"
+    head = "".join(
+        f'<th class="{kind}">{escape(name)}</th>' for name, kind in zip(header, kinds, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{kind}">{escape(value)}</td>'
+            for value, kind in zip(row, kinds, strict=True)
+        )
+        + "</tr>\n"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}</tbody></table></div>"
+    )
+
+
+def escape(value: object) -> str:
+    return html.escape(str(value))

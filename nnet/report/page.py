@@ -1,0 +1,513 @@
+"""The web page about a training, or about several to compare: one file, without anything beside it.
+
+What it says comes from nnet.training_logs; here it is put into words, tables and pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from nnet.io.streams import open_output
+from nnet.progress import clock
+from nnet.report.markup import captioned, details, escape, key, page, section, table
+from nnet.report.plots import Curve, bar_plot, line_plot
+from nnet.training_logs import (
+    SUBSETS,
+    Iteration,
+    Position,
+    Score,
+    Training,
+    WordErrors,
+    number,
+    read_training,
+)
+
+SUBSET_NAMES = {"valid": "held-out", "train": "training"}
+NOTHING = "–"
+
+
+def write_report(dirs: Sequence[str | Path], wxfilename: str) -> None:
+    """Write the page about the training in a directory, or the comparison of several.
+
+    Raises NgtrainError where a directory has no training, and without matplotlib.
+    """
+    trainings = [read_training(dir) for dir in dirs]
+    text = training_page(trainings[0]) if len(trainings) == 1 else comparison_page(trainings)
+    with open_output(wxfilename) as file:
+        file.write(text.encode())
+
+
+def training_page(training: Training) -> str:
+    return page(
+        str(training.dir),
+        [
+            status(training),
+            facts(training),
+            curves([training]),
+            changes(training),
+            time_spent(training),
+            jobs_of_note(training),
+            section("Word error rates", word_error_table([training])),
+            model_section(training),
+            configuration(training),
+            numbers_section(training),
+        ],
+    )
+
+
+def comparison_page(trainings: list[Training]) -> str:
+    return page(
+        f"{len(trainings)} trainings",
+        [
+            summary_table(trainings),
+            curves(trainings),
+            section("Word error rates", word_error_table(trainings)),
+            section("Options that differ", differing_options(trainings)),
+        ],
+    )
+
+
+# Parts of a page --------------------------------------------------------------------------------
+
+
+def status(training: Training) -> str:
+    """A line: whether it has ended, and when there was the last sign of it."""
+    sign = training.last_sign
+    when = f"; last sign in the logs: {sign:%Y-%m-%d %H:%M:%S}" if sign else ""
+    if training.finished:
+        count = len(training.iterations)
+        return f'<p><span class="good">Finished</span> after {count} iterations{when}.</p>'
+    iteration = training.iterations[-1]
+    running = [job.number for job in iteration.jobs if job.code is None]
+    jobs = f", {plural('job', running)} not ended" if running else ""
+    return (
+        f'<p><span class="bad">Not finished</span>: in iteration {iteration.number}{jobs}{when}.'
+        "</p>"
+    )
+
+
+def facts(training: Training) -> str:
+    """The numbers that one looks for first."""
+    end = training.positions[-1]
+    wanted = number(training.options.get("num_epochs"))
+    jobs = [len(iteration.jobs) for iteration in training.iterations]
+    rows = []
+    for subset in SUBSETS:
+        found, of = latest_score(training, subset)
+        if found:
+            name = f"log-probability per frame, {SUBSET_NAMES[subset]}"
+            rows.append((name, f"{found.log_prob:.3f}", f"{found.accuracy:.1%} right, {of}"))
+    if best := best_word_errors(training):
+        rows.append(("word error rate", f"{best.rate:.2f} %", best.file))
+    if end.epochs is not None:
+        of = f"of {wanted:g}" if wanted else "passes over the data"
+        rows.append(("epochs", f"{end.epochs:.1f}", of))
+    rows.append(("samples", thousands(end.samples), "frames, with repetitions"))
+    rows.append(("time of the iterations", clock(end.seconds), "by the clock"))
+    rows.append(("jobs", "–".join(map(str, sorted({jobs[0], jobs[-1]}))), "at a time"))
+    if training.model and (size := training.model.sizes.get("parameter-dim")):
+        rows.append(("parameters", thousands(int(size)), f"of model {training.model.number}"))
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for name, value, note in rows
+    )
+    return f'<dl class="facts">{items}</dl>'
+
+
+AXES: dict[str, tuple[str, Callable[[Position], float | None]]] = {
+    "epochs": ("epochs", lambda position: position.epochs),
+    "samples": ("samples (millions)", lambda position: position.samples / 1e6),
+    "time": ("time of the iterations (minutes)", lambda position: position.seconds / 60),
+}
+
+
+def curves(trainings: list[Training]) -> str:
+    """What changes while training goes on, against what the reader chooses.
+
+    Of one training, held-out and training data have a colour each; of several, each has one.
+    """
+    known = {
+        axis: (label, of)
+        for axis, (label, of) in AXES.items()
+        if all(of(position) is not None for t in trainings for position in t.positions)
+    }
+    choices, panels = [], []
+    for axis, (label, of) in known.items():
+        checked = "" if choices else " checked"
+        choices.append(
+            f'<input type="radio" name="axis" id="by-{axis}"{checked}>'
+            f'<label class="axis-choice" for="by-{axis}">{label.partition(" (")[0]}</label>'
+        )
+        figures = [
+            score_figure("Log-probability per frame", trainings, "log_prob", label, of),
+            score_figure("Accuracy", trainings, "accuracy", label, of),
+            rate_figure(trainings, label, of),
+            jobs_figure(trainings, label, of),
+        ]
+        panels.append(f'<div class="plots by by-{axis}">{"".join(figures)}</div>')
+    return section("Training", f"<div>Against {''.join([' ', *choices, *panels])}</div>")
+
+
+def score_figure(title: str, trainings: list[Training], what: str, label: str, of) -> str:
+    """Curves of a field of the scores of all models."""
+    lines = []
+    for n, training in enumerate(trainings, start=1):
+        for m, subset in enumerate(SUBSETS, start=1):
+            models = training.scores[subset]
+            lines.append(
+                Curve(
+                    name_of(training, trainings, SUBSET_NAMES[subset]),
+                    [of(training.positions[x]) for x in models],
+                    [getattr(found, what) for found in models.values()],
+                    color=n if len(trainings) > 1 else m,
+                    dashed=subset == "train",
+                )
+            )
+    return figure(title, lines, line_plot(lines, label, floor=floor_of(lines)))
+
+
+def floor_of(lines: list[Curve]) -> float | None:
+    """The least value but those of the first tenth, from where curves go up so far and so fast
+    that one would see nothing else."""
+    later = [y for line in lines for y in line.y[len(line.y) // 10 + 1 :]]
+    if not later:
+        return None
+    low, high = min(later), max(later)
+    return low - 0.05 * (high - low)
+
+
+def rate_figure(trainings: list[Training], label: str, of) -> str:
+    lines = []
+    for n, training in enumerate(trainings, start=1):
+        known = [i for i in training.iterations if i.learning_rate is not None]
+        x = [of(training.positions[i.number]) for i in known]
+        of_job = [i.learning_rate for i in known]
+        effective = [i.learning_rate / len(i.jobs) for i in known]
+        color = n if len(trainings) > 1 else 2
+        lines.append(Curve(name_of(training, trainings, "of a job"), x, of_job, color, True))
+        color = n if len(trainings) > 1 else 1
+        lines.append(Curve(name_of(training, trainings, "effective"), x, effective, color))
+    return figure("Learning rate", lines, line_plot(lines, label, log_scale=True))
+
+
+def jobs_figure(trainings: list[Training], label: str, of) -> str:
+    lines = [
+        Curve(
+            name_of(training, trainings, "jobs"),
+            [of(training.positions[i.number]) for i in training.iterations],
+            [len(i.jobs) for i in training.iterations],
+            color=n,
+        )
+        for n, training in enumerate(trainings, start=1)
+    ]
+    return figure("Jobs at a time", lines, line_plot(lines, label, floor=0))
+
+
+def name_of(training: Training, trainings: list[Training], what: str) -> str:
+    return what if len(trainings) == 1 else f"{training.dir}, {what}"
+
+
+def changes(training: Training) -> str:
+    """What each iteration changed, by layer."""
+    known = [i for i in training.iterations if i.change]
+    if not known:
+        return ""
+    figures = []
+    for title, what, log_scale in (
+        ("Relative change of the parameters", "relative", True),
+        ("Change of the log-probability per frame", "objective", False),
+    ):
+        values: dict[str, dict[int, float]] = {}
+        for iteration in known:
+            change = getattr(iteration.change, what)
+            for layer, value in zip(layer_names(len(change)), change, strict=True):
+                values.setdefault(layer, {})[iteration.number] = value
+        layers = sorted(values, key=lambda layer: (layer == OUTPUT, len(layer), layer))
+        lines = [
+            Curve(layer, list(values[layer]), list(values[layer].values()), color=n)
+            for n, layer in enumerate(layers, start=1)
+        ]
+        figures.append(figure(title, lines, line_plot(lines, "iteration", log_scale)))
+    note = (
+        "By layer that is trained. There is nothing where an iteration added a layer, "
+        "and where parameters were all zero before it."
+    )
+    return section(
+        "What iterations changed",
+        f'<p class="soft">{note}</p><div class="plots">{"".join(figures)}</div>',
+    )
+
+
+OUTPUT = "output layer"
+
+
+def layer_names(count: int) -> list[str]:
+    """Of the components that are trained: new ones are inserted before the last."""
+    return [*(f"layer {n}" for n in range(1, count)), OUTPUT]
+
+
+def time_spent(training: Training) -> str:
+    """Where the time of the iterations went."""
+    known = [(i, i.times) for i in training.iterations if i.times]
+    if not known or [i.number for i, _ in known] != list(range(len(known))):
+        return ""
+    parts = [[getattr(times, name) for _, times in known] for name in TIMES]
+    svg = bar_plot(parts, "iteration")
+    totals = [sum(part) for part in parts]
+    shares = ", ".join(
+        f"{name} {total / (sum(totals) or 1):.0%}"
+        for name, total in zip(TIMES, totals, strict=True)
+    )
+    steps = [mean_steps(i) for i, _ in known]
+    of_steps = ""
+    if None not in steps:
+        of_steps = f" Gradient steps alone took {sum(steps):.1f} s of the {totals[0]:.0f} s."
+    keys = [key(name, n, "filled") for n, name in enumerate(TIMES, start=1)]
+    return section(
+        "Where the time went",
+        f"<p>Of {clock(sum(totals))}: {shares}.{of_steps}</p>"
+        '<p class="soft">Of an iteration: the time of a job, on average; what a job waits for '
+        "the others and in a queue; what it then takes until there is one model. Launchers note "
+        "whole seconds.</p>"
+        f'<div class="plots">{captioned("Seconds per iteration", keys, svg)}</div>',
+    )
+
+
+TIMES = ("training", "waiting", "averaging")
+
+
+def mean_steps(iteration: Iteration) -> float | None:
+    """Seconds of gradient steps of a job of an iteration, on average."""
+    steps = [job.steps_s for job in iteration.jobs]
+    return None if None in steps else sum(steps) / len(steps)
+
+
+def jobs_of_note(training: Training) -> str:
+    """Jobs that failed or were left out, and iterations that did not average."""
+    lines = []
+    for iteration in training.iterations:
+        for job in iteration.jobs:
+            if job.code not in (None, "code 0"):
+                lines.append(
+                    f"Job {job.number} of iteration {iteration.number} failed ({job.code}): "
+                    f"{training.dir}/log/train.{iteration.number}.{job.number}.log"
+                )
+        if iteration.left_out:
+            lines.append(
+                f"The average of iteration {iteration.number} is without "
+                f"{plural('job', iteration.left_out)}."
+            )
+    lines = [f'<p class="bad">{escape(line)}</p>' for line in lines]
+    averaged = [i for i in training.iterations if i.averages]
+    if averaged and not any(i.left_out for i in averaged):
+        lines.append(
+            f"<p>Each of the {len(averaged)} averages is of all jobs of its iteration.</p>"
+        )
+    selected = [i for i in training.iterations if i.merged and not i.averages]
+    if selected:
+        kept = ", ".join(f"{i.number} (job {i.merged[0]} of {len(i.jobs)})" for i in selected)
+        lines.append(f"<p>Iterations that kept the model of their best job instead: {kept}.</p>")
+    return section("Jobs and averages", "".join(lines))
+
+
+def word_error_table(trainings: list[Training]) -> str:
+    rows = [
+        [
+            *[str(training.dir), result.file, f"{result.rate:.2f} %", result.errors, result.words],
+            *[result.insertions, result.deletions, result.substitutions, result.setting],
+        ]
+        for training in trainings
+        for result in training.word_errors
+    ]
+    header = ["training", "file", "WER", "errors", "words", "ins", "del", "sub", "setting"]
+    return table(header, rows, text=["training", "file"]) if rows else ""
+
+
+def model_section(training: Training) -> str:
+    model = training.model
+    if not model:
+        return ""
+    sizes = ", ".join(f"{name} {size}" for name, size in model.sizes.items())
+    rows = [[c.number, c.type, c.details] for c in model.components]
+    return section(
+        f"Model {model.number}",
+        f'<p class="soft">{escape(sizes)}</p>'
+        + table(["", "component", "details"], rows, text=["component", "details"]),
+    )
+
+
+def configuration(training: Training) -> str:
+    text = ["name", "value"]
+    parts = []
+    if training.options:
+        parts.append(details("Options", table(text, training.options.items(), text=text)))
+    if training.info:
+        parts.append(details("Examples", table(text, training.info.items(), text=text)))
+    parts += [
+        details(name, f'<div class="scroll"><pre>{escape(content)}</pre></div>')
+        for name, content in training.texts.items()
+        if content.strip()
+    ]
+    return section("Configuration", "".join(parts))
+
+
+def numbers_section(training: Training) -> str:
+    """The numbers behind the pictures, as they stand in the logs."""
+    models = []
+    for x, position in enumerate(training.positions):
+        found = [training.scores[subset].get(x) for subset in SUBSETS]
+        if any(found):
+            models.append([x, *position_cells(position), *score_cells(found)])
+    final = [training.final_scores.get(subset) for subset in SUBSETS]
+    if any(final):
+        models.append(["final", *position_cells(training.positions[-1]), *score_cells(final)])
+    iterations = [
+        [
+            *[i.number, len(i.jobs), cell(i.learning_rate), cell(minibatch_size(i)), i.samples],
+            *[" ".join(cell(job.log_prob) for job in i.jobs), merged(i)],
+            *[f"{part:.1f}" for part in i.times or []],
+            *([NOTHING] * 3 if not i.times else []),
+            cell(mean_steps(i)),
+        ]
+        for i in training.iterations
+    ]
+    layers = max((len(i.change.relative) for i in training.iterations if i.change), default=0)
+    changed = [
+        [i.number, *spread(change_cells(i), layers)] for i in training.iterations if i.change
+    ]
+    heads = [f"{name} {what}" for name in SUBSET_NAMES.values() for what in ("log-prob", "acc.")]
+    parts = [
+        details(
+            "Models",
+            table(["model", "samples", "epochs", "time", *heads], models),
+        ),
+        details(
+            "Iterations",
+            table(
+                [
+                    *["iteration", "jobs", "learning rate", "minibatch", "samples"],
+                    *["log-prob of each job", "of jobs", *TIMES, "gradient steps"],
+                ],
+                iterations,
+            ),
+        ),
+    ]
+    if changed:
+        parts.append(
+            details(
+                "Changes: relative (absolute; of the log-probability)",
+                table(["iteration", *layer_names(layers)], changed),
+            )
+        )
+    return section("Numbers", "".join(parts))
+
+
+def summary_table(trainings: list[Training]) -> str:
+    rows = []
+    for training in trainings:
+        end = training.positions[-1]
+        found = [latest_score(training, subset)[0] for subset in SUBSETS]
+        best = best_word_errors(training)
+        times = [i.times for i in training.iterations if i.times]
+        seconds = [sum(getattr(t, name) for t in times) / max(len(times), 1) for name in TIMES]
+        rows.append(
+            [
+                *[str(training.dir), "finished" if training.finished else "not finished"],
+                f"{best.rate:.2f} %" if best else NOTHING,
+                *score_cells(found),
+                len(training.iterations),
+                *position_cells(end),
+                *[f"{part:.1f}" for part in seconds],
+            ]
+        )
+    heads = [f"{name} {what}" for name in SUBSET_NAMES.values() for what in ("log-prob", "acc.")]
+    header = [
+        *["training", "", "WER", *heads, "iterations", "samples", "epochs", "time"],
+        *[f"{name}, s/iter." for name in TIMES],
+    ]
+    return table(header, rows, text=["training", ""])
+
+
+def differing_options(trainings: list[Training]) -> str:
+    names = sorted({name for training in trainings for name in training.options})
+    rows = []
+    for name in names:
+        values = [training.options.get(name, NOTHING) for training in trainings]
+        if len(set(values)) > 1:
+            rows.append([name, *values])
+    header = ["option", *(str(training.dir) for training in trainings)]
+    return table(header, rows, text=header) if rows else ""
+
+
+# What numbers stand for -------------------------------------------------------------------------
+
+
+def latest_score(training: Training, subset: str) -> tuple[Score | None, str]:
+    """That of the final model, else of the last one that has one; and which it is."""
+    if subset in training.final_scores:
+        return training.final_scores[subset], "final model"
+    models = training.scores[subset]
+    if not models:
+        return None, ""
+    return models[max(models)], f"model {max(models)}"
+
+
+def best_word_errors(training: Training) -> WordErrors | None:
+    """The first of the best, but those with a tuned setting before those that chose their own."""
+    tuned = [line for line in training.word_errors if line.file.endswith("tuned_wer")]
+    return min(tuned or training.word_errors, key=lambda line: line.rate, default=None)
+
+
+def minibatch_size(iteration: Iteration) -> float | None:
+    return next((job.minibatch_size for job in iteration.jobs), None)
+
+
+def merged(iteration: Iteration) -> str:
+    """Which jobs made the model."""
+    if not iteration.merged:
+        return NOTHING
+    jobs = " ".join(map(str, iteration.merged))
+    return f"average of {jobs}" if iteration.averages else f"best, {jobs}"
+
+
+def position_cells(position: Position) -> list[str]:
+    epochs = NOTHING if position.epochs is None else f"{position.epochs:.2f}"
+    return [str(position.samples), epochs, clock(position.seconds)]
+
+
+def score_cells(scores: Iterable[Score | None]) -> list[str]:
+    return [cell(value) for score in scores for value in (score or (None, None))]
+
+
+def change_cells(iteration: Iteration) -> list[str]:
+    change = iteration.change
+    return [
+        f"{relative:g} ({absolute:g}; {objective:g})"
+        for relative, absolute, objective in zip(
+            change.relative, change.absolute, change.objective, strict=True
+        )
+    ]
+
+
+def spread(cells: list[str], count: int) -> list[str]:
+    """Cells of a row that has fewer layers than others: the last is that of the output."""
+    return [*cells[:-1], *[NOTHING] * (count - len(cells)), cells[-1]]
+
+
+def figure(title: str, curves: Sequence[Curve], svg: str) -> str:
+    keys = [key(c.label, c.color, "dashed" if c.dashed else "") for c in curves]
+    return captioned(title, keys if len(keys) > 1 else [], svg)
+
+
+def cell(value: float | None) -> str:
+    """As logs print it: six digits."""
+    return NOTHING if value is None else f"{value:g}"
+
+
+def thousands(count: int) -> str:
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def plural(noun: str, numbers: Sequence[int]) -> str:
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

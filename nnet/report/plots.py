@@ -1,0 +1,136 @@
+"""Pictures for a web page, as SVG that takes its colours and its font from the page.
+
+matplotlib draws with colours that stand for custom properties of CSS: --c1 to --c8 for the data,
+--ink for text, --line for the grid.  The page defines them, in dark and in light.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nnet.errors import NgtrainError
+
+NUM_COLORS = 8
+SIZE = (4.4, 2.9)  # inches; text of 10 points is then readable on a phone
+
+# What matplotlib draws in, and what becomes of it.
+INK, LINE = "#fe0100", "#fe0200"
+CSS = {INK: "var(--ink)", LINE: "var(--line)"} | {
+    f"#fe000{n}": f"var(--c{n})" for n in range(1, NUM_COLORS + 1)
+}
+
+
+@dataclass
+class Curve:
+    """A line of a picture: points, those that are finite, in the order of x.
+
+    color: from 1, in turn where there are more than NUM_COLORS.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    color: int
+    dashed: bool = False
+
+    def __post_init__(self):
+        points = [(x, y) for x, y in zip(self.x, self.y, strict=True) if math.isfinite(y)]
+        self.x, self.y = [x for x, _ in points], [y for _, y in points]
+
+
+def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False, floor=None) -> str:
+    """SVG of curves; `floor` is the least y that need be visible."""
+
+    def draw(axes) -> None:
+        for curve in curves:
+            axes.plot(
+                curve.x,
+                curve.y,
+                color=color(curve.color),
+                linestyle=(0, (4, 2)) if curve.dashed else "-",
+                marker="o" if len(curve.x) < 40 else "",
+                markersize=2.5,
+                linewidth=1.6,
+            )
+        if log_scale:
+            axes.set_yscale("log")
+        elif floor is not None:
+            axes.set_ylim(bottom=floor)
+
+    return picture(draw, x_label)
+
+
+def bar_plot(parts: Sequence[Sequence[float]], x_label: str) -> str:
+    """SVG of bars 0, 1, ..., of stacked parts: a sequence of heights for each part."""
+
+    def draw(axes) -> None:
+        x = range(len(parts[0]))
+        bottom = [0.0 for _ in x]
+        for n, part in enumerate(parts, start=1):
+            axes.bar(x, part, bottom=bottom, width=0.8, color=color(n), linewidth=0)
+            bottom = [low + height for low, height in zip(bottom, part, strict=True)]
+        axes.margins(x=0.01)
+
+    return picture(draw, x_label)
+
+
+def color(n: int) -> str:
+    return f"#fe000{(n - 1) % NUM_COLORS + 1}"
+
+
+def picture(draw: Callable, x_label: str) -> str:
+    """What `draw` makes of empty axes, as an <svg> element for the text of a page."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NgtrainError(
+            f"the pictures of a report need matplotlib, which cannot be imported ({error}); "
+            "install it, for instance by utils/setup_env.sh plots"
+        ) from None
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "ngtrain",  # the same ids each time
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.formatter.limits": (-4, 6),
+        "grid.color": LINE,
+        "grid.linewidth": 0.6,
+        "text.color": INK,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.set_xlabel(x_label)
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    return for_page(file.getvalue())
+
+
+def for_page(svg: str) -> str:
+    """The element alone: the page's colours and font, ids of its own, nothing from elsewhere."""
+    prefix = f"p{zlib.crc32(svg.encode()):08x}"
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r'<svg role="img" \1>', svg, count=1)
+    svg = re.sub(r'<g id="(?!m[0-9a-f]{10})[^"]*">', "<g>", svg)  # nothing refers to groups
+    svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{prefix}", svg)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r"font-family: [^;\"]*(; )?", "", svg)
+    svg = re.sub(r"#fe0[0-9]{3}", lambda match: CSS[match[0]], svg)
+    return re.sub(r"\s*\n\s*", "\n", svg).strip()
