@@ -207,6 +207,12 @@ class Training:
         return positions
 
     @property
+    def num_models(self) -> int:
+        """How many iterations have ended with a model."""
+        count = len(self.iterations)
+        return count if self.finished or self.iterations[-1].merge.end else count - 1
+
+    @property
     def last_sign(self) -> datetime | None:
         """When the last job started or ended, as far as the logs of iterations tell."""
         spans = [span for i in self.iterations for span in (i.merge, *(job.span for job in i.jobs))]

@@ -11,12 +11,15 @@ from nnet.report.plots import NUM_COLORS
 
 def page(title: str, parts: Iterable[str]) -> str:
     """`parts`, those that are not empty, with all that they need."""
+    content = "\n".join(filter(None, parts))
     style = Path(__file__).with_name("style.css").read_text()
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n"
-        f"<h1>{escape(title)}</h1>\n" + "\n".join(filter(None, parts)) + "\n</html>\n"
+        f"<h1>{escape(title).replace('/', '/<wbr>')}</h1>\n"
+        + "\n".join(filter(None, parts))
+        + "\n</html>\n"
     )
 
 

@@ -5,7 +5,9 @@ What it says comes from nnet.training_logs; here it is put into words, tables an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from nnet.io.streams import open_output
@@ -58,7 +60,7 @@ def training_page(training: Training) -> str:
 
 def comparison_page(trainings: list[Training]) -> str:
     return page(
-        f"{len(trainings)} trainings",
+        f"Comparison of {len(trainings)} trainings",
         [
             summary_table(trainings),
             curves(trainings),
@@ -72,15 +74,16 @@ def comparison_page(trainings: list[Training]) -> str:
 
 
 def status(training: Training) -> str:
-    """A line: whether it has ended, and when there was the last sign of it."""
-    sign = training.last_sign
-    when = f"; last sign in the logs: {sign:%Y-%m-%d %H:%M:%S}" if sign else ""
+    """A line: whether it has ended, and when it ran."""
+    first, last = training.iterations[0].start, training.last_sign
     if training.finished:
+        when = f", from {time(first)} to {time(last)}" if first and last else ""
         count = len(training.iterations)
         return f'<p><span class="good">Finished</span> after {count} iterations{when}.</p>'
     iteration = training.iterations[-1]
     running = [job.number for job in iteration.jobs if job.code is None]
     jobs = f", {plural('job', running)} not ended" if running else ""
+    when = f"; last sign in the logs: {time(last)}" if last else ""
     return (
         f'<p><span class="bad">Not finished</span>: in iteration {iteration.number}{jobs}{when}.'
         "</p>"
@@ -96,15 +99,15 @@ def facts(training: Training) -> str:
     for subset in SUBSETS:
         found, of = latest_score(training, subset)
         if found:
-            name = f"log-probability per frame, {SUBSET_NAMES[subset]}"
-            rows.append((name, f"{found.log_prob:.3f}", f"{found.accuracy:.1%} right, {of}"))
+            name = f"{SUBSET_NAMES[subset]} log-probability"
+            rows.append((name, f"{found.log_prob:.3f}", f"{found.accuracy:.1%} right; {of}"))
     if best := best_word_errors(training):
         rows.append(("word error rate", f"{best.rate:.2f} %", best.file))
     if end.epochs is not None:
         of = f"of {wanted:g}" if wanted else "passes over the data"
         rows.append(("epochs", f"{end.epochs:.1f}", of))
-    rows.append(("samples", thousands(end.samples), "frames, with repetitions"))
-    rows.append(("time of the iterations", clock(end.seconds), "by the clock"))
+    rows.append(("samples", thousands(end.samples), "frames"))
+    rows.append(("time", clock(end.seconds), "of the iterations"))
     rows.append(("jobs", "–".join(map(str, sorted({jobs[0], jobs[-1]}))), "at a time"))
     if training.model and (size := training.model.sizes.get("parameter-dim")):
         rows.append(("parameters", thousands(int(size)), f"of model {training.model.number}"))
@@ -127,6 +130,7 @@ def curves(trainings: list[Training]) -> str:
 
     Of one training, held-out and training data have a colour each; of several, each has one.
     """
+    names = names_of(trainings)
     known = {
         axis: (label, of)
         for axis, (label, of) in AXES.items()
@@ -137,75 +141,59 @@ def curves(trainings: list[Training]) -> str:
         checked = "" if choices else " checked"
         choices.append(
             f'<input type="radio" name="axis" id="by-{axis}"{checked}>'
-            f'<label class="axis-choice" for="by-{axis}">{label.partition(" (")[0]}</label>'
+            f'<label for="by-{axis}">{label.partition(" (")[0]}</label>'
         )
         figures = [
-            score_figure("Log-probability per frame", trainings, "log_prob", label, of),
-            score_figure("Accuracy", trainings, "accuracy", label, of),
-            rate_figure(trainings, label, of),
-            jobs_figure(trainings, label, of),
+            score_figure("Log-probability per frame", trainings, names, "log_prob", label, of),
+            score_figure("Accuracy", trainings, names, "accuracy", label, of),
+            rate_figure(trainings, names, label, of),
         ]
         panels.append(f'<div class="plots by by-{axis}">{"".join(figures)}</div>')
-    return section("Training", f"<div>Against {''.join([' ', *choices, *panels])}</div>")
+    content = f"<span>Against</span> {''.join([*choices, *panels])}"
+    return section("Training", f'<div class="chosen">{content}</div>')
 
 
-def score_figure(title: str, trainings: list[Training], what: str, label: str, of) -> str:
+def score_figure(
+    title: str, trainings: list[Training], names: list[str], field: str, label: str, of
+) -> str:
     """Curves of a field of the scores of all models."""
     lines = []
     for n, training in enumerate(trainings, start=1):
         for m, subset in enumerate(SUBSETS, start=1):
             models = training.scores[subset]
-            lines.append(
-                Curve(
-                    name_of(training, trainings, SUBSET_NAMES[subset]),
-                    [of(training.positions[x]) for x in models],
-                    [getattr(found, what) for found in models.values()],
-                    color=n if len(trainings) > 1 else m,
-                    dashed=subset == "train",
-                )
-            )
-    return figure(title, lines, line_plot(lines, label, floor=floor_of(lines)))
+            x = [of(training.positions[x]) for x in models]
+            y = [getattr(found, field) for found in models.values()]
+            dashed = subset == "train"
+            if len(trainings) == 1:
+                lines.append(Curve(SUBSET_NAMES[subset], x, y, color=m, dashed=dashed))
+            else:
+                lines.append(Curve("" if dashed else names[n - 1], x, y, color=n, dashed=dashed))
+    if len(trainings) > 1:
+        title = f"{title} (dashed: training data)"
+    return figure(title, lines, line_plot(lines, label))
 
 
-def floor_of(lines: list[Curve]) -> float | None:
-    """The least value but those of the first tenth, from where curves go up so far and so fast
-    that one would see nothing else."""
-    later = [y for line in lines for y in line.y[len(line.y) // 10 + 1 :]]
-    if not later:
-        return None
-    low, high = min(later), max(later)
-    return low - 0.05 * (high - low)
-
-
-def rate_figure(trainings: list[Training], label: str, of) -> str:
+def rate_figure(trainings: list[Training], names: list[str], label: str, of) -> str:
+    """Effective learning rates, which are those of jobs over their number; of one training both."""
     lines = []
     for n, training in enumerate(trainings, start=1):
         known = [i for i in training.iterations if i.learning_rate is not None]
         x = [of(training.positions[i.number]) for i in known]
-        of_job = [i.learning_rate for i in known]
         effective = [i.learning_rate / len(i.jobs) for i in known]
-        color = n if len(trainings) > 1 else 2
-        lines.append(Curve(name_of(training, trainings, "of a job"), x, of_job, color, True))
-        color = n if len(trainings) > 1 else 1
-        lines.append(Curve(name_of(training, trainings, "effective"), x, effective, color))
-    return figure("Learning rate", lines, line_plot(lines, label, log_scale=True))
+        lines.append(Curve(names[n - 1], x, effective, color=n))
+    title = "Effective learning rate"
+    if len(trainings) == 1:
+        title, lines[0].label = "Learning rate", "effective"
+        of_job = [i.learning_rate for i in known]
+        lines.append(Curve("of a job", x, of_job, color=2, dashed=True))
+    return figure(title, lines, line_plot(lines, label, log_scale=True))
 
 
-def jobs_figure(trainings: list[Training], label: str, of) -> str:
-    lines = [
-        Curve(
-            name_of(training, trainings, "jobs"),
-            [of(training.positions[i.number]) for i in training.iterations],
-            [len(i.jobs) for i in training.iterations],
-            color=n,
-        )
-        for n, training in enumerate(trainings, start=1)
-    ]
-    return figure("Jobs at a time", lines, line_plot(lines, label, floor=0))
-
-
-def name_of(training: Training, trainings: list[Training], what: str) -> str:
-    return what if len(trainings) == 1 else f"{training.dir}, {what}"
+def names_of(trainings: list[Training]) -> list[str]:
+    """Their directories, without what all have in common."""
+    dirs = [os.path.abspath(training.dir) for training in trainings]
+    common = os.path.commonpath([os.path.dirname(dir) for dir in dirs])
+    return [os.path.relpath(dir, common) for dir in dirs]
 
 
 def changes(training: Training) -> str:
@@ -230,8 +218,8 @@ def changes(training: Training) -> str:
         ]
         figures.append(figure(title, lines, line_plot(lines, "iteration", log_scale)))
     note = (
-        "By layer that is trained. There is nothing where an iteration added a layer, "
-        "and where parameters were all zero before it."
+        "By layer that is trained. Iterations that added a layer are left out, "
+        "and so are layers whose parameters were all zero before."
     )
     return section(
         "What iterations changed",
@@ -253,7 +241,7 @@ def time_spent(training: Training) -> str:
     if not known or [i.number for i, _ in known] != list(range(len(known))):
         return ""
     parts = [[getattr(times, name) for _, times in known] for name in TIMES]
-    svg = bar_plot(parts, "iteration")
+    jobs = [len(i.jobs) for i, _ in known]
     totals = [sum(part) for part in parts]
     shares = ", ".join(
         f"{name} {total / (sum(totals) or 1):.0%}"
@@ -264,13 +252,17 @@ def time_spent(training: Training) -> str:
     if None not in steps:
         of_steps = f" Gradient steps alone took {sum(steps):.1f} s of the {totals[0]:.0f} s."
     keys = [key(name, n, "filled") for n, name in enumerate(TIMES, start=1)]
+    figures = [
+        captioned("Seconds per iteration", keys, bar_plot(parts, "iteration")),
+        captioned("Jobs at a time", [], bar_plot([jobs], "iteration")),
+    ]
     return section(
         "Where the time went",
         f"<p>Of {clock(sum(totals))}: {shares}.{of_steps}</p>"
         '<p class="soft">Of an iteration: the time of a job, on average; what a job waits for '
         "the others and in a queue; what it then takes until there is one model. Launchers note "
         "whole seconds.</p>"
-        f'<div class="plots">{captioned("Seconds per iteration", keys, svg)}</div>',
+        f'<div class="plots">{"".join(figures)}</div>',
     )
 
 
@@ -304,24 +296,27 @@ def jobs_of_note(training: Training) -> str:
         lines.append(
             f"<p>Each of the {len(averaged)} averages is of all jobs of its iteration.</p>"
         )
-    selected = [i for i in training.iterations if i.merged and not i.averages]
-    if selected:
-        kept = ", ".join(f"{i.number} (job {i.merged[0]} of {len(i.jobs)})" for i in selected)
-        lines.append(f"<p>Iterations that kept the model of their best job instead: {kept}.</p>")
+    others = [i for i in training.iterations if not i.averages and i.number < training.num_models]
+    if others:
+        kept = ", ".join(
+            f"{i.number} ({f'job {i.merged[0]}' if i.merged else 'not logged which'})"
+            for i in others
+        )
+        lines.append(f"<p>Iterations that kept the model of one job, the best: {kept}.</p>")
     return section("Jobs and averages", "".join(lines))
 
 
 def word_error_table(trainings: list[Training]) -> str:
     rows = [
         [
-            *[str(training.dir), result.file, f"{result.rate:.2f} %", result.errors, result.words],
-            *[result.insertions, result.deletions, result.substitutions, result.setting],
+            *[f"{result.rate:.2f} %", result.errors, result.words, result.insertions],
+            *[result.deletions, result.substitutions, result.setting, training.dir / result.file],
         ]
         for training in trainings
         for result in training.word_errors
     ]
-    header = ["training", "file", "WER", "errors", "words", "ins", "del", "sub", "setting"]
-    return table(header, rows, text=["training", "file"]) if rows else ""
+    header = ["WER", "errors", "words", "ins", "del", "sub", "setting", "file"]
+    return table(header, rows, text=["file"]) if rows else ""
 
 
 def model_section(training: Training) -> str:
@@ -341,7 +336,8 @@ def configuration(training: Training) -> str:
     text = ["name", "value"]
     parts = []
     if training.options:
-        parts.append(details("Options", table(text, training.options.items(), text=text)))
+        given = [(name, value) for name, value in training.options.items() if value]
+        parts.append(details("Options", table(text, given, text=text)))
     if training.info:
         parts.append(details("Examples", table(text, training.info.items(), text=text)))
     parts += [
@@ -405,7 +401,7 @@ def numbers_section(training: Training) -> str:
 
 def summary_table(trainings: list[Training]) -> str:
     rows = []
-    for training in trainings:
+    for training, name in zip(trainings, names_of(trainings), strict=True):
         end = training.positions[-1]
         found = [latest_score(training, subset)[0] for subset in SUBSETS]
         best = best_word_errors(training)
@@ -413,30 +409,29 @@ def summary_table(trainings: list[Training]) -> str:
         seconds = [sum(getattr(t, name) for t in times) / max(len(times), 1) for name in TIMES]
         rows.append(
             [
-                *[str(training.dir), "finished" if training.finished else "not finished"],
+                name if training.finished else f"{name} (not finished)",
                 f"{best.rate:.2f} %" if best else NOTHING,
                 *score_cells(found),
-                len(training.iterations),
                 *position_cells(end),
                 *[f"{part:.1f}" for part in seconds],
             ]
         )
     heads = [f"{name} {what}" for name in SUBSET_NAMES.values() for what in ("log-prob", "acc.")]
     header = [
-        *["training", "", "WER", *heads, "iterations", "samples", "epochs", "time"],
+        *["training", "WER", *heads, "samples", "epochs", "time"],
         *[f"{name}, s/iter." for name in TIMES],
     ]
-    return table(header, rows, text=["training", ""])
+    return table(header, rows, text=["training"])
 
 
 def differing_options(trainings: list[Training]) -> str:
-    names = sorted({name for training in trainings for name in training.options})
+    known = [training for training in trainings if training.options]
     rows = []
-    for name in names:
-        values = [training.options.get(name, NOTHING) for training in trainings]
+    for name in sorted({name for training in known for name in training.options}):
+        values = [training.options.get(name, NOTHING) for training in known]
         if len(set(values)) > 1:
             rows.append([name, *values])
-    header = ["option", *(str(training.dir) for training in trainings)]
+    header = ["option", *names_of(known)] if rows else []
     return table(header, rows, text=header) if rows else ""
 
 
@@ -496,13 +491,17 @@ def spread(cells: list[str], count: int) -> list[str]:
 
 
 def figure(title: str, curves: Sequence[Curve], svg: str) -> str:
-    keys = [key(c.label, c.color, "dashed" if c.dashed else "") for c in curves]
-    return captioned(title, keys if len(keys) > 1 else [], svg)
+    keys = [key(c.label, c.color, "dashed" if c.dashed else "") for c in curves if c.label]
+    return captioned(title, keys, svg)
 
 
 def cell(value: float | None) -> str:
     """As logs print it: six digits."""
     return NOTHING if value is None else f"{value:g}"
+
+
+def time(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S}"
 
 
 def thousands(count: int) -> str:

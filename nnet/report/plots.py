@@ -15,6 +15,16 @@ from dataclasses import dataclass
 
 from nnet.errors import NgtrainError
 
+try:
+    import matplotlib
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise NgtrainError(
+        f"the pictures of a report need matplotlib, which cannot be imported ({error}); "
+        "install it, for instance by utils/setup_env.sh plots"
+    ) from None
+
 NUM_COLORS = 8
 SIZE = (4.4, 2.9)  # inches; text of 10 points is then readable on a phone
 
@@ -43,8 +53,8 @@ class Curve:
         self.x, self.y = [x for x, _ in points], [y for _, y in points]
 
 
-def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False, floor=None) -> str:
-    """SVG of curves; `floor` is the least y that need be visible."""
+def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False) -> str:
+    """SVG of curves."""
 
     def draw(axes) -> None:
         for curve in curves:
@@ -59,10 +69,25 @@ def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False, fl
             )
         if log_scale:
             axes.set_yscale("log")
-        elif floor is not None:
-            axes.set_ylim(bottom=floor)
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(ticker.NullLocator())
+        elif limits := limits_of(curves):
+            axes.set_ylim(limits)
 
     return picture(draw, x_label)
+
+
+def limits_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Of y, for all that comes after the first tenth of each curve.
+
+    A training begins with changes so great that beside them one would see no others.
+    """
+    later = [y for curve in curves for y in curve.y[len(curve.y) // 10 + 1 :]]
+    if not later or min(later) == max(later):
+        return None
+    margin = 0.05 * (max(later) - min(later))
+    return min(later) - margin, max(later) + margin
 
 
 def bar_plot(parts: Sequence[Sequence[float]], x_label: str) -> str:
@@ -85,14 +110,6 @@ def color(n: int) -> str:
 
 def picture(draw: Callable, x_label: str) -> str:
     """What `draw` makes of empty axes, as an <svg> element for the text of a page."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NgtrainError(
-            f"the pictures of a report need matplotlib, which cannot be imported ({error}); "
-            "install it, for instance by utils/setup_env.sh plots"
-        ) from None
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": "ngtrain",  # the same ids each time
