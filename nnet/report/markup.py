@@ -17,9 +17,7 @@ def page(title: str, parts: Iterable[str]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n"
-        f"<h1>{escape(title).replace('/', '/<wbr>')}</h1>\n"
-        + "\n".join(filter(None, parts))
-        + "\n</html>\n"
+        f"<h1>{escape(title).replace('/', '/<wbr>')}</h1>\n{content}\n</html>\n"
     )
 
 
