@@ -47,22 +47,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence], text: Sequence[str] =
     kinds = ["text" if name in text else "" for name in header]
     if kinds[-1]:
         kinds[-1] = "text long"
-    head = "".join(
-        f'<th class="{kind}">{escape(name)}</th>' for name, kind in zip(header, kinds, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td class="{kind}">{escape(value)}</td>'
-            for value, kind in zip(row, kinds, strict=True)
-        )
-        + "</tr>\n"
-        for row in rows
-    )
+    head = table_row("th", header, kinds)
+    body = "".join(table_row("td", row, kinds) for row in rows)
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody></table></div>"
+        f'<div class="scroll"><table><thead>\n{head}</thead><tbody>\n{body}</tbody></table></div>'
     )
+
+
+def table_row(tag: str, values: Sequence, kinds: Sequence[str]) -> str:
+    cells = [
+        f'<{tag} class="{kind}">{escape(value)}</{tag}>'
+        for value, kind in zip(values, kinds, strict=True)
+    ]
+    return f"<tr>{''.join(cells)}</tr>\n".replace(' class=""', "")
 
 
 def escape(value: object) -> str:

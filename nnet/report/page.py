@@ -62,7 +62,7 @@ def comparison_page(trainings: list[Training]) -> str:
     return page(
         f"Comparison of {len(trainings)} trainings",
         [
-            summary_table(trainings),
+            section("Results", summary_table(trainings)),
             curves(trainings),
             section("Word error rates", word_error_table(trainings)),
             section("Options that differ", differing_options(trainings)),

@@ -1,0 +1,413 @@
+"""Reports on trainings: what is on the page is what the logs say, for Kaldi's trainings too."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from nnet.errors import NgtrainError
+from nnet.training_logs import Iteration, Job, Score, Span, Times, objective, read_training
+
+
+@pytest.fixture(scope="module")
+def kaldi(shared):
+    """Kaldi's own multisplice training."""
+    return shared / "kaldi" / "exp" / "nnet_ms"
+
+
+@pytest.fixture
+def copy(kaldi, tmp_path):
+    """A copy of it, without its models but for an empty final.mdl, to be changed."""
+    dir = tmp_path / "exp"
+    for name in "log", "info":
+        shutil.copytree(kaldi / name, dir / name, copy_function=shutil.copyfile)
+    (dir / "final.mdl").touch()
+    return dir
+
+
+class Page(HTMLParser):
+    """What is on a page: its text; rows of the tables, by the heading above; ids and references."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.source, self.text, self.tag, self.heading = source, "", None, None
+        self.tables, self.ids, self.references = {}, [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.tag = tag
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "xlink:href", "src", "srcset", "data"):
+                self.references.append(value)
+            self.references += re.findall(r"url\((.*?)\)", value or "")
+        match tag:
+            case "h2" | "summary":
+                self.heading = ""
+            case "table":
+                self.rows = self.tables[self.heading] = []
+            case "tr":
+                self.rows.append([])
+            case "td" | "th":
+                self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.tag = None
+
+    def handle_data(self, data):
+        if self.tag in ("h2", "summary"):
+            self.heading += data
+        if self.tag in ("td", "th"):
+            self.rows[-1][-1] += data
+        if self.tag != "style":
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """report(dir, ...) is the page about trainings."""
+    page = pytest.importorskip("nnet.report.page", exc_type=NgtrainError)
+
+    def write(*dirs) -> Page:
+        path = tmp_path_factory.mktemp("page") / "page.html"
+        page.write_report(dirs, str(path))
+        return Page(path.read_text())
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def page(report, kaldi):
+    return report(kaldi)
+
+
+def edit(file: Path, pattern: str, replacement: str) -> None:
+    """Change what must be there."""
+    text, count = re.subn(pattern, replacement, file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert count
+    file.write_text(text)
+
+
+def said(file: Path, pattern: str) -> str:
+    """The last that a log says of something."""
+    return re.findall(pattern, file.read_text())[-1]
+
+
+# The numbers of a training ------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_logs(page, kaldi):
+    rows = page.tables["Models"][1:]
+    assert [row[0] for row in rows] == [*map(str, range(16)), "final"]
+    for model, *_, valid, valid_accuracy, train, train_accuracy in rows:
+        logs = [kaldi / "log" / f"compute_prob_{s}.{model}.log" for s in ("valid", "train")]
+        pattern = r"average probability is (\S+) and accuracy is (\S+) with"
+        assert [(valid, valid_accuracy), (train, train_accuracy)] == [
+            said(log, pattern) for log in logs
+        ]
+    assert "-1.338" in page.text and "83.2% right; final model" in page.text
+
+
+def test_jobs_are_those_of_the_logs(page, kaldi):
+    rows = page.tables["Iterations"][1:]
+    assert len(rows) == 16
+    for row in rows:
+        x, num_jobs, rate, minibatch, samples, log_probs, merged, *_ = row
+        logs = sorted((kaldi / "log").glob(f"train.{x}.*.log"))
+        assert int(num_jobs) == len(logs)
+        assert rate == f"{float(said(logs[0], r'--learning-rate=([0-9.]+)')):g}"
+        assert minibatch == said(logs[0], r"--minibatch-size=(\d+)")
+        assert int(samples) == sum(int(said(log, r"Did backprop on (\d+)")) for log in logs)
+        assert log_probs.split() == [said(log, r"log-prob-per-frame=(\S+)") for log in logs]
+        all_jobs = " ".join(str(n + 1) for n in range(len(logs)))
+        assert merged == ("–" if x in "024" else f"average of {all_jobs}")
+
+
+def test_changes_are_those_of_the_logs(page, kaldi):
+    header, *rows = page.tables["Changes: relative (absolute; of the log-probability)"]
+    assert header == ["iteration", "layer 1", "layer 2", "layer 3", "output layer"]
+    assert [int(row[0]) for row in rows] == [0, 1, 3, *range(5, 15)]  # 2 and 4 add layers
+    for x, *cells in rows:
+        log = kaldi / "log" / f"progress.{int(x) + 1}.log"
+        relative, absolute, objectives = (
+            said(log, rf" {name} \S+ \S+ are  \[ (.*?) \]").split()
+            if name != "objf change"
+            else said(log, r"objf change per component is  \[ (.*?) \]").split()
+            for name in ("Relative parameter differences", "Parameter differences", "objf change")
+        )
+        expected = [
+            f"{r} ({a}; {o})" for r, a, o in zip(relative, absolute, objectives, strict=True)
+        ]
+        assert [cell for cell in cells if cell != "–"] == expected
+        assert cells[-1] == expected[-1]  # new layers come before the last
+
+
+def test_epochs_samples_and_time_add_up(page, kaldi):
+    training = read_training(kaldi)
+    last = training.positions[-1]
+    assert last.epochs == pytest.approx(8.0)  # as the training was asked for
+    logs = (kaldi / "log").glob("train.*.log")
+    assert last.samples == sum(int(said(log, r"Did backprop on (\d+)")) for log in logs)
+    started = datetime(2026, 11, 20, 18, 23, 43)
+    assert training.iterations[0].start == started
+    assert 0.9 < last.seconds / (training.last_sign - started).total_seconds() <= 1.0
+    assert page.tables["Models"][-1][1:4] == [str(last.samples), "8.00", "1:26"]
+
+
+def test_word_errors_and_model(page, kaldi):
+    row = page.tables["Word error rates"][1]
+    assert row[:7] == ["8.30 %", "83", "1000", "19", "0", "64", "wer_17_1.0"]
+    components = page.tables["Model 15"][1:]
+    expected = re.findall(
+        r"^component (\d+) : (\w+), (.*?) ?$",
+        (kaldi / "log" / "progress.15.log").read_text(),
+        flags=re.MULTILINE,
+    )
+    assert [tuple(row) for row in components] == expected and len(expected) == 15
+
+
+def test_results_of_decoding(copy):
+    for name, file, errors in [
+        ("decode_a", "best_wer", 80),
+        ("decode_a", "tuned_wer", 90),
+        ("decode_a", "wer_7_0.0", 95),
+        ("decode_b", "wer_9_0.5", 70),
+        ("decode_b", "wer_10_0.5", 60),
+        ("decode_c", "scoring_kaldi/best_wer", 50),
+    ]:
+        path = copy / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = f"%WER {errors / 10:.2f} [ {errors} / 1000, 1 ins, 2 del, {errors - 3} sub ]"
+        path.write_text(f"compute-wer ...\n{line} exp/x/wer_8_0.0\n%SER 1.0 [ 1 / 2 ]\n")
+    found = [(line.file, line.errors) for line in read_training(copy).word_errors]
+    assert found == [
+        ("decode_a/tuned_wer", 90),
+        ("decode_a/best_wer", 80),
+        ("decode_b/wer_10_0.5", 60),
+        ("decode_c/scoring_kaldi/best_wer", 50),
+    ]
+
+
+def test_time_of_an_iteration():
+    def second(n: int) -> datetime:
+        return datetime(2026, 1, 1, 12, 0, n)
+
+    spans = [Span(second(0), second(10)), Span(second(4), second(20))]
+    jobs = [Job(n, span, "code 0", *[None] * 5) for n, span in enumerate(spans, start=1)]
+    iteration = Iteration(0, jobs, True, [1, 2], Span(second(21), second(23)), None)
+    assert iteration.times == Times(training=13.0, waiting=7.0, averaging=3.0)
+
+
+# What did not go as it should ---------------------------------------------------------------------
+
+
+def test_a_training_that_is_running(copy, report):
+    """Iteration 7 of 16: job 1 has ended, job 2 is writing a line, job 3 has not started."""
+    (copy / "final.mdl").unlink()
+    for file in (copy / "log").glob("*.log"):
+        model = re.search(r"\.(\d+|final)\.", file.name)
+        if model and (model[1] == "final" or int(model[1]) > 7):
+            file.unlink()
+    for name in "average.7", "train.7.3", "compute_prob_valid.7":
+        (copy / "log" / f"{name}.log").unlink()
+    edit(copy / "log" / "train.7.2.log", r"(log-prob-per-frame=-0\.).*", r"\1")
+    edit(copy / "log" / "compute_prob_train.7.log", r"(is -0\.\d\d).*", r"\1")
+    training = read_training(copy)
+    assert not training.finished and training.num_models == 7
+    assert [job.log_prob is None for job in training.iterations[-1].jobs] == [False, True]
+    assert training.iterations[-1].times is None
+    assert max(training.scores["valid"]) == max(training.scores["train"]) == 6
+    assert objective(copy, "train", 7) is None
+    page = report(copy)
+    assert "Not finished: in iteration 7, job 2 not ended" in page.text
+    assert "final model" not in page.text and "model 6" in page.text
+    assert page.tables["Iterations"][-1][7:10] == ["–", "–", "–"]
+
+
+def test_logs_of_an_earlier_run_do_not_count(copy):
+    for file in (copy / "log").glob("train.9.*.log"):
+        edit(file, r"at Fri Nov 20", "at Thu Nov 19")
+    assert len(read_training(copy).iterations) == 9
+
+
+def test_jobs_left_out_and_failed(copy, report):
+    edit(copy / "log" / "average.6.log", r"exp/ms1/7\.2\.mdl ", "")
+    edit(copy / "log" / "train.6.2.log", r"\(code 0\)", "(code 1; signal 9)")
+    page = report(copy)
+    assert "The average of iteration 6 is without job 2." in page.text
+    assert "Job 2 of iteration 6 failed (code 1; signal 9)" in page.text
+    assert page.tables["Iterations"][7][6] == "average of 1 3"
+    assert "averages is of all jobs" not in page.text
+
+
+def test_numbers_that_are_none(copy, report):
+    """A training that diverged still has a report."""
+    for file in (copy / "log").glob("progress.*.log"):
+        file.write_text(re.sub(r"are  \[ \S+", "are  [ nan", file.read_text()))
+    for file in (copy / "log").glob("compute_prob_*.log"):
+        file.write_text(re.sub(r"probability is \S+", "probability is -nan", file.read_text()))
+    assert set(read_training(copy).final_scores) == {"valid", "train"}
+    assert report(copy).tables["Models"][1][4] == "nan"
+    edit(copy / "log" / "progress.7.log", r"are  \[ nan", "are  [ n;n")
+    edit(copy / "log" / "compute_prob_valid.5.log", r"probability is -nan", "probability is -n")
+    training = read_training(copy)
+    assert training.iterations[6].change is None and 5 not in training.scores["valid"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda dir: None, "there is no such directory"),
+        (lambda dir: dir.mkdir(), "no iteration of a training has begun"),
+    ],
+)
+def test_directories_without_a_training(run_program, tmp_path, make, reason):
+    make(tmp_path / "exp")
+    for command in (
+        ["nnet-report", tmp_path / "exp", tmp_path / "x.html"],
+        [
+            "report.py",
+            tmp_path / "exp",
+        ],
+    ):
+        result = run_program(*command, check=False)
+        assert result.returncode == 1
+        last = result.stderr.decode().splitlines()[-1]
+        assert f"{tmp_path}/exp: {reason}" in last
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_without_matplotlib(kaldi, tmp_path, monkeypatch, run_program):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    result = run_program("nnet-report", kaldi, tmp_path / "page.html", check=False)
+    assert result.returncode == 1
+    assert "need matplotlib" in result.stderr.decode().splitlines()[-1]
+    assert "utils/setup_env.sh plots" in result.stderr.decode()
+    assert not (tmp_path / "page.html").exists()
+
+
+# The page -----------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_beside_it(page):
+    assert page.references and all(reference.startswith("#") for reference in page.references)
+    assert {reference[1:] for reference in page.references} <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+    assert not re.search(r"https?:|//|<script|<link|@import|<\?xml", page.source)
+
+
+def test_colors_are_those_of_the_page(page):
+    """Of the pictures, too: all that is drawn follows the dark or light style."""
+    drawings = re.findall(r"<svg.*?</svg>", page.source, flags=re.DOTALL)
+    assert len(drawings) == 3 * 3 + 2 + 2
+    assert not any(re.search(r"#[0-9a-fA-F]{3,8}\b(?=[;\" ])", svg) for svg in drawings)
+    style = re.search(r"<style>.*?</style>", page.source, flags=re.DOTALL)[0]
+    dark = style.split("prefers-color-scheme: dark")[1]
+    for name in set(re.findall(r"var\((--\w+)\)", page.source)) - {"--color"}:
+        assert f"{name}:" in style.split("@media")[0] and f"{name}:" in dark
+
+
+def test_names_are_escaped(copy, report):
+    odd = copy.rename(copy.with_name("a<b>&c"))
+    page = report(odd)
+    assert str(odd) in page.text and "<b>&c" not in page.source
+
+
+def test_the_same_input_gives_the_same_page(page, report, kaldi):
+    assert report(kaldi).source == page.source
+
+
+def test_several_are_compared(copy, run_program, tmp_path):
+    for dir, rate in ("one", 0.01), ("two", 0.02):
+        shutil.copytree(copy, copy.parent / dir)
+        (copy.parent / dir / "train_options").write_text(f"alpha 4.0\nlrate {rate}\ndata \n")
+    edit(copy.parent / "two/log/compute_prob_valid.final.log", r"is -1\.33816", "is -1.25")
+    (copy.parent / "two" / "final.mdl").unlink()
+    run_program("nnet-report", copy.parent / "one", copy.parent / "two", tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text())
+    assert "Comparison of 2 trainings" in page.text
+    rows = page.tables["Results"][1:]
+    assert [row[0] for row in rows] == ["one", "two (not finished)"]
+    score = read_training(copy).scores["valid"][15]
+    assert isinstance(score, Score)
+    assert [row[2] for row in rows] == ["-1.33816", f"{score.log_prob:g}"]
+    assert page.tables["Options that differ"][1:] == [["lrate", "0.01", "0.02"]]
+
+
+def test_the_driver_writes_into_the_directory(copy, run_program, page):
+    said = run_program("report.py", copy).stderr.decode()
+    assert f"wrote {copy}/report.html" in said
+    assert Page((copy / "report.html").read_text()).tables["Models"] == page.tables["Models"]
+
+
+def test_a_picture_has_a_point_for_each_number():
+    plots = pytest.importorskip("nnet.report.plots", exc_type=NgtrainError)
+    nan = float("nan")
+    curve = plots.Curve("a", [0, 1, 2, 3], [1.0, nan, float("inf"), 2.0], color=1)
+    assert (curve.x, curve.y) == ([0, 3], [1.0, 2.0])
+    svg = plots.line_plot([curve], "epochs")
+    assert len(re.findall(r'<use href="#\w+" x="\S+" y="\S+" style="fill: var\(--c1\)', svg)) == 2
+    assert plots.line_plot([plots.Curve("a", [0], [nan], color=1)], "x", log_scale=True)
+    assert plots.bar_plot([[1.0, 2.0], [3.0, 4.0]], "x").count("fill: var(--c2)") == 2
+
+
+# The terminal -------------------------------------------------------------------------------------
+
+WATCHED = """
+import logging, sys
+from nnet.progress import progress_bar
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+log = logging.getLogger("ngtrain")
+log.addHandler(logging.StreamHandler())
+log.propagate = False
+with progress_bar(2, 10) as show:
+    show(4, "iteration 3/6, epoch 1.5/4")
+    log.info("a message")
+"""
+
+
+def run_at_terminal(code: str) -> str:
+    """What a program writes to a terminal."""
+    primary, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=terminal)
+    os.close(terminal)
+    written = b""
+    try:
+        while piece := os.read(primary, 1000):
+            written += piece
+    except OSError:  # which is how a terminal ends
+        pass
+    finally:
+        os.close(primary)
+    assert process.wait() == 0
+    return written.decode()
+
+
+def test_progress_at_a_terminal(environment):
+    lines = re.split(r"[\r\n]+", run_at_terminal(WATCHED))
+    (shown,) = {line.split("|")[0] for line in lines if line.startswith("iteration")}
+    assert shown == "iteration 3/6, epoch 1.5/4 40 % "
+    assert any(re.search(r"\| \d\d:\d\d elapsed, \S+ left", line) for line in lines)
+    assert "a message" in lines
+
+
+def test_no_progress_elsewhere(environment):
+    result = subprocess.run(
+        [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=True
+    )
+    assert result.stderr == "a message\n"
