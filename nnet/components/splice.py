@@ -95,6 +95,9 @@ class SpliceComponent(Component):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         x, out = by_chunk(x, in_layout), by_chunk(out, out_layout)
+        if out.shape[1:] == (1, x.shape[1] * x.shape[2]):  # all of a chunk, as it lies in memory
+            out[...] = x.reshape(out.shape)
+            return
         for columns, sources, rows in self._blocks(in_layout, out_layout):
             out[:, rows, columns] = x[:, sources, : self.spliced_dim]
         if self.const_component_dim:
