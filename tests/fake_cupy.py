@@ -30,6 +30,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 counts: collections.Counter = collections.Counter()
 
@@ -524,3 +525,11 @@ def installed(max_threads: int = 1, order: int = FORWARD):
                 sys.modules[name] = value
         for clear in forget:
             clear()
+
+
+def real_or_skip():
+    """CuPy itself, where there is a GPU; elsewhere the test is left out."""
+    module = pytest.importorskip("cupy", reason="needs CuPy")
+    if not module.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return module

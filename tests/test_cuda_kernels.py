@@ -18,11 +18,14 @@ SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
 
 
 @pytest.fixture(
-    params=[(1, "FORWARD"), (32, "FORWARD"), (32, "BACKWARD"), (70, "RANDOM")],
-    ids=lambda param: f"{param[0]} threads {param[1]}",
+    params=[(1, "FORWARD"), (32, "FORWARD"), (32, "BACKWARD"), (70, "RANDOM"), None],
+    ids=lambda param: f"{param[0]} threads {param[1]}" if param else "GPU",
 )
 def cupy(request):
     """A block has some threads that take turns in some order: races would change results."""
+    if request.param is None:
+        yield fake_cupy.real_or_skip()
+        return
     max_threads, order = request.param
     with fake_cupy.installed(max_threads, getattr(fake_cupy, order)) as module:
         yield module

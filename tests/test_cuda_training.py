@@ -1,5 +1,6 @@
-"""Training as on a GPU, on a stand-in for CuPy: the same numbers, and no waiting in a step."""
+"""Training as on a GPU, on one or on a stand-in: the same numbers, and no waiting in a step."""
 
+import contextlib
 import shutil
 
 import fake_cupy
@@ -73,13 +74,16 @@ def network_of(name):
 
 @pytest.fixture
 def gpu():
-    """gpu(order): a context in which the selected device is the fake one."""
+    """gpu(order): a context in which the selected device is the fake one, or a GPU for "GPU"."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend._Device, "module", np)
 
         class Gpu:
-            def __init__(self, max_threads=1, order=fake_cupy.FORWARD):
-                self.context = fake_cupy.installed(max_threads, order)
+            def __init__(self, order="FORWARD"):
+                if order == "GPU":
+                    self.context = contextlib.nullcontext(fake_cupy.real_or_skip())
+                else:
+                    self.context = fake_cupy.installed(order=getattr(fake_cupy, order))
 
             def __enter__(self):
                 module = self.context.__enter__()
@@ -102,13 +106,13 @@ def assert_same_parameters(on_gpu, on_cpu, rtol):
             assert np.linalg.norm(a - b) <= rtol * np.linalg.norm(b), (ours.index, name)
 
 
-@pytest.mark.parametrize("order", ["FORWARD", "BACKWARD"])
+@pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_training_gives_the_same_network(gpu, name, order):
     """42 minibatches, the last of them smaller; branches of graphs in either order."""
     on_cpu = network_of(name)
     expected = train(on_cpu, minibatches(42, last=20), minibatches_per_phase=7)
-    with gpu(order=getattr(fake_cupy, order)):
+    with gpu(order):
         on_gpu = network_of(name)
         seen = train(on_gpu, minibatches(42, last=20), minibatches_per_phase=7)
         assert_same_parameters(on_gpu, on_cpu, rtol=1e-4)
@@ -139,13 +143,14 @@ def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
         assert not fake_cupy.counts
 
 
+@pytest.mark.parametrize("order", ["FORWARD", "GPU"])
 @pytest.mark.parametrize("name", ["online_lowrank", "sgd_tanh"])
-def test_golden_training_on_the_fake_gpu(gpu, golden, name):
+def test_golden_training(gpu, golden, name, order):
     """Kaldi's own training run, to the tolerance of tests/test_golden_training.py."""
     directory = golden / "training" / name
     size = int((directory / "minibatch").read_text())
     kaldis = load_network(str(directory / "1.first5.mdl"))
-    with gpu():
+    with gpu(order):
         network = load_network(str(directory / "0.mdl"))
         context = network.left_context, network.right_context
         examples = list(read_minibatches(f"ark:{golden}/egs_1frame.ark", size, *context))
@@ -153,14 +158,15 @@ def test_golden_training_on_the_fake_gpu(gpu, golden, name):
         assert_same_parameters(network, kaldis, rtol=2e-4)
 
 
+@pytest.mark.parametrize("order", ["FORWARD", "GPU"])
 @pytest.mark.parametrize("first", DEGENERATE)
 @pytest.mark.parametrize("rank", [10, 39])
-def test_online_stays_finite_and_orthonormal(gpu, first, rank):
+def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
     """As in tests/test_natural_gradient.py; the trace is kept, too."""
     rng = np.random.default_rng(5)
     online = OnlinePreconditioner(rank)
     kinds = [first] * 12 + list(rng.choice(list(DEGENERATE), 30))
-    with gpu() as cupy:
+    with gpu(order) as cupy:
         for kind in kinds:
             X = DEGENERATE[kind](rng).astype(np.float32)
             norm = np.linalg.norm(X.astype(np.float64))
