@@ -99,10 +99,10 @@ def facts(training: Training) -> str:
     for subset in SUBSETS:
         found, of = latest_score(training, subset)
         if found:
-            name = f"{SUBSET_NAMES[subset]} log-probability"
+            name = f"{SUBSET_NAMES[subset]} log-prob"
             rows.append((name, f"{found.log_prob:.3f}", f"{found.accuracy:.1%} right; {of}"))
     if best := best_word_errors(training):
-        rows.append(("word error rate", f"{best.rate:.2f} %", best.file))
+        rows.append(("word error rate", f"{best.rate:.2f} %", best.file.replace("/", " / ")))
     if end.epochs is not None:
         of = f"of {wanted:g}" if wanted else "passes over the data"
         rows.append(("epochs", f"{end.epochs:.1f}", of))
@@ -121,7 +121,7 @@ def facts(training: Training) -> str:
 AXES: dict[str, tuple[str, Callable[[Position], float | None]]] = {
     "epochs": ("epochs", lambda position: position.epochs),
     "samples": ("samples (millions)", lambda position: position.samples / 1e6),
-    "time": ("time of the iterations (minutes)", lambda position: position.seconds / 60),
+    "time": ("time (minutes)", lambda position: position.seconds / 60),
 }
 
 
