@@ -322,7 +322,8 @@ def read_change(dir: Path, x: int) -> Change | None:
         )
         if (found := re.search(rf" {name} +\[ (.*?) \]", text))
     ]
-    return Change(*vectors) if len(vectors) == 3 and all(vectors) else None
+    whole = len(vectors) == 3 and all(vectors) and len(set(map(len, vectors))) == 1
+    return Change(*vectors) if whole else None
 
 
 # Models -----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nnet.io.tables import INTEGERS, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
 from nnet.network import Network
 from nnet.propagation import compute
-from nnet.training_logs import last_number
+from nnet.training_logs import last_number, read_training
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
@@ -335,6 +335,19 @@ def test_going_on_after_an_interruption(interrupted):
 
 
 OBJECTIVE = r"log-prob-per-frame=(\S+)"
+
+
+def test_the_logs_tell_of_every_iteration(interrupted):
+    training = read_training(interrupted.dir)
+    assert training.finished and training.options["num_epochs"] == "4.0"
+    assert [i.averages for i in training.iterations] == [False, False, True, True, True]
+    assert [i.merged for i in training.iterations[2:]] == [[1], [1, 2], [1, 2]]
+    assert [len(i.merged) for i in training.iterations[:2]] == [1, 1]  # the best
+    assert training.positions[-1].epochs == pytest.approx(7 / 2)  # jobs, of which 2 are an epoch
+    jobs = [job for iteration in training.iterations for job in iteration.jobs]
+    assert all(job.samples > 1000 and 0 < job.steps_s < 60 for job in jobs)
+    assert set(training.scores["valid"]) == set(range(6)) and training.final_scores
+    assert training.iterations[-1].times and training.model.sizes["num-components"] == "12"
 
 
 def test_the_final_model_is_whole(interrupted):

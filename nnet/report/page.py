@@ -238,8 +238,9 @@ def layer_names(count: int) -> list[str]:
 def time_spent(training: Training) -> str:
     """Where the time of the iterations went."""
     known = [(i, i.times) for i in training.iterations if i.times]
-    if not known or [i.number for i, _ in known] != list(range(len(known))):
+    if not known:
         return ""
+    x = [i.number for i, _ in known]
     parts = [[getattr(times, name) for _, times in known] for name in TIMES]
     jobs = [len(i.jobs) for i, _ in known]
     totals = [sum(part) for part in parts]
@@ -253,8 +254,8 @@ def time_spent(training: Training) -> str:
         of_steps = f" Gradient steps alone took {sum(steps):.1f} s of the {totals[0]:.0f} s."
     keys = [key(name, n, "filled") for n, name in enumerate(TIMES, start=1)]
     figures = [
-        captioned("Seconds per iteration", keys, bar_plot(parts, "iteration")),
-        captioned("Jobs at a time", [], bar_plot([jobs], "iteration")),
+        captioned("Seconds per iteration", keys, bar_plot(x, parts, "iteration")),
+        captioned("Jobs at a time", [], bar_plot(x, [jobs], "iteration")),
     ]
     return section(
         "Where the time went",

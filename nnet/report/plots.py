@@ -90,11 +90,10 @@ def limits_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
     return min(later) - margin, max(later) + margin
 
 
-def bar_plot(parts: Sequence[Sequence[float]], x_label: str) -> str:
-    """SVG of bars 0, 1, ..., of stacked parts: a sequence of heights for each part."""
+def bar_plot(x: Sequence[float], parts: Sequence[Sequence[float]], x_label: str) -> str:
+    """SVG of bars at `x`, of stacked parts: a sequence of heights for each part."""
 
     def draw(axes) -> None:
-        x = range(len(parts[0]))
         bottom = [0.0 for _ in x]
         for n, part in enumerate(parts, start=1):
             axes.bar(x, part, bottom=bottom, width=0.8, color=color(n), linewidth=0)
