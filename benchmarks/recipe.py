@@ -16,6 +16,7 @@ import re
 import shlex
 from os import environ, pathsep, times
 from pathlib import Path
+from subprocess import check_output
 from tempfile import TemporaryDirectory
 
 from measure import kaldi_program, measure, write_json
@@ -151,6 +152,11 @@ def kaldi_training(directory, options, places):
     for file in data.iterdir():
         if file.is_file():
             (here / file.name).write_text(absolute(file))
+    lengths = check_output([kaldi_program("feat-to-len"), f"scp:{here}/feats.scp", "ark,t:-"])
+    rows = (line.split() for line in lengths.decode().splitlines())
+    # Otherwise the script would measure the recordings.
+    (here / "utt2dur").write_text("".join(f"{key} {int(n) / 100}\n" for key, n in rows))
+    (directory / "path.sh").touch()
     folders = {str(kaldi_program(name).parent) for name in KALDI_PROGRAMS.split()}
     path = pathsep.join([*folders, str(recipe / "utils"), environ["PATH"]])
     script = ["steps/nnet2/train_multisplice_accel2.sh", "--cmd", "utils/run.pl"]

@@ -77,7 +77,7 @@ nnet-normalize-stddev 3.mdl normalized.mdl
 nnet-compute-prob 3.mdl ark:egs.ark
 nnet-show-progress 2.mdl 3.mdl ark:egs.ark
 nnet-combine-fast --num-lbfgs-iters=3 2.mdl 3.mdl ark:egs.ark combined.mdl
-nnet-compute-from-egs 3.mdl ark:egs.ark ark:posteriors.ark
+nnet-compute-from-egs copied.raw ark:egs.ark ark:posteriors.ark
 nnet-adjust-priors 3.mdl priors.vec final.mdl
 nnet-am-compute final.mdl scp:feats.scp ark:likelihoods.ark
 nnet-relabel-egs ark:pdf.ark ark:egs.ark ark:relabelled.ark
