@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Make G.fst, the grammar of a lang directory, from a language model in the ARPA format.
+
+<arpa> may be compressed, its name then ending in .gz.  N-grams with words that words.txt does not
+have are left out.  This is Kaldi's arpa2fst --disambig-symbol=#0 --read-symbol-table=words.txt.
+"""
+
+from pathlib import Path
+
+from nnet.symbols import SymbolTable
+from utils.driver import argument, driver, log, require_files
+
+
+@driver(
+    "Usage:  utils/make_ngram_grammar.py <arpa> <lang-dir>\n"
+    " e.g.: utils/make_ngram_grammar.py data/local/lm/3gram.arpa.gz data/lang_test"
+)
+@argument("arpa")
+@argument("lang_dir")
+def main(arpa, lang_dir):
+    from nnet.arpa import LanguageModel
+
+    lang = Path(lang_dir)
+    require_files(arpa, lang / "words.txt")
+    words = SymbolTable.load(str(lang / "words.txt"))
+    model = LanguageModel.load(f"gunzip -c '{arpa}' |" if arpa.endswith(".gz") else arpa, words)
+    grammar = model.grammar()
+    grammar.save(str(lang / "G.fst"))
+    log.info(f"{lang}/G.fst has {grammar.num_states} states and {len(grammar.arcs)} arcs")
+
+
+if __name__ == "__main__":
+    main()
