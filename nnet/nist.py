@@ -1,0 +1,342 @@
+"""Word error rates by the rules of NIST's evaluations of conversational speech.
+
+References (STM) may have alternatives `{ A / B C / @ }`, where @ is nothing, words in parentheses
+that may be left out, and fragments (`WOR-`), which any word that begins so matches.  A file of
+mapping rules (GLM) is applied to references and hypotheses, so that spellings between which nobody
+can decide are as good as each other.
+
+Follows the documentation of NIST's scoring toolkit (SCTK): doc/GLMRules.txt, doc/infmts.htm and
+doc/sclite.htm, and the way in which its hubscr.pl puts rfilter1, csrfilt.sh and sclite together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from nnet.errors import NgtrainError
+from nnet.io.streams import open_input
+from nnet.scoring import WordErrors
+
+HESITATION = "%HESITATION"
+IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
+COMMENT = ";;"
+
+# Mapping rules ------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """`old` becomes `new` where `left` stands before it and `right` behind."""
+
+    old: str
+    new: str
+    left: str
+    right: str
+
+
+_STRING = r"(\[[^\]]*\]|'[^']*'|[^\['][^/]*?|)"
+_RULE = re.compile(rf"{_STRING}\s*=>\s*{_STRING}\s*(?:/\s*{_STRING}\s*__\s*{_STRING}\s*)?")
+_APPLIES = re.compile(rf'{COMMENT}\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')
+
+
+class MappingRules:
+    """The rules of a GLM file that hold for one kind of text.
+
+    At each character of a text, the first rule of the file that fits is applied, and what it has
+    replaced is not looked at again.  Case does not count, and the result is in capitals.
+    """
+
+    def __init__(self, rules: Iterable[Rule]):
+        self._rules = [Rule(*(part.upper() for part in rule)) for rule in rules]
+        self._beginning_with: dict[str, list[Rule]] = {}
+        for rule in self._rules:
+            self._beginning_with.setdefault(rule.left[-1:] + rule.old[:1], []).append(rule)
+        self._place = {rule: n for n, rule in reversed(list(enumerate(self._rules)))}
+        self.apply = lru_cache(maxsize=1 << 16)(self._apply)
+
+    @classmethod
+    def load(cls, rxfilename: str, kinds: Sequence[str]) -> MappingRules:
+        """Read the rules that apply to texts of `kinds`, such as ("stm", "ref").
+
+        Raises:
+            NgtrainError: a line is no rule.
+        """
+        rules, applies = [], True
+        with open_input(rxfilename) as stream:
+            number = 0
+            while line := stream.readline().decode(errors="surrogateescape"):
+                number += 1
+                if match := _APPLIES.match(line):
+                    applies = any(re.search(match[1], kind, re.IGNORECASE) for kind in kinds)
+                line = line.partition(COMMENT)[0].strip()
+                if not line or line.startswith("*") or not applies:
+                    continue
+                match = _RULE.fullmatch(line)
+                if not match or not _unquoted(match[1]):
+                    raise stream.fail(f"line {number} is no rule 'A => B / C __ D': '{line}'")
+                rules.append(Rule(*map(_unquoted, match.groups(""))))
+        return cls(rules)
+
+    def _apply(self, text: str) -> str:
+        """Rewrite `text`, as if spaces stood before and behind it."""
+        text = f" {' '.join(text.upper().split())} "
+        result, position = [], 0
+        while position < len(text):
+            before, here = text[position - 1 : position], text[position]
+            fitting = [
+                rule
+                for key in (here, before + here)
+                for rule in self._beginning_with.get(key, ())
+                if text.startswith(rule.old, position)
+                and text.endswith(rule.left, 0, position)
+                and text.startswith(rule.right, position + len(rule.old))
+            ]
+            if fitting:
+                rule = min(fitting, key=self._place.__getitem__)
+                result.append(rule.new)
+                position += len(rule.old)
+            else:
+                result.append(here)
+                position += 1
+        return "".join(result).strip()
+
+
+def _unquoted(string: str) -> str:
+    """Without the brackets or quotation marks that show where the spaces of a string are."""
+    if len(string) >= 2 and string[0] + string[-1] in ("[]", "''"):
+        return string[1:-1]
+    return string
+
+
+# Word graphs --------------------------------------------------------------------------------------
+
+
+class Edge(NamedTuple):
+    """A word from one node of a graph to another; an empty word is none."""
+
+    source: int
+    target: int
+    word: str
+    optional: bool = False
+
+
+class WordGraph:
+    """What may have been said: every path from node 0 to the last node, `num_nodes` - 1.
+
+    Attributes:
+        edges: sorted by source; they lead to higher nodes.
+    """
+
+    def __init__(self, text: str):
+        """Read `A { B / C D / @ } (E)`; NgtrainError when brackets do not match."""
+        self.edges: list[Edge] = []
+        self.num_nodes = 1
+        optional, branch_start, branch_ends = False, None, []
+        last = 0
+        for token in _tokens(text):
+            if token in "()":
+                optional = token == "("
+            elif token == "{" and branch_start is None:
+                branch_start, branch_ends = last, []
+            elif token in ("/", "}") and branch_start is not None:
+                branch_ends.append(last)
+                last = branch_start
+                if token == "}":
+                    branch_start, last = None, self._new_node()
+                    self.edges += [Edge(end, last, "") for end in branch_ends]
+            elif token in "{}":
+                raise NgtrainError(f"alternatives that do not end, or not begin: '{text}'")
+            elif token != "@":
+                following = self._new_node()
+                self.edges.append(Edge(last, following, token, optional))
+                last = following
+        if branch_start is not None:
+            raise NgtrainError(f"alternatives that do not end: '{text}'")
+        self.edges.sort()
+
+    def _new_node(self) -> int:
+        self.num_nodes += 1
+        return self.num_nodes - 1
+
+
+def _tokens(text: str) -> list[str]:
+    """Words and brackets; hyphens inside of words separate."""
+    text = re.sub(r"([(){}])", r" \1 ", text)
+    text = re.sub(r"\{[^}]*\}", lambda match: match[0].replace("/", " / "), text)
+    return re.sub(r"(?<=[^( ])-(?=[^) ])", " ", text).split()
+
+
+# Alignment ----------------------------------------------------------------------------------------
+
+SUBSTITUTION_COST, GAP_COST, OPTIONAL_GAP_COST = 4, 3, 2
+"""Of sclite, for gaps in the reference or the hypothesis; optional words in gaps are no errors."""
+
+
+@dataclass(frozen=True, order=True)
+class Path:
+    """The cost of an alignment, and what is in it."""
+
+    cost: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    num_words: int = 0
+
+    def then(self, cost: int, substitution=0, deletion=0, insertion=0, word=0) -> Path:
+        return Path(
+            self.cost + cost,
+            self.substitutions + substitution,
+            self.deletions + deletion,
+            self.insertions + insertion,
+            self.num_words + word,
+        )
+
+
+def align(reference: WordGraph, hypothesis: WordGraph) -> Path:
+    """The best alignment of any path of one graph with any path of the other."""
+    leaving = [[[] for _ in range(graph.num_nodes)] for graph in (reference, hypothesis)]
+    for edges, graph in zip(leaving, (reference, hypothesis), strict=True):
+        for edge in graph.edges:
+            edges[edge.source].append(edge)
+    best: dict[tuple[int, int], Path] = {(0, 0): Path()}
+
+    def reach(r: int, h: int, path: Path) -> None:
+        if (r, h) not in best or path < best[r, h]:
+            best[r, h] = path
+
+    for r in range(reference.num_nodes):
+        for h in range(hypothesis.num_nodes):
+            path = best.get((r, h))
+            if path is None:
+                continue
+            for said in leaving[0][r]:
+                if not said.word:
+                    reach(said.target, h, path)
+                elif said.optional:
+                    reach(said.target, h, path.then(OPTIONAL_GAP_COST, word=1))
+                else:
+                    reach(said.target, h, path.then(GAP_COST, deletion=1, word=1))
+            for heard in leaving[1][h]:
+                if not heard.word:
+                    reach(r, heard.target, path)
+                elif heard.optional:  # sclite counts it as a correct word
+                    reach(r, heard.target, path.then(OPTIONAL_GAP_COST, word=1))
+                else:
+                    reach(r, heard.target, path.then(GAP_COST, insertion=1))
+            for said in leaving[0][r]:
+                for heard in leaving[1][h]:
+                    if not said.word or not heard.word:
+                        continue
+                    if matches(said.word, heard.word):
+                        reach(said.target, heard.target, path.then(0, word=1))
+                    else:
+                        substituted = path.then(SUBSTITUTION_COST, substitution=1, word=1)
+                        reach(said.target, heard.target, substituted)
+    return best[reference.num_nodes - 1, hypothesis.num_nodes - 1]
+
+
+def matches(said: str, heard: str) -> bool:
+    """Whether two words are the same, as far as a fragment goes."""
+    if said.endswith("-"):
+        return heard.startswith(said[:-1])
+    if said.startswith("-"):
+        return heard.endswith(said[1:])
+    return said == heard
+
+
+# Transcripts with times ---------------------------------------------------------------------------
+
+
+class Segment(NamedTuple):
+    """A line of an STM file: who said what in one channel of a recording, and when."""
+
+    recording: str
+    channel: str
+    start: float
+    end: float
+    text: str
+
+    @property
+    def ignored(self) -> bool:
+        return self.text.strip() == IGNORED
+
+
+class TimedWord(NamedTuple):
+    """A line of a CTM file: a word, and when it was said."""
+
+    recording: str
+    channel: str
+    start: float
+    duration: float
+    word: str
+
+
+def read_stm(rxfilename: str) -> list[Segment]:
+    """Read the segments; NgtrainError naming the line that is none."""
+    segments, number = [], 0
+    with open_input(rxfilename) as stream:
+        while line := stream.readline().decode(errors="surrogateescape"):
+            number += 1
+            if line.startswith(COMMENT) or not line.strip():
+                continue
+            try:
+                recording, channel, _, start, end, *rest = line.split(maxsplit=5)
+                segment = Segment(recording, channel, float(start), float(end), "".join(rest))
+            except ValueError:
+                raise stream.fail(f"line {number} is no segment of an STM file") from None
+            text = re.sub(r"^<[^>]*>", "", segment.text).strip()
+            segments.append(segment._replace(text=text))
+    return segments
+
+
+def score(
+    segments: Iterable[Segment],
+    words: Iterable[TimedWord],
+    reference_rules: MappingRules,
+    hypothesis_rules: MappingRules,
+) -> WordErrors:
+    """Score words against the segments that they fall into, by the middle of their time.
+
+    Words outside of all segments are insertions, and those in ignored segments do not count.
+    """
+    by_channel: dict[tuple[str, str], list[TimedWord]] = {}
+    for word in words:
+        by_channel.setdefault((word.recording, word.channel), []).append(word)
+    errors = WordErrors()
+    for segment in sorted(segments):
+        inside, outside = [], []
+        for word in by_channel.get((segment.recording, segment.channel), []):
+            middle = word.start + word.duration / 2
+            (inside if segment.start <= middle < segment.end else outside).append(word)
+        by_channel[segment.recording, segment.channel] = outside
+        if not segment.ignored:
+            text = reference_rules.apply(_spaced(segment.text))
+            _add(errors, text, _heard(inside, hypothesis_rules))
+    for key, left in by_channel.items():
+        if left and any((s.recording, s.channel) == key for s in segments):
+            _add(errors, "", _heard(left, hypothesis_rules))
+    return errors
+
+
+def _add(errors: WordErrors, reference: str, hypothesis: str) -> None:
+    path = align(WordGraph(reference), WordGraph(hypothesis))
+    errors.num_words += path.num_words
+    errors.substitutions += path.substitutions
+    errors.deletions += path.deletions
+    errors.insertions += path.insertions
+    errors.num_sentences += 1
+    errors.wrong_sentences += path.substitutions + path.deletions + path.insertions != 0
+
+
+def _heard(words: Sequence[TimedWord], rules: MappingRules) -> str:
+    """The text of words in the order of their times; each is mapped alone, as in a CTM file."""
+    ordered = sorted(words, key=lambda word: word.start)
+    return " ".join(rules.apply(_spaced(word.word)) for word in ordered)
+
+
+def _spaced(text: str) -> str:
+    """Parentheses apart from words, so that rules for words hold in them too."""
+    return text.replace("(", "( ").replace(")", " )")

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Score what steps/decode.py decoded by the rules of NIST's evaluations of conversational speech.
+
+<data> has, besides segments, the references `stm` and the mapping rules `glm` of the evaluation.
+Each of --subsets is scored for itself, too.  Results are in <decode-dir>/nist_wer, for the setting
+that has the fewest errors or, with --tune-on, for the one that was best on other data; the words with
+times, as NIST's programs read them, are in <decode-dir>/nist/LMWT_PENALTY/.
+
+hubscr.pl of NIST's scoring toolkit scores if it is found (on the PATH, in
+$KALDI_ROOT/tools/sctk/bin or /usr/lib/sctk/bin); otherwise nnet.nist does, which follows the same
+rules: see there.  The words of an utterance share its time equally: only in which segment of the
+references a word is matters, and utterances are not longer than these.  Before that, as in Kaldi's
+recipes, noises, unknown words, fragments and hesitations are removed from what was decoded, none of
+which can be right, and a._b._c. becomes a. b. c.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+from nnet.scoring import WordErrors
+from nnet.symbols import SymbolTable
+from steps.score import find_transcripts, middle_of_best, read_results, read_transcripts
+from utils.data_dir import ENCODING, read_table, write_lines
+from utils.driver import Choice, argument, driver, log, option, require_files
+
+ALL = "all"
+
+
+@driver(
+    "Usage:  steps/score_nist.py [options] <data> <lang-dir|graph-dir> <decode-dir>\n"
+    " e.g.:  steps/score_nist.py --tune-on exp/nnet/decode_dev --subsets 'swbd=sw_ callhome=en_' "
+    "data/eval2000 exp/graph exp/nnet/decode_eval2000"
+)
+@argument("data")
+@argument("graph_dir")
+@argument("decode_dir")
+@option("--tune-on", default="", help="Take LMWT and PENALTY that are best in this directory")
+@option("--subsets", default="", help="NAME=PREFIX of recordings to score for themselves, ...")
+@option(
+    "--scorer",
+    type=Choice(["auto", "sclite", "own"]),
+    default="auto",
+    help="sclite: NIST's hubscr.pl and sclite; own: nnet.nist; auto: sclite if it is found",
+)
+def main(data, graph_dir, decode_dir, tune_on, subsets, scorer):
+    data, directory = Path(data), Path(decode_dir)
+    require_files(data / "stm", data / "glm", data / "segments", f"{graph_dir}/words.txt")
+    hubscr = None if scorer == "own" else find_hubscr()
+    if scorer == "sclite" and not hubscr:
+        raise NgtrainError("there is no hubscr.pl: is $KALDI_ROOT/tools/sctk compiled?")
+    words = SymbolTable.load(f"{graph_dir}/words.txt")
+    found = find_transcripts(directory)
+    if tune_on:
+        setting = middle_of_best(read_results(Path(tune_on)))
+        if setting not in found:
+            raise NgtrainError(
+                f"{directory} was not decoded with LMWT {' and penalty '.join(setting)}"
+            )
+        found = {setting: found[setting]}
+    if not found:
+        raise NgtrainError(f"{directory}/scoring has no transcripts")
+
+    score = Scorer(data, parse_subsets(subsets), hubscr)
+    results = {
+        setting: score(read_transcripts(files, words), directory / "nist" / "_".join(setting))
+        for setting, files in found.items()
+    }
+    best = min(results, key=lambda setting: results[setting][ALL].total)
+    name = "sclite" if hubscr else "nnet.nist"
+    lines = [
+        f"{str(errors).splitlines()[0]} {subset} {'_'.join(best)} ({name})"
+        for subset, errors in results[best].items()
+    ]
+    write_lines(directory / "nist_wer", lines)
+    for line in lines:
+        log.info(line)
+
+
+def find_hubscr() -> str | None:
+    places = [os.environ.get("PATH", ""), "/usr/lib/sctk/bin"]
+    if "KALDI_ROOT" in os.environ:
+        places.insert(1, f"{os.environ['KALDI_ROOT']}/tools/sctk/bin")
+    return shutil.which("hubscr.pl", path=os.pathsep.join(places))
+
+
+def parse_subsets(text: str) -> dict[str, str]:
+    """The prefix of recordings of each subset; all of them first."""
+    prefixes = {ALL: ""}
+    for word in text.split():
+        name, equals, prefix = word.partition("=")
+        if not equals or not re.fullmatch(r"\w+", name) or name == ALL:
+            raise NgtrainError(f"--subsets: expected NAME=PREFIX, got '{word}'")
+        prefixes[name] = prefix
+    return prefixes
+
+
+class Scorer:
+    """Scores the words of one setting after the other.
+
+    Args:
+        data: has segments, stm and glm.
+        prefixes: of the recordings of each subset.
+        hubscr: NIST's program, or None to do without.
+    """
+
+    def __init__(self, data: Path, prefixes: dict[str, str], hubscr: str | None):
+        from nnet.nist import HESITATION, MappingRules, read_stm
+
+        self.data, self.prefixes, self.hubscr = data, prefixes, hubscr
+        self.place = {
+            utterance: place_of(value, f"{data}/segments: {utterance}")
+            for utterance, value in read_table(data / "segments").items()
+        }
+        self.segments = read_stm(str(data / "stm"))
+        self.reference_rules = MappingRules.load(str(data / "glm"), ("stm", "ref"))
+        self.rules = MappingRules.load(str(data / "glm"), ("ctm", "hyp"))
+        self.hesitations = {HESITATION, f"({HESITATION})"}
+
+    def __call__(self, transcripts: dict[str, list[str]], directory: Path) -> dict[str, WordErrors]:
+        """The errors of each subset; files are kept in `directory`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        words = sorted(self.timed_words(transcripts))
+        results = {}
+        for subset, prefix in self.prefixes.items():
+            part = [word for word in words if word.recording.startswith(prefix)]
+            ctm = directory / f"{subset}.ctm"
+            write_lines(
+                ctm,
+                (
+                    f"{w.recording} {w.channel} {w.start:.3f} {w.duration:.3f} {w.word}"
+                    for w in part
+                ),
+            )
+            results[subset] = (self.run_hubscr if self.hubscr else self.score)(ctm, part, prefix)
+        return results
+
+    def timed_words(self, transcripts: dict[str, list[str]]) -> Iterator:
+        from nnet.nist import TimedWord
+
+        for utterance, transcript in transcripts.items():
+            if utterance not in self.place:
+                raise NgtrainError(f"{self.data}/segments has no utterance {utterance}")
+            recording, start, end, channel = self.place[utterance]
+            said = [part for word in transcript for part in word.replace("_", " ").split()]
+            said = [word for word in said if self.counts(word)]
+            duration = (end - start) / max(len(said), 1)
+            for n, word in enumerate(said):
+                yield TimedWord(recording, channel, start + n * duration, duration, word)
+
+    def counts(self, word: str) -> bool:
+        """Whether a word could be right."""
+        if word[0] in "[<" or word.endswith("-"):
+            return False
+        return self.rules.apply(word) not in self.hesitations
+
+    def score(self, ctm: Path, words: list, prefix: str) -> WordErrors:
+        from nnet.nist import score
+
+        segments = [s for s in self.segments if s.recording.startswith(prefix)]
+        return score(segments, words, self.reference_rules, self.rules)
+
+    def run_hubscr(self, ctm: Path, words: list, prefix: str) -> WordErrors:
+        stm = ctm.with_suffix(".stm")
+        write_lines(
+            stm,
+            (
+                line
+                for line in (self.data / "stm").read_text(**ENCODING).splitlines()
+                if line.startswith((";;", prefix))
+            ),
+        )
+        log_file = ctm.with_suffix(".log")
+        command = [
+            self.hubscr, "-p", str(Path(self.hubscr).parent), "-V", "-l", "english", "-h", "hub5",
+            "-g", str(self.data / "glm"), "-r", str(stm), str(ctm),
+        ]  # fmt: skip
+        with log_file.open("w") as file:
+            status = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+        raw = Path(f"{ctm}.filt.raw")
+        match = raw.exists() and re.search(r"\| Sum +\|([ \d|]+)\|", raw.read_text())
+        if status or not match:
+            raise NgtrainError(f"hubscr.pl failed with status {status}; see {log_file}")
+        sentences, num_words, _, sub, dele, ins, _, wrong = map(
+            int, match[1].replace("|", " ").split()
+        )
+        return WordErrors(num_words, ins, dele, sub, sentences, wrong)
+
+
+def place_of(segment: str, where: str) -> tuple[str, float, float, str]:
+    """Recording, start, end and channel (A, B, ...) of a line of segments."""
+    try:
+        recording, start, end, *channel = segment.split()
+        return recording, float(start), float(end), chr(ord("A") + int("".join(channel) or 0))
+    except ValueError:
+        raise NgtrainError(f"{where}: expected recording, start, end and perhaps channel") from None
+
+
+if __name__ == "__main__":
+    main()
