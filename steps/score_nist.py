@@ -3,8 +3,8 @@
 
 <data> has, besides segments, the references `stm` and the mapping rules `glm` of the evaluation.
 Each of --subsets is scored for itself, too.  Results are in <decode-dir>/nist_wer, for the setting
-that has the fewest errors or, with --tune-on, for the one that was best on other data; the words with
-times, as NIST's programs read them, are in <decode-dir>/nist/LMWT_PENALTY/.
+that has the fewest errors or, with --tune-on, for the one that was best on other data; the words
+with times, as NIST's programs read them, are in <decode-dir>/nist/LMWT_PENALTY/.
 
 hubscr.pl of NIST's scoring toolkit scores if it is found (on the PATH, in
 $KALDI_ROOT/tools/sctk/bin or /usr/lib/sctk/bin); otherwise nnet.nist does, which follows the same
@@ -129,13 +129,7 @@ class Scorer:
         for subset, prefix in self.prefixes.items():
             part = [word for word in words if word.recording.startswith(prefix)]
             ctm = directory / f"{subset}.ctm"
-            write_lines(
-                ctm,
-                (
-                    f"{w.recording} {w.channel} {w.start:.3f} {w.duration:.3f} {w.word}"
-                    for w in part
-                ),
-            )
+            write_lines(ctm, map(ctm_line, part))
             results[subset] = (self.run_hubscr if self.hubscr else self.score)(ctm, part, prefix)
         return results
 
@@ -189,6 +183,10 @@ class Scorer:
             int, match[1].replace("|", " ").split()
         )
         return WordErrors(num_words, ins, dele, sub, sentences, wrong)
+
+
+def ctm_line(word) -> str:
+    return f"{word.recording} {word.channel} {word.start:.3f} {word.duration:.3f} {word.word}"
 
 
 def place_of(segment: str, where: str) -> tuple[str, float, float, str]:

@@ -1,0 +1,210 @@
+#!/usr/bin/env bash
+# From the Fisher English corpus to a recogniser of telephone speech and its word error rates.
+#
+# Usage: ./run.sh --corpora DIR --cmudict FILE [--config FILE] [--dir EXPDIR] [--stage N]
+#                 [--nj N] [--VARIABLE VALUE ...]
+#  e.g.: ./run.sh --corpora /corpora/LDC --cmudict cmudict-0.7b --num-jobs-final 16
+#        ./run.sh --corpora /tmp/corpora --cmudict /tmp/corpora/cmudict.0.7a \
+#            --config conf/miniature.conf
+#
+#   --corpora   a directory with LDC2004S13, LDC2004T19, LDC2005S13, LDC2005T19 and, for the test,
+#               LDC2002S09 and LDC2002T43; links will do
+#   --cmudict   the CMU Pronouncing Dictionary
+#   --config    a file that sets variables of conf/fisher.conf otherwise
+#   --dir       where everything goes (default: exp here)
+#   --stage     do this stage and the later ones again (default: go on where the last run stopped)
+#   --nj        jobs at the same time where CPUs work (default: the number of processors)
+#   --VARIABLE  any variable of conf/fisher.conf, with hyphens for underscores
+#
+# cmd.sh says how jobs are launched.
+
+set -euo pipefail
+
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+fail() { echo "run.sh: $*" >&2; exit 1; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+corpora='' cmudict='' dir=$here/exp stage='' nj=$(nproc)
+. "$here/conf/fisher.conf"
+while [ $# -gt 0 ]; do
+  [ "$1" = --help ] && { usage; exit; }
+  [[ $1 = --* ]] || fail "'$1' is no option (./run.sh --help lists them)"
+  if [[ $1 = *=* ]]; then option=${1%%=*} value=${1#*=}; shift
+  else [ $# -ge 2 ] || fail "option $1 needs a value"; option=$1 value=$2; shift 2; fi
+  name=${option#--} name=${name//-/_}
+  case $name in
+    config) [ -f "$value" ] || fail "no such file: $value"; . "$(realpath "$value")" ;;
+    here | name | value | option) fail "there is no option $option" ;;
+    *)
+      [[ $name =~ ^[a-z_0-9]+$ ]] && [ -n "${!name+set}" ] || fail "there is no option $option"
+      printf -v "$name" '%s' "$value" ;;
+  esac
+done
+[ -d "$corpora" ] || fail "--corpora must be the directory of the corpora, not '$corpora'"
+[ -f "$cmudict" ] || fail "--cmudict must be the CMU Pronouncing Dictionary, not '$cmudict'"
+[[ $stage =~ ^[0-9]*$ ]] || fail "--stage is a number, not '$stage'"
+[[ $nj =~ ^[1-9][0-9]*$ ]] || fail "--nj is a positive number, not '$nj'"
+[[ $alignments =~ ^(flat_start|kaldi)$ ]] || fail "--alignments is flat_start or kaldi"
+corpora=$(realpath "$corpora") cmudict=$(realpath "$cmudict")
+mkdir -p "$dir"
+exp=$(realpath "$dir")
+cd "$here"
+../../utils/setup_env.sh
+. ./path.sh
+. ./cmd.sh
+data=$exp/data lang=$exp/lang
+
+# todo N TITLE: is stage N still to do?  "finish N" leaves a mark that it is done.
+todo() {
+  if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$exp/.done.$1"; fi
+  if [ -e "$exp/.done.$1" ]; then echo "run.sh: stage $1 is done: $2"; return 1; fi
+  echo "run.sh: $(date +%H:%M:%S) stage $1: $2"
+}
+finish() { touch "$exp/.done.$1"; }
+
+# fresh DIR: where --stage says that something is to be done again, begin with nothing.
+fresh() { if [ -n "$stage" ]; then rm -rf "$1"; fi; }
+
+# make_features SET ...: MFCC, and means and variances of each side of a call.
+make_features() {
+  for name in "$@"; do
+    make_mfcc.py --nj "$nj" --cmd "$train_cmd" --mfcc-config conf/mfcc_hires.conf "$data/$name"
+    compute_cmvn_stats.py "$data/$name"
+  done
+}
+
+if todo 1 "speech and transcripts, as data directories"; then
+  local/prepare_fisher.py --num-calls "$num_calls" --heldout-utts "$heldout_utts" "$data" \
+    "$corpora"/LDC200{4S13,4T19,5S13,5T19}
+  if [[ " $nist_sets " = *" eval2000 "* ]]; then
+    local/prepare_eval2000.py --num-recordings "$num_eval_recordings" \
+      "$corpora/LDC2002S09" "$corpora/LDC2002T43" "$data/eval2000"
+  fi
+  [ -z "$prepare_more" ] || "$prepare_more" "$corpora" "$data"
+  finish 1
+fi
+
+if todo 2 "dictionary, and phones and words"; then
+  local/prepare_dict.py "$data/train/text" "$cmudict" "$exp/dict"
+  prepare_lang.py "$exp/dict" '<unk>' "$exp/lang_tmp" "$lang"
+  finish 2
+fi
+
+if todo 3 "language model and grammar"; then
+  if [ -z "$arpa" ]; then
+    train_ngram_lm.py --order "$lm_order" --min-counts "$lm_min_counts" \
+      --heldout "$data/dev/text" "$data/train/text" "$lang" "$exp/lm/lm.arpa.gz"
+  fi
+  make_ngram_grammar.py "${arpa:-$exp/lm/lm.arpa.gz}" "$lang"
+  finish 3
+fi
+
+if todo 4 "features"; then
+  sets=(train dev test)
+  for name in $plain_sets $nist_sets; do
+    [[ $name = test || $name = *_rvb ]] || sets+=("$name")
+  done
+  make_features "${sets[@]}"
+  for name in "${sets[@]}"; do fix_data_dir.py "$data/$name"; done
+  finish 4
+fi
+
+# samples_per_iter DATA N: how many frames a job trains on for N jobs to see all of DATA once.
+samples_per_iter() {
+  awk -v n="$2" -v most="$samples_per_iter" '{ frames += $2 }
+    END { samples = int(frames / n); print samples < most ? samples : most }' "$1/utt2num_frames"
+}
+
+# What all networks have in common.
+train_opts=(
+  --cmd "$train_cmd" --use-gpu "$use_gpu" --feat-type raw --cmvn-opts "--norm-vars=false"
+  --splice-indexes "$splice_indexes" --num-jobs-initial "$num_jobs_initial"
+  --num-jobs-final "$num_jobs_final"
+)
+
+ali=$exp/ali
+if [ "$alignments" = flat_start ]; then
+  if todo 5 "flat start, and small networks that align ever more"; then
+    read -r num_shortest num_short <<< "$short_utts"
+    subset_data_dir.py --shortest "$data/train" "$num_shortest" "$data/train_shortest"
+    subset_data_dir.py "$data/train_shortest" "$num_short" "$data/train_short"
+    remove_dup_utts.py "$max_duplicates" "$data/train_short" "$data/train_0"
+    fresh "$exp/ali_0"
+    flat_start.py --nj "$nj" --cmd "$train_cmd" --cmvn-opts "--norm-vars=false" \
+      --silence-duration "$silence_duration" "$data/train_0" "$lang" "$exp/ali_0"
+    round=0
+    for size in $align_subsets all; do
+      fresh "$exp/small_$round"
+      train_multisplice.py "${train_opts[@]}" $small_network --egs-opts "$egs_opts" \
+        --samples-per-iter "$(samples_per_iter "$data/train_$round" "$small_iterations")" \
+        "$data/train_$round" "$lang" "$exp/ali_$round" "$exp/small_$round"
+      if [ "$size" = all ]; then subset=$data/train next=$ali
+      else
+        subset=$data/train_$((round + 1)) next=$exp/ali_$((round + 1))
+        subset_data_dir.py --speakers "$data/train" "$size" "$subset"
+      fi
+      align.py --nj "$nj" --cmd "$train_cmd" "$subset" "$lang" "$exp/small_$round" "$next"
+      round=$((round + 1))
+    done
+    finish 5
+  fi
+elif todo 5 "Gaussian mixtures of Kaldi"; then
+  local/align_by_kaldi.sh "$nj" "$data/train" "$lang" "$exp/gmm" "$ali"
+  finish 5
+fi
+
+train=$data/train
+if [ "$num_copies" -gt 0 ]; then
+  train=$data/train_multi
+  if todo 6 "copies in rooms and with noise"; then
+    augment=(augment_data_dir.py --nj "$nj" --cmd "$train_cmd" --volume "$volume"
+      --reverberation-time "$reverberation_time" --snr "$snr")
+    copies=()
+    for n in $(seq "$num_copies"); do
+      "${augment[@]}" --srand "$n" "rvb$n-" "$data/train" "$data/train_rvb$n"
+      copies+=("train_rvb$n")
+    done
+    for name in dev test; do "${augment[@]}" rvb- "$data/$name" "$data/${name}_rvb"; done
+    make_features "${copies[@]}" dev_rvb test_rvb
+    combine_data.py "$train" "$data/train" "${copies[@]/#/$data/}"
+    copy_alignments.py --nj "$nj" --cmd "$train_cmd" "$train" "$ali" "${ali}_multi"
+    finish 6
+  fi
+  ali=${ali}_multi
+fi
+
+if todo 7 "the network"; then
+  fresh "$exp/nnet"
+  train_multisplice.py "${train_opts[@]}" $network --egs-opts "$egs_opts" \
+    --num-epochs "$num_epochs" --samples-per-iter "$samples_per_iter" \
+    "$train" "$lang" "$ali" "$exp/nnet"
+  finish 7
+fi
+
+if todo 8 "decoding"; then
+  mkgraph.py "$lang" "$exp/nnet" "$exp/graph"
+  for name in $tune_set $plain_sets $nist_sets; do
+    fresh "$exp/nnet/decode_$name"
+    decode.py --nj "$nj" --cmd "$decode_cmd" $decode_opts --lmwt "$lmwt" \
+      --word-ins-penalty "$word_ins_penalty" --skip-scoring true \
+      "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
+  done
+  finish 8
+fi
+
+if todo 9 "scoring"; then
+  tuned=$exp/nnet/decode_$tune_set
+  score.py "$data/$tune_set" "$exp/graph" "$tuned"
+  for name in $plain_sets; do
+    score.py --tune-on "$tuned" "$data/$name" "$exp/graph" "$exp/nnet/decode_$name"
+  done
+  for name in $nist_sets; do
+    score_nist.py --tune-on "$tuned" --subsets "$nist_subsets" \
+      "$data/$name" "$exp/graph" "$exp/nnet/decode_$name"
+  done
+  finish 9
+fi
+
+echo "run.sh: word error rates, with the acoustic scale that is best on $tune_set:"
+for name in $plain_sets; do echo "$name: $(cat "$exp/nnet/decode_$name/tuned_wer")"; done
+for name in $nist_sets; do sed "s/^/$name: /" "$exp/nnet/decode_$name/nist_wer"; done

@@ -1,0 +1,42 @@
+"""NIST sphere files (.sph) as recordings of a data directory."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from nnet.errors import NgtrainError
+
+HEADER_SIZE = 1024
+
+
+def find_sph2pipe() -> str | None:
+    """The program sph2pipe: on the PATH, or where Kaldi's tools are installed."""
+    places = [os.environ.get("PATH", "")]
+    if "KALDI_ROOT" in os.environ:
+        places += [str(p) for p in Path(os.environ["KALDI_ROOT"], "tools").glob("sph2pipe*")]
+    return shutil.which("sph2pipe", path=os.pathsep.join(places))
+
+
+def wav_scp_entry(path: Path, sph2pipe: str | None) -> str:
+    """What stands for a sphere file in wav.scp, all its channels being read.
+
+    That is the file itself, or for one that is compressed by shorten, a pipe from sph2pipe.
+
+    Raises:
+        NgtrainError: it is no sphere file, or is compressed and there is no sph2pipe.
+    """
+    path = path.resolve()
+    with open(path, "rb") as file:
+        header = file.read(HEADER_SIZE).decode("latin-1")
+    coding = re.search(r"^sample_coding -s\d+ (\S+)", header, re.MULTILINE)
+    if not header.startswith("NIST_1A"):
+        raise NgtrainError(f"{path}: it is not a NIST sphere file")
+    if not coding or "shorten" not in coding[1]:
+        return str(path)
+    if not sph2pipe:
+        raise NgtrainError(
+            f"{path}: it is compressed by shorten, and there is no sph2pipe to read it: put that "
+            "on the PATH (Kaldi's tools/extras/install_sph2pipe.sh makes it)"
+        )
+    return f"{sph2pipe} -f wav -p '{path}' |"
