@@ -7,7 +7,7 @@ the HUB5 evaluation of 2000 (LDC2002S09, LDC2002T43), and a dictionary in the fo
 
 Names of files and directories, the syntax of transcripts and tables, and the headers of sphere
 files are those of the corpora.  Speech is two-channel 8-bit mu-law at 8 kHz; who speaks is one of
-espeak-ng's voices, heard in two calls.  The same options give the same files.
+espeak-ng's voices, heard in one or two calls.  The same options give the same files.
 """
 
 import io
@@ -63,6 +63,12 @@ STM_HEADER = """\
 ;; CATEGORY "2" "Sex" ""
 ;; LABEL "F" "Female" "Female"
 ;; LABEL "M" "Male" "Male"
+;;
+;; CATEGORY "3" "Corpus and sex" ""
+;; LABEL "en-F" "CallHome, female" "CallHome, female"
+;; LABEL "en-M" "CallHome, male" "CallHome, male"
+;; LABEL "sw-F" "Switchboard, female" "Switchboard, female"
+;; LABEL "sw-M" "Switchboard, male" "Switchboard, male"
 ;;"""
 GLM = """\
 ;;  File: en20000405_hub5.glm
@@ -209,7 +215,7 @@ def make_people(number: int, rng: np.random.Generator) -> list[Person]:
 
 
 def fisher_calls(directory: Path, part: int, per_disc: int, people: list[Person], srand: int):
-    """The calls of one part, still silent: everybody calls twice."""
+    """The calls of one part, still silent; of each two, one person is in both."""
     first = {1: 1, 2: 5851}[part]
     disc_name = {
         1: "LDC2004S13/fisher_eng_tr_sp_d{}/audio",
@@ -218,7 +224,8 @@ def fisher_calls(directory: Path, part: int, per_disc: int, people: list[Person]
     for n in range(DISCS * per_disc):
         name = f"fe_03_{first + n:05d}"
         audio = directory / disc_name.format(n // per_disc + 1) / name[6:9]
-        pair = people[n % len(people)], people[(n + 1) % len(people)]
+        first_person = 3 * (n // 2) + n % 2
+        pair = people[first_person], people[first_person + 1]
         yield Call(name, audio / f"{name}.sph", pair, (srand, part, n))
 
 
@@ -320,10 +327,10 @@ def write_dictionary(path: Path) -> None:
 @option("--srand", type=int, default=0, help="Seed of all that is drawn")
 def main(dir, calls_per_disc, turns, eval_calls, srand):
     directory, rng = Path(dir), np.random.default_rng(srand)
-    people = make_people(2 * DISCS * calls_per_disc + 2 * eval_calls, rng)
-    rest = people
+    per_part = 3 * (DISCS * calls_per_disc // 2 + 1)
+    rest = make_people(2 * per_part + 2 * eval_calls, rng)
     for part in 1, 2:
-        mine, rest = rest[: DISCS * calls_per_disc], rest[DISCS * calls_per_disc :]
+        mine, rest = rest[:per_part], rest[per_part:]
         calls = list(fisher_calls(directory, part, calls_per_disc, mine, srand))
         record_all(calls, turns)
         write_fisher_tables(directory, part, calls)

@@ -74,10 +74,10 @@ make_features() {
 }
 
 if todo 1 "speech and transcripts, as data directories"; then
-  local/prepare_fisher.py --num-calls "$num_calls" --heldout-utts "$heldout_utts" "$data" \
+  local/prepare_fisher.py --num-calls="$num_calls" --heldout-utts="$heldout_utts" "$data" \
     "$corpora"/LDC200{4S13,4T19,5S13,5T19}
   if [[ " $nist_sets " = *" eval2000 "* ]]; then
-    local/prepare_eval2000.py --num-recordings "$num_eval_recordings" \
+    local/prepare_eval2000.py --num-recordings="$num_eval_recordings" \
       "$corpora/LDC2002S09" "$corpora/LDC2002T43" "$data/eval2000"
   fi
   [ -z "$prepare_more" ] || "$prepare_more" "$corpora" "$data"
