@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Make miniatures of the corpora of egs/fisher, in their layout, with synthesised conversations.
+"""Make miniatures of the corpora of egs/fisher and egs/aspire, in their layout, by a synthesiser.
 
 Writes into <dir> what the Linguistic Data Consortium delivers, as far as recipes look at it: Fisher
 English (LDC2004S13, LDC2005S13: speech; LDC2004T19, LDC2005T19: transcripts and tables of calls),
-the HUB5 evaluation of 2000 (LDC2002S09, LDC2002T43), and a dictionary in the form of cmudict.0.7a.
+the HUB5 evaluation of 2000 (LDC2002S09, LDC2002T43), for egs/aspire the development set of that
+challenge (LDC2017S21), and a dictionary in the form of cmudict.0.7a.
 
 Names of files and directories, the syntax of transcripts and tables, and the headers of sphere
 files are those of the corpora.  Speech is two-channel 8-bit mu-law at 8 kHz; who speaks is one of
@@ -22,6 +23,7 @@ from scipy.signal import resample_poly
 
 from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError
+from nnet.features.augmentation import add_noise, reverberate
 from utils.data_dir import write_lines
 from utils.espeak import Espeak
 
@@ -176,7 +178,11 @@ def write_sphere(path: Path, samples: np.ndarray) -> None:
 
 
 def record(call: Call, num_turns: int, connection) -> None:
-    write_sphere(call.recording, converse(call, num_turns))
+    samples = converse(call, num_turns)
+    if call.recording.suffix == ".sph":
+        write_sphere(call.recording, samples)
+    else:
+        write_far(call.recording, samples, call.seed)
     connection.send(call.turns)
 
 
@@ -310,6 +316,36 @@ def reference(words: str) -> str:
     return " ".join(part for part in parts if part)
 
 
+# The ASpIRE challenge ----------------------------------------------------------------------------
+
+
+def write_aspire(directory: Path, people: list[Person], turns: int, srand: int) -> None:
+    """Two recordings of one person each, by a microphone far away in a room."""
+    root = directory / "LDC2017S21" / "IARPA-ASpIRE-Dev-Sets-v2.0" / "data"
+    audio = root / "dev_and_dev_test_audio" / "ASpIRE_single_dev"
+    stm_dir = root / "dev_and_dev_test_STM_files"
+    for path in audio, stm_dir:
+        path.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for n, person in enumerate(people):
+        name = f"single_{0x074F59DE + n:08x}"
+        call = Call(name, audio / f"{name}.wav", (person, person), (srand, 4, n))
+        record_all([call], turns)
+        for turn in sorted(call.turns, key=lambda turn: turn.start):
+            words = turn.words.replace("_", " ").replace("[laughter]", "")
+            lines.append(f"{name} 1 {name} {turn.start:.3f} {turn.end:.3f} {words}".rstrip())
+    write_lines(stm_dir / "dev.stm", lines)
+    write_lines(root / "my_english.glm", GLM.splitlines())
+
+
+def write_far(path: Path, samples: np.ndarray, seed: tuple[int, ...]) -> None:
+    """Both sides in one room, as a WAVE file."""
+    rng = np.random.default_rng(seed)
+    far = reverberate(samples.sum(axis=1), SAMPLE_RATE, 0.4, 6.0, rng)
+    far = add_noise(far, 20.0, rng)
+    soundfile.write(path, far / max(1.0, np.abs(far).max()), SAMPLE_RATE, subtype="PCM_16")
+
+
 def write_dictionary(path: Path) -> None:
     entries = [entry for line in DICTIONARY.split("\n") for entry in line.split("|") if entry]
     lines = [";;; # A miniature of the CMU Pronouncing Dictionary"]
@@ -338,6 +374,7 @@ def main(dir, calls_per_disc, turns, eval_calls, srand):
     calls = list(hub5_calls(directory, eval_calls, rest, srand))
     record_all(calls, turns)
     write_hub5_references(directory, calls)
+    write_aspire(directory, rest[:2], turns, srand)
     write_dictionary(directory / "cmudict.0.7a")
     log.info(f"the evaluation: {len(calls)} calls")
 

@@ -121,9 +121,11 @@ def check_text(checks: Checks, allow_non_print: bool) -> None:
 def check_segments(checks: Checks) -> None:
     def is_segment(value: str) -> bool:
         fields = value.split()
+        if len(fields) == 4 and fields[3].isdecimal():
+            fields.pop()  # the channel
         return len(fields) == 3 and 0 <= number(fields[1]) < number(fields[2])
 
-    checks.values("segments", is_segment, "utterance recording begin end")
+    checks.values("segments", is_segment, "utterance recording begin end [channel]")
 
 
 def check_recordings(checks: Checks) -> None:

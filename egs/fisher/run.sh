@@ -54,13 +54,19 @@ cd "$here"
 . ./cmd.sh
 data=$exp/data lang=$exp/lang
 
+# Stages 1 to 5 are the same with and without copies of the training data, the others apart.
+variant=''
+[ "$num_copies" -eq 0 ] || variant=_multi
+train=$data/train$variant ali=$exp/ali nnet=$exp/nnet$variant graph=$exp/graph$variant
+
 # todo N TITLE: is stage N still to do?  "finish N" leaves a mark that it is done.
+mark() { echo "$exp/.done.$1$([ "$1" -le 5 ] || echo "$variant")"; }
 todo() {
-  if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$exp/.done.$1"; fi
-  if [ -e "$exp/.done.$1" ]; then echo "run.sh: stage $1 is done: $2"; return 1; fi
+  if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$(mark "$1")"; fi
+  if [ -e "$(mark "$1")" ]; then echo "run.sh: stage $1 is done: $2"; return 1; fi
   echo "run.sh: $(date +%H:%M:%S) stage $1: $2"
 }
-finish() { touch "$exp/.done.$1"; }
+finish() { touch "$(mark "$1")"; }
 
 # fresh DIR: where --stage says that something is to be done again, begin with nothing.
 fresh() { if [ -n "$stage" ]; then rm -rf "$1"; fi; }
@@ -70,17 +76,15 @@ make_features() {
   for name in "$@"; do
     make_mfcc.py --nj "$nj" --cmd "$train_cmd" --mfcc-config conf/mfcc_hires.conf "$data/$name"
     compute_cmvn_stats.py "$data/$name"
+    fix_data_dir.py "$data/$name"  # without utterances that are too short for features
   done
 }
 
 if todo 1 "speech and transcripts, as data directories"; then
   local/prepare_fisher.py --num-calls="$num_calls" --heldout-utts="$heldout_utts" "$data" \
     "$corpora"/LDC200{4S13,4T19,5S13,5T19}
-  if [[ " $nist_sets " = *" eval2000 "* ]]; then
-    local/prepare_eval2000.py --num-recordings="$num_eval_recordings" \
-      "$corpora/LDC2002S09" "$corpora/LDC2002T43" "$data/eval2000"
-  fi
-  [ -z "$prepare_more" ] || "$prepare_more" "$corpora" "$data"
+  local/prepare_eval2000.py --num-recordings="$num_eval_recordings" \
+    "$corpora/LDC2002S09" "$corpora/LDC2002T43" "$data/eval2000"
   finish 1
 fi
 
@@ -100,12 +104,7 @@ if todo 3 "language model and grammar"; then
 fi
 
 if todo 4 "features"; then
-  sets=(train dev test)
-  for name in $plain_sets $nist_sets; do
-    [[ $name = test || $name = *_rvb ]] || sets+=("$name")
-  done
-  make_features "${sets[@]}"
-  for name in "${sets[@]}"; do fix_data_dir.py "$data/$name"; done
+  make_features train dev test eval2000
   finish 4
 fi
 
@@ -118,11 +117,9 @@ samples_per_iter() {
 # What all networks have in common.
 train_opts=(
   --cmd "$train_cmd" --use-gpu "$use_gpu" --feat-type raw --cmvn-opts "--norm-vars=false"
-  --splice-indexes "$splice_indexes" --num-jobs-initial "$num_jobs_initial"
-  --num-jobs-final "$num_jobs_final"
+  --num-jobs-initial "$num_jobs_initial" --num-jobs-final "$num_jobs_final"
 )
 
-ali=$exp/ali
 if [ "$alignments" = flat_start ]; then
   if todo 5 "flat start, and small networks that align ever more"; then
     read -r num_shortest num_short <<< "$short_utts"
@@ -136,6 +133,7 @@ if [ "$alignments" = flat_start ]; then
     for size in $align_subsets all; do
       fresh "$exp/small_$round"
       train_multisplice.py "${train_opts[@]}" $small_network --egs-opts "$egs_opts" \
+        --splice-indexes "$small_splice_indexes" \
         --samples-per-iter "$(samples_per_iter "$data/train_$round" "$small_iterations")" \
         "$data/train_$round" "$lang" "$exp/ali_$round" "$exp/small_$round"
       if [ "$size" = all ]; then subset=$data/train next=$ali
@@ -153,9 +151,7 @@ elif todo 5 "Gaussian mixtures of Kaldi"; then
   finish 5
 fi
 
-train=$data/train
-if [ "$num_copies" -gt 0 ]; then
-  train=$data/train_multi
+if [ -n "$variant" ]; then
   if todo 6 "copies in rooms and with noise"; then
     augment=(augment_data_dir.py --nj "$nj" --cmd "$train_cmd" --volume "$volume"
       --reverberation-time "$reverberation_time" --snr "$snr")
@@ -165,46 +161,48 @@ if [ "$num_copies" -gt 0 ]; then
       copies+=("train_rvb$n")
     done
     for name in dev test; do "${augment[@]}" rvb- "$data/$name" "$data/${name}_rvb"; done
-    make_features "${copies[@]}" dev_rvb test_rvb
+    [ -z "$prepare_more" ] || "$prepare_more" "$corpora" "$data"
+    make_features "${copies[@]}" dev_rvb test_rvb $more_sets
     combine_data.py "$train" "$data/train" "${copies[@]/#/$data/}"
-    copy_alignments.py --nj "$nj" --cmd "$train_cmd" "$train" "$ali" "${ali}_multi"
+    copy_alignments.py --nj "$nj" --cmd "$train_cmd" "$train" "$ali" "$ali$variant"
     finish 6
   fi
-  ali=${ali}_multi
+  ali=$ali$variant
 fi
 
 if todo 7 "the network"; then
-  fresh "$exp/nnet"
+  fresh "$nnet"
   train_multisplice.py "${train_opts[@]}" $network --egs-opts "$egs_opts" \
-    --num-epochs "$num_epochs" --samples-per-iter "$samples_per_iter" \
-    "$train" "$lang" "$ali" "$exp/nnet"
+    --splice-indexes "$splice_indexes" --num-epochs "$num_epochs" \
+    --samples-per-iter "$samples_per_iter" \
+    "$train" "$lang" "$ali" "$nnet"
   finish 7
 fi
 
 if todo 8 "decoding"; then
-  mkgraph.py "$lang" "$exp/nnet" "$exp/graph"
+  mkgraph.py "$lang" "$nnet" "$graph"
   for name in $tune_set $plain_sets $nist_sets; do
-    fresh "$exp/nnet/decode_$name"
+    fresh "$nnet/decode_$name"
     decode.py --nj "$nj" --cmd "$decode_cmd" $decode_opts --lmwt "$lmwt" \
       --word-ins-penalty "$word_ins_penalty" --skip-scoring true \
-      "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
+      "$graph" "$data/$name" "$nnet/decode_$name"
   done
   finish 8
 fi
 
 if todo 9 "scoring"; then
-  tuned=$exp/nnet/decode_$tune_set
-  score.py "$data/$tune_set" "$exp/graph" "$tuned"
+  tuned=$nnet/decode_$tune_set
+  score.py "$data/$tune_set" "$graph" "$tuned"
   for name in $plain_sets; do
-    score.py --tune-on "$tuned" "$data/$name" "$exp/graph" "$exp/nnet/decode_$name"
+    score.py --tune-on "$tuned" "$data/$name" "$graph" "$nnet/decode_$name"
   done
   for name in $nist_sets; do
     score_nist.py --tune-on "$tuned" --subsets "$nist_subsets" \
-      "$data/$name" "$exp/graph" "$exp/nnet/decode_$name"
+      "$data/$name" "$graph" "$nnet/decode_$name"
   done
   finish 9
 fi
 
 echo "run.sh: word error rates, with the acoustic scale that is best on $tune_set:"
-for name in $plain_sets; do echo "$name: $(cat "$exp/nnet/decode_$name/tuned_wer")"; done
-for name in $nist_sets; do sed "s/^/$name: /" "$exp/nnet/decode_$name/nist_wer"; done
+for name in $plain_sets; do echo "$name: $(cat "$nnet/decode_$name/tuned_wer")"; done
+for name in $nist_sets; do sed "s/^/$name: /" "$nnet/decode_$name/nist_wer"; done
