@@ -37,7 +37,7 @@ class Rule(NamedTuple):
     right: str
 
 
-_STRING = r"(\[[^\]]*\]|'[^']*'|[^\['][^/]*?|)"
+_STRING = r"(\[[^\]]*\]|'[^']*'|\{[^}]*\}|.*?)"
 _RULE = re.compile(rf"{_STRING}\s*=>\s*{_STRING}\s*(?:/\s*{_STRING}\s*__\s*{_STRING}\s*)?")
 _APPLIES = re.compile(rf'{COMMENT}\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')
 

@@ -12,6 +12,8 @@ GLM = """\
 UH  => %HESITATION / [ ] __ [ ] ;; hesitation
 FOOT BALL => FOOTBALL / [ ] __ [ ]
 [CAN NOT] => [CANNOT] / [ ] __ [ ]
+'CAUSE => BECAUSE
+BUT / OR => {BUT / OR}
 CANNOT => never reached
 ING => IN' / __ [ ]
 ;;  INPUT_DEPENDENT_APPLICATION = "ctm"
@@ -33,6 +35,8 @@ def rules(tmp_path, *kinds: str) -> MappingRules:
         ("uh the foot ball", "%HESITATION THE FOOTBALL"),
         ("uhm the football", "UHM THE FOOTBALL"),
         ("i can not", "I CANNOT"),
+        ("'cause", "BECAUSE"),
+        ("but / or", "{BUT / OR}"),
         ("going singing ingot", "GOIN' SINGIN' INGOT"),
         ("he's", "{HE IS / HE HAS}"),
         ("she's gonna", "SHE'S GONNA"),

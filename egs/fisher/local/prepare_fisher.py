@@ -101,7 +101,10 @@ def find_corpus(directories: Iterable[str]) -> Corpus:
 
 
 def read_callers(path: Path) -> dict[str, dict[str, Side]]:
-    """Who speaks on both sides of each call, from a table of calls; its first line is a heading."""
+    """Who speaks on both sides of each call, from a table of calls; its first line is a heading.
+
+    A caller whose number is not known counts as one person for each call.
+    """
     callers = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         fields = [word.strip() for word in line.split(",")]
@@ -110,7 +113,7 @@ def read_callers(path: Path) -> dict[str, dict[str, Side]]:
         if not fields[0].isdecimal() or len(fields) <= PERSON_COLUMN["B"] + 1:
             raise NgtrainError(f"{path}: line {number} is no call: '{line}'")
         callers[f"fe_03_{fields[0]}"] = {
-            side: Side(fields[column], fields[column + 1][:1])
+            side: Side(fields[column] or f"{fields[0]}-{side}", fields[column + 1][:1])
             for side, column in PERSON_COLUMN.items()
         }
     return callers
