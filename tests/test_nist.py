@@ -1,9 +1,15 @@
 """Scoring by NIST's rules: mapping rules, word graphs, their alignment, segments."""
 
+import random
+
 import pytest
 
 from nnet.errors import NgtrainError
 from nnet.nist import MappingRules, Rule, TimedWord, WordGraph, align, read_stm, score
+from steps.score_nist import Scorer, ctm_line, find_hubscr
+from utils.data_dir import write_lines
+
+NO_SCTK = "needs hubscr.pl of NIST's scoring toolkit (Debian's package sctk)"
 
 GLM = """\
 ;;  a comment
@@ -166,10 +172,8 @@ def test_program_writes_the_best_result_of_each_subset(run_program, decoded):
 
 
 def test_program_and_sclite_agree(run_program, decoded):
-    from steps.score_nist import find_hubscr
-
     if not find_hubscr():
-        pytest.skip("needs hubscr.pl of NIST's scoring toolkit (Debian's package sctk)")
+        pytest.skip(NO_SCTK)
     _, _, directory = decoded
     results = []
     for scorer in "own", "sclite":
@@ -184,3 +188,40 @@ def test_program_names_utterance_without_segment(run_program, decoded):
     result = run_program("score_nist.py", "--scorer", "own", *decoded, check=False)
     assert result.returncode != 0
     assert "u2" in result.stderr.decode().splitlines()[-1]
+
+
+def random_reference(rng: random.Random) -> str:
+    def item() -> str:
+        if rng.random() < 0.15:
+            choices = [rng.choice(["@", "A", "B C", "D A"]) for _ in range(2)]
+            return f"{{ {' / '.join(choices)} }}"
+        return rng.choice(["A", "B", "C", "D", "BE-", "BECK", "(A)", "(B)", "(UH)"])
+
+    return " ".join(item() for _ in range(rng.randint(0, 7)))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_texts_get_as_many_errors_as_from_sclite(seed, tmp_path):
+    """But for alignments of the same cost, of which sclite may choose one with more errors."""
+    hubscr = find_hubscr()
+    if not hubscr:
+        pytest.skip(NO_SCTK)
+    rng = random.Random(seed)
+    stm, words = [';; LABEL "O" "Overall" "Overall"'], []
+    for n in range(200):
+        stm.append(f"c A s {2 * n}.00 {2 * n + 2}.00 <O> {random_reference(rng)}")
+        for k in range(rng.randint(0, 7)):
+            word = rng.choice(["A", "B", "C", "D", "BE", "BECK"])
+            words.append(TimedWord("c", "A", 2 * n + 0.1 + 0.25 * k, 0.1, word))
+    data = tmp_path / "random"
+    data.mkdir()
+    (data / "stm").write_text("\n".join(stm) + "\n")
+    (data / "glm").write_text(GLM)
+    (data / "segments").write_text("u c 0.0 1.0\n")
+    scorer = Scorer(data, {"all": ""}, hubscr)
+    write_lines(data / "all.ctm", map(ctm_line, words))
+    theirs = scorer.run_hubscr(data / "all.ctm", words, "")
+    ours = scorer.score(data / "all.ctm", words, "")
+    assert ours.num_sentences == theirs.num_sentences
+    assert ours.total == pytest.approx(theirs.total, rel=0.005)
+    assert ours.num_words == pytest.approx(theirs.num_words, rel=0.01)
