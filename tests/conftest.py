@@ -1,6 +1,7 @@
 """What the tests share: where the reference data is, and how to run a program."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -9,6 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# A shell starts what runs in the background with signals ignored, and programs respect that; the
+# tests of signals are about programs that do not.
+for number in signal.SIGINT, signal.SIGHUP, signal.SIGTERM:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
