@@ -244,7 +244,7 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
     `max_change` limits the change by a whole minibatch.
     """
 
-    cycle_length = 0  # nobody knows whether the inversion of matrices can be
+    cycle_length = 0  # CuPy's inverse of a matrix allocates, which a graph cannot replay
 
     fields = (
         *AffineComponent.trained_fields,

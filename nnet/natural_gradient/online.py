@@ -72,15 +72,14 @@ The start
     minibatches, later on every ``update_period``-th.
 
 Precision
-    Everything that is N by D, and Y_t, is done in the precision of X_t (float32).  Z_t holds the
-    squares of squared data, so all that follows from Y_t is float64: one R by R by D product to
-    form Z_t and one to form R_{t+1}.  Because Z_t is computed from the very Y_t that (13)
-    transforms,
-    departures of R_t from orthonormality do not accumulate.  Only where the eigenvalues of Z_t
-    span more than float64 resolves (at the start, when the rank exceeds that of the data, or when
-    the scale of the data jumps) does (13) not give orthonormal rows; they are then orthonormalised
-    from the first, which has the largest eigenvalue, to the last, as Gram-Schmidt would, but
-    by Householder's reflections, which cannot fail.
+    Everything that is N by D, and the terms of Y_t, are computed in the precision of X_t (float32).
+    Z_t holds the squares of squared data, so all that follows from Y_t is float64: one R by R by D
+    product to form Z_t and one to form R_{t+1}.  Because Z_t is computed from the very Y_t that
+    (13) transforms, departures of R_t from orthonormality do not accumulate.  Only where the
+    eigenvalues of Z_t span more than float64 resolves (at the start, when the rank exceeds that of
+    the data, or when the scale of the data jumps) does (13) not give orthonormal rows; they are
+    then orthonormalised from the first, which has the largest eigenvalue, to the last, as
+    Gram-Schmidt would, but by Householder's reflections, which cannot fail.
 
 Source: D. Povey, X. Zhang, S. Khudanpur, "Parallel training of DNNs with Natural Gradient and
 Parameter Averaging" (arXiv 1410.7455), the online method; Kaldi's
