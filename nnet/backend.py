@@ -232,12 +232,6 @@ def inverse(a: Array) -> Array:
     return blas.inverse(a) if xp is np else xp.linalg.inv(xp.triu(a) + xp.triu(a, 1).T)
 
 
-def eigh(a: Array) -> tuple[Array, Array]:
-    """Eigenvalues, ascending, and eigenvectors, as columns, of a symmetric matrix of float64."""
-    xp = array_module(a)
-    return blas.eigh(a) if xp is np else xp.linalg.eigh(a)
-
-
 def row_blocks(a: Array) -> list[slice]:
     """Slices of the rows of a matrix, for what takes several elementwise steps.
 

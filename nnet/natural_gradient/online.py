@@ -100,12 +100,12 @@ from nnet.backend import (
     add_matmul,
     array_module,
     aside,
-    eigh,
     matmul,
     on_gpu,
     on_host,
     row_dots,
 )
+from nnet.blas import eigh
 from nnet.errors import NgtrainError
 from nnet.natural_gradient.norms import scale_to_norm
 
