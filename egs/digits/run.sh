@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
 # From recordings of spoken digits to a recogniser and its word error rate, without Kaldi or a GMM.
 #
-# Usage: ./run.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--dir EXPDIR] [--stage N] [--num-jobs N]
-#                 [--use-gpu yes|no|optional|wait] [--hours H]
+# Usage: ./run.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--splits SPLITS] [--dir EXPDIR]
+#                 [--stage N] [--stop-stage N] [--num-jobs N] [--use-gpu yes|no|optional|wait]
+#                 [--hours H]
 #  e.g.: ./run.sh
 #        ./run.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
-#   --corpus    synth: connected digits spoken by a synthesiser (default);
-#               fsdd: the Free Spoken Digit Dataset, both with the test speakers seen in training
-#               and with test speakers that are not
-#   --fsdd-dir  a clone of github.com/Jakobovski/free-spoken-digit-dataset (for --corpus fsdd)
-#   --dir       where everything goes (default: exp/CORPUS here)
-#   --stage     do this stage and the later ones again (default: go on where the last run stopped)
-#   --num-jobs  jobs at the same time (default: the number of processors, at most 4)
-#   --use-gpu   train on GPUs, one job on each (default: no)
-#   --hours     hours of training speech to synthesise (default: 0.4)
+#   --corpus      synth: connected digits spoken by a synthesiser (default);
+#                 fsdd: the Free Spoken Digit Dataset
+#   --fsdd-dir    a clone of github.com/Jakobovski/free-spoken-digit-dataset (for --corpus fsdd)
+#   --splits      for fsdd: test speakers that are unseen in training, seen, or one experiment with
+#                 each (default: "unseen seen")
+#   --dir         where everything goes (default: exp/CORPUS here)
+#   --stage       do this stage and the later ones again (default: go on where the last run stopped)
+#   --stop-stage  end after this stage (default: 8, the last)
+#   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
+#   --use-gpu     train on GPUs, one job on each (default: no)
+#   --hours       hours of training speech to synthesise (default: 0.4)
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' dir='' stage='' use_gpu=no hours=0.4
+corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no hours=0.4
+splits='unseen seen'
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
@@ -28,7 +32,7 @@ while [ $# -gt 0 ]; do
   option=${1%%=*}
   [ "$option" = --help ] && { usage; exit; }
   case $option in
-    --corpus | --fsdd-dir | --dir | --stage | --num-jobs | --use-gpu | --hours) ;;
+    --corpus | --fsdd-dir | --splits | --dir | --stage | --stop-stage | --num-jobs | --use-gpu | --hours) ;;
     *) fail "there is no option $1 (./run.sh --help lists them)" ;;
   esac
   if [ "$option" != "$1" ]; then value=${1#*=}; shift
@@ -42,13 +46,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 case $corpus in
   synth) splits=('') ;;
   fsdd)
-    splits=(unseen seen)
+    [[ $splits =~ ^(unseen|seen|unseen seen)$ ]] || fail "--splits is unseen, seen, or both"
+    splits=($splits)
     [ -n "$fsdd_dir" ] || fail "--corpus fsdd needs --fsdd-dir, a clone of free-spoken-digit-dataset"
     fsdd_dir=$(realpath "$fsdd_dir") ;;
   *) fail "--corpus is synth or fsdd, not '$corpus'" ;;
 esac
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 [[ $stage =~ ^[0-9]*$ ]] || fail "--stage is a number, not '$stage'"
+[[ $stop_stage =~ ^[1-8]$ ]] || fail "--stop-stage is 1 to 8, not '$stop_stage'"
 dir=${dir:-$here/exp/$corpus}
 mkdir -p "$dir"
 dir=$(realpath "$dir")
@@ -70,6 +76,7 @@ echo "$source" > "$dir/.source"
 
 # todo N TITLE: is stage N still to do in $exp?  "finish N" leaves a mark that it is done.
 todo() {
+  if [ "$1" -gt "$stop_stage" ]; then return 1; fi
   if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$exp/.done.$1"; fi
   if [ -e "$exp/.done.$1" ]; then return 1; fi
   echo "run.sh: $(date +%H:%M:%S) stage $1: $2${split:+ ($split speakers)}"
@@ -188,7 +195,9 @@ for split in "${splits[@]}"; do
   fi
 done
 
-if [ "$corpus" = fsdd ]; then
+if [ "$stop_stage" -lt 8 ]; then exit; fi # no results yet
+
+if [ "${#splits[@]}" = 2 ]; then
   # The two experiments side by side: $dir/nnet/decode_{seen,unseen}/best_wer.
   mkdir -p "$dir/nnet"
   for split in "${splits[@]}"; do

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Train one of the networks that local/run_convergence.sh compares, and decode with it.
+#
+# Usage: local/train_trial.sh <conf> <base> <dir> <n>
+#  e.g.: local/train_trial.sh conf/convergence.conf exp/convergence/base exp/convergence 1
+#
+# The nth line of <dir>/trials names it and has its options (local/trials.py); <conf> has those that
+# all have in common.  <base> has what egs/digits/run.sh made, and the graph; <dir>/examples has the
+# feature transform and the examples that all train on.
+
+set -euo pipefail
+conf=$1 base=$2 dir=$3
+read -r name options < <(sed -n "$4p" "$dir/trials")
+trial=$dir/$name
+
+if [ ! -e "$trial/lda.mat" ]; then
+  mkdir -p "$trial"
+  cp "$dir/examples/lda.mat" "$trial/"
+fi
+# One job at a time: other trials have the other cores.
+# shellcheck disable=SC2086  # options are words
+train_multisplice.py --config "$conf" --cmd "run.py --max-jobs-run 1" --num-threads 1 \
+  --combine-num-threads 1 --egs-dir "$dir/examples/egs" $options \
+  "$base/data/augmented" "$base/lang" "$base/ali2" "$trial"
+
+for data in "$base"/data/{tune,test}; do
+  [ "$(basename "$data")" = tune ] && [ -d "$base/data/tune_noisy" ] && data=$base/data/tune_noisy
+  decoded=$trial/decode_$(basename "$data" _noisy)
+  [ -e "$decoded/best_wer" ] || decode.py --nj 1 --cmd "run.py --max-jobs-run 1" \
+    --lmwt 5,7,10,14,20,28 --word-ins-penalty 0.0,4.0,10.0 "$base/graph" "$data" "$decoded"
+done
+score.py --tune-on "$trial/decode_tune" "$base/data/test" "$base/graph" "$trial/decode_test"
