@@ -13,10 +13,8 @@ conf=$1 base=$2 dir=$3
 read -r name options < <(sed -n "$4p" "$dir/trials")
 trial=$dir/$name
 
-if [ ! -e "$trial/lda.mat" ]; then
-  mkdir -p "$trial"
-  cp "$dir/examples/lda.mat" "$trial/"
-fi
+mkdir -p "$trial"
+cp --no-clobber "$dir"/examples/{feat_dim,ivector_dim,lda_dim,lda.mat} "$trial/"
 # One job at a time: other trials have the other cores.
 # shellcheck disable=SC2086  # options are words
 train_multisplice.py --config "$conf" --cmd "run.py --max-jobs-run 1" --num-threads 1 \
