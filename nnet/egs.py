@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io.example_archives import ExampleWriter, read_blocks
+from nnet.io.example_archives import ExampleWriter, examples_file, read_blocks
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_contents import EncodedExamples
 from nnet.io.example_order import pieces, random_subset, shuffled
+from nnet.io.example_summary import ExampleSummary
 from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
 from nnet.io.tables import INTEGERS, sequential_table
@@ -35,6 +37,7 @@ def copy_examples(
     left_context: int | None = None,
     right_context: int | None = None,
     srand: int = 0,
+    info_dir: str = "",
 ) -> None:
     """Copy examples to one or more tables (nnet-copy-egs.cc).
 
@@ -44,6 +47,7 @@ def copy_examples(
         frame: which labelled frame to take of each, or "random"; examples that do not have it are
             left out.
         left_context, right_context: how much context to keep; None for all.
+        info_dir: see :class:`nnet.io.example_archives.ExampleWriter`, here and below.
     Raises:
         NgtrainError: something cannot be read or written, or nothing is left to write.
     """
@@ -54,7 +58,7 @@ def copy_examples(
     shorten = frame is not None or left_context is not None or right_context is not None
     num_read = num_written = 0
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(ExampleWriter(wspecifier)) for wspecifier in wspecifiers]
+        writers = [stack.enter_context(ExampleWriter(name, info_dir)) for name in wspecifiers]
         for block in read_blocks(rspecifier):
             num_read += len(block)
             block = block.take(_keep(len(block), keep_proportion, rng))
@@ -82,7 +86,9 @@ def _keep(size: int, proportion: float, rng: np.random.Generator) -> np.ndarray:
     return np.repeat(np.arange(size), count)
 
 
-def shuffle_examples(rspecifier: str, wspecifier: str, *, buffer_size: int, srand: int) -> None:
+def shuffle_examples(
+    rspecifier: str, wspecifier: str, *, buffer_size: int, srand: int, info_dir: str = ""
+) -> None:
     """Write examples in random order (nnet-shuffle-egs.cc).
 
     Args:
@@ -93,7 +99,7 @@ def shuffle_examples(rspecifier: str, wspecifier: str, *, buffer_size: int, sran
     if buffer_size < 0:
         raise NgtrainError(f"--buffer-size={buffer_size}: must not be negative")
     num_done = 0
-    with ExampleWriter(wspecifier) as writer:
+    with ExampleWriter(wspecifier, info_dir) as writer:
         for block in shuffled(read_blocks(rspecifier), buffer_size, np.random.default_rng(srand)):
             num_done += writer.write(block)
         how = "using a buffer (partial randomization)" if buffer_size else ""
@@ -103,7 +109,13 @@ def shuffle_examples(rspecifier: str, wspecifier: str, *, buffer_size: int, sran
 
 
 def choose_examples(
-    rspecifier: str, wspecifier: str, *, size: int, randomize_order: bool, srand: int
+    rspecifier: str,
+    wspecifier: str,
+    *,
+    size: int,
+    randomize_order: bool,
+    srand: int,
+    info_dir: str = "",
 ) -> None:
     """Write a random subset of examples (nnet-subset-egs.cc).
 
@@ -117,7 +129,7 @@ def choose_examples(
     if size < 0:
         raise NgtrainError(f"--n={size}: must not be negative")
     rng = np.random.default_rng(srand)
-    with ExampleWriter(wspecifier) as writer:
+    with ExampleWriter(wspecifier, info_dir) as writer:
         subset, num_read = random_subset(read_blocks(rspecifier), size, rng)
         if subset is None:
             raise NgtrainError(f"{rspecifier}: no examples")
@@ -130,8 +142,24 @@ def choose_examples(
     )
 
 
+def summarize_examples(rspecifier: str) -> list[str]:
+    """Read examples through, and say in lines `name number` what they are (nnet-egs-info).
+
+    Raises:
+        NgtrainError: they cannot be read, or hold NaN or labels that make no sense.
+    """
+    summary = ExampleSummary()
+    for block in read_blocks(rspecifier):
+        summary.add(block)
+    path = examples_file(rspecifier)
+    return summary.lines(None if path is None else os.path.getsize(path))
+
+
 def relabel_examples(
-    alignments_rspecifier: str, rspecifiers: Sequence[str], wspecifiers: Sequence[str]
+    alignments_rspecifier: str,
+    rspecifiers: Sequence[str],
+    wspecifiers: Sequence[str],
+    info_dir: str = "",
 ) -> None:
     """Write tables of examples with the labels of new alignments (nnet-relabel-egs.cc).
 
@@ -148,7 +176,7 @@ def relabel_examples(
         alignments = {key.encode(errors="surrogateescape"): pdfs for key, pdfs in table}
     num_examples = num_missing = num_changed = 0
     for rspecifier, wspecifier in zip(rspecifiers, wspecifiers, strict=True):
-        with ExampleWriter(wspecifier) as writer:
+        with ExampleWriter(wspecifier, info_dir) as writer:
             for block in read_blocks(rspecifier):
                 block, missing, changed = relabelled(block, alignments)
                 num_examples += writer.write(block)

@@ -10,10 +10,11 @@ Writes into <egs-dir> (Kaldi's steps/nnet2/get_egs2.sh):
   combine.egs                  single frames for the final combination of models
   info/                        num_frames, num_archives, frames_per_eg, egs_per_archive,
                                left_context, right_context, ivector_dim, egs_format
+  info/archives/               for each of the files above counts, dimensions and a checksum, to
+                               find damage by (utils/validate_egs_dir.py)
 and what a system needs to make the same features: splice_opts, cmvn_opts, final.mat, delta_order.
 """
 
-import os
 import random
 import shlex
 import shutil
@@ -33,12 +34,17 @@ from utils.driver import (
     log,
     option,
     output_of,
+    read_integer,
     require_files,
     run,
 )
+from utils.egs_dir import (
+    ARCHIVE_INFO,
+    EGS_FORMATS,
+    training_archives,
+    training_table,
+)
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
-
-EGS_FORMATS = ("ark", "h5")
 
 
 @driver(
@@ -119,7 +125,7 @@ class ExampleMaker:
 
     def run(self, stage: int) -> None:
         log.info("feature type is %s", self.features.feat_type)
-        for subdirectory in "log", "info":
+        for subdirectory in "log", ARCHIVE_INFO:
             (self.egs / subdirectory).mkdir(parents=True, exist_ok=True)
         self.features = self.features.save(self.egs)
         shutil.copyfile(self.ali / "tree", self.egs / "tree")
@@ -213,8 +219,20 @@ class ExampleMaker:
         if stage <= 4:
             for archive in training_archives(self.egs):
                 remove_with_target(archive)
+        self.discard_archive_info()
+
+    def discard_archive_info(self) -> None:
+        """Remove what info/ says of archives that are not there any more."""
+        for info in (self.egs / ARCHIVE_INFO).iterdir():
+            if not (self.egs / info.name).exists():
+                info.unlink()
 
     # Making ---------------------------------------------------------------------------------------
+
+    @property
+    def info_dir_option(self) -> str:
+        """Has a program that writes archives say in info/ what is in them."""
+        return f"--info-dir={self.egs / ARCHIVE_INFO}"
 
     def get_egs(self, features: str, posteriors: str, output: str, num_frames: int = 1) -> list:
         """The command that makes examples; arguments are tables."""
@@ -271,13 +289,20 @@ class ExampleMaker:
                         o.cmd,
                         egs / f"log/create_{name}.log",
                         *["nnet-subset-egs", f"--n={size}", f"--srand={o.srand}"],
-                        *[f"ark:{egs}/{source}_all.egs", f"ark:{egs}/{name}.egs"],
+                        *[self.info_dir_option, f"ark:{egs}/{source}_all.egs"],
+                        f"ark:{egs}/{name}.egs",
                     )
         for_combination = [egs / f"{kind}_combine.egs" for kind in ("valid", "train")]
         for_combination = [path for path in for_combination if path.exists()]
-        concatenate(for_combination, egs / "combine.egs")
+        run(
+            o.cmd,
+            egs / "log/create_combine.log",
+            *["nnet-copy-egs", self.info_dir_option],
+            *[f"ark:cat {' '.join(map(quote, for_combination))} |", f"ark:{egs}/combine.egs"],
+        )
         for path in [*for_combination, *egs.glob("*_all.egs"), both, alignments]:
             path.unlink()
+        self.discard_archive_info()
 
     def make_training_examples(self, num_archives: int, frames_per_eg: int) -> None:
         """egs_orig.N.JOB.ark: in order, of job JOB of the alignments; they take turns with N."""
@@ -313,8 +338,8 @@ class ExampleMaker:
             f"{o.cmd} {o.io_opts}",
             egs / "log/shuffle.JOB.log",
             # The digits of --srand before those of the job make a seed of its own for each.
-            *["nnet-shuffle-egs", f"--srand={o.srand}JOB", f"ark:cat {parts} |"],
-            training_table(egs, "JOB"),
+            *["nnet-shuffle-egs", f"--srand={o.srand}JOB", self.info_dir_option],
+            *[f"ark:cat {parts} |", training_table(egs, "JOB")],
             jobs=num_archives,
         )
 
@@ -331,26 +356,6 @@ def count_frames(data: Path) -> int:
                 total /= float(shift.read_text()) if shift.is_file() else 0.01
             return round(total)
     return int(output_of("feat-to-len", f"scp:{data}/feats.scp"))
-
-
-def egs_format(egs_dir: Path) -> str:
-    """How the examples of a directory are stored, which it says if they are not in archives."""
-    path = egs_dir / "info" / "egs_format"
-    name = path.read_text().strip() if path.exists() else "ark"
-    if name not in EGS_FORMATS:
-        raise NgtrainError(f"{path}: expected one of {', '.join(EGS_FORMATS)}, found '{name}'")
-    return name
-
-
-def training_table(egs_dir: Path, number: int | str) -> str:
-    """The table of the examples to train on that has a number, to be read or written."""
-    kind = egs_format(egs_dir)
-    return f"{kind}:{egs_dir}/egs.{number}.{kind}"
-
-
-def training_archives(egs_dir: Path) -> list[Path]:
-    """The files of examples to train on, of either format."""
-    return [*egs_dir.glob("egs.*.ark"), *egs_dir.glob("egs.*.h5")]
 
 
 def link_to_storage(archive: Path) -> None:
@@ -370,30 +375,8 @@ def remove_with_target(archive: Path) -> None:
     archive.unlink(missing_ok=True)
 
 
-def concatenate(parts: list[Path], whole: Path) -> None:
-    """Write some files one after the other into one, which appears whole."""
-    temporary = whole.with_name(f".{whole.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as output:
-            for part in parts:
-                with open(part, "rb") as file:
-                    shutil.copyfileobj(file, output)
-        temporary.replace(whole)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def quote(path: str | Path) -> str:
     return shlex.quote(str(path))
-
-
-def read_integer(path: Path) -> int:
-    """The number in a file.  Raises NgtrainError."""
-    require_files(path)
-    text = path.read_text().strip()
-    if not text.isdecimal():
-        raise NgtrainError(f"{path}: expected a number, found '{text}'")
-    return int(text)
 
 
 if __name__ == "__main__":

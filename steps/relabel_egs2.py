@@ -9,10 +9,9 @@ import shlex
 import shutil
 from pathlib import Path
 
-from steps.get_egs2 import egs_format, link_to_storage, read_integer, training_table
-from utils.driver import argument, cmd_option, driver, log, option, require_files, run
-
-SUBSETS = ("combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs")
+from steps.get_egs2 import link_to_storage
+from utils.driver import argument, cmd_option, driver, log, option, read_integer, require_files, run
+from utils.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_table
 
 
 @driver(
@@ -33,12 +32,14 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
     model = ali / f"{iter}.mdl"
     if not model.exists():
         model = ali / "final.mdl"
-    kind = egs_format(old)
-    require_files(model, ali / "num_jobs", *(old / name for name in (f"egs.1.{kind}", *subsets)))
+    require_files(model, ali / "num_jobs", training_archive(old, 1), *(old / s for s in subsets))
     num_archives = read_integer(old / "info/num_archives")
     num_jobs = read_integer(ali / "num_jobs")
     (new / "log").mkdir(parents=True, exist_ok=True)
-    shutil.copytree(old / "info", new / "info", dirs_exist_ok=True)
+    others = shutil.ignore_patterns(ARCHIVE_INFO.name)
+    shutil.copytree(old / "info", new / "info", ignore=others, dirs_exist_ok=True)
+    (new / ARCHIVE_INFO).mkdir(exist_ok=True)
+    relabel = ["nnet-relabel-egs", f"--info-dir={new / ARCHIVE_INFO}"]
     alignments = [shlex.quote(f"{ali}/ali.{job}.gz") for job in range(1, num_jobs + 1)]
     pdfs = (
         f"ark:gunzip -c {' '.join(alignments)} | ali-to-pdf {shlex.quote(str(model))} ark:- ark:- |"
@@ -46,18 +47,18 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
 
     if stage <= 0:
         for archive in range(1, num_archives + 1):
-            link_to_storage(new / f"egs.{archive}.{kind}")
+            link_to_storage(training_archive(new, archive))
         run(
             f"{cmd} {parallel_opts}",
             new / "log/relabel_egs.JOB.log",
-            *["nnet-relabel-egs", pdfs, *(training_table(egs, "JOB") for egs in (old, new))],
+            *[*relabel, pdfs, *(training_table(egs, "JOB") for egs in (old, new))],
             jobs=num_archives,
         )
     if stage <= 1:
         run(
             cmd,
             new / "log/relabel_egs_extra.log",
-            *["nnet-relabel-egs", pdfs],
+            *[*relabel, pdfs],
             *(f"ark:{directory}/{name}" for directory in (old, new) for name in subsets),
         )
     log.info("Finished relabeling training examples")

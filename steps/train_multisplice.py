@@ -45,13 +45,7 @@ from types import SimpleNamespace
 from nnet.errors import NgtrainError
 from nnet.progress import clock, progress_bar
 from nnet.training_logs import last_number, objective
-from steps.get_egs2 import (
-    egs_format,
-    read_integer,
-    remove_with_target,
-    training_archives,
-    training_table,
-)
+from steps.get_egs2 import remove_with_target
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
@@ -69,11 +63,13 @@ from utils.driver import (
     log,
     option,
     output_of,
+    read_integer,
     require_files,
     run,
     tf32_option,
     threads_per_job,
 )
+from utils.egs_dir import egs_format, training_archives, training_table
 from utils.feature_pipeline import feature_options, given_features
 
 STEPS = Path(__file__).resolve().parent

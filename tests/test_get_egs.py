@@ -13,7 +13,7 @@ from nnet.features.utterances import Skip
 from nnet.io.examples import EXAMPLE
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
-from steps.get_egs2 import egs_format, training_archives, training_table
+from utils.egs_dir import egs_format, training_archives, training_table
 from utils.feature_pipeline import FeaturePipeline
 
 NUM_JOBS = 2
@@ -133,7 +133,8 @@ def test_held_out_and_training_utterances(egs, features):
 
 
 def test_training_archives_hold_all_other_frames_once(egs, features, labels):
-    info = {path.name: path.read_text().strip() for path in (egs / "info").iterdir()}
+    files = [path for path in (egs / "info").iterdir() if path.is_file()]
+    info = {path.name: path.read_text().strip() for path in files}
     assert info.pop("egs_format") == "ark"
     assert {name: int(value) for name, value in info.items()} == {
         "num_frames": 2093,
@@ -178,8 +179,16 @@ def test_subsets_hold_single_frames_of_their_utterances(egs, features, labels):
     assert set(keys["combine"][30:]) <= train_subset
 
 
+def test_the_directory_is_valid(egs, run_program):
+    """Each archive and subset has its counts and checksum in info/archives, and they are right."""
+    said = run_program("validate_egs_dir.py", egs).stderr.decode()
+    assert said.endswith(f": Successfully validated directory of examples {egs}\n")
+    assert "warning" not in said
+
+
 def test_nothing_else_is_left(egs):
     examples = "egs.1.ark egs.2.ark egs.3.ark combine.egs train_diagnostic.egs valid_diagnostic.egs"
+    assert sorted(p.name for p in (egs / "info/archives").iterdir()) == sorted(examples.split())
     others = "cmvn_opts info log tree train_subset_uttlist valid_uttlist"
     assert sorted(p.name for p in egs.iterdir()) == sorted(f"{examples} {others}".split())
 
@@ -260,7 +269,9 @@ def test_a_job_that_fails_is_named(get_egs, experiment):
 
 def test_relabelling_a_directory(egs, experiment, run_program):
     run_program("relabel_egs2.py", experiment / "ali", egs, experiment / "relabelled")
-    for name in "egs.1.ark", "egs.2.ark", "egs.3.ark", "combine.egs", "info/num_archives":
+    archives = ["egs.1.ark", "egs.2.ark", "egs.3.ark", "combine.egs"]
+    info = [f"info/{name}" for name in ("num_archives", "archives/egs.1.ark")]
+    for name in [*archives, *info]:
         assert (experiment / "relabelled" / name).read_bytes() == (egs / name).read_bytes()
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "nj_option",
     "option",
     "output_of",
+    "read_integer",
     "require_files",
     "run",
     "tf32_option",
@@ -261,3 +262,12 @@ def require_files(*paths: str | os.PathLike) -> None:
     missing = [str(path) for path in paths if not os.path.isfile(path)]
     if missing:
         raise NgtrainError(f"no such file: {', '.join(missing)}")
+
+
+def read_integer(path: Path) -> int:
+    """The number in a file.  Raises NgtrainError."""
+    require_files(path)
+    text = path.read_text(errors="replace").strip()
+    if not text.isdecimal():
+        raise NgtrainError(f"{path}: expected a number, found '{text}'")
+    return int(text)

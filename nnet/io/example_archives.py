@@ -1,14 +1,17 @@
 """Tables of examples, read and written block by block: archives, HDF5 stores, and other tables."""
 
 import io
+import os
 import re
 from collections.abc import Iterator
 
+from nnet.errors import NgtrainError
 from nnet.io.background import read_ahead
 from nnet.io.example import EXAMPLE, NnetExample
 from nnet.io.example_blocks import ExampleBlock
 from nnet.io.example_layout import Layout, LayoutTable
 from nnet.io.example_store import StoreWriter, read_store, store_path
+from nnet.io.example_summary import ExampleSummary
 from nnet.io.streams import InputStream, open_input, open_output
 from nnet.io.tables import archive_entries, sequential_table, table_writer
 from nnet.io.tokens import start_writing
@@ -68,16 +71,32 @@ def _block_of_one(layouts: LayoutTable, key: str, example: NnetExample) -> Examp
     return ExampleBlock.scan(layouts, record.getvalue())[0]
 
 
+def examples_file(specifier: str) -> str | None:
+    """The one regular file, of an archive or a store, that a specifier names; None if it does not.
+
+    Raises:
+        NgtrainError: h5: without the name of a file.
+    """
+    archive = _READ_ARCHIVE.fullmatch(specifier)
+    path = archive["name"] if archive else store_path(specifier)
+    return path if path is not None and os.path.isfile(path) else None
+
+
 class ExampleWriter:
     """Writes blocks of examples to a table or to `h5:FILE`.
 
     The files appear when the context ends without error.
 
+    Args:
+        info_dir: if given, a file of the same name there gets what an ExampleSummary says.
     Raises:
         NgtrainError: a file cannot be written, or this is not a wspecifier.
     """
 
-    def __init__(self, wspecifier: str):
+    def __init__(self, wspecifier: str, info_dir: str = ""):
+        self._wspecifier = wspecifier
+        self._info_dir = info_dir
+        self._summary = ExampleSummary()
         path = store_path(wspecifier)
         archive = _WRITE_ARCHIVE.fullmatch(wspecifier)
         if path is not None:
@@ -93,6 +112,8 @@ class ExampleWriter:
     def write(self, block: ExampleBlock) -> int:
         """Append the examples of a block, whole even if frames were selected; returns how many."""
         self._write(block)
+        if self._info_dir:
+            self._summary.add(block)
         return len(block)
 
     def _write_entries(self, block: ExampleBlock) -> None:
@@ -105,3 +126,13 @@ class ExampleWriter:
 
     def __exit__(self, *exception) -> None:
         self._output.__exit__(*exception)
+        if self._info_dir and exception[0] is None:
+            self._write_info()
+
+    def _write_info(self) -> None:
+        path = examples_file(self._wspecifier)
+        if path is None:
+            raise NgtrainError(f"--info-dir: {self._wspecifier} is not one file of examples")
+        lines = self._summary.lines(os.path.getsize(path))
+        with open_output(os.path.join(self._info_dir, os.path.basename(path))) as output:
+            output.write("".join(f"{line}\n" for line in lines).encode())

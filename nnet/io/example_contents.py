@@ -88,6 +88,11 @@ class ExampleContents:
     def __len__(self) -> int:
         return len(self.fixed)
 
+    def check_scale(self) -> None:
+        """Raises NgtrainError if the input holds NaN or infinity."""
+        right = np.isfinite(self.fixed["min_value"] + self.fixed["value_range"])
+        self._check(right, "NaN or infinity")
+
     def input(self, first_row: np.ndarray, rows: np.ndarray) -> None:
         """Decompress rows of the input of each example, beginning with first_row[i].
 
@@ -97,8 +102,8 @@ class ExampleContents:
         Raises:
             NgtrainError: NaN or infinity.
         """
+        self.check_scale()
         fixed, num_rows = self.fixed, rows.shape[1]
-        self._check(np.isfinite(fixed["min_value"] + fixed["value_range"]), "NaN or infinity")
         size = max(_DECODE_SIZE // max(num_rows * self.layout.num_cols, 1), 1)
         for begin in range(0, len(fixed), size):
             part = slice(begin, begin + size)
