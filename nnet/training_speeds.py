@@ -1,0 +1,79 @@
+"""How fast a training went, from its logs: what a simulation of larger ones starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.optimize import nnls
+
+from nnet.errors import NgtrainError
+from nnet.training_logs import Iteration, Training
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What is measured; all times in seconds.
+
+    samples_per_s: frames that a job trains on.  start: of a job, beside training, such as starting
+    the program and loading the model.  average, average_per_job: from the end of the last job to
+    the start of the next iteration, and what each job's model adds to that.
+    """
+
+    samples_per_s: float
+    start: float
+    average: float
+    average_per_job: float
+
+
+def measure(training: Training) -> tuple[Speeds, float]:
+    """The speeds in the logs of a training, and the spread of its jobs' times (as in Luck).
+
+    The second half of the iterations counts, when the network has all of its layers.
+
+    Raises NgtrainError where these are too few, or say too little.
+    """
+    iterations = training.iterations[len(training.iterations) // 2 :]
+    jobs = [job for iteration in iterations for job in iteration.jobs]
+    whole = [iteration for iteration in iterations if iteration.times]
+    if len(whole) < 2 or not all(job.samples and job.steps_s for job in jobs):
+        raise NgtrainError(f"{training.dir}: it has too few whole iterations to measure times on")
+    average, average_per_job = measure_average(whole)
+    starts = [
+        (j.span.end - j.span.start).total_seconds() - j.steps_s for i in whole for j in i.jobs
+    ]
+    speeds = Speeds(
+        samples_per_s=float(np.median([job.samples / job.steps_s for job in jobs])),
+        start=max(0.0, float(np.mean(starts))),
+        average=average,
+        average_per_job=average_per_job,
+    )
+    return speeds, measure_spread(iterations)
+
+
+def measure_average(iterations: Sequence[Iteration]) -> tuple[float, float]:
+    """Seconds between iterations, by least squares: fixed ones, and those for each job."""
+    pairs = [(before, after) for before, after in pairwise(iterations)]
+    numbers = [[1.0, len(before.jobs)] for before, _ in pairs]
+    seconds = [(after.start - end_of_jobs(before)).total_seconds() for before, after in pairs]
+    if len({number for _, number in numbers}) == 1:  # which does not tell one from the other
+        return max(0.0, float(np.mean(seconds))), 0.0
+    (fixed, for_each), _ = nnls(np.array(numbers), np.maximum(seconds, 0.0))
+    return float(fixed), float(for_each)
+
+
+def end_of_jobs(iteration: Iteration):
+    return max(job.span.end for job in iteration.jobs)
+
+
+def measure_spread(iterations: Sequence[Iteration]) -> float:
+    """Standard deviation of the logarithm of a job's time, within iterations."""
+    squares, degrees = 0.0, 0
+    for iteration in iterations:
+        times = np.log([job.steps_s / job.samples for job in iteration.jobs])
+        squares += float(((times - times.mean()) ** 2).sum())
+        degrees += len(times) - 1
+    return math.sqrt(squares / degrees) if degrees else 0.0

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Tell what a large training would take, by simulation from measured times.
+
+The table on standard output has a row for each number of jobs: the time that all iterations take
+if nothing goes wrong, with jobs that differ in speed, and with jobs that fail as well; how much of
+the workers' time is for gradients; what goes over the network and lies on disk.  The schedule of
+iterations is that of steps/train_multisplice.py, and the defaults are those of egs/fisher.
+
+Measured are --samples-per-second, --start-seconds, --average-seconds and its part that grows with
+the number of jobs, and --spread; --measured-in takes those that are not given from the logs of a
+training.  nnet/simulation.py says how times follow from them.  How well a network learns from so
+many jobs is not simulated.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from dataclasses import astuple, dataclass, replace
+from statistics import mean
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from nnet.errors import NgtrainError
+from steps.training_schedule import Schedule, ScheduleError
+from utils.driver import Choice, driver, log, option
+
+if TYPE_CHECKING:
+    from nnet.simulation import Luck, Outcome
+    from nnet.training_speeds import Speeds
+
+
+@driver(
+    "Usage:  steps/simulate_training.py [options] > <table>\n"
+    " e.g.:  steps/simulate_training.py --samples-per-second 1400 --num-jobs '8 64 512'\n"
+    "   or:  steps/simulate_training.py --measured-in exp/nnet --num-frames 576e6"
+)
+@option("--num-jobs", default="1 2 4 8 16 32 64 128 256 512", help="Jobs at the end of training")
+@option("--initial-share", type=float, default=0.375, help="Jobs at the start, as a share of those")
+@option("--num-workers", type=int, help="Jobs that can run at the same time (default: all)")
+@option("--num-frames", type=float, default=576e6, help="Frames of training data")
+@option("--num-epochs", type=float, default=6.0, help="Passes over the data")
+@option("--samples-per-iter", type=int, default=400000, help="Frames per job and iteration")
+@option("--frames-per-eg", type=int, default=8, help="Labelled frames per example on disk")
+@option("--num-hidden-layers", type=int, default=4, help="Hidden layers in the end")
+@option("--add-layers-period", type=int, default=2, help="Iterations between additions of layers")
+@option("--max-models-combine", type=int, default=20, help="Models that are combined at the end")
+@option("--model-bytes", type=float, default=40e6, help="Of a model: 4 for each parameter")
+@option("--bytes-per-frame", type=float, default=80.0, help="Of examples, for each labelled frame")
+@option("--bandwidth", type=float, default=1.25e9, help="Of the file server, in bytes per second")
+@option("--measured-in", default="", help="A training directory to take measured times from")
+@option("--samples-per-second", type=float, help="Frames per second that a job trains on")
+@option("--start-seconds", type=float, help="Of a job, beside training")
+@option("--average-seconds", type=float, help="Between iterations, whatever the number of jobs")
+@option("--average-seconds-per-job", type=float, help="Between iterations, for each job")
+@option("--spread", type=float, help="Standard deviation of the logarithm of jobs' times")
+@option("--slow-probability", type=float, default=0.01, help="That a job is much slower")
+@option("--slow-factor", type=float, default=3.0, help="By how much that is")
+@option("--failures-per-hour", type=float, default=0.01, help="Of a running job")
+@option("--max-retries", type=int, default=2, help="How often a job that fails starts again")
+@option("--num-trials", type=int, default=10, help="Simulations for each row, to be averaged")
+@option("--srand", type=int, default=0, help="Seed of what is drawn")
+@option("--format", type=Choice(["markdown", "csv"]), default="markdown", help="Of the table")
+def main(**options):
+    from nnet.simulation import Luck
+
+    o = SimpleNamespace(**options)
+    check(o)
+    speeds, spread = measured_times(o)
+    luck = Luck(spread, o.slow_probability, o.slow_factor, o.failures_per_hour, o.max_retries)
+    write_table([simulate_row(count, speeds, luck, o) for count in o.num_jobs], o.format)
+
+
+POSITIVE = ["num_frames", "samples_per_iter", "frames_per_eg", "bandwidth", "slow_factor"]
+NOT_NEGATIVE = ["model_bytes", "bytes_per_frame", "failures_per_hour", "max_retries"]
+MEASURED = {
+    "samples_per_second": "samples_per_s",
+    "start_seconds": "start",
+    "average_seconds": "average",
+    "average_seconds_per_job": "average_per_job",
+}
+"""Options for what is measured, and the fields of Speeds that they are."""
+
+
+def check(o: SimpleNamespace) -> None:
+    """Make numbers of --num-jobs.  Raises NgtrainError where an option makes no sense."""
+    if not re.fullmatch(r" *[1-9]\d*( +[1-9]\d*)* *", o.num_jobs):
+        raise NgtrainError(f"--num-jobs '{o.num_jobs}': expected positive numbers of jobs")
+    o.num_jobs = [int(count) for count in o.num_jobs.split()]
+    bounds = dict.fromkeys(POSITIVE, "positive") | dict.fromkeys(NOT_NEGATIVE, "0 or more")
+    bounds |= dict.fromkeys([*MEASURED, "spread"], "0 or more")
+    bounds |= dict.fromkeys(["num_trials", "num_workers", "samples_per_second"], "positive")
+    for name, bound in bounds.items():
+        value = getattr(o, name)
+        if value is not None and not (value > 0 or (value == 0 and bound == "0 or more")):
+            raise NgtrainError(f"--{name.replace('_', '-')}={value:g}: must be {bound}")
+    for name in "initial_share", "slow_probability":
+        if not 0 <= getattr(o, name) <= 1:
+            raise NgtrainError(f"--{name.replace('_', '-')}: must be between 0 and 1")
+
+
+def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
+    """The measured times and the spread of those of jobs: from a directory, but for options."""
+    from nnet.training_logs import read_training
+    from nnet.training_speeds import Speeds, measure
+
+    speeds, spread = Speeds(0.0, 0.0, 0.0, 0.0), 0.0
+    if o.measured_in:
+        speeds, spread = measure(read_training(o.measured_in))
+    elif o.samples_per_second is None:
+        raise NgtrainError("--samples-per-second or --measured-in must say how fast a job is")
+    given = {field: getattr(o, name) for name, field in MEASURED.items()}
+    speeds = replace(speeds, **{f: value for f, value in given.items() if value is not None})
+    spread = spread if o.spread is None else o.spread
+    log.info(
+        "a job trains on %.0f frames a second (spread %.3f) and takes %.2f s beside that; "
+        "%.2f s + %.3f s for each job between iterations",
+        *(speeds.samples_per_s, spread, speeds.start, speeds.average, speeds.average_per_job),
+    )
+    return speeds, spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table, whose columns are the names of COLUMNS."""
+
+    num_jobs: int
+    iterations: int
+    jobs: int
+    undisturbed_h: float
+    uneven_h: float
+    failing_h: float
+    useful: float
+    failures: float
+    left_out: float
+    traffic_tb: float
+    disk_gb: float
+
+
+COLUMNS = {
+    "num_jobs": "N",
+    "iterations": "iterations",
+    "jobs": "jobs",
+    "undisturbed_h": "hours, undisturbed",
+    "uneven_h": "hours, uneven jobs",
+    "failing_h": "hours, failures too",
+    "useful": "% for gradients",
+    "failures": "failures",
+    "left_out": "left out",
+    "traffic_tb": "traffic, TB",
+    "disk_gb": "disk, GB",
+}
+
+
+def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> Row:
+    """Simulate a training whose last iteration has `count` jobs."""
+    from nnet.simulation import Luck, Sizes, simulate, traffic
+
+    num_archives = int(o.num_frames // (o.frames_per_eg * o.samples_per_iter)) + 1  # get_egs2.py
+    schedule = make_schedule(count, num_archives, o)
+    num_jobs = [schedule.num_jobs(x) for x in range(schedule.num_iters)]
+    sizes = Sizes(
+        samples=o.num_frames / (num_archives * o.frames_per_eg),
+        model_bytes=o.model_bytes,
+        archive_bytes=o.num_frames * o.bytes_per_frame / num_archives,
+        bandwidth=o.bandwidth,
+    )
+
+    workers = o.num_workers or count
+
+    def trials(luck: Luck) -> list[Outcome]:
+        seeds = [(o.srand, trial) for trial in range(o.num_trials)]
+        return [simulate(num_jobs, speeds, sizes, luck, workers, seed) for seed in seeds]
+
+    [undisturbed, *_] = trials(Luck())
+    uneven = trials(replace(luck, failures_per_hour=0.0))
+    failing = trials(luck)
+    hours = mean(outcome.seconds for outcome in failing) / 3600
+    gradients = sum(num_jobs) * sizes.samples / speeds.samples_per_s / 3600
+    reserved = min(mean(num_jobs), workers)
+    return Row(
+        num_jobs=count,
+        iterations=schedule.num_iters,
+        jobs=sum(num_jobs),
+        undisturbed_h=undisturbed.seconds / 3600,
+        uneven_h=mean(outcome.seconds for outcome in uneven) / 3600,
+        failing_h=hours,
+        useful=100 * gradients / (reserved * hours),
+        failures=mean(outcome.failures for outcome in failing),
+        left_out=mean(outcome.left_out for outcome in failing),
+        traffic_tb=traffic(num_jobs, sizes) / 1e12,
+        disk_gb=(o.num_frames * o.bytes_per_frame + most_models(schedule) * o.model_bytes) / 1e9,
+    )
+
+
+def make_schedule(count: int, num_archives: int, o: SimpleNamespace) -> Schedule:
+    """That of the driver; learning rates take no time, and are those of egs/fisher."""
+    try:
+        return Schedule(
+            num_epochs=o.num_epochs,
+            num_archives=num_archives,
+            frames_per_eg=o.frames_per_eg,
+            num_jobs_initial=max(1, round(o.initial_share * count)),
+            num_jobs_final=count,
+            initial_effective_lrate=0.01,
+            final_effective_lrate=0.001,
+            num_hidden_layers=o.num_hidden_layers,
+            add_layers_period=o.add_layers_period,
+            max_models_combine=o.max_models_combine,
+        )
+    except ScheduleError as error:
+        raise NgtrainError(f"{count} jobs: {error}") from None
+
+
+def most_models(schedule: Schedule) -> int:
+    """How many models are on disk at once, at most: of iterations, and of the jobs of one.
+
+    The driver keeps every hundredth model, those that will be combined, and the latest ones.
+    """
+    first_to_combine = schedule.combination()[0][0]
+
+    def present(x: int) -> int:
+        """While model x + 1 is made."""
+        first = max(0, min(x - 1, first_to_combine))
+        return len(range(0, first, 100)) + len(range(first, x + 2)) + schedule.num_jobs(x)
+
+    return max(map(present, range(schedule.num_iters)))
+
+
+def write_table(rows: list[Row], format: str) -> None:
+    cells = [[shown(value) for value in astuple(row)] for row in rows]
+    if format == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows([list(COLUMNS), *cells])
+        return
+    for line in [list(COLUMNS.values()), ["---"] * len(COLUMNS), *cells]:
+        print(f"| {' | '.join(line)} |")
+
+
+def shown(value: float) -> str:
+    """A whole number, or three digits."""
+    return str(value) if isinstance(value, int) else f"{value:#.3g}".rstrip(".")
+
+
+if __name__ == "__main__":
+    main()
