@@ -96,7 +96,7 @@ def test_words_reach_the_command(tmp_path, monkeypatch, environment):
     words = ["it's", "a;b", "", "$HOME", "<Nnet>", "two words", "*", 3]
     show = ["printf", "[%s]", *words, "JOB", "|", "tr", "a", "A", "2>&1"]
     run("run.py", "x.JOB.log", *show, jobs=2, max_jobs_run=1, mem="1G")
-    shown = (tmp_path / "x.2.log").read_text().splitlines()[3]
+    shown = (tmp_path / "x.2.log").read_text().splitlines()[4]
     assert shown.startswith("[it's][A;b][][$HOME][<Nnet>][two words][*][3][2]")
 
 

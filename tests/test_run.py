@@ -1,11 +1,15 @@
 """utils/run.py: the interface of run.pl."""
 
+import os
 import re
 import signal
 import subprocess
 import time
 
 import pytest
+
+from utils.gpus import open_lock, take_part, visible_gpus
+from utils.launcher import exit_status, footer, host_of
 
 
 @pytest.fixture
@@ -23,7 +27,8 @@ def test_a_log_per_job(run_py, tmp_path):
     for job in 1, 2, 3:
         log = (tmp_path / f"log/x.{job}.log").read_text()
         expected = (
-            rf'# echo "a  b" {job} \| tr a-z A-Z\n# Started at {date}\n#\nA  B {job}\n'
+            rf'# echo "a  b" {job} \| tr a-z A-Z\n# Started at {date}\n# Running on \S+\n#\n'
+            rf"A  B {job}\n"
             rf"# Accounting: time=\d+ threads=1\n{end}\n"
         )
         assert re.fullmatch(expected, log)
@@ -32,8 +37,8 @@ def test_a_log_per_job(run_py, tmp_path):
 def test_standard_error_and_one_job_without_a_name(run_py, tmp_path):
     run_py("--mem", "2G", "-l", "x=y", "--num-threads", "3", "x.log", "echo", "JOB", ">&2")
     lines = (tmp_path / "x.log").read_text().splitlines()
-    assert lines[3] == "JOB"
-    assert lines[4].endswith("threads=3")
+    assert lines[4] == "JOB"
+    assert lines[5].endswith("threads=3")
 
 
 def test_any_name_and_options_after_it(run_py, tmp_path):
@@ -60,7 +65,7 @@ def test_any_name_and_options_after_it(run_py, tmp_path):
         (["--max-jobs-run", "0", "x.log", "true"], "option --max-jobs-run needs a number"),
         (["--gpu", "one", "x.log", "true"], "option --gpu needs a number"),
         (["/dev/null/x.log", "true"], "cannot write the log /dev/null/x.log"),
-        (["x.log"], "usage: run.py"),
+        (["x.log"], "run.py: usage: [options] [JOB=1:<n>] <log-file>"),
     ],
 )
 def test_failures(run_py, words, line):
@@ -87,12 +92,12 @@ def test_how_many_run_at_the_same_time(run_py, tmp_path):
 
 def test_every_job_has_gpus_of_its_own(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a,5,6")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("NGTRAIN_GPU_LOCKS", str(tmp_path / "locks"))
     each = "${CUDA_VISIBLE_DEVICES/,/ }"
     job = f"set -e; echo $CUDA_VISIBLE_DEVICES; mkdir {each}; sleep 0.2; rmdir {each}\n"
     (tmp_path / "job").write_text(job)  # mkdir fails if another job has the GPU
     run_py("--gpu", "2", "JOB=1:4", "log.JOB", "bash", "job", "JOB")
-    held = {(tmp_path / f"log.{job}").read_text().splitlines()[3] for job in range(1, 5)}
+    held = {(tmp_path / f"log.{job}").read_text().splitlines()[4] for job in range(1, 5)}
     assert held <= {"3,GPU-a", "5,6", "3,5", "3,6", "GPU-a,5", "GPU-a,6"}
     result = run_py("--gpu", "5", "log", "true", check=False)
     assert result.returncode == 1
@@ -117,3 +122,91 @@ def test_a_signal_ends_the_jobs_and_what_they_started(environment, tmp_path, num
         "started.1",
         "started.2",
     ]
+
+
+def test_jobs_that_share_a_gpu(run_py, tmp_path, monkeypatch):
+    """Two on each of two GPUs, with bounded memory; who wants a GPU for itself waits for them."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    monkeypatch.setenv("NGTRAIN_GPU_LOCKS", str(tmp_path / "locks"))
+    show = "echo $CUDA_VISIBLE_DEVICES $CUPY_GPU_MEMORY_LIMIT; touch started.JOB"
+    wait = "while [ ! -e go ]; do sleep 0.05; done; touch ended.JOB"
+    options = ["--gpu", "1", "--jobs-per-gpu", "2"]
+    shared = subprocess.Popen(
+        ["run.py", *options, "JOB=1:4", "log.JOB", "eval", f"{show}; {wait}"], cwd=tmp_path
+    )
+    while len(list(tmp_path.glob("started.*"))) < 4:
+        assert shared.poll() is None
+        time.sleep(0.02)
+    held = sorted((tmp_path / f"log.{job}").read_text().splitlines()[4] for job in range(1, 5))
+    assert held == ["GPU-a 45.0%"] * 2 + ["GPU-b 45.0%"] * 2
+    alone = subprocess.Popen(["run.py", "--gpu", "1", "alone.log", "ls"], cwd=tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        alone.wait(timeout=0.5)
+    (tmp_path / "go").touch()
+    assert shared.wait(timeout=10) == alone.wait(timeout=10) == 0
+    assert "ended." in (tmp_path / "alone.log").read_text()
+
+
+def test_a_gpu_is_held_by_the_job_not_by_who_started_it(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("NGTRAIN_GPU_LOCKS", str(tmp_path / "locks"))
+    command = "echo $$ > pid; sleep 60"
+    process = subprocess.Popen(["run.py", "--gpu", "1", "x.log", "eval", command], cwd=tmp_path)
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    gpu = tmp_path / "locks" / "0"
+    assert gpu.stat().st_mode & 0o777 == 0o666  # for all users
+    job = int((tmp_path / "pid").read_text())
+    lock = open_lock(gpu)
+    try:
+        assert not take_part(lock, 0, 1)
+        os.killpg(job, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while not (free := take_part(lock, 0, 1)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert free
+    finally:
+        os.close(lock)
+
+
+def test_gpus_have_the_names_that_nvidia_smi_gives_them(tmp_path, monkeypatch):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nprintf 'GPU %s: A100 (UUID: GPU-%s)\\n' 0 aa11 1 bb22\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ["GPU-aa11", "GPU-bb22"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-aa,MIG-c")
+    assert visible_gpus() == ["GPU-bb22", "GPU-aa11", "MIG-c"]
+
+
+def test_a_log_of_before_is_not_believed(run_py, tmp_path):
+    """Nor mixed with what a job writes that still runs."""
+    log = tmp_path / "x.log"
+    log.write_text(footer(0, 1, 1))
+    assert exit_status(log) == 0
+    with open(log, "a") as old:
+        run_py("x.log", "exit", "3", check=False)
+        old.write("# Ended (code 0) at\n")
+    assert exit_status(log) == 3 and host_of(log) == os.uname().nodename
+    run_py("/dev/null", "true")
+    assert not os.path.isfile("/dev/null")
+
+
+@pytest.mark.parametrize(
+    "text, status",
+    [
+        ("# Ended (code 7) at Mon, elapsed time 1 seconds\n", 7),
+        ("# Ended (code 0; signal 15) at Mon, elapsed time 1 seconds\nlate output\n", 143),
+        ("# Finished at Mon Jan  1 with status 1\n", 1),
+        ("# Ended (code 1) at Mon\n# nnet\n# Ended (code 0) at Mon\n", 0),
+        ("# Ended (code 0", None),
+        ("said # Ended (code 0) at Mon\n", None),
+    ],
+)
+def test_exit_status_of_a_log(tmp_path, text, status):
+    (tmp_path / "x.log").write_text(text)
+    assert exit_status(tmp_path / "x.log") == status
+    assert exit_status(tmp_path / "absent.log") is None
