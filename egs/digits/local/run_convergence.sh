@@ -69,5 +69,9 @@ run.py --max-jobs-run "$num_jobs" JOB=1:"$(wc -l < "$dir/trials")" "$dir/log/tri
   local/train_trial.sh "conf/$conf.conf" "$base" "$dir" JOB ||
   echo "run_convergence.sh: some trainings failed, and are left out of what follows" >&2
 
-local/time_iterations.py "$dir"
-local/compare_trials.py --quick=$quick "$dir" "$dir/results"
+[ -e "$dir/times.csv" ] || local/time_iterations.py "$dir"
+opts=''; if [ $quick = true ]; then opts=' --quick'; fi
+setting="Made by \`local/run_convergence.sh --corpus $corpus$opts\`: networks as in
+\`conf/$conf.conf\`, which has the seed, too, trained on $(wc -l < "$base/data/augmented/text")
+utterances. All see the same examples, and the learning rate of a job is N times that of one job."
+local/compare_trials.py --quick=$quick --setting="$setting" "$dir" "$dir/results"

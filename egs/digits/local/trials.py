@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The trainings of local/run_convergence.sh: which there are, what they are called, how they differ.
+"""The trainings of local/run_convergence.sh: which there are, how they are called and differ.
 
 Printed, a line each: its name, and its options for steps/train_multisplice.py.  The first of them
 are those without which there is no picture: three methods, and from one job to sixteen with as many
@@ -16,9 +16,15 @@ from nnet.cli import option, program
 
 METHODS = {"none": "plain SGD", "simple": "simple NG-SGD", "online": "online NG-SGD"}
 NONLINEARITIES = {"pnorm": "p-norm", "relu": "ReLU"}
+SWEPT = {
+    "lrate": "learning rate, of that in the grid",
+    "alpha": "alpha",
+    "rank": "rank, both sides",
+}
+"""What sweeps vary."""
 
 INITIAL_LRATE, FINAL_LRATE = 0.01, 0.001  # effective: of the averaged model
-DEFAULT_ALPHA = 4.0
+ALPHA = 4.0  # in the grid, where the ranks are those of Kaldi, 20 for inputs and 80 for outputs
 SWEEP_JOBS = 4
 
 
@@ -27,8 +33,8 @@ class Trial:
     """A training.
 
     method: a key of METHODS; nonlin: one of NONLINEARITIES.
-    swept: "" in the grid; else what is varied, to `value`: "rank" (of both sides), "alpha", or
-        "lrate", the factor by which learning rates differ from those of the grid.
+    swept: "" in the grid; else a key of SWEPT, which has `value`.  Of "lrate" that is the factor
+        by which learning rates differ from those of the grid.
     """
 
     nonlin: str
