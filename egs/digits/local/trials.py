@@ -72,28 +72,28 @@ def grid(nonlin: str, jobs: list[int]) -> list[Trial]:
     return [Trial(nonlin, method, n) for n in jobs for method in METHODS]
 
 
-def sweeps(lrates: list[float], alphas: list[float], ranks: list[int]) -> list[Trial]:
+def sweeps(alphas: list[float], ranks: list[int], lrates: list[float]) -> list[Trial]:
     """Of p-norm networks, away from the values that the grid has."""
     return [
+        *(Trial("pnorm", "online", SWEEP_JOBS, "alpha", value) for value in alphas),
+        *(Trial("pnorm", "online", SWEEP_JOBS, "rank", value) for value in ranks),
         *(
             Trial("pnorm", method, n, "lrate", value)
             for value in lrates
             for method, n in (("none", 1), ("none", SWEEP_JOBS), ("online", SWEEP_JOBS))
         ),
-        *(Trial("pnorm", "online", SWEEP_JOBS, "alpha", value) for value in alphas),
-        *(Trial("pnorm", "online", SWEEP_JOBS, "rank", value) for value in ranks),
     ]
 
 
 def trials(quick: bool) -> list[Trial]:
     """All of them, or with `quick` a few of every kind."""
     if quick:
-        return grid("pnorm", [1, 4]) + grid("relu", [4]) + sweeps([0.5], [1.0], [5])
+        return grid("pnorm", [1, 4]) + grid("relu", [4]) + sweeps([1.0], [5], [0.5])
     return [
         *grid("pnorm", [1, 4, 16]),
         *grid("pnorm", [2, 8]),
         *grid("relu", [1, 4, 16]),
-        *sweeps([0.25, 0.5, 2.0, 4.0], [1.0, 2.0, 8.0, 16.0], [5, 10, 20, 40, 80]),
+        *sweeps([1.0, 2.0, 8.0, 16.0], [5, 10, 20, 40, 80], [0.25, 0.5, 2.0, 4.0]),
         *grid("relu", [2, 8]),
     ]
 
