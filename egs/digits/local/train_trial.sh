@@ -6,7 +6,7 @@
 #
 # The nth line of <dir>/trials names it and has its options (local/trials.py); <conf> has those that
 # all have in common.  <base> has what egs/digits/run.sh made, and the graph; <dir>/examples has the
-# feature transform and the examples that all train on.
+# feature transform and the examples that all train on, and says what the features are.
 
 set -euo pipefail
 conf=$1 base=$2 dir=$3
@@ -14,7 +14,7 @@ read -r name options < <(sed -n "$4p" "$dir/trials")
 trial=$dir/$name
 
 mkdir -p "$trial"
-cp --no-clobber "$dir"/examples/{feat_dim,ivector_dim,lda_dim,lda.mat} "$trial/"
+cp --no-clobber "$dir"/examples/{cmvn_opts,feat_dim,ivector_dim,lda_dim,lda.mat} "$trial/"
 # One job at a time: other trials have the other cores.
 # shellcheck disable=SC2086  # options are words
 train_multisplice.py --config "$conf" --cmd "run.py --max-jobs-run 1" --num-threads 1 \
