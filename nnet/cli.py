@@ -155,7 +155,7 @@ class Program(click.Command):
         for title, options in ("Options", own), ("Standard options", self.standard_options):
             if options:
                 with formatter.section(title):
-                    formatter.write_dl([_help_row(o) for o in options], col_max=32)
+                    formatter.write_dl([help_row(o) for o in options], col_max=32)
 
     # The run --------------------------------------------------------------------------------------
 
@@ -306,7 +306,8 @@ def _values(option: click.Option) -> str:
             return f"<{'int' if type_ is click.INT else type_.name}>"
 
 
-def _help_row(option: click.Option) -> tuple[str, str]:
+def help_row(option: click.Option) -> tuple[str, str]:
+    """How an option is written, and what it does, with its default."""
     match option.default:
         case bool():
             default = str(option.default).lower()

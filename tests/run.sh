@@ -6,7 +6,7 @@
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
-utils/setup_env.sh synth plots dev
+utils/setup_env.sh synth plots docs dev
 . ./path.sh
 
 ruff check --quiet .
