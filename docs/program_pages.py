@@ -19,7 +19,7 @@ PAGES = ROOT / "docs" / "programs"
 
 SUBJECTS = {
     "Training": "steps/train_multisplice.py steps/get_lda.py steps/get_egs2.py "
-    "steps/relabel_egs2.py steps/report.py nnet-report nnet-train-simple nnet-average "
+    "steps/relabel_egs2.py steps/report.py steps/simulate_training.py nnet-report nnet-train-simple nnet-average "
     "nnet-am-average nnet-combine-fast nnet-adjust-priors nnet-train-transitions",
     "Diagnostics of a training": "nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info",
     "Making and changing networks": "nnet-init nnet-am-init nnet-insert nnet-replace-last-layers "
