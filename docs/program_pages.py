@@ -18,37 +18,59 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "programs"
 
 SUBJECTS = {
-    "Training": "steps/train_multisplice.py steps/get_lda.py steps/get_egs2.py "
-    "steps/relabel_egs2.py steps/report.py steps/simulate_training.py nnet-report nnet-train-simple nnet-average "
-    "nnet-am-average nnet-combine-fast nnet-adjust-priors nnet-train-transitions",
-    "Diagnostics of a training": "nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info",
-    "Making and changing networks": "nnet-init nnet-am-init nnet-insert nnet-replace-last-layers "
-    "nnet-am-reinitialize nnet-am-switch-preconditioning nnet-am-copy raw-nnet-copy "
-    "nnet-to-raw-nnet nnet-am-fix nnet-normalize-stddev nnet-modify-learning-rates "
-    "nnet-get-feature-transform",
-    "Examples": "nnet-get-egs nnet-copy-egs nnet-shuffle-egs nnet-subset-egs nnet-relabel-egs",
-    "Computing with a network": "nnet-compute nnet-am-compute nnet-compute-from-egs",
-    "Alignment": "steps/flat_start.py steps/align.py steps/copy_alignments.py "
-    "utils/validate_ali_dir.py init-mono compile-train-graphs align-equal-compiled "
-    "nnet-align-compiled ali-to-pdf ali-to-phones ali-to-post post-to-tacc weight-silence-post "
-    "show-alignments show-transitions tree-info copy-tree copy-transition-model",
-    "Decoding and scoring": "steps/decode.py steps/score.py steps/score_nist.py utils/mkgraph.py "
-    "nnet-decode-faster compute-wer",
-    "Dictionary and language model": "utils/prepare_lang.py utils/make_loop_grammar.py "
-    "utils/make_ngram_grammar.py utils/train_ngram_lm.py",
-    "Recordings and features": "steps/make_mfcc.py steps/make_fbank.py "
-    "steps/compute_cmvn_stats.py compute-mfcc-feats compute-fbank-feats compute-cmvn-stats "
-    "apply-cmvn add-deltas splice-feats transform-feats paste-feats subsample-feats copy-feats "
-    "feat-to-dim feat-to-len ivector-randomize acc-lda sum-lda-accs est-lda wav-copy wav-augment "
-    "extract-segments",
-    "Matrices and vectors": "copy-matrix matrix-sum-rows copy-vector vector-sum copy-int-vector",
-    "Data directories": "utils/validate_data_dir.py utils/fix_data_dir.py utils/copy_data_dir.py "
-    "utils/combine_data.py utils/subset_data_dir.py utils/split_data.py utils/augment_data_dir.py "
-    "utils/perturb_data_dir_speed.py utils/remove_dup_utts.py utils/filter_scp.py "
-    "utils/subset_scp.py utils/split_scp.py utils/sym2int.py utils/int2sym.py "
-    "utils/spk2utt_to_utt2spk.py utils/utt2spk_to_spk2utt.py",
-    "Jobs and the environment": "utils/run.py utils/queue.py utils/slurm.py utils/ssh.py "
-    "utils/setup_env.sh",
+    "Training": """
+        steps/train_multisplice.py steps/get_lda.py steps/get_egs2.py steps/relabel_egs2.py
+        steps/report.py steps/simulate_training.py nnet-report nnet-train-simple nnet-average
+        nnet-am-average nnet-combine-fast nnet-adjust-priors nnet-train-transitions
+    """,
+    "Diagnostics of a training": """
+        nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info
+    """,
+    "Making and changing networks": """
+        nnet-init nnet-am-init nnet-insert nnet-replace-last-layers nnet-am-reinitialize
+        nnet-am-switch-preconditioning nnet-am-copy raw-nnet-copy nnet-to-raw-nnet nnet-am-fix
+        nnet-normalize-stddev nnet-modify-learning-rates nnet-get-feature-transform
+    """,
+    "Examples": """
+        nnet-get-egs nnet-copy-egs nnet-shuffle-egs nnet-subset-egs nnet-relabel-egs
+        utils/validate_egs_dir.py
+    """,
+    "Computing with a network": """
+        nnet-compute nnet-am-compute nnet-compute-from-egs
+    """,
+    "Alignment": """
+        steps/flat_start.py steps/align.py steps/copy_alignments.py utils/validate_ali_dir.py
+        init-mono compile-train-graphs align-equal-compiled nnet-align-compiled ali-to-pdf
+        ali-to-phones ali-to-post post-to-tacc weight-silence-post show-alignments
+        show-transitions tree-info copy-tree copy-transition-model
+    """,
+    "Decoding and scoring": """
+        steps/decode.py steps/score.py steps/score_nist.py utils/mkgraph.py nnet-decode-faster
+        compute-wer
+    """,
+    "Dictionary and language model": """
+        utils/prepare_lang.py utils/make_loop_grammar.py utils/make_ngram_grammar.py
+        utils/train_ngram_lm.py
+    """,
+    "Recordings and features": """
+        steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats
+        compute-fbank-feats compute-cmvn-stats apply-cmvn add-deltas splice-feats
+        transform-feats paste-feats subsample-feats copy-feats feat-to-dim feat-to-len
+        ivector-randomize acc-lda sum-lda-accs est-lda wav-copy wav-augment extract-segments
+    """,
+    "Matrices and vectors": """
+        copy-matrix matrix-sum-rows copy-vector vector-sum copy-int-vector
+    """,
+    "Data directories": """
+        utils/validate_data_dir.py utils/fix_data_dir.py utils/copy_data_dir.py
+        utils/combine_data.py utils/subset_data_dir.py utils/split_data.py
+        utils/augment_data_dir.py utils/perturb_data_dir_speed.py utils/remove_dup_utts.py
+        utils/filter_scp.py utils/subset_scp.py utils/split_scp.py utils/sym2int.py
+        utils/int2sym.py utils/spk2utt_to_utt2spk.py utils/utt2spk_to_spk2utt.py
+    """,
+    "Jobs and the environment": """
+        utils/run.py utils/queue.py utils/slurm.py utils/ssh.py utils/setup_env.sh
+    """,
 }
 """Programs by subject, in the order of the index.  What is not named here comes last."""
 
