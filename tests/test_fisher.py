@@ -252,6 +252,76 @@ def test_copies_get_the_alignments_of_their_originals(run_program, tmp_path):
         assert list(alignment) == alignments[utterance.removeprefix("rvb-")]
 
 
+# Each script's numbers of leaves and Gaussians, data, lang, source and result.
+KALDI_STEPS = [
+    "train_mono.sh train_0 lang mono",
+    "align_si.sh train_1 lang mono mono_ali",
+    "train_deltas.sh 2500 20000 train_1 lang mono_ali tri1",
+    "align_si.sh train_1 lang tri1 tri1_ali",
+    "train_deltas.sh 2500 20000 train_1 lang tri1_ali tri2",
+    "align_si.sh train_2 lang tri2 tri2_ali",
+    "train_lda_mllt.sh 5000 40000 train_2 lang tri2_ali tri3a",
+    "align_fmllr.sh train_2 lang tri3a tri3a_ali",
+    "train_sat.sh 5000 100000 train_2 lang tri3a_ali tri4a",
+    "align_fmllr.sh train lang tri4a tri4a_ali",
+    "train_sat.sh 10000 300000 train lang tri4a_ali tri5a",
+    "align_fmllr.sh train lang tri5a ali",
+]
+"""The calls in Kaldi's egs/fisher_english/s5/run.sh, up to tri5a."""
+
+
+def make_kaldi(root: Path) -> None:
+    """A directory that looks like a compiled Kaldi, as far as align_by_kaldi.sh does."""
+    program, steps = root / "src/gmmbin/gmm-init-mono", root / "egs/wsj/s5/steps"
+    for path in program.parent, steps:
+        path.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (steps.parent / "path.sh").write_text("export LC_ALL=C\n")
+    for name in {step.split()[0] for step in KALDI_STEPS}:
+        (steps / name).symlink_to(ROOT / "tests/kaldi_stand_in.sh")
+
+
+def test_alignments_by_kaldi(corpora, run_program, tmp_path, monkeypatch):
+    """All calls of Kaldi's scripts, by scripts that stand for them: Kaldi itself is not run."""
+    exp, calls, flat = tmp_path / "exp", tmp_path / "calls", tmp_path / "flat"
+
+    def recipe(*options, check=True):
+        return run_program(
+            FISHER / "run.sh", "--corpora", corpora, "--cmudict", corpora / "cmudict.0.7a",
+            "--config", FISHER / "conf/miniature.conf", "--dir", exp, "--nj", 2,
+            "--heldout-utts", 4, *options, check=check,
+        )  # fmt: skip
+
+    recipe("--stop-stage", 4)
+    train, lang = exp / "data/train", exp / "lang"
+    run_program("flat_start.py", "--nj", 2, train, lang, flat)
+
+    make_kaldi(tmp_path / "kaldi")
+    monkeypatch.setenv("KALDI_ROOT", str(tmp_path / "kaldi"))
+    monkeypatch.setenv("STAND_IN_ALIGNMENTS", str(flat))
+    monkeypatch.setenv("STAND_IN_CALLS", str(calls))
+    by_kaldi = ["--stop-stage", 5, "--alignments", "kaldi", "--short-utts", "12 10",
+                "--align-subsets", "12 16"]  # fmt: skip
+    monkeypatch.setenv("STAND_IN_FAILS", "tri3a")
+    assert recipe(*by_kaldi, check=False).returncode != 0
+    monkeypatch.delenv("STAND_IN_FAILS")
+    said = recipe(*by_kaldi).stdout.decode()
+    assert "stage 4 is done" in said and "ends before stage" in said
+
+    lda = next(n for n, step in enumerate(KALDI_STEPS) if "lda" in step)  # had to be done twice
+    assert calls.read_text().splitlines() == KALDI_STEPS[: lda + 1] + KALDI_STEPS[lda:]
+
+    # 13 cepstra for Gaussian mixtures; the alignments serve networks on 40, without transforms.
+    dim = run_program("feat-to-dim", f"scp:{exp}/gmm/data/train/feats.scp", "-")
+    assert dim.stdout.split() == [b"13"]
+    run_program("validate_ali_dir.py", exp / "ali", train)
+    run_program("get_lda.py", "--feat-type", "raw", "--cmvn-opts", "--norm-vars=false",
+                "--left-context", 1, "--right-context", 1, train, lang, exp / "ali",
+                tmp_path / "lda")  # fmt: skip
+    assert (tmp_path / "lda/lda_dim").read_text().strip() == "120"
+
+
 @pytest.mark.parametrize("recipe", [FISHER, ASPIRE])
 @pytest.mark.parametrize(
     "arguments, reason",
@@ -265,6 +335,7 @@ def test_copies_get_the_alignments_of_their_originals(run_program, tmp_path):
             "flat_start or kaldi",
         ),
         (["--config", "nowhere.conf"], "no such file: nowhere.conf"),
+        (["--corpora=.", "--cmudict=README.md", "--stop-stage=x"], "--stop-stage is a number"),
     ],
 )
 def test_bad_options_end_before_anything_is_done(run_program, tmp_path, recipe, arguments, reason):

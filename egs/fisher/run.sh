@@ -2,7 +2,7 @@
 # From the Fisher English corpus to a recogniser of telephone speech and its word error rates.
 #
 # Usage: ./run.sh --corpora DIR --cmudict FILE [--config FILE] [--dir EXPDIR] [--stage N]
-#                 [--nj N] [--VARIABLE VALUE ...]
+#                 [--stop-stage N] [--nj N] [--VARIABLE VALUE ...]
 #  e.g.: ./run.sh --corpora /corpora/LDC --cmudict cmudict-0.7b --num-jobs-final 16
 #        ./run.sh --corpora /tmp/corpora --cmudict /tmp/corpora/cmudict.0.7a \
 #            --config conf/miniature.conf
@@ -13,6 +13,7 @@
 #   --config    a file that sets variables of conf/fisher.conf otherwise
 #   --dir       where everything goes (default: exp here)
 #   --stage     do this stage and the later ones again (default: go on where the last run stopped)
+#   --stop-stage  end after this stage
 #   --nj        jobs at the same time where CPUs work (default: the number of processors)
 #   --VARIABLE  any variable of conf/fisher.conf, with hyphens for underscores
 #
@@ -24,7 +25,7 @@ usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "run.sh: $*" >&2; exit 1; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-corpora='' cmudict='' dir=$here/exp stage='' nj=$(nproc)
+corpora='' cmudict='' dir=$here/exp stage='' stop_stage=9 nj=$(nproc)
 . "$here/conf/fisher.conf"
 while [ $# -gt 0 ]; do
   [ "$1" = --help ] && { usage; exit; }
@@ -43,6 +44,7 @@ done
 [ -d "$corpora" ] || fail "--corpora must be the directory of the corpora, not '$corpora'"
 [ -f "$cmudict" ] || fail "--cmudict must be the CMU Pronouncing Dictionary, not '$cmudict'"
 [[ $stage =~ ^[0-9]*$ ]] || fail "--stage is a number, not '$stage'"
+[[ $stop_stage =~ ^[1-9]$ ]] || fail "--stop-stage is a number from 1 to 9, not '$stop_stage'"
 [[ $nj =~ ^[1-9][0-9]*$ ]] || fail "--nj is a positive number, not '$nj'"
 [[ $alignments =~ ^(flat_start|kaldi)$ ]] || fail "--alignments is flat_start or kaldi"
 corpora=$(realpath "$corpora") cmudict=$(realpath "$cmudict")
@@ -62,6 +64,7 @@ train=$data/train$variant ali=$exp/ali nnet=$exp/nnet$variant graph=$exp/graph$v
 # todo N TITLE: is stage N still to do?  "finish N" leaves a mark that it is done.
 mark() { echo "$exp/.done.$1$([ "$1" -le 5 ] || echo "$variant")"; }
 todo() {
+  if [ "$1" -gt "$stop_stage" ]; then echo "run.sh: ends before stage $1: $2"; exit; fi
   if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$(mark "$1")"; fi
   if [ -e "$(mark "$1")" ]; then echo "run.sh: stage $1 is done: $2"; return 1; fi
   echo "run.sh: $(date +%H:%M:%S) stage $1: $2"
@@ -71,12 +74,22 @@ finish() { touch "$(mark "$1")"; }
 # fresh DIR: where --stage says that something is to be done again, begin with nothing.
 fresh() { if [ -n "$stage" ]; then rm -rf "$1"; fi; }
 
-# make_features SET ...: MFCC, and means and variances of each side of a call.
+# once DIR COMMAND ...: run a command that fills DIR, if it has not done that to the end yet.
+once() {
+  local dir=$1
+  shift
+  fresh "$dir"
+  [ -e "$dir/.done" ] && return
+  "$@"
+  touch "$dir/.done"
+}
+
+# make_features DATA CONFIG SET ...: MFCC, and means and variances of each side of a call.
 make_features() {
-  for name in "$@"; do
-    make_mfcc.py --nj "$nj" --cmd "$train_cmd" --mfcc-config conf/mfcc_hires.conf "$data/$name"
-    compute_cmvn_stats.py "$data/$name"
-    fix_data_dir.py "$data/$name"  # without utterances that are too short for features
+  for name in "${@:3}"; do
+    make_mfcc.py --nj "$nj" --cmd "$train_cmd" --mfcc-config "$2" "$1/$name"
+    compute_cmvn_stats.py "$1/$name"
+    fix_data_dir.py "$1/$name"  # without utterances that are too short for features
   done
 }
 
@@ -104,7 +117,7 @@ if todo 3 "language model and grammar"; then
 fi
 
 if todo 4 "features"; then
-  make_features train dev test eval2000
+  make_features "$data" conf/mfcc_hires.conf train dev test eval2000
   finish 4
 fi
 
@@ -120,14 +133,24 @@ train_opts=(
   --num-jobs-initial "$num_jobs_initial" --num-jobs-final "$num_jobs_final"
 )
 
+# make_subsets TRAIN: TRAIN_0, of short utterances without many repetitions, and TRAIN_1, ..., of
+# random speakers.
+make_subsets() {
+  local num_shortest num_short n=0
+  read -r num_shortest num_short <<< "$short_utts"
+  subset_data_dir.py --shortest "$1" "$num_shortest" "$1_shortest"
+  subset_data_dir.py "$1_shortest" "$num_short" "$1_short"
+  remove_dup_utts.py "$max_duplicates" "$1_short" "$1_0"
+  for size in $align_subsets; do
+    n=$((n + 1))
+    subset_data_dir.py --speakers "$1" "$size" "$1_$n"
+  done
+}
+
 if [ "$alignments" = flat_start ]; then
   if todo 5 "flat start, and small networks that align ever more"; then
-    read -r num_shortest num_short <<< "$short_utts"
-    subset_data_dir.py --shortest "$data/train" "$num_shortest" "$data/train_shortest"
-    subset_data_dir.py "$data/train_shortest" "$num_short" "$data/train_short"
-    remove_dup_utts.py "$max_duplicates" "$data/train_short" "$data/train_0"
-    fresh "$exp/ali_0"
-    flat_start.py --nj "$nj" --cmd "$train_cmd" --cmvn-opts "--norm-vars=false" \
+    make_subsets "$data/train"
+    once "$exp/ali_0" flat_start.py --nj "$nj" --cmd "$train_cmd" --cmvn-opts "--norm-vars=false" \
       --silence-duration "$silence_duration" "$data/train_0" "$lang" "$exp/ali_0"
     round=0
     for size in $align_subsets all; do
@@ -136,18 +159,24 @@ if [ "$alignments" = flat_start ]; then
         --splice-indexes "$small_splice_indexes" \
         --samples-per-iter "$(samples_per_iter "$data/train_$round" "$small_iterations")" \
         "$data/train_$round" "$lang" "$exp/ali_$round" "$exp/small_$round"
+      source=$exp/small_$round round=$((round + 1))
       if [ "$size" = all ]; then subset=$data/train next=$ali
-      else
-        subset=$data/train_$((round + 1)) next=$exp/ali_$((round + 1))
-        subset_data_dir.py --speakers "$data/train" "$size" "$subset"
-      fi
-      align.py --nj "$nj" --cmd "$train_cmd" "$subset" "$lang" "$exp/small_$round" "$next"
-      round=$((round + 1))
+      else subset=$data/train_$round next=$exp/ali_$round; fi
+      once "$next" align.py --nj "$nj" --cmd "$train_cmd" "$subset" "$lang" "$source" "$next"
     done
     finish 5
   fi
 elif todo 5 "Gaussian mixtures of Kaldi"; then
-  local/align_by_kaldi.sh "$nj" "$data/train" "$lang" "$exp/gmm" "$ali"
+  gmm=$exp/gmm
+  fresh "$gmm"
+  if [ ! -e "$gmm/data/.done" ]; then
+    copy_data_dir.py "$data/train" "$gmm/data/train"
+    make_features "$gmm/data" conf/mfcc.conf train
+    make_subsets "$gmm/data/train"
+    touch "$gmm/data/.done"
+  fi
+  fresh "$ali"
+  local/align_by_kaldi.sh "$nj" "$gmm/data"/train{_0,_1,_2,} "$lang" "$gmm" "$ali"
   finish 5
 fi
 
@@ -162,7 +191,7 @@ if [ -n "$variant" ]; then
     done
     for name in dev test; do "${augment[@]}" rvb- "$data/$name" "$data/${name}_rvb"; done
     [ -z "$prepare_more" ] || "$prepare_more" "$corpora" "$data"
-    make_features "${copies[@]}" dev_rvb test_rvb $more_sets
+    make_features "$data" conf/mfcc_hires.conf "${copies[@]}" dev_rvb test_rvb $more_sets
     combine_data.py "$train" "$data/train" "${copies[@]/#/$data/}"
     copy_alignments.py --nj "$nj" --cmd "$train_cmd" "$train" "$ali" "$ali$variant"
     finish 6
