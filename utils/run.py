@@ -35,6 +35,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
+from utils import lifeline
 from utils.gpus import Reservation, reserved_gpus, visible_gpus
 from utils.launcher import Call, Error, footer, header, main, parse, remove_log
 
@@ -138,21 +139,28 @@ class Runner:
         return status == 0
 
     def execute(self, command: str, log: IO, reservation: Reservation) -> int:
-        """Run `command` by bash in a process group of its own; returns the exit status."""
+        """Run `command` by bash in a process group of its own; returns the exit status.
+
+        Should this process be killed, so are they.
+        """
+        watcher = lifeline.WATCHER.format(fd=lifeline.fd())
         with self.lock:
             if self.stopping.is_set():
                 return -signal.SIGTERM
             process = subprocess.Popen(
-                ["bash", "-o", "pipefail", "-c", f"{TRAP}\n{command}"],
+                ["bash", "-o", "pipefail", "-c", f"{TRAP}\n{watcher}{command}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | reservation.environment(),
-                pass_fds=reservation.locks,
+                pass_fds=(*reservation.locks, lifeline.fd()),
                 start_new_session=True,
             )
             self.running.add(process)
         status = process.wait()
+        if status < 0:  # bash was killed, but not what it had started
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         self.running.discard(process)
         return status
 
