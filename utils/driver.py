@@ -23,14 +23,20 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from nnet.cli import Choice, Program, argument, gpu_option, log, option, program, tf32_option
 from nnet.errors import NgtrainError
-from utils.run import Error, Runner, num_cores, parse, wait_for
+from utils import lifeline
+from utils.jobs import Background, run
+from utils.run import num_cores, wait_for
+
+STEPS = Path(__file__).resolve().parent.parent / "steps"
 
 __all__ = [
     "Background",
@@ -46,6 +52,7 @@ __all__ = [
     "read_integer",
     "require_files",
     "run",
+    "run_step",
     "tf32_option",
     "threads_per_job",
     "tool",
@@ -54,7 +61,8 @@ __all__ = [
 cmd_option = option(
     "--cmd",
     default="run.py",
-    help="How to launch jobs: run.py (this machine), or queue.pl, slurm.pl, ... with their options",
+    help="How to launch jobs: run.py (this machine), slurm.py, queue.pl, ... with their options; "
+    "--max-retries <n> among these starts a job that failed again",
 )
 
 nj_option = option(
@@ -83,6 +91,11 @@ class Driver(Program):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Join options with their values, then read them as every program does."""
         return super().parse_args(ctx, self._join_values(args))
+
+    def main(self, args: list[str] | None = None, **_) -> NoReturn:
+        """Run as a process, which ends with the driver that started it, if one did."""
+        lifeline.end_with_parent()
+        super().main(args)
 
     def _join_values(self, args: list[str]) -> list[str]:
         """``--name value`` or ``-n value`` becomes ``--name=value``, up to the first argument."""
@@ -131,21 +144,6 @@ class _DriverFormatter(logging.Formatter):
 # Commands ---------------------------------------------------------------------------------------
 
 
-def run(cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str) -> None:
-    """Run a command through the launcher `cmd`, and wait for it.
-
-    `log_file` gets what it prints.  With `jobs`, JOB in `log_file` and `words` stands for the
-    numbers 1 to `jobs`.  `words` are the command and its arguments; the words in OPERATORS act as
-    in the shell, other words without white space are taken literally, and in words with white space
-    the shell expands ``$`` as between double quotes.  `resources` are options of the launcher:
-    max_jobs_run=4, num_threads=2, gpu=1, mem="2G".
-
-    Raises NgtrainError, with the reason from the log, if any job fails.
-    """
-    with Background() as background:
-        background.start(cmd, log_file, *words, jobs=jobs, **resources)
-
-
 def threads_per_job(cmd: str, num_jobs: int) -> int:
     """How many threads each of `num_jobs` jobs at the same time should have.
 
@@ -155,89 +153,16 @@ def threads_per_job(cmd: str, num_jobs: int) -> int:
     return max(1, num_cores() // num_jobs) if shlex.split(cmd)[0] == "run.py" else 1
 
 
-OPERATORS = frozenset({"|", "&&", "||", ";", "(", ")", "<", ">", ">>", "2>", "2>&1"})
-
-
-class Background:
-    """Commands that run at the same time: a block that ends when all of them have ended.
-
-    with Background() as background:
-        for n in range(1, num_jobs + 1):
-            background.start(cmd, f"{dir}/log/train.{n}.log", "nnet-train-simple", ...)
-
-    Leaving the block raises NgtrainError if any of them failed; when an exception leaves the block,
-    they are stopped.
-    """
-
-    def __init__(self):
-        self._running: list[tuple[subprocess.Popen | Runner, list[str]]] = []
-
-    def __enter__(self) -> Background:
-        return self
-
-    def start(
-        self, cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str
-    ) -> None:
-        """Start a command; the arguments are those of run()."""
-        launcher, *options = shlex.split(cmd)
-        for name, value in resources.items():
-            options += [f"--{name.replace('_', '-')}", str(value)]
-        if jobs is not None:
-            options.append(f"JOB=1:{jobs}")
-        arguments = [*options, str(log_file), *map(_quote, map(str, words))]
-        process = _launch(launcher, arguments)
-        numbers = range(1, jobs + 1) if jobs is not None else ["JOB"]
-        logs = [str(log_file).replace("JOB", str(number)) for number in numbers]
-        self._running.append((process, logs))
-
-    def __exit__(self, exception_type, *_) -> None:
-        try:
-            if exception_type is None:
-                failed = [logs for process, logs in self._running if wait_for(process) != 0]
-                if failed:
-                    raise NgtrainError(_reason_of_failure(failed[0]))
-        finally:
-            for process, _ in self._running:
-                process.terminate()  # does nothing to those that have ended
-            for process, _ in self._running:
-                wait_for(process)
-
-
-def _launch(launcher: str, arguments: list[str]) -> subprocess.Popen | Runner:
-    """Start a launcher; run.py, which would only wait as we do, without a process for it."""
+def run_step(name: str, *words) -> None:
+    """Run another driver of steps/, which speaks for itself.  Raises NgtrainError if it fails."""
+    command = [sys.executable, STEPS / name, *map(str, words)]
+    process = subprocess.Popen(command, **lifeline.given())
     try:
-        if launcher == "run.py":
-            return Runner(parse(arguments))
-        return subprocess.Popen([launcher, *arguments], stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise NgtrainError(f"cannot run --cmd '{launcher}': {error.strerror}") from None
-    except Error as error:
-        raise NgtrainError(f"run.py: {error}") from None
-
-
-def _quote(word: str) -> str:
-    """Prepare a word for a launcher, which quotes those with white space and only those."""
-    return word if word in OPERATORS or re.search(r"\s", word) else shlex.quote(word)
-
-
-def _reason_of_failure(logs: list[str]) -> str:
-    """One line: how many jobs failed, and the first error, or else the last line, of one's log."""
-    said = {path: _lines_of(path) for path in logs}
-    failed = [path for path in logs if not said[path][-1].startswith("# Ended (code 0)")]
-    if not failed:
-        return f"a command failed, but not according to its log {logs[0]}"
-    lines = [line for line in said[failed[0]] if line and not line.startswith("#")]
-    errors = [line for line in lines if line.startswith("ERROR")]
-    reason = [*errors, *lines[-1:], "it ended without a word"][0]
-    count = f"{len(failed)} of {len(logs)} jobs failed: " if len(logs) > 1 else ""
-    return f"{count}{failed[0]}: {reason}"
-
-
-def _lines_of(log: str) -> list[str]:
-    """The lines of a job's log, at least one."""
-    if not os.path.exists(log):
-        return ["it left no log"]
-    return Path(log).read_text(errors="replace").splitlines() or [""]
+        if wait_for(process) != 0:
+            raise NgtrainError(f"steps/{name} failed")
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def output_of(*words) -> str:

@@ -1,0 +1,248 @@
+"""Commands through a launcher, ``--cmd``: started, waited for, and started again when they fail.
+
+    with Background() as background:
+        for n in range(1, num_jobs + 1):
+            background.start("slurm.py --max-retries 2", f"{dir}/log/train.{n}.log",
+                             "nnet-train-simple", ...)
+
+One option in ``--cmd`` is for us and not for the launcher: ``--max-retries <n>``, how many more
+times a job that failed is started (default 0).  That is on another node where the launcher can see
+to it, and the log of the attempt that failed is kept as ``train.3.failed1.log``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from nnet.errors import NgtrainError
+from utils import lifeline
+from utils.launcher import OURS, exit_status, host_of
+from utils.run import Error, Runner, parse, wait_for
+
+log = logging.getLogger("ngtrain")
+
+
+def run(cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str) -> None:
+    """Run a command through the launcher `cmd`, and wait for it.
+
+    `log_file` gets what it prints.  With `jobs`, JOB in `log_file` and `words` stands for the
+    numbers 1 to `jobs`.  `words` are the command and its arguments; the words in OPERATORS act as
+    in the shell, other words without white space are taken literally, and in words with white space
+    the shell expands ``$`` as between double quotes.  `resources` are options of the launcher:
+    max_jobs_run=4, num_threads=2, gpu=1, mem="2G".
+
+    Raises NgtrainError, with the reason from the log, if any job fails.
+    """
+    with Background() as background:
+        background.start(cmd, log_file, *words, jobs=jobs, **resources)
+
+
+OPERATORS = frozenset({"|", "&&", "||", ";", "(", ")", "<", ">", ">>", "2>", "2>&1"})
+
+
+class Failure(NamedTuple):
+    """A job that failed for good: its log, and why in a line."""
+
+    log: str
+    reason: str
+
+
+class Background:
+    """Commands that run at the same time: a block that ends when all of them have ended.
+
+    Leaving the block raises NgtrainError if any of them failed, but for failures that wait() has
+    returned; when an exception leaves the block, they are stopped.
+
+    start_timeout: seconds after which a job that has not started counts as failed; 0 for never.
+    """
+
+    def __init__(self, start_timeout: float = 0.0):
+        self.start_timeout = start_timeout
+        self._running: list[Call] = []
+        self._num_jobs = 0
+
+    def __enter__(self) -> Background:
+        return self
+
+    def start(
+        self, cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str
+    ) -> None:
+        """Start a command; the arguments are those of run()."""
+        launcher, options, max_retries = parse_cmd(cmd)
+        for name, value in resources.items():
+            options += [f"--{name.replace('_', '-')}", str(value)]
+        call = Call(
+            launcher, options, str(log_file), [_quote(str(word)) for word in words],
+            None if jobs is None else range(1, jobs + 1), max_retries,
+        )  # fmt: skip
+        call.launch()
+        self._running.append(call)
+        self._num_jobs += jobs or 1
+
+    def running(self) -> bool:
+        """Whether any command has yet to end."""
+        return any(call.process.poll() is None for call in self._running)
+
+    def wait(self) -> list[Failure]:
+        """Wait for all commands; start those again that fail.  Returns what failed for good."""
+        failures = []
+        while self._running:
+            with suppress(subprocess.TimeoutExpired):
+                self._running[0].process.wait(timeout=0.5)
+            for call in list(self._running):
+                call.check_start(self.start_timeout)
+                if call.process.poll() is None:
+                    continue
+                self._running.remove(call)
+                again, failed = call.after()
+                self._running += again
+                failures += failed
+        return failures
+
+    def __exit__(self, exception_type, *_) -> None:
+        try:
+            if exception_type is None and (failures := self.wait()):
+                count = f"{len(failures)} of {self._num_jobs} jobs failed: "
+                count = count if self._num_jobs > 1 else ""
+                raise NgtrainError(f"{count}{failures[0].log}: {failures[0].reason}")
+        finally:
+            for call in self._running:
+                call.process.terminate()  # does nothing to those that have ended
+            for call in self._running:
+                wait_for(call.process)
+
+
+@dataclass
+class Call:
+    """A call of a launcher, for a command or for many like it.
+
+    numbers: what JOB stands for; None where it stands for itself.
+    retries: how many more times each of them may be started.
+    hosts: where they failed before.
+    """
+
+    launcher: str
+    options: list[str]
+    log_file: str
+    words: list[str]
+    numbers: range | None
+    retries: int
+    attempt: int = 1
+    hosts: tuple[str, ...] = ()
+    process: subprocess.Popen | Runner = field(init=False)
+    fault: str = ""
+
+    def launch(self) -> None:
+        """Start it.  Raises NgtrainError where there is no such launcher, or not such a call."""
+        options = list(self.options)
+        if self.hosts and self.launcher in OURS:
+            options += ["--exclude-hosts", ",".join(self.hosts)]
+        if self.numbers is not None:
+            options.append(f"JOB={self.numbers[0]}:{self.numbers[-1]}")
+        arguments = [*options, self.log_file, *self.words]
+        for path in self.logs:  # what an earlier job left tells nothing of this one
+            Path(path).unlink(missing_ok=True)
+        self.launched = time.monotonic()
+        try:
+            if self.launcher == "run.py":  # which would only wait as we do: no process for it
+                self.process = Runner(parse(arguments))
+            else:
+                self.process = subprocess.Popen(
+                    [self.launcher, *arguments], stdin=subprocess.DEVNULL, **lifeline.given()
+                )
+        except OSError as error:
+            reason = f"cannot run --cmd '{self.launcher}': {error.strerror}"
+            raise NgtrainError(reason) from None
+        except Error as error:
+            raise NgtrainError(f"run.py: {error}") from None
+
+    @property
+    def logs(self) -> list[str]:
+        numbers = ["JOB"] if self.numbers is None else self.numbers
+        return [self.log_file.replace("JOB", str(number)) for number in numbers]
+
+    def check_start(self, timeout: float) -> None:
+        """End it if after `timeout` seconds, unless that is 0, there is no sign of a job of it."""
+        late = timeout and time.monotonic() - self.launched > timeout
+        if late and not self.fault and not any(Path(path).exists() for path in self.logs):
+            self.fault = f"it had not started after {timeout:g} seconds"
+            self.process.terminate()
+
+    def after(self) -> tuple[list[Call], list[Failure]]:
+        """What comes after its end: calls that do the failed jobs again, and failures for good."""
+        if self.process.poll() == 0:
+            return [], []
+        again, failures = [], []
+        for number, path in zip(self.numbers or [None], self.logs, strict=True):
+            if exit_status(path) == 0:
+                continue
+            reason = self.fault or reason_of_failure(path)
+            if not self.retries:
+                failures.append(Failure(path, reason))
+                continue
+            host = host_of(path)
+            kept = f"{path.removesuffix('.log')}.failed{self.attempt}.log"
+            with suppress(FileNotFoundError):
+                Path(path).replace(kept)
+            where = f" (on {host})" if host else ""
+            log.warning("%s%s: %s; starting it again", kept, where, reason)
+            call = replace(
+                self,
+                numbers=None if number is None else range(number, number + 1),
+                retries=self.retries - 1,
+                attempt=self.attempt + 1,
+                hosts=tuple(dict.fromkeys([*self.hosts, *([host] if host else [])])),
+                fault="",
+            )
+            call.launch()
+            again.append(call)
+        if not again and not failures:
+            reason = "the launcher failed, but not according to this log of its job"
+            failures.append(Failure(self.logs[0], reason))
+        return again, failures
+
+
+def parse_cmd(cmd: str) -> tuple[str, list[str], int]:
+    """The launcher of ``--cmd``, its options, and ``--max-retries``.  Raises NgtrainError."""
+    launcher, *options = shlex.split(cmd)
+    max_retries = 0
+    while "--max-retries" in options:
+        at = options.index("--max-retries")
+        value = "".join(options[at + 1 : at + 2])
+        if not value.isdecimal():
+            raise NgtrainError(f"--max-retries in --cmd needs a number, not '{value}'")
+        max_retries = int(value)
+        del options[at : at + 2]
+    return launcher, options, max_retries
+
+
+def _quote(word: str) -> str:
+    """Prepare a word for a launcher, which quotes those with white space and only those."""
+    return word if word in OPERATORS or re.search(r"\s", word) else shlex.quote(word)
+
+
+def reason_of_failure(log_file: str) -> str:
+    """Why a job failed: its first error, or else its last line, or else how it ended."""
+    try:
+        lines = Path(log_file).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "it left no log"
+    said = [line for line in lines if line and not line.startswith("#")]
+    errors = [line for line in said if line.startswith("ERROR")]
+    if errors:
+        return errors[0]
+    status = exit_status(log_file)
+    how = {
+        None: "its log has no end, as if its machine had gone down",
+        128 + 9: "it was killed by SIGKILL, as when memory runs out",
+        128 + 15: "it was ended by SIGTERM, as at the time limit of a scheduler",
+    }.get(status)
+    return how or (said or ["it ended without a word"])[-1]
