@@ -22,7 +22,8 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -32,9 +33,21 @@ from click.core import ParameterSource
 from nnet import __version__
 from nnet.errors import NgtrainError
 
-__all__ = ["Choice", "argument", "gpu_option", "log", "option", "program", "tf32_option"]
+__all__ = [
+    "Choice",
+    "argument",
+    "finished_before_ending",
+    "gpu_option",
+    "log",
+    "option",
+    "program",
+    "tf32_option",
+]
 
 log = logging.getLogger("ngtrain")
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a program to end, with which it ends with the status 128 and their number."""
 
 # Importing makes many objects, none of which is garbage; by default Python looks every 700.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
@@ -174,7 +187,7 @@ class Program(click.Command):
         _start_logging(self.log_formatter(name))
         # Keys may hold any bytes, and come out as they came in, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        for number in signal.SIGTERM, signal.SIGHUP:
+        for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(number, _end)
         try:
@@ -357,6 +370,25 @@ def _end(number: int, _) -> NoReturn:
     """End by an exception, which lets every open output remove its temporary file."""
     signal.signal(number, signal.SIG_IGN)  # not a second time, in the middle of that
     sys.exit(128 + number)
+
+
+@contextmanager
+def finished_before_ending() -> Iterator[None]:
+    """A block that SIGTERM and SIGHUP do not cut short: the program ends after it.
+
+    For writing what took long to compute: schedulers leave a program some seconds.
+    """
+    asked: list[int] = []
+    ours = [number for number in ENDING if signal.getsignal(number) is _end]
+    for number in ours:
+        signal.signal(number, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, _end)
+    if asked:
+        _end(asked[0], None)
 
 
 def _flush_results() -> None:

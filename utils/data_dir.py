@@ -210,10 +210,12 @@ def write_table(path: str | os.PathLike, table: Table) -> None:
 def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     """Write a text file that appears whole: under a temporary name first."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "w", newline="\n", **ENCODING) as file:
             file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -282,6 +282,7 @@ class StoreWriter:
             _append(self._create("layouts", _LAYOUT), layouts)
             self._file.attrs["format"] = FORMAT
             self._file.close()
+            os.fsync(self._raw.fileno())
             self._raw.close()
             self._raw.check()
             os.replace(self._temporary, self._path)

@@ -7,7 +7,6 @@ whole, so that a failed program leaves no output behind.
 
 import contextlib
 import io
-import itertools
 import os
 import re
 import stat
@@ -253,6 +252,9 @@ class OutputStream:
     def close(self) -> None:
         """Write out, close, wait for a pipe's command, and give a file its name.
 
+        A file is on the disk before it has its name: not even a machine that goes down leaves half
+        of one, and it is now that some file systems say that the disk or a quota is full.
+
         Raises:
             NgtrainError: any of that failed; a regular file is then removed.
         """
@@ -260,6 +262,8 @@ class OutputStream:
             return
         try:
             self.flush()
+            if self._rename is not None:
+                os.fsync(self._file.fileno())
             self._file.close()
             if self._process is not None and (status := self._process.wait()) != 0:
                 raise NgtrainError(_failure(self._process, status))
@@ -268,7 +272,7 @@ class OutputStream:
         except OSError as error:
             self.abort()
             raise self._failure(error) from error
-        except NgtrainError:
+        except BaseException:  # a signal that ends the program, too
             self.abort()
             raise
         self._file = None
@@ -355,13 +359,10 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (rxfilename, 0)
 
 
-_counter = itertools.count()
-
-
 def temporary_name(path: str) -> str:
-    """A name beside a file, for what is to become it."""
+    """A name beside a file, for what is to become it; no process on any machine has the same."""
     directory, base = os.path.split(path)
-    return os.path.join(directory, f".{base[:200]}.{os.getpid()}.{next(_counter)}.tmp")
+    return os.path.join(directory, f".{base[:200]}.{os.urandom(8).hex()}.tmp")
 
 
 def _check_is_file(name: str) -> None:
