@@ -7,9 +7,14 @@ network on different data with natural gradient, and the average of their result
 the next iteration.  Finally the last networks are combined, and the priors of the classes set to
 what the network says of typical data.
 
-The directory holds the state: run again, the driver goes on where it stopped.  With --stage N it
-does again what comes from there on: -4 the feature transform, -3 the examples, -2 the network, 0,
-1, ... the iterations, then the combination, then the priors.
+The directory holds the state: however the driver ended, run again it goes on where it stopped, and
+what it makes is the same.  With --stage N it does again what comes from there on: -4 the feature
+transform, -3 the examples, -2 the network, 0, 1, ... the iterations, then the combination, then the
+priors.
+
+A job that fails is started again.  One that fails for good, whose model cannot be averaged, or
+whose objective is far below that of the others, does not count in its iteration; the file left_out
+says which and why.
 
 This is the pipeline of Kaldi's steps/nnet2/train_multisplice_accel2.sh, with its options, defaults
 and files.  It differs where that script is wrong or where more is known:
@@ -31,8 +36,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,7 +48,9 @@ from types import SimpleNamespace
 from nnet.errors import NgtrainError
 from nnet.progress import clock, progress_bar
 from nnet.training_logs import last_number, objective
-from steps.get_egs2 import remove_with_target
+from steps.divergence import check_divergence
+from steps.egs_of_training import ArchiveChecks, egs_are_whole, forget_egs, remove_egs
+from steps.iteration import Iteration, forget_left_out
 from steps.multisplice_configs import (
     MultispliceNetwork,
     context,
@@ -54,6 +59,7 @@ from steps.multisplice_configs import (
 )
 from steps.training_schedule import Schedule, ScheduleError
 from utils.data_dir import write_lines
+from utils.directory_lock import only_driver_in
 from utils.driver import (
     Background,
     Choice,
@@ -66,13 +72,13 @@ from utils.driver import (
     read_integer,
     require_files,
     run,
+    run_step,
     tf32_option,
     threads_per_job,
 )
-from utils.egs_dir import egs_format, training_archives, training_table
+from utils.egs_dir import training_table
 from utils.feature_pipeline import feature_options, given_features
-
-STEPS = Path(__file__).resolve().parent
+from utils.late_files import eventually
 
 
 @driver(
@@ -142,6 +148,24 @@ STEPS = Path(__file__).resolve().parent
 @option("--frames-per-eg", type=int, default=8, help="Labelled frames per example on disk")
 @option("--num-jobs-initial", type=int, default=1, help="Parallel jobs at the start")
 @option("--num-jobs-final", type=int, default=8, help="Parallel jobs at the end")
+@option(
+    "--num-jobs-step",
+    type=int,
+    default=1,
+    help="From this number of jobs on there are multiples of it: the number of GPUs, say",
+)
+@option("--max-retries", type=int, default=2, help="How often a job that failed is started again")
+@option(
+    "--min-jobs",
+    type=int,
+    help="Jobs of an iteration that must succeed (or all, if it has fewer); if not given, half",
+)
+@option(
+    "--start-timeout",
+    type=float,
+    default=0.0,
+    help="Seconds after which a training job that has not started counts as failed; 0: never",
+)
 @option(
     "--shuffle-buffer-size", type=int, default=5000, help="Examples that a job shuffles at once"
 )
@@ -215,7 +239,7 @@ EFFECT_ON_EXAMPLES = {
 NO_EFFECT_ON_RESULT = {
     "cmd", "stage", "exit_stage", "get_egs_stage", "use_gpu", "num_threads", "parallel_opts",
     "combine_num_threads", "combine_parallel_opts", "io_opts", "align_cmd", "align_use_gpu",
-    "num_jobs_align", "cleanup", "remove_egs",
+    "num_jobs_align", "cleanup", "remove_egs", "max_retries", "min_jobs", "start_timeout",
 }  # fmt: skip
 
 
@@ -232,30 +256,40 @@ class Training:
     def __post_init__(self):
         self.dir = Path(self.dir)
         self.seconds: Counter[str] = Counter()  # that this run took, by what it did
+        self.objectives: list[float] = []  # of iterations
         self.steps_s = 0.0  # of those of iterations, seconds of gradient steps
         self.splices = checked_splices(self.options)
         if self.options.egs_dir:
             self.check_context()
 
     def run(self) -> None:
-        o = self.options
-        if o.stage is not None:
-            self.forget(o.stage)
-        elif self.model("final").exists():
-            log.info("%s is there: nothing to do (--stage does it again)", self.model("final"))
-            return
-        self.remember_options()
-        with self.timed("transform"):
-            self.estimate_feature_transform()
-        with self.timed("examples"):
-            self.make_examples()
-        s = self.schedule
+        with only_driver_in(self.dir):
+            if self.options.stage is not None:
+                self.forget(self.options.stage)
+            if self.model("final").exists():
+                log.info("%s is there: nothing to do (--stage does it again)", self.model("final"))
+                return
+            self.remember_options()
+            with self.timed("transform"):
+                self.estimate_feature_transform()
+            with self.timed("examples"):
+                self.make_examples()
+            with self.timed("initialization"):
+                self.initialize()
+            self.iterate()
+
+    def iterate(self) -> None:
+        """The iterations, from the latest model on, and what comes after them."""
+        o, s = self.options, self.schedule
         log.info("training for %g epochs = %d iterations", o.num_epochs, s.num_iters)
-        with self.timed("initialization"):
-            self.initialize()
         first = self.first_iteration()
+        self.remove_models_of_jobs_before(first)
         jobs_before, jobs = map(s.num_archives_processed, (first, s.num_iters))
-        with Diagnostics() as diagnostics, progress_bar(jobs_before, jobs) as show:
+        with (
+            Diagnostics() as diagnostics,
+            ArchiveChecks() as self.archive_checks,
+            progress_bar(jobs_before, jobs) as show,
+        ):
             for x in range(first, s.num_iters):
                 show(s.num_archives_processed(x), self.progress(x))
                 if x == o.exit_stage:
@@ -264,12 +298,14 @@ class Training:
                 if x in self.realignments:
                     with self.timed("realignment"):
                         self.realign(x)
+                self.check_examples(x)
                 with self.timed("iterations"):
                     self.diagnose(x, diagnostics)
-                    self.train(x)
-                    self.merge(x)
-                self.steps_s += self.steps_of(x)
-                self.report(x, first)
+                    jobs_of_x = self.train(x)
+                    self.check_divergence(jobs_of_x)
+                    self.merge(jobs_of_x)
+                self.steps_s += self.steps_of(jobs_of_x)
+                self.report(jobs_of_x, first)
                 if o.cleanup and not diagnostics.running():
                     self.remove_models_before(x)
             show(jobs, "combination")
@@ -290,6 +326,14 @@ class Training:
     def log(self, name: str) -> Path:
         return self.dir / "log" / f"{name}.log"
 
+    @property
+    def cmd(self) -> str:
+        return self.retried(self.options.cmd)
+
+    def retried(self, cmd: str) -> str:
+        """A launcher, as an option --cmd, that has failed jobs started again."""
+        return f"{cmd} --max-retries {self.options.max_retries}"
+
     def forget(self, stage: int) -> None:
         """Remove what `stage` and those after it have made, so that it is made again."""
         numbers = {int(file.stem) for file in self.dir.glob("*.mdl") if file.stem.isdecimal()}
@@ -303,6 +347,7 @@ class Training:
                 self.model(x).unlink()
         for model_of_job in self.dir.glob("*.[0-9]*.mdl"):
             model_of_job.unlink()
+        forget_left_out(self.dir, stage)
         for egs_dir in self.dir.glob("egs_*"):  # which only a realignment that is done again minds
             forget_egs(egs_dir)
         if stage <= -3:
@@ -350,7 +395,7 @@ class Training:
         left, *_, right = self.splices[0]
         run_step(
             "get_lda.py",
-            *[*shlex.split(o.lda_opts), *self.feature_options(), "--cmd", o.cmd],
+            *[*shlex.split(o.lda_opts), *self.feature_options(), "--cmd", self.cmd],
             *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
             *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
             *[self.data, self.lang, self.alidir, self.dir],
@@ -363,11 +408,13 @@ class Training:
     def make_examples(self) -> None:
         """Stage -3: the examples, unless --egs-dir says where they are."""
         o, egs_dir = self.options, self.first_egs_dir
-        if not o.egs_dir and not egs_are_whole(egs_dir):
+        # A realignment relabels the first examples, and removes them.
+        whole = any(map(egs_are_whole, [egs_dir, *self.dir.glob("egs_*")]))
+        if not o.egs_dir and not whole:
             left, right = context(self.splices)
             run_step(
                 "get_egs2.py",
-                *[*self.feature_options(), "--cmd", o.cmd, "--io-opts", o.io_opts],
+                *[*self.feature_options(), "--cmd", self.cmd, "--io-opts", o.io_opts],
                 *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
                 *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
                 # A GPU trains faster than archives can be read.
@@ -397,6 +444,7 @@ class Training:
             frames_per_eg=self.egs_info("frames_per_eg"),
             num_jobs_initial=o.num_jobs_initial,
             num_jobs_final=o.num_jobs_final,
+            num_jobs_step=o.num_jobs_step,
             initial_effective_lrate=o.initial_effective_lrate,
             final_effective_lrate=o.final_effective_lrate,
             num_hidden_layers=o.num_hidden_layers,
@@ -460,7 +508,7 @@ class Training:
             config = self.network.hidden_config(layer)
             write_lines(self.dir / f"hidden_{layer}.config", config)
         run(
-            o.cmd, self.log("nnet_init"),
+            self.cmd, self.log("nnet_init"),
             "nnet-am-init", f"{self.alidir}/tree", f"{self.lang}/topo",
             f"nnet-init --srand={o.srand} {self.dir}/nnet.config - |", "-", "|",
             "nnet-train-transitions", "-", f"ark:gunzip -c {self.alidir}/ali.*.gz |", self.model(0),
@@ -470,7 +518,7 @@ class Training:
         """The scales of the softmax's inputs, from how often each class is in the alignment."""
         num_jobs = read_integer(Path(self.alidir) / "num_jobs")
         run(
-            self.options.cmd, self.log("acc_pdf.JOB"),
+            self.cmd, self.log("acc_pdf.JOB"),
             "ali-to-post", f"ark:gunzip -c {self.alidir}/ali.JOB.gz |", "ark:-", "|",
             "post-to-tacc", "--per-pdf=true", "--binary=false", f"{self.alidir}/final.mdl",
             "ark:-", f"{self.dir}/JOB.pacc",
@@ -517,20 +565,43 @@ class Training:
     def realign(self, x: int) -> None:
         """Align the data with the model of iteration x, and relabel the examples."""
         o, old, new = self.options, self.egs_dir(x - 1), self.egs_dir(x)
-        if egs_are_whole(new):
-            return
+        if not egs_are_whole(new):
+            self.relabel(x, old, new)
+        if o.cleanup and old.parent == self.dir:
+            remove_egs(old)
+
+    def relabel(self, x: int, old: Path, new: Path) -> None:
+        """Make the examples of iteration x from those before."""
+        o = self.options
         ali = self.dir / f"ali_{self.realignments[x]}"
         self.adjust_priors(x, x, x, old)
         transforms = ["--transform-dir", o.transform_dir] if o.transform_dir else []
         ivectors = ["--online-ivector-dir", o.online_ivector_dir] if o.online_ivector_dir else []
         run_step(
-            "align.py", "--nj", o.num_jobs_align, "--cmd", o.align_cmd or o.cmd,
+            "align.py", "--nj", o.num_jobs_align, "--cmd", self.retried(o.align_cmd or o.cmd),
             "--use-gpu", o.align_use_gpu, *transforms, *ivectors, "--iter", x,
             self.data, self.lang, self.dir, ali,
         )  # fmt: skip
-        run_step("relabel_egs2.py", "--cmd", o.cmd, "--iter", x, ali, old, new)
-        if o.cleanup and old.parent == self.dir:
-            remove_egs(old)
+        run_step("relabel_egs2.py", "--cmd", self.cmd, "--iter", x, ali, old, new)
+
+    def check_examples(self, x: int) -> None:
+        """Raises NgtrainError if archives that iteration x reads are damaged.
+
+        Those of the next iteration are read through while it runs.
+        """
+        s, egs_dir = self.schedule, self.egs_dir(x)
+        damaged = self.archive_checks.damaged(egs_dir, s.archives(x))
+        if damaged:
+            if egs_dir.parent != self.dir:
+                advice = "make the examples again"
+            elif egs_dir == self.first_egs_dir:
+                advice = "remove what is damaged, and the examples are made again"
+            else:
+                last = max(y for y in self.realignments if y <= x)
+                advice = f"--stage {last} does the realignment that made them again"
+            raise NgtrainError(f"{'; '.join(damaged)}: {advice}")
+        if x + 1 < s.num_iters and x + 1 not in self.realignments:
+            self.archive_checks.begin(egs_dir, s.archives(x + 1))
 
     def diagnose(self, x: int | str, diagnostics: Diagnostics) -> None:
         """Start to compute how good model x is, and how it differs from the one before."""
@@ -548,9 +619,11 @@ class Training:
                 f"ark:{egs}/train_diagnostic.egs", "&&", "nnet-am-info", model,
             )  # fmt: skip
 
-    def train(self, x: int) -> None:
-        """Run the jobs of iteration x."""
+    def train(self, x: int) -> Iteration:
+        """Run the jobs of iteration x that have not ended well yet."""
         o, s = self.options, self.schedule
+        iteration = Iteration(self.dir, x, s.num_jobs(x))
+        to_run = iteration.to_run()
         srand = o.srand + x
         model, layer = str(self.model(x)), s.added_layer(x)
         if layer:
@@ -561,51 +634,63 @@ class Training:
             )
         gpus = {"gpu": 1} if o.use_gpu in ("yes", "wait") else {}
         threads = o.num_threads or threads_per_job(o.cmd, s.num_jobs(x))
-        with Background() as jobs:
+        with Background(o.start_timeout) as jobs:
             for n, (archive, frame) in enumerate(s.archives_and_frames(x), start=1):
-                result = self.model(f"{x + 1}.{n}")
-                if result.exists():  # from before an interruption
-                    continue
-                jobs.start(
-                    f"{o.cmd} {o.parallel_opts}", self.log(f"train.{x}.{n}"),
-                    "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--tf32={o.tf32}",
-                    f"--num-threads={threads}",
-                    f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
-                    f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
-                    f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
-                    model, training_table(self.egs_dir(x), archive), result,
-                    **gpus,
-                )  # fmt: skip
+                if n in to_run:
+                    jobs.start(
+                        f"{self.cmd} {o.parallel_opts}", iteration.log(n),
+                        "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--tf32={o.tf32}",
+                        f"--num-threads={threads}",
+                        f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
+                        f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
+                        f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
+                        model, training_table(self.egs_dir(x), archive), iteration.model(n),
+                        **gpus,
+                    )  # fmt: skip
+            iteration.leave_out_failed(jobs.wait())
+        iteration.leave_out_far_below()
+        return iteration
 
-    def merge(self, x: int) -> None:
-        """Make one model of what the jobs of iteration x made, and remove the latter."""
-        o, s = self.options, self.schedule
-        fix = o.fix_nnet and x <= s.num_iters // 2
-        results = [self.model(f"{x + 1}.{n}") for n in range(1, s.num_jobs(x) + 1)]
+    def check_divergence(self, iteration: Iteration) -> None:
+        """Raises NgtrainError, with advice, if the training diverges."""
+        for x in range(len(self.objectives), iteration.number):  # before this run of the driver
+            before = Iteration(self.dir, x, self.schedule.num_jobs(x))
+            self.objectives.append(before.middle_objective)
+        self.objectives.append(iteration.middle_objective)
+        check_divergence(
+            self.objectives, self.network.num_targets, settled=self.schedule.last_addition
+        )
+
+    def merge(self, iteration: Iteration) -> None:
+        """Make one model of those of an iteration's jobs, and remove these."""
+        o, x = self.options, iteration.number
+        averages = self.schedule.averages(x)
         merged = self.model(x + 1)
-        command = ["nnet-am-average", *results]
-        if not s.averages(x):
-            log_probs = self.training_objectives(x)
-            command = ["nnet-am-copy", results[log_probs.index(max(log_probs))]]
-        fixing = [
-            "nnet-am-fix", f"--max-average-deriv={o.max_average:g}",
-            f"--min-average-deriv={o.min_average:g}", "-",
-        ]  # fmt: skip
-        name = "average" if s.averages(x) else "select"
-        run(o.cmd, self.log(f"{name}.{x}"), *command, *(["-", "|", *fixing] if fix else []), merged)
-        for result in results:
-            result.unlink()
+        fixing = ""
+        if o.fix_nnet and x <= self.schedule.num_iters // 2:
+            fixing = [
+                "-", "|", "nnet-am-fix", f"--max-average-deriv={o.max_average:g}",
+                f"--min-average-deriv={o.min_average:g}", "-",
+            ]  # fmt: skip
+        while not merged.exists():
+            iteration.decide(o.min_jobs)
+            chosen = iteration.counted() if averages else [iteration.best]
+            log_file = self.log(f"{'average' if averages else 'select'}.{x}")
+            models = map(iteration.model, chosen)
+            try:
+                run(self.cmd, log_file, "nnet-am-average", *models, *fixing, merged)
+            except NgtrainError:
+                if not iteration.leave_out_broken():
+                    raise
+            else:
+                if not eventually(merged.exists, self.dir):
+                    raise NgtrainError(f"{log_file}: it ended well, but there is no {merged}")
+        self.remove_models_of_jobs_before(x + 1)
 
-    def training_objectives(self, x: int) -> list[float]:
-        """Log-probability per frame of each job of iteration x, as their logs say."""
-        logs = [self.log(f"train.{x}.{n}") for n in range(1, self.schedule.num_jobs(x) + 1)]
-        log_probs = [last_number(r"log-prob-per-frame=(\S+)", file) for file in logs]
-        return [-math.inf if log_prob is None else log_prob for log_prob in log_probs]
-
-    def report(self, x: int, first: int) -> None:
+    def report(self, iteration: Iteration, first: int) -> None:
         """Say in a line how far training is, how good, and how long it will take."""
-        s = self.schedule
-        objectives = self.training_objectives(x)
+        x, s = iteration.number, self.schedule
+        objectives = iteration.objectives().values()
         done = s.num_archives_processed(x + 1) - s.num_archives_processed(first)
         to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
         elapsed = self.seconds["iterations"]
@@ -637,9 +722,9 @@ class Training:
         yield
         self.seconds[what] += time.monotonic() - start
 
-    def steps_of(self, x: int) -> float:
-        """Seconds that gradient steps alone took in the slowest job of iteration x."""
-        logs = [self.log(f"train.{x}.{n}") for n in range(1, self.schedule.num_jobs(x) + 1)]
+    def steps_of(self, iteration: Iteration) -> float:
+        """Seconds that gradient steps alone took in the slowest job of an iteration."""
+        logs = map(iteration.log, iteration.counted())
         return max(last_number(r"examples in (\S+) seconds", file) or 0.0 for file in logs)
 
     def report_seconds(self, num_iters: int) -> None:
@@ -650,6 +735,12 @@ class Training:
             ", ".join(f"{what} {seconds:.1f}" for what, seconds in self.seconds.items()),
             *(self.steps_s, fixed),
         )
+
+    def remove_models_of_jobs_before(self, x: int) -> None:
+        """Remove what jobs made for model x and those before it."""
+        for file in self.dir.glob("*.[0-9]*.mdl"):
+            if int(file.name.split(".")[0]) <= x:
+                file.unlink(missing_ok=True)
 
     def remove_models_before(self, x: int) -> None:
         """Remove the models before model x, but every hundredth and those to be combined."""
@@ -684,13 +775,14 @@ class Training:
             # Started from the average: the Fisher matrix that scales the search is singular where a
             # single model starts it, since the layers do not depend on the scale of parameters.
             jobs.start(
-                f"{o.cmd} {o.combine_parallel_opts}", self.log("combine"),
+                f"{self.cmd} {o.combine_parallel_opts}", self.log("combine"),
                 "nnet-combine-fast", "--initial-model=100000", "--num-lbfgs-iters=40",
                 f"--num-threads={o.combine_num_threads or threads_per_job(o.cmd, 1)}",
                 "--use-gpu=no", "--verbose=3", "--minibatch-size=512",
                 *models, f"ark:{self.egs_dir(s.num_iters)}/combine.egs", weighted,
             )  # fmt: skip
-            jobs.start(o.cmd, self.log("average.last"), "nnet-am-average", *last_models, averaged)
+            average = "nnet-am-average", *last_models, averaged
+            jobs.start(self.cmd, self.log("average.last"), *average)
         held_out = self.held_out_objectives(weighted, averaged)
         best = max(held_out, key=held_out.get)
         log.info(
@@ -698,7 +790,7 @@ class Training:
             *(held_out[weighted], held_out[averaged]),
             "combination" if best == weighted else "average",
         )
-        run(o.cmd, self.log("normalize"), "nnet-normalize-stddev", best, combined)
+        run(self.cmd, self.log("normalize"), "nnet-normalize-stddev", best, combined)
         weighted.unlink()
         averaged.unlink()
 
@@ -708,7 +800,7 @@ class Training:
         with Background() as jobs:
             for model in models:
                 log_file = self.log(f"compute_prob_valid.{model.stem}")
-                jobs.start(self.options.cmd, log_file, "nnet-compute-prob", model, egs)
+                jobs.start(self.cmd, log_file, "nnet-compute-prob", model, egs)
         log_probs = {model: objective(self.dir, "valid", model.stem) for model in models}
         return {
             model: -math.inf if log_prob is None else log_prob
@@ -722,7 +814,7 @@ class Training:
         posterior = self.dir / f"post.{x}.vec"
         # Random subsets of one archive, which is a random subset of all data itself.
         run(
-            o.cmd, self.log(f"get_post.{x}.JOB"),
+            self.cmd, self.log(f"get_post.{x}.JOB"),
             "nnet-copy-egs", "--frame=random", "--srand=JOB", training_table(egs_dir, 1), "ark:-",
             "|", "nnet-subset-egs", "--srand=JOB", f"--n={o.prior_subset_size}", "ark:-",
             "ark:-", "|", "nnet-compute-from-egs", self.model(source), "ark:-", "ark:-", "|",
@@ -730,11 +822,11 @@ class Training:
             "vector-sum", "ark:-", f"{self.dir}/post.{x}.JOB.vec",
             jobs=num_jobs,
         )  # fmt: skip
-        run(o.cmd, self.log(f"vector_sum.{x}"), "vector-sum", *parts, posterior)
+        run(self.cmd, self.log(f"vector_sum.{x}"), "vector-sum", *parts, posterior)
         for part in parts:
             part.unlink()
         run(
-            o.cmd, self.log(f"adjust_priors.{target}"),
+            self.cmd, self.log(f"adjust_priors.{target}"),
             "nnet-adjust-priors", self.model(source), posterior, self.model(target),
         )  # fmt: skip
 
@@ -770,50 +862,11 @@ def checked_splices(options: SimpleNamespace) -> dict[int, list[int]]:
 class Diagnostics(Background):
     """Jobs beside the training, which does not fail when they fail, but says so in the end."""
 
-    def running(self) -> bool:
-        return any(process.poll() is None for process, _ in self._running)
-
     def __exit__(self, exception_type, *details) -> None:
         try:
             super().__exit__(exception_type, *details)
         except NgtrainError as error:
             log.warning("a diagnostic failed: %s", error)
-
-
-def run_step(name: str, *words) -> None:
-    """Run another driver of steps/, which speaks for itself.  Raises NgtrainError if it fails."""
-    process = subprocess.Popen([sys.executable, STEPS / name, *map(str, words)])
-    try:
-        if process.wait() != 0:
-            raise NgtrainError(f"steps/{name} failed")
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def egs_are_whole(egs_dir: Path) -> bool:
-    """Whether a directory has all the examples that it says it has."""
-    num_archives = egs_dir / "info" / "num_archives"
-    if not num_archives.exists():
-        return False
-    kind = egs_format(egs_dir)
-    archives = [f"egs.{n}.{kind}" for n in range(1, read_integer(num_archives) + 1)]
-    others = ["combine.egs", "train_diagnostic.egs", "valid_diagnostic.egs"]
-    return all((egs_dir / name).exists() for name in archives + others)
-
-
-def forget_egs(egs_dir: Path) -> None:
-    """Have egs_are_whole() say no."""
-    (egs_dir / "info" / "num_archives").unlink(missing_ok=True)
-
-
-def remove_egs(egs_dir: Path) -> None:
-    """Remove the archives of examples, where links lead too, unless there is a .nodelete."""
-    if (egs_dir / ".nodelete").exists():
-        log.info("not removing examples in %s, because it has .nodelete", egs_dir)
-        return
-    for archive in training_archives(egs_dir):
-        remove_with_target(archive)
 
 
 if __name__ == "__main__":

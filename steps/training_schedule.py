@@ -21,6 +21,7 @@ class Schedule:
     """Iterations are counted from 0; iteration x makes model x + 1 from model x.
 
     num_archives, frames_per_eg: what the egs directory says of itself.
+    num_jobs_step: numbers of jobs from this one on are multiples of it.
     initial_effective_lrate, final_effective_lrate: of the averaged model; a job's is num_jobs
         times as much, because averaging divides the change that each job makes.
     Raises ScheduleError where there is too little data for the layers or the jobs.
@@ -36,6 +37,7 @@ class Schedule:
     num_hidden_layers: int
     add_layers_period: int
     max_models_combine: int
+    num_jobs_step: int = 1
 
     def __post_init__(self):
         if self.num_hidden_layers < 1:
@@ -47,6 +49,8 @@ class Schedule:
                 f"--num-jobs-initial {self.num_jobs_initial} must be at least 1 and cannot exceed "
                 f"--num-jobs-final {self.num_jobs_final}"
             )
+        if self.num_jobs_step < 1:
+            raise ScheduleError(f"--num-jobs-step {self.num_jobs_step}: must be positive")
         if self.num_jobs_final > self.num_archives_expanded:
             raise ScheduleError(
                 f"--num-jobs-final {self.num_jobs_final} cannot exceed "
@@ -76,8 +80,11 @@ class Schedule:
         return int(2 * self.num_archives_to_process / (self.num_jobs_initial + self.num_jobs_final))
 
     def num_jobs(self, x: int) -> int:
+        """They grow linearly, by num_jobs_step at a time once there are as many."""
         growth = self.num_jobs_final - self.num_jobs_initial
-        return int(0.5 + self.num_jobs_initial + growth * x / self.num_iters)
+        jobs = self.num_jobs_initial + growth * x / self.num_iters
+        step = self.num_jobs_step if jobs >= self.num_jobs_step else 1
+        return int(0.5 + jobs / step) * step
 
     def num_archives_processed(self, x: int) -> int:
         """How many jobs ran before iteration x."""
@@ -108,6 +115,10 @@ class Schedule:
             (k % self.num_archives + 1, k // self.num_archives % self.frames_per_eg)
             for k in range(first, first + self.num_jobs(x))
         ]
+
+    def archives(self, x: int) -> set[int]:
+        """The numbers of the archives that iteration x reads."""
+        return {archive for archive, _ in self.archives_and_frames(x)}
 
     def added_layer(self, x: int) -> int | None:
         """The hidden layer, from 1, that is added at the start of iteration x, if one is."""

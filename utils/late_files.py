@@ -1,0 +1,26 @@
+"""Files that are shown late: over NFS a machine may see for a while what a directory was before."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+PATIENCE_S = 90.0
+"""Longer than an NFS client believes what it knows of a directory, which is a minute unless the
+mount option acdirmax says otherwise."""
+
+
+def eventually(
+    condition: Callable[[], bool], directory: str | os.PathLike, patience_s: float = PATIENCE_S
+) -> bool:
+    """Whether `condition`, of files in `directory`, comes true, which may take `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+        with suppress(OSError):
+            os.listdir(directory)  # has an NFS client ask the server
+    return True
