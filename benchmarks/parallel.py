@@ -25,7 +25,7 @@ NUM_EPOCHS, NUM_LAYERS = 8, 2
 OPTIONS = (
     f"--num-epochs {NUM_EPOCHS} --num-hidden-layers {NUM_LAYERS} --add-layers-period 1 "
     "--num-threads 1 --samples-per-iter 30000 --minibatch-size 128 --pnorm-input-dim 2000 "
-    "--pnorm-output-dim 400 --splice-indexes 'layer0/-4:-3:-2:-1:0:1:2:3:4' --num-threads 1 "
+    "--pnorm-output-dim 400 --splice-indexes 'layer0/-4:-3:-2:-1:0:1:2:3:4' "
     "--egs-opts '--num-utts-subset 60' --num-jobs-compute-prior 2"
 )
 
