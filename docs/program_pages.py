@@ -33,7 +33,7 @@ SUBJECTS = {
     """,
     "Examples": """
         nnet-get-egs nnet-copy-egs nnet-shuffle-egs nnet-subset-egs nnet-relabel-egs
-        utils/validate_egs_dir.py
+        nnet-egs-info utils/validate_egs_dir.py
     """,
     "Computing with a network": """
         nnet-compute nnet-am-compute nnet-compute-from-egs
