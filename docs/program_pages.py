@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,9 +127,9 @@ def page(file: Path) -> tuple[str, str]:
     match module.get("main"):
         case Program() as program:
             return title + page_body(name, program), first_sentence(program.help)
-        case _:
-            said = module["__doc__"].strip()
-            return f"{title}{literal(said)}", first_sentence(said)
+    command = [sys.executable, file, "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return title + prose(said), first_sentence(said)
 
 
 def page_body(name: str, program: Program) -> str:
@@ -167,12 +169,12 @@ def literal(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Plain text as Markdown: paragraphs and lists are what they are, indented lines a listing."""
+    """Plain text as Markdown: paragraphs and lists as they are, indented and usage lines listed."""
     blocks: list[tuple[bool, list[str]]] = []
     in_list = False
     for line in text.splitlines():
         in_list = line.startswith(" - ") or (in_list and line.startswith("   "))
-        listing = line.startswith("  ") and not in_list
+        listing = not in_list and line.startswith(("  ", "Usage:", " e.g.:"))
         if not blocks or blocks[-1][0] != listing:
             blocks.append((listing, []))
         blocks[-1][1].append(line if listing else inline(line))
