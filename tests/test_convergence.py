@@ -20,7 +20,7 @@ def outcome(method: str, n: int, held_out: float, nonlin: str = "pnorm", iterati
 
     epochs = np.arange(0, 4.01, 0.1 * n)
     curve = np.column_stack([epochs, held_out - (4 - epochs)])
-    return Outcome(Trial(nonlin, method, n), curve, iteration_s, held_out, 5.0)
+    return Outcome(Trial(nonlin, method, n), curve, iteration_s, held_out, -0.5, 5.0)
 
 
 def grid_of(*outcomes):

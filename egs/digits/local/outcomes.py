@@ -18,7 +18,8 @@ class Outcome:
 
     curve: (models, 2), epochs and held-out log-probability per frame of every model.
     iteration_s: seconds of an outer iteration with a machine for each job; None if not timed.
-    held_out: log-probability per frame of the final model.
+    held_out, trained: log-probability per frame of the final model, on held-out data and on some
+        of the data that it was trained on.
     word_error_rate: of it, in %, with the acoustic scale and the penalty that suit other data.
     """
 
@@ -26,6 +27,7 @@ class Outcome:
     curve: np.ndarray
     iteration_s: float | None
     held_out: float
+    trained: float
     word_error_rate: float
 
     @property
@@ -61,6 +63,7 @@ def read_outcome(trial: Trial, dir: Path, times: dict) -> Outcome:
         curve=np.array([(training.positions[x].epochs, scores[x].log_prob) for x in scores]),
         iteration_s=sum(time) if time else None,
         held_out=training.final_scores["valid"].log_prob,
+        trained=training.final_scores["train"].log_prob,
         word_error_rate=wer,
     )
 
