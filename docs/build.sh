@@ -10,4 +10,4 @@ cd "$(dirname "$0")/.."
 utils/setup_env.sh docs
 . ./path.sh
 
-sphinx-build --quiet --fail-on-warning --keep-going "$@" docs docs/build
+sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going "$@" docs docs/build
