@@ -336,9 +336,14 @@ def test_alignments_by_kaldi(corpora, run_program, tmp_path, monkeypatch):
         ),
         (["--config", "nowhere.conf"], "no such file: nowhere.conf"),
         (["--corpora=.", "--cmudict=README.md", "--stop-stage=x"], "--stop-stage is a number"),
+        (["--corpora=.", "--cmudict=README.md", "--alignments=kaldi"], "needs KALDI_ROOT"),
+        (["--corpora=.", "--cmudict=README.md", "--arpa=nowhere"], "not 'nowhere'"),
     ],
 )
-def test_bad_options_end_before_anything_is_done(run_program, tmp_path, recipe, arguments, reason):
+def test_bad_options_end_before_anything_is_done(
+    run_program, tmp_path, monkeypatch, recipe, arguments, reason
+):
+    monkeypatch.delenv("KALDI_ROOT", raising=False)
     result = run_program(
         recipe / "run.sh", "--dir", tmp_path / "exp", *arguments, check=False, cwd=ROOT
     )

@@ -47,6 +47,10 @@ done
 [[ $stop_stage =~ ^[1-9]$ ]] || fail "--stop-stage is a number from 1 to 9, not '$stop_stage'"
 [[ $nj =~ ^[1-9][0-9]*$ ]] || fail "--nj is a positive number, not '$nj'"
 [[ $alignments =~ ^(flat_start|kaldi)$ ]] || fail "--alignments is flat_start or kaldi"
+[ "$alignments" = flat_start ] || [ -d "${KALDI_ROOT:-}" ] ||
+  fail "--alignments kaldi needs KALDI_ROOT, the directory of a compiled Kaldi"
+[ -z "$arpa" ] || [ -f "$arpa" ] || fail "--arpa must be a language model, not '$arpa'"
+[ -z "$arpa" ] || arpa=$(realpath "$arpa")
 corpora=$(realpath "$corpora") cmudict=$(realpath "$cmudict")
 mkdir -p "$dir"
 exp=$(realpath "$dir")
