@@ -21,10 +21,10 @@ from nnet.training_logs import read_training
 from steps.get_egs2 import read_integer
 
 STEPS = Path(__file__).resolve().parent.parent / "steps"
-NUM_EPOCHS, NUM_LAYERS = 8, 2
+NUM_EPOCHS, NUM_LAYERS, SAMPLES = 8, 2, 15000
 OPTIONS = (
     f"--num-epochs {NUM_EPOCHS} --num-hidden-layers {NUM_LAYERS} --add-layers-period 1 "
-    "--num-threads 1 --samples-per-iter 30000 --minibatch-size 128 --pnorm-input-dim 2000 "
+    f"--num-threads 1 --samples-per-iter {SAMPLES} --minibatch-size 128 --pnorm-input-dim 2000 "
     "--pnorm-output-dim 400 --splice-indexes 'layer0/-4:-3:-2:-1:0:1:2:3:4' "
     "--egs-opts '--num-utts-subset 60' --num-jobs-compute-prior 2"
 )
@@ -79,7 +79,7 @@ def simulate(counts, exp):
         "measured-in": exp,
         "num-frames": frames,
         "num-epochs": NUM_EPOCHS,
-        "samples-per-iter": 30000,
+        "samples-per-iter": SAMPLES,
         "frames-per-eg": read_integer(info / "frames_per_eg"),
         "num-hidden-layers": NUM_LAYERS,
         "add-layers-period": 1,

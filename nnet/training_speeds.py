@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
@@ -32,19 +33,18 @@ class Speeds:
 def measure(training: Training) -> tuple[Speeds, float]:
     """The speeds in the logs of a training, and the spread of its jobs' times (as in Luck).
 
-    The second half of the iterations counts, when the network has all of its layers.
+    The second half of its iterations counts, when the network should have all of its layers, and of
+    these the ones whose jobs have all ended well.  The training may still be running, and should
+    not have been interrupted.
 
-    Raises NgtrainError where these are too few, or say too little.
+    Raises NgtrainError where these are too few.
     """
-    iterations = training.iterations[len(training.iterations) // 2 :]
-    jobs = [job for iteration in iterations for job in iteration.jobs]
-    whole = [iteration for iteration in iterations if iteration.times]
-    if len(whole) < 2 or not all(job.samples and job.steps_s for job in jobs):
+    iterations = [i for i in training.iterations[len(training.iterations) // 2 :] if is_whole(i)]
+    if len(iterations) < 2:
         raise NgtrainError(f"{training.dir}: it has too few whole iterations to measure times on")
-    average, average_per_job = measure_average(whole)
-    starts = [
-        (j.span.end - j.span.start).total_seconds() - j.steps_s for i in whole for j in i.jobs
-    ]
+    jobs = [job for iteration in iterations for job in iteration.jobs]
+    average, average_per_job = measure_average(iterations)
+    starts = [(job.span.end - job.span.start).total_seconds() - job.steps_s for job in jobs]
     speeds = Speeds(
         samples_per_s=float(np.median([job.samples / job.steps_s for job in jobs])),
         start=max(0.0, float(np.mean(starts))),
@@ -54,18 +54,23 @@ def measure(training: Training) -> tuple[Speeds, float]:
     return speeds, measure_spread(iterations)
 
 
+def is_whole(iteration: Iteration) -> bool:
+    """Whether all of its jobs have ended, and said how fast they were."""
+    return bool(iteration.times) and all(job.samples and job.steps_s for job in iteration.jobs)
+
+
 def measure_average(iterations: Sequence[Iteration]) -> tuple[float, float]:
     """Seconds between iterations, by least squares: fixed ones, and those for each job."""
-    pairs = [(before, after) for before, after in pairwise(iterations)]
+    pairs = [(a, b) for a, b in pairwise(iterations) if b.number == a.number + 1]
     numbers = [[1.0, len(before.jobs)] for before, _ in pairs]
     seconds = [(after.start - end_of_jobs(before)).total_seconds() for before, after in pairs]
-    if len({number for _, number in numbers}) == 1:  # which does not tell one from the other
-        return max(0.0, float(np.mean(seconds))), 0.0
+    if len({number for _, number in numbers}) <= 1:  # which does not tell one from the other
+        return max(0.0, float(np.mean(seconds or [0.0]))), 0.0
     (fixed, for_each), _ = nnls(np.array(numbers), np.maximum(seconds, 0.0))
     return float(fixed), float(for_each)
 
 
-def end_of_jobs(iteration: Iteration):
+def end_of_jobs(iteration: Iteration) -> datetime:
     return max(job.span.end for job in iteration.jobs)
 
 

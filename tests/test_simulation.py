@@ -132,6 +132,14 @@ def test_what_a_constant_number_of_jobs_tells_of_averages(tmp_path):
     assert (speeds.average, speeds.average_per_job) == pytest.approx((4.0, 0.0))
 
 
+def test_a_training_may_be_running(tmp_path):
+    write_training(tmp_path, [1, 1, 1, 1, 2, 2, 4, 4])
+    log = tmp_path / "log/train.7.2.log"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
+    speeds, _ = measure(read_training(tmp_path))  # of iterations 4, 5 and 6
+    assert speeds == Speeds(samples_per_s=600.0, start=2.5, average=4.0, average_per_job=0.0)
+
+
 def test_a_training_that_has_just_begun_has_no_times(tmp_path):
     write_training(tmp_path, [1])
     with pytest.raises(NgtrainError, match="too few"):
