@@ -100,11 +100,9 @@ def test_options_that_the_guide_names_exist(pages):
     known = {"--help", "--config", "--print-args", "--verbose", "--num-threads"}
     for file in (DOCS / "programs").glob("*.md"):
         known |= options_in(file.read_text())
-    for script in [*ROOT.glob("egs/*/run.sh"), *ROOT.glob("egs/*/conf/*.conf")]:
-        names = re.findall(r"^\s*(\w+)=", script.read_text(), re.MULTILINE)
-        known |= {f"--{name.replace('_', '-')}" for name in names}
-    for script in ROOT.glob("benchmarks/*.py"):
-        known |= options_in(script.read_text())
+    for pattern in "egs/*/run.sh", "egs/*/local/*.sh", "benchmarks/*.py":
+        for script in ROOT.glob(pattern):
+            known |= options_in(script.read_text())
     named = {option: file.name for file in GUIDE for option in options_in(file.read_text())}
     assert set(named) > {"--alpha", "--num-jobs-final"}
     assert {o: file for o, file in named.items() if o not in known | OPTIONS_OF_OTHERS.keys()} == {}
