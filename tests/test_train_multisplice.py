@@ -17,7 +17,7 @@ import pytest
 from nnet.acoustic_model import AcousticModel, load_network
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io.examples import read_minibatches
-from nnet.io.tables import INTEGERS, sequential_table, table_writer
+from nnet.io.tables import INTEGERS, sequential_table
 from nnet.io.tokens import Reader, read_object
 from nnet.network import Network
 from nnet.propagation import compute
@@ -226,42 +226,6 @@ def test_other_nonlinearities(nonlin):
 
 
 # The driver itself --------------------------------------------------------------------------------
-
-
-NUM_UTTERANCES = 60
-
-
-@pytest.fixture(scope="module")
-def corpus(shared, tmp_path_factory):
-    """A data directory with a few utterances of one speaker, and their alignment."""
-    root = tmp_path_factory.mktemp("corpus")
-    kaldi = shared / "kaldi"
-    data, ali = root / "data", root / "ali"
-    data.mkdir()
-    shutil.copytree(kaldi / "exp" / "tri2_ali", ali, copy_function=shutil.copyfile)
-    rows = (kaldi / "data" / "train" / "feats.scp").read_text().splitlines()[:NUM_UTTERANCES]
-    keys = {row.split()[0] for row in rows}
-    feats = [row.replace("../shared", str(shared)) for row in rows]
-    (data / "feats.scp").write_text("".join(f"{row}\n" for row in feats))
-    for name in "utt2spk", "text":
-        lines = (kaldi / "data" / "train" / name).read_text().splitlines(keepends=True)
-        (data / name).write_text("".join(line for line in lines if line.split()[0] in keys))
-    speakers = {line.split()[1] for line in (data / "utt2spk").read_text().splitlines()}
-    (speaker,) = speakers
-    (data / "spk2utt").write_text(f"{speaker} {' '.join(sorted(keys))}\n")
-    cmvn = (kaldi / "data" / "train" / "cmvn.scp").read_text().splitlines()
-    cmvn = [row.replace("../shared", str(shared)) for row in cmvn if row.split()[0] == speaker]
-    (data / "cmvn.scp").write_text(f"{cmvn[0]}\n")
-    alignments = {}
-    for part in ali.glob("ali.*.gz"):
-        with sequential_table(f"ark:gunzip -c {part} |", INTEGERS) as table:
-            alignments.update({key: value for key, value in table if key in keys})
-        part.unlink()
-    with table_writer(f"ark:| gzip -c > {ali}/ali.1.gz", INTEGERS) as writer:
-        for key in sorted(alignments):
-            writer.write(key, alignments[key])
-    (ali / "num_jobs").write_text("1\n")
-    return SimpleNamespace(data=data, ali=ali, lang=kaldi / "data" / "lang")
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,9 @@ PATIENCE_S = 60
 NUM_TRIES, PAUSE_S = 5, 20
 """Submissions to a scheduler that does not answer, and the seconds between them."""
 
-CARRIED = re.compile(r"PATH|PYTHONPATH|LD_LIBRARY_PATH|LC_ALL|OMP_NUM_THREADS|NGTRAIN_\w+")
-"""Variables that jobs get from here, whatever the scheduler passes on."""
+CARRIED = re.compile(r"PATH|PYTHONPATH|LD_LIBRARY_PATH|LC_ALL|(OMP|OPENBLAS|MKL|NGTRAIN)_\w+")
+"""Variables that jobs get from here, whatever the scheduler passes on: where programs are, and how
+matrices are multiplied, for other kernels give other last digits."""
 
 
 class Scheduler(ABC):

@@ -1,0 +1,248 @@
+"""utils/slurm.py and utils/queue.py: their configuration, and jobs through real schedulers."""
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from utils import cluster
+from utils.cluster import read_config, scheduler_log, valid_name
+from utils.gridengine import GridEngine
+from utils.launcher import exit_status, host_of, parse
+from utils.slurm import Slurm
+
+# Configuration ------------------------------------------------------------------------------------
+
+QUEUE_CONF = """\
+# A cluster
+command qsub -cwd -S /bin/bash -j y -l arch=*64*
+option mem=* -l mem_free=$0,ram_free=$0
+option mem=0          # nothing
+option num_threads=* -pe smp $0
+option num_threads=1
+option max_jobs_run=* -tc $0
+default gpu=0
+option gpu=0 -q all.q
+option gpu=* -l gpu=$0 -q 'g*.q' -v "A=b c"
+option account=* -A ${ACCOUNT}.$0
+option verbose=* -verbose
+"""
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """conf(text) is a configuration file, also where a launcher looks for it."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text):
+        Path("conf").mkdir(exist_ok=True)
+        Path("conf/queue.conf").write_text(text)
+        return "conf/queue.conf"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ("", "-q all.q"),
+        ("--mem 2G --gpu 0", "-q all.q -l mem_free=2G,ram_free=2G"),
+        ("--mem 0", "-q all.q"),
+        ("--num-threads 4", "-q all.q -pe smp 4"),
+        ("--num-threads 1", "-q all.q"),
+        ("--gpu 2", "-l gpu=2 -q g*.q -v A=b c"),
+        ("--max-jobs-run 5 JOB=1:9", "-q all.q -tc 5"),
+        ("--max-jobs-run 5 -tc 3 JOB=1:9", "-q all.q -tc 3"),
+        ("--max-jobs-run 5", "-q all.q"),  # of one job
+        ("--account x --verbose 1 -p -3 -pe smp 2", "-q all.q -A us.x -verbose -p -3 -pe smp 2"),
+    ],
+)
+def test_what_options_become(conf, monkeypatch, options, expected):
+    monkeypatch.setenv("ACCOUNT", "us")
+    conf(QUEUE_CONF)
+    call = parse([*options.split(), "log.JOB", "true"])
+    command = "qsub -cwd -S /bin/bash -j y -l arch=*64*"
+    assert shlex.join(read_config(GridEngine(), call)).replace("'", "") == f"{command} {expected}"
+
+
+def test_the_default_configuration_is_for_where_there_is_no_file(conf):
+    call = parse(["--mem", "2G", "--num-threads", "3", "--gpu", "1", "JOB=1:2", "x.JOB", "true"])
+    command = "sbatch --ntasks=1 --mem-per-cpu=2G --cpus-per-task=3 --gres=gpu:1"
+    assert sorted(read_config(Slurm(), call)) == sorted(command.split())
+    conf("command elsewhere\n")
+    assert read_config(GridEngine(), parse(["x", "true"])) == ["elsewhere"]
+
+
+@pytest.mark.parametrize(
+    "text, options, message",
+    [
+        (QUEUE_CONF, ["--time", "1:0"], "conf/queue.conf does not say what --time 1:0 becomes"),
+        ("option mem=0\n", [], "conf/queue.conf: there is no line 'command ...'"),
+        ("command qsub\nmem=* -l\n", [], "conf/queue.conf: cannot understand 'mem=* -l'"),
+        ("command qsub 'a\n", [], "cannot understand 'qsub 'a': No closing quotation"),
+        ("command qsub\n", ["--config", "no.conf"], "cannot read no.conf: No such file"),
+        ("command no-such-qsub\n", [], "cannot run no-such-qsub: No such file"),
+        ("command false\n", [], "cannot submit: false failed"),
+        ("command echo not today;\n", ["JOB=1:2"], "cannot submit: not today; -t 1-2 -sync y -N x"),
+    ],
+)
+def test_what_cannot_be_submitted(conf, run_program, tmp_path, text, options, message):
+    conf(text)
+    result = run_program("queue.py", *options, "x.JOB.log", "true", cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("queue.py: ") and message in line
+
+
+def test_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = parse(["JOB=1:2", "exp/log/align.JOB.log", "true"])
+    assert scheduler_log(call) == tmp_path / "exp/q/align.log"
+    assert scheduler_log(parse(["exp/x.1.log", "true"])) == tmp_path / "exp/q/x.1.log"
+    assert [valid_name(name) for name in ("align", "3.1", "a:b c")] == ["align", "j3.1", "a_b_c"]
+
+
+# Logs that come late, or never --------------------------------------------------------------------
+
+
+@pytest.fixture
+def late_cluster(tmp_path, monkeypatch):
+    """A stand-in for Slurm on a file system that shows files late: late_cluster(what to write)."""
+    monkeypatch.chdir(tmp_path)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+
+    def make(command, said="N/A COMPLETED n1"):
+        for name, script in {
+            "sbatch": f"echo 7; ({command}) > /dev/null 2>&1 &",
+            "squeue": f'[[ "$*" != *--states=all* ]] || echo {said}',
+        }.items():
+            (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+            (programs / name).chmod(0o755)
+
+    return make
+
+
+def test_a_log_that_comes_late(late_cluster):
+    late_cluster("sleep 1; echo '# Ended (code 0) at Mon' > x.log")
+    Path("x.log").write_text("# Ended (code 1) at Mon\n")
+    assert Slurm().launch(parse(["x.log", "true"])) == []
+    late_cluster("sleep 1; echo '# Ended (code 3) at Mon' > x.log")
+    assert Slurm().launch(parse(["x.log", "true"])) == [1]
+
+
+def test_a_log_of_before_does_not_count(late_cluster, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.5)
+    late_cluster("true")
+    Path("x.log").write_text("# Ended (code 0) at Mon\n")
+    assert Slurm().launch(parse(["x.log", "true"])) == [1]
+    said = capsys.readouterr().err
+    assert "slurm.py: job 1: its log does not say how it ended, log is in x.log" in said
+
+
+def test_no_log_is_expected_of_a_job_that_the_scheduler_knows_to_have_failed(late_cluster, capsys):
+    late_cluster("true", "N/A NODE_FAIL n1")
+    assert Slurm().launch(parse(["x.log", "true"])) == [1]
+    assert "slurm.py: job 1: NODE_FAIL on n1, log is in x.log" in capsys.readouterr().err
+
+
+# Real schedulers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["slurm.py", "queue.py"])
+def launcher(request):
+    request.getfixturevalue({"slurm.py": "slurm", "queue.py": "gridengine"}[request.param])
+    return request.param
+
+
+def test_a_log_per_job(launcher, run_program, tmp_path):
+    run_program(
+        launcher,
+        *["--num-threads", "2", "--max-jobs-run", "2", "JOB=2:4", "log/x.JOB.log"],
+        *["printf", "[%s]", "a  b", "'$HOME'", "JOB", r"|", "tr", "a-z", "A-Z"],
+        cwd=tmp_path,
+    )
+    assert sorted(log.name for log in tmp_path.glob("log/*")) == ["x.2.log", "x.3.log", "x.4.log"]
+    date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
+    for job in 2, 3, 4:
+        expected = (
+            rf'# printf \[%s\] "a  b" \'\$HOME\' {job} \| tr a-z A-Z\n# Started at {date}\n'
+            rf"# Running on (n1|n2|localhost), (Slurm|GridEngine) job \d+[._]{job}\n#\n"
+            rf"\[A  B\]\[\$HOME\]\[{job}\]# Accounting: time=\d+ threads=2\n"
+            rf"# Ended \(code 0\) at {date}, elapsed time \d+ seconds\n"
+        )
+        assert re.fullmatch(expected, (tmp_path / f"log/x.{job}.log").read_text())
+
+
+def test_jobs_that_fail(launcher, run_program, tmp_path):
+    """With another status, and without a word, as when their node goes down."""
+    command = "case JOB in 1) exit 7;; 2) kill -KILL $PPID;; esac"
+    result = run_program(
+        launcher, "JOB=1:3", "x.JOB.log", "eval", command, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 1
+    *lost, last = result.stderr.decode().splitlines()
+    assert last == f"{launcher}: 2 / 3 failed, log is in x.*.log"
+    assert len(lost) == 1 and re.match(
+        rf"{launcher}: job 2: (FAILED on n\d|exited because of signal SIGKILL), log is in x.2.log",
+        lost[0],
+    )
+    assert [exit_status(tmp_path / f"x.{job}.log") for job in (1, 2, 3)] == [7, None, 0]
+
+
+def test_nodes_that_are_not_wanted(launcher, run_program, tmp_path):
+    """They are used all the same where there are no others."""
+    everywhere = "n1,n2" if launcher == "slurm.py" else "localhost"
+    result = run_program(launcher, "--exclude-hosts", everywhere, "x.log", "true", cwd=tmp_path)
+    assert f"{launcher}: cannot do without" in result.stderr.decode()
+    assert host_of(tmp_path / "x.log") in everywhere.split(",")
+    if launcher == "slurm.py":
+        run_program(launcher, "--exclude-hosts", "n1", "x.log", "true", cwd=tmp_path)
+        assert host_of(tmp_path / "x.log") == "n2"
+
+
+def test_a_signal_cancels_the_jobs(launcher, environment, tmp_path):
+    command = "echo $$ > started.JOB; sleep 60"
+    process = subprocess.Popen(
+        [launcher, "JOB=1:2", "log.JOB", "eval", command], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    started = [tmp_path / f"started.{job}" for job in (1, 2)]
+    while not all(file.exists() and file.read_text().strip() for file in started):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    for file in started:
+        while Path(f"/proc/{file.read_text().strip()}").exists():
+            time.sleep(0.05)
+
+
+def test_the_same_training_everywhere(slurm, gridengine, corpus, run_program, tmp_path):
+    """Byte for byte, for a given number of threads; the beginning is the same for all."""
+
+    def train(directory, *options):
+        run_program(
+            "train_multisplice.py",
+            *["--num-threads", "1", "--combine-num-threads", "1", "--minibatch-size", "64"],
+            *["--pnorm-input-dim", "20", "--pnorm-output-dim", "10", "--num-hidden-layers", "1"],
+            *["--splice-indexes", "layer0/-1:0:1", "--add-layers-period", "1"],
+            *["--frames-per-eg", "2", "--num-epochs", "3", "--samples-per-iter", "1500"],
+            *["--num-jobs-initial", "1", "--num-jobs-final", "2", "--num-jobs-compute-prior", "2"],
+            *["--egs-opts", "--num-utts-subset 5", "--cleanup", "false", *options],
+            *[corpus.data, corpus.lang, corpus.ali, directory],
+        )
+
+    here = tmp_path / "here"
+    train(here)
+    for cmd, nodes in ("slurm.py", {"n1", "n2"}), ("queue.py", {"localhost"}):
+        there = tmp_path / cmd
+        shutil.copytree(here, there, ignore=shutil.ignore_patterns("[34].mdl", "[cf]*.mdl"))
+        train(there, "--cmd", cmd)
+        assert (there / "final.mdl").read_bytes() == (here / "final.mdl").read_bytes()
+        assert {host_of(there / f"log/train.{x}.{n}.log") for x in (2, 3) for n in (1, 2)} <= nodes
