@@ -4,14 +4,17 @@
 # rate, with p-norm units and with ReLU; and how alpha, rank and learning rate matter.
 #
 # Usage: local/run_convergence.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--hours H] [--dir EXPDIR]
-#                                 [--num-jobs N] [--quick]
+#                                 [--parts PARTS] [--num-epochs E] [--num-jobs N] [--quick]
 #  e.g.: local/run_convergence.sh --quick
 #        local/run_convergence.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
 #   --corpus, --fsdd-dir, --hours  as for run.sh; of fsdd, test speakers are unseen in training
-#   --dir       where everything goes (default: exp/convergence/CORPUS here)
-#   --num-jobs  trainings at the same time, a core each (default: the number of processors)
-#   --quick     a few small trainings, in some minutes
+#   --parts       which of the grids "pnorm" and "relu" and the sweeps "alpha", "rank" and "lrate",
+#                 and in which order (default: all)
+#   --num-epochs  passes over the data, if not as in conf/convergence.conf
+#   --dir         where everything goes (default: exp/convergence/CORPUS here)
+#   --num-jobs    trainings at the same time, a core each (default: the number of processors)
+#   --quick       a few small trainings, in some minutes
 #
 # All trainings see the same examples the same number of times, from the same alignment, made by
 # run.sh.  EXPDIR/results has the figures as pictures, the numbers behind each as CSV, and results.md,
@@ -20,7 +23,7 @@
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' hours='' dir='' num_jobs=$(nproc) quick=false
+corpus=synth fsdd_dir='' hours='' parts='' num_epochs='' dir='' num_jobs=$(nproc) quick=false
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "run_convergence.sh: $*" >&2; exit 1; }
@@ -30,7 +33,7 @@ while [ $# -gt 0 ]; do
   case $option in
     --help) usage; exit ;;
     --quick) quick=true; shift; continue ;;
-    --corpus | --fsdd-dir | --hours | --dir | --num-jobs) ;;
+    --corpus | --fsdd-dir | --hours | --parts | --num-epochs | --dir | --num-jobs) ;;
     *) fail "there is no option $1 (--help lists them)" ;;
   esac
   if [ "$option" != "$1" ]; then value=${1#*=}; shift
@@ -41,7 +44,7 @@ done
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 
 conf=convergence
-if [ $quick = true ]; then conf=convergence_quick hours=${hours:-0.03}; fi
+if [ $quick = true ]; then conf=convergence_quick; : "${hours:=0.03}"; fi
 
 recipe=$(cd "$(dirname "$0")/.." && pwd)
 dir=${dir:-$recipe/exp/convergence/$corpus}
@@ -58,20 +61,27 @@ cd "$recipe"
 . ./path.sh
 [ -e "$base/graph/HCLG.fst" ] || mkgraph.py "$base/lang" "$base/ali2" "$base/graph"
 
+# What all trainings have in common.
+cp "conf/$conf.conf" "$dir/train.conf"
+if [ -n "$num_epochs" ]; then echo "--num-epochs=$num_epochs" >> "$dir/train.conf"; fi
+which=(--quick=$quick)
+if [ -n "$parts" ]; then which+=(--parts="$parts"); fi
+
 num_subset=$(($(wc -l < "$base/data/train/utt2spk") / 20)) # held out, with their copies
-train_multisplice.py --config conf/$conf.conf --exit-stage 0 \
+train_multisplice.py --config "$dir/train.conf" --exit-stage 0 \
   --egs-opts "--num-utts-subset $num_subset --num-train-frames-combine 4000" \
   "$base/data/augmented" "$base/lang" "$base/ali2" "$dir/examples"
-local/trials.py --print-args=false --quick=$quick > "$dir/trials"
+local/trials.py --print-args=false "${which[@]}" > "$dir/trials"
 
 # A training that diverges is a result, too; its log has the reason.
 run.py --max-jobs-run "$num_jobs" JOB=1:"$(wc -l < "$dir/trials")" "$dir/log/trial.JOB.log" \
-  local/train_trial.sh "conf/$conf.conf" "$base" "$dir" JOB ||
+  local/train_trial.sh "$base" "$dir" JOB ||
   echo "run_convergence.sh: some trainings failed, and are left out of what follows" >&2
 
 [ -e "$dir/times.csv" ] || local/time_iterations.py "$dir"
-opts=''; if [ $quick = true ]; then opts=' --quick'; fi
-setting="Made by \`local/run_convergence.sh --corpus $corpus$opts\`: networks as in
-\`conf/$conf.conf\`, which has the seed, too, trained on $(wc -l < "$base/data/augmented/text")
-utterances. All see the same examples, and the learning rate of a job is N times that of one job."
-local/compare_trials.py --quick=$quick --setting="$setting" "$dir" "$dir/results"
+command="local/run_convergence.sh --corpus $corpus${hours:+ --hours $hours}${parts:+ --parts '$parts'}"
+command+="${num_epochs:+ --num-epochs $num_epochs}$(if [ $quick = true ]; then echo ' --quick'; fi)"
+setting="Made by \`$command\`. Networks and seed are in
+\`conf/$conf.conf\`; they were trained on $(wc -l < "$base/data/augmented/text") utterances, all of
+them on the same examples, with the learning rate of a job N times that of one job alone."
+local/compare_trials.py "${which[@]}" --setting="$setting" "$dir" "$dir/results"

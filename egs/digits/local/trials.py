@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """The trainings of local/run_convergence.sh: which there are, how they are called and differ.
 
-Printed, a line each: its name, and its options for steps/train_multisplice.py.  The first of them
-are those without which there is no picture: three methods, and from one job to sixteen with as many
-times the learning rate, for networks with p-norm.  Then follow the same for rectified linear units,
-and sweeps: for four jobs, one option is varied while the others stay.
+Printed, a line each: its name, and its options for steps/train_multisplice.py.  They come in parts:
+of the grids, "pnorm" and "relu", each has three methods, and from one job to sixteen with as many
+times the learning rate; in the sweeps, "alpha", "rank" and "lrate", that option is varied while the
+others stay.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from nnet.cli import option, program
+from nnet.errors import NgtrainError
 
 METHODS = {"none": "plain SGD", "simple": "simple NG-SGD", "online": "online NG-SGD"}
 NONLINEARITIES = {"pnorm": "p-norm", "relu": "ReLU"}
@@ -22,6 +24,8 @@ SWEPT = {
     "rank": "rank, both sides",
 }
 """What sweeps vary."""
+
+PARTS = "pnorm alpha rank relu lrate"
 
 INITIAL_LRATE, FINAL_LRATE = 0.01, 0.001  # effective: of the averaged model
 ALPHA = 4.0  # in the grid, where the ranks are those of Kaldi, 20 for inputs and 80 for outputs
@@ -72,36 +76,42 @@ def grid(nonlin: str, jobs: list[int]) -> list[Trial]:
     return [Trial(nonlin, method, n) for n in jobs for method in METHODS]
 
 
-def sweeps(alphas: list[float], ranks: list[int], lrates: list[float]) -> list[Trial]:
-    """Of p-norm networks, away from the values that the grid has."""
-    return [
-        *(Trial("pnorm", "online", SWEEP_JOBS, "alpha", value) for value in alphas),
-        *(Trial("pnorm", "online", SWEEP_JOBS, "rank", value) for value in ranks),
-        *(
-            Trial("pnorm", method, n, "lrate", value)
-            for value in lrates
-            for method, n in (("none", 1), ("none", SWEEP_JOBS), ("online", SWEEP_JOBS))
-        ),
-    ]
+def sweep(option: str, values: list[float]) -> list[Trial]:
+    """Of p-norm networks; of the learning rate also for plain SGD, to find one that suits it."""
+    of = [("online", SWEEP_JOBS)]
+    if option == "lrate":
+        of += [("none", SWEEP_JOBS), ("none", 1)]
+    return [Trial("pnorm", method, n, option, value) for value in values for method, n in of]
 
 
-def trials(quick: bool) -> list[Trial]:
-    """All of them, or with `quick` a few of every kind."""
+def trials(parts: Sequence[str], quick: bool) -> list[Trial]:
+    """All of some PARTS, or with `quick` a few of each."""
     if quick:
-        return grid("pnorm", [1, 4]) + grid("relu", [4]) + sweeps([1.0], [5], [0.5])
-    return [
-        *grid("pnorm", [1, 4, 16]),
-        *grid("pnorm", [2, 8]),
-        *grid("relu", [1, 4, 16]),
-        *sweeps([1.0, 2.0, 8.0, 16.0], [5, 10, 20, 40, 80], [0.25, 0.5, 2.0, 4.0]),
-        *grid("relu", [2, 8]),
-    ]
+        of_part = {
+            "pnorm": grid("pnorm", [1, 4]),
+            "relu": grid("relu", [4]),
+            "alpha": sweep("alpha", [1.0]),
+            "rank": sweep("rank", [5]),
+            "lrate": sweep("lrate", [0.5]),
+        }
+    else:
+        of_part = {
+            "pnorm": grid("pnorm", [1, 4, 16, 2, 8]),  # the farthest apart first
+            "relu": grid("relu", [1, 4, 16, 2, 8]),
+            "alpha": sweep("alpha", [1.0, 2.0, 8.0, 16.0]),
+            "rank": sweep("rank", [5, 10, 20, 40, 80]),
+            "lrate": sweep("lrate", [0.25, 0.5, 2.0, 4.0]),
+        }
+    if unknown := set(parts) - of_part.keys():
+        raise NgtrainError(f"there is no part {unknown.pop()}: parts are {', '.join(of_part)}")
+    return [trial for part in parts for trial in of_part[part]]
 
 
 @program("Usage:  local/trials.py [options]\n e.g.:  local/trials.py --quick=true")
-@option("--quick", type=bool, default=False, help="Only a few")
-def main(quick):
-    for trial in trials(quick):
+@option("--parts", default=PARTS, help="Which parts, in this order")
+@option("--quick", type=bool, default=False, help="Only a few of each")
+def main(parts, quick):
+    for trial in trials(parts.split(), quick):
         print(trial.name, *trial.options)
 
 
