@@ -27,9 +27,6 @@ PROGRAMS = [
     if file.is_file() and os.access(file, os.X_OK)
 ]
 
-# Options in the guide that are not of our programs, and whose they are.
-OPTIONS_OF_OTHERS = {"--mem": "queue.pl and slurm.pl"}
-
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, environment) -> Path:
@@ -105,7 +102,7 @@ def test_options_that_the_guide_names_exist(pages):
             known |= options_in(script.read_text())
     named = {option: file.name for file in GUIDE for option in options_in(file.read_text())}
     assert set(named) > {"--alpha", "--num-jobs-final"}
-    assert {o: file for o, file in named.items() if o not in known | OPTIONS_OF_OTHERS.keys()} == {}
+    assert {o: file for o, file in named.items() if o not in known} == {}
 
 
 def test_files_that_the_guide_names_exist():

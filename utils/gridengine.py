@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from textwrap import indent
 
 from utils.cluster import Scheduler
 from utils.launcher import Call
@@ -77,4 +78,4 @@ class GridEngine(Scheduler):
 
 
 def main() -> int:
-    return launcher_main(f"{__doc__}\n{DEFAULT_CONFIG}", GridEngine().launch)
+    return launcher_main(f"{__doc__}\n{indent(DEFAULT_CONFIG, '  ')}", GridEngine().launch)

@@ -28,6 +28,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 from utils.cluster import Scheduler
 from utils.launcher import Call, main
@@ -100,4 +101,4 @@ def squeue(name: str, *options: str) -> subprocess.CompletedProcess:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__ + "\n" + DEFAULT_CONFIG, Slurm().launch))
+    sys.exit(main(f"{__doc__}\n{indent(DEFAULT_CONFIG, '  ')}", Slurm().launch))
