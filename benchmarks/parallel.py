@@ -9,7 +9,6 @@ Rounds repeat all of that, to show how much times vary.
 Data directories name files relative to where they are used: start this from there."""
 
 import csv
-import re
 import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,10 +61,9 @@ def train(count, places, exp):
     """Seconds that the iterations of a training by so many jobs take; processor seconds of all."""
     jobs = ["--num-jobs-initial", count, "--num-jobs-final", count]
     command = [STEPS / "train_multisplice.py", *shlex.split(OPTIONS), *jobs, *places, exp]
-    log = exp.with_suffix(".log")
-    with open(log, "w") as output:
-        cost = measure(["bash", "-c", f"{shlex.join(map(str, command))} 2>&1"], stdout=output)
-    return float(re.search(r"seconds: .*iterations (\S+),", log.read_text())[1]), cost.cpu_s
+    cost = measure(command)
+    first, *_, last = read_training(exp).iterations
+    return (last.merge.end - first.start).total_seconds(), cost.cpu_s
 
 
 def simulate(counts, exp):

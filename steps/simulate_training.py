@@ -229,10 +229,11 @@ def most_models(schedule: Schedule) -> int:
 
 
 def write_table(rows: list[Row], format: str) -> None:
-    cells = [[shown(value) for value in astuple(row)] for row in rows]
     if format == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows([list(COLUMNS), *cells])
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerows([list(COLUMNS), *map(astuple, rows)])
         return
+    cells = [[shown(value) for value in astuple(row)] for row in rows]
     for line in [list(COLUMNS.values()), ["---"] * len(COLUMNS), *cells]:
         print(f"| {' | '.join(line)} |")
 
