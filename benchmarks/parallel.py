@@ -39,28 +39,35 @@ Usage:  benchmarks/parallel.py [options] <data> <lang> <ali-dir>
 @argument("ali_dir")
 @option("--num-jobs", default="1 2 4", help="Numbers of jobs, the first one to measure on")
 @option("--num-rounds", type=int, default=2, help="How often to do it all")
+@option("--options", default="", help="More options of the training, such as of its network")
 @option("--json", default="", help="Write all figures to this file, too")
-def main(data, lang, ali_dir, num_jobs, num_rounds, json):
+def main(data, lang, ali_dir, num_jobs, num_rounds, options, json):
     places = [Path(path).resolve() for path in (data, lang, ali_dir)]
     counts, rounds = [int(count) for count in num_jobs.split()], []
     print(f"{'round':>5}{'jobs':>6}{'measured':>12}{'processor':>12}{'simulated':>12}")
     for number in range(1, num_rounds + 1):
         with TemporaryDirectory() as directory:
             exps = {count: Path(directory, str(count)) for count in counts}
-            measured = {count: train(count, places, exp) for count, exp in exps.items()}
+            measured = {count: train(count, options, places, exp) for count, exp in exps.items()}
             simulated = simulate(counts, exps[counts[0]])
         rounds.append({"measured_s": measured, "simulated_s": simulated})
         for count, (seconds, processor_s) in measured.items():
             row = f"{number:5}{count:6}{seconds:10.1f} s{processor_s:10.1f} s"
             print(f"{row}{simulated[count]:10.1f} s", flush=True)
     if json:
-        write_json(json, options=OPTIONS, rounds=rounds)
+        write_json(json, options=f"{OPTIONS} {options}", rounds=rounds)
 
 
-def train(count, places, exp):
+def train(count, options, places, exp):
     """Seconds that the iterations of a training by so many jobs take; processor seconds of all."""
     jobs = ["--num-jobs-initial", count, "--num-jobs-final", count]
-    command = [STEPS / "train_multisplice.py", *shlex.split(OPTIONS), *jobs, *places, exp]
+    command = [
+        STEPS / "train_multisplice.py",
+        *shlex.split(f"{OPTIONS} {options}"),
+        *jobs,
+        *places,
+        exp,
+    ]
     cost = measure(command)
     first, *_, last = read_training(exp).iterations
     return (last.merge.end - first.start).total_seconds(), cost.cpu_s
