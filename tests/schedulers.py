@@ -207,7 +207,7 @@ def daemons(folder: Path, variables: dict[str, str]) -> Iterator[Callable]:
     def start(command: list[str], is_ready: Callable[[], object] = lambda: True) -> None:
         with open(folder / f"{command[0]}.out", "ab") as output:
             process = subprocess.Popen(
-                command,
+                ["setpriv", "--pdeathsig", "TERM", *command],  # it ends with us, however we end
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -5,7 +5,9 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from utils import cluster
 from utils.cluster import read_config, scheduler_log, valid_name
 from utils.gridengine import GridEngine
+from utils.jobs import run
 from utils.launcher import exit_status, host_of, parse
 from utils.slurm import Slurm
 
@@ -207,20 +210,67 @@ def test_nodes_that_are_not_wanted(launcher, run_program, tmp_path):
         assert host_of(tmp_path / "x.log") == "n2"
 
 
-def test_a_signal_cancels_the_jobs(launcher, environment, tmp_path):
+@pytest.mark.parametrize("by", ["signal", "end of the driver"])
+def test_jobs_are_cancelled(launcher, by, environment, tmp_path):
     command = "echo $$ > started.JOB; sleep 60"
-    process = subprocess.Popen(
-        [launcher, "JOB=1:2", "log.JOB", "eval", command], cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
+    program = [launcher, "JOB=1:2", "JOB.log", "eval", command]
+    if by == "end of the driver":
+        call = f"run({launcher!r}, 'JOB.log', 'eval', {command!r}, jobs=2)"
+        program = [sys.executable, "-c", f"from utils.jobs import run; {call}"]
+    process = subprocess.Popen(program, cwd=tmp_path)
     started = [tmp_path / f"started.{job}" for job in (1, 2)]
     while not all(file.exists() and file.read_text().strip() for file in started):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    for file in started:
-        while Path(f"/proc/{file.read_text().strip()}").exists():
-            time.sleep(0.05)
+    if by == "signal":
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    else:
+        process.kill()
+        process.wait()
+    jobs = [Path(f"/proc/{file.read_text().strip()}") for file in started]
+    deadline = time.monotonic() + 30
+    while (left := [job for job in jobs if job.exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def test_a_node_that_goes_down(slurm, environment, tmp_path, monkeypatch, caplog):
+    """Its jobs start again on the other one, and the log says so."""
+    monkeypatch.chdir(tmp_path)
+    nodes = {}
+
+    def take_n2_away():
+        try:
+            wait_until(lambda: len(list(tmp_path.glob("started.*"))) == 4)
+            nodes.update({job: host_of(f"{job}.log") for job in range(1, 5)})
+            down = ["scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=x"]
+            subprocess.run(down, check=True)
+            lost = [job for job in nodes if nodes[job] == "n2"]
+            wait_until(lambda: all(exit_status(f"{job}.log") for job in lost))
+        finally:
+            Path("go").touch()
+
+    command = "touch started.JOB; until [ -e go ]; do sleep 0.1; done"
+    with ThreadPoolExecutor() as threads:
+        taken = threads.submit(take_n2_away)
+        run("slurm.py --max-retries 2", "JOB.log", "eval", command, jobs=4)
+        taken.result()
+    lost = [job for job in nodes if nodes[job] == "n2"]
+    assert len(lost) == 2 and {host_of(f"{job}.log") for job in nodes} == {"n1"}
+    for job in lost:
+        assert host_of(f"{job}.failed1.log") == "n2"
+        assert f"{job}.failed1.log (on n2): " in caplog.text
+    states = ["sinfo", "--noheader", "--format=%T %D"]
+    subprocess.run(["scontrol", "update", "NodeName=n2", "State=RESUME"], check=False)
+    wait_until(lambda: subprocess.check_output(states, text=True) == "idle 2\n")
+
+
+def wait_until(is_so, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_same_training_everywhere(slurm, gridengine, corpus, run_program, tmp_path):

@@ -147,22 +147,21 @@ def test_jobs_that_share_a_gpu(run_py, tmp_path, monkeypatch):
     assert "ended." in (tmp_path / "alone.log").read_text()
 
 
-def test_a_gpu_is_held_by_the_job_not_by_who_started_it(run_py, tmp_path, monkeypatch):
+def test_a_gpu_is_free_again_when_its_job_is_gone(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("NGTRAIN_GPU_LOCKS", str(tmp_path / "locks"))
-    command = "echo $$ > pid; sleep 60"
-    process = subprocess.Popen(["run.py", "--gpu", "1", "x.log", "eval", command], cwd=tmp_path)
-    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+    process = subprocess.Popen(
+        ["run.py", "--gpu", "1", "x.log", "eval", "touch started; sleep 60"], cwd=tmp_path
+    )
+    while not (tmp_path / "started").exists():
         time.sleep(0.02)
-    process.kill()
-    process.wait()
     gpu = tmp_path / "locks" / "0"
     assert gpu.stat().st_mode & 0o777 == 0o666  # for all users
-    job = int((tmp_path / "pid").read_text())
     lock = open_lock(gpu)
     try:
         assert not take_part(lock, 0, 1)
-        os.killpg(job, signal.SIGKILL)
+        process.kill()
+        process.wait()
         deadline = time.monotonic() + 10
         while not (free := take_part(lock, 0, 1)) and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from nnet.errors import NgtrainError
 from utils import lifeline
-from utils.launcher import OURS, exit_status, host_of
+from utils.launcher import OURS, exit_status, host_of, remove_log
 from utils.run import Error, Runner, parse, wait_for
 
 log = logging.getLogger("ngtrain")
@@ -149,7 +149,7 @@ class Call:
             options.append(f"JOB={self.numbers[0]}:{self.numbers[-1]}")
         arguments = [*options, self.log_file, *self.words]
         for path in self.logs:  # what an earlier job left tells nothing of this one
-            Path(path).unlink(missing_ok=True)
+            remove_log(path)
         self.launched = time.monotonic()
         try:
             if self.launcher == "run.py":  # which would only wait as we do: no process for it

@@ -30,6 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from utils import lifeline
+
 OURS = frozenset({"run.py", "slurm.py", "queue.py"})
 """Launchers that take --exclude-hosts, which Kaldi's do not know."""
 
@@ -213,6 +215,7 @@ def main(documentation: str, launch: Callable[[Call], list[int]]) -> int:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(number, interrupt)
+    lifeline.end_with_parent()
     try:
         call = parse(sys.argv[1:])
         failed = launch(call)
