@@ -105,7 +105,7 @@ tf32_option = option(
 class Program(click.Command):
     """A click command that reads options as Kaldi does and ends as a program should."""
 
-    STANDARD = frozenset({"config", "help", "print_args", "verbose", "num_threads"})
+    STANDARD = frozenset({"config", "help", "print_args", "verbose", "num_threads", "no_pipes"})
 
     def __init__(self, *args, usage: str, **kwargs):
         super().__init__(
@@ -140,7 +140,7 @@ class Program(click.Command):
             self._parse_option(text, f" in config file {value}")
             for name, value in given
             if name == "--config"
-            for text in _read_config(value)
+            for text in read_config(value)
         ]
         canonical = [f"{name}={value}" for name, value in configured + given]
         return super().parse_args(ctx, [*canonical, "--", *arguments])
@@ -216,6 +216,10 @@ class Program(click.Command):
         if standard.get("print_args"):
             print(ctx.meta["command line"], file=sys.stderr)
         _set_verbosity(standard["verbose"])
+        if standard.get("no_pipes"):
+            from nnet.io.streams import refuse_pipes
+
+            refuse_pipes()
         self.select_device(ctx)
         return super().invoke(ctx)
 
@@ -267,6 +271,13 @@ def _standard_options() -> list[click.Option]:
         option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
         option("--verbose", type=int, default=0, help="The higher, the more is logged"),
         option("--num-threads", type=int, default=1, help="Threads of the matrix library"),
+        option(
+            "--no-pipes",
+            type=bool,
+            default=False,
+            help="Refuse commands in the names of files and in script files, to be read or written "
+            "(as with NGTRAIN_NO_PIPES=1 in the environment): for data from others",
+        ),
     ]
 
     def nothing(): ...
@@ -289,9 +300,9 @@ def _split_command_line(args: list[str]) -> tuple[list[str], list[str]]:
     return options, arguments
 
 
-def _read_config(filename: str) -> list[str]:
-    """The lines ``--name=value`` of a config file, without comments."""
-    with open(filename, encoding="utf-8") as file:
+def read_config(filename: str) -> list[str]:
+    """The lines ``--name=value`` of a config file, without comments.  Raises NgtrainError."""
+    with open(filename, encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.partition("#")[0].strip() for line in file]
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("--"):

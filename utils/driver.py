@@ -86,7 +86,8 @@ def tool(usage: str) -> Callable[[Callable], Driver]:
 class Driver(Program):
     """A program whose options may be written ``--name value``."""
 
-    STANDARD = Program.STANDARD - {"num_threads"}
+    # Without --no-pipes, because the commands that drivers start are full of pipes.
+    STANDARD = Program.STANDARD - {"num_threads", "no_pipes"}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Join options with their values, then read them as every program does."""
@@ -193,6 +194,6 @@ def read_integer(path: Path) -> int:
     """The number in a file.  Raises NgtrainError."""
     require_files(path)
     text = path.read_text(errors="replace").strip()
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 18:
         raise NgtrainError(f"{path}: expected a number, found '{text}'")
     return int(text)

@@ -3,6 +3,9 @@
 Worked from Kaldi's util/kaldi-io.cc, with two differences. A pipe whose command fails is an error
 and not a warning, and a regular file is written under a temporary name and renamed when it is
 whole, so that a failed program leaves no output behind.
+
+A name with a pipe is a command for the shell, and a script file from others is full of names. Where
+the environment variable NGTRAIN_NO_PIPES is set (which --no-pipes does), such names are refused.
 """
 
 import contextlib
@@ -26,7 +29,9 @@ _NO_SPACE = re.compile(rb"[^ \t\n\r\f\v]*")
 _TABLE_SPECIFIER = re.compile(
     r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
 )
-_OFFSET = re.compile(r"^(.+):(\d+)$", re.DOTALL)
+# Of an offset: no file has 1e18 bytes.
+_MOST_DIGITS = 18
+_OFFSET = re.compile(r"^(.+):([0-9]+)$", re.DOTALL)
 
 
 class InputStream:
@@ -57,9 +62,12 @@ class InputStream:
             self._position = offset - self._start
             return
         try:
-            self._raw.seek(offset)
+            size = self._raw.seek(0, io.SEEK_END)
+            self._raw.seek(min(offset, size))
         except OSError as error:
             raise NgtrainError(f"{self.name}: cannot seek to {offset}: {error.strerror}") from error
+        if offset > size:
+            raise NgtrainError(f"{self.name}: cannot seek to {offset}: it has {size} bytes")
         self._buffer, self._position, self._start, self._at_end = b"", 0, offset, False
 
     def fail(self, reason: str) -> NgtrainError:
@@ -356,7 +364,11 @@ def open_output(wxfilename: str) -> OutputStream:
 def split_offset(rxfilename: str) -> tuple[str, int]:
     """Kaldi's `file:offset` as (file, offset); the offset is 0 when there is none."""
     match = _OFFSET.match(rxfilename)
-    return (match[1], int(match[2])) if match else (rxfilename, 0)
+    if not match:
+        return rxfilename, 0
+    if len(match[2]) > _MOST_DIGITS:
+        raise NgtrainError(f"no file is so large: {rxfilename}")
+    return match[1], int(match[2])
 
 
 def temporary_name(path: str) -> str:
@@ -365,7 +377,18 @@ def temporary_name(path: str) -> str:
     return os.path.join(directory, f".{base[:200]}.{os.urandom(8).hex()}.tmp")
 
 
+def refuse_pipes() -> None:
+    """From now on, commands in the names of files are errors, here and in child processes."""
+    os.environ["NGTRAIN_NO_PIPES"] = "1"
+
+
+def _pipes_are_refused() -> bool:
+    return os.environ.get("NGTRAIN_NO_PIPES", "0") not in ("", "0")
+
+
 def _check_is_file(name: str) -> None:
+    if "\0" in name:
+        raise NgtrainError(f"file name with a NUL in it: {name!r}")
     if _TABLE_SPECIFIER.match(name):
         raise NgtrainError(f"expected the name of a file, got a table specifier: {name}")
     if name != name.strip():
@@ -376,6 +399,8 @@ def _check_is_file(name: str) -> None:
 
 def _start(command: str, output: bool):
     """Start a shell command with one end of it piped to us, unbuffered."""
+    if _pipes_are_refused():
+        raise NgtrainError(f"pipes are refused (--no-pipes or NGTRAIN_NO_PIPES): {command.strip()}")
     import subprocess  # slow to import, and most programs open no pipe
 
     try:
