@@ -17,6 +17,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.fst import ARC, EPSILON, ArrayFst
+from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, open_input, open_output
 from nnet.symbols import SymbolTable
 
@@ -199,9 +200,12 @@ class _Reader:
         sizes: list[int] = []
         while line := self._line():
             name, _, size = line.partition("=")
-            if name.split() != ["ngram", str(len(sizes) + 1)] or not size.strip().isdecimal():
-                raise self._fail(f"expected 'ngram {len(sizes) + 1}=' and a number")
-            sizes.append(int(size))
+            try:
+                if name.split() != ["ngram", str(len(sizes) + 1)]:
+                    raise ValueError
+                sizes.append(natural(size.strip()))
+            except ValueError:
+                raise self._fail(f"expected 'ngram {len(sizes) + 1}=' and a number") from None
         if not sizes:
             raise self._fail("expected the numbers of n-grams")
         orders = [self._section(n, size, len(sizes)) for n, size in enumerate(sizes, start=1)]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output
 
 EPSILON = 0
@@ -127,8 +128,8 @@ class ArrayFst:
         """Read from a stream that stands at the header of a binary transducer.
 
         Raises:
-            NgtrainError: no transducer, truncated, of a kind other than vector or const, or with
-                arcs to states that it does not have.
+            NgtrainError: no transducer, truncated, of a kind other than vector or const, with arcs
+                to states that it does not have, negative labels, or costs that are none.
         """
         (magic,) = struct.unpack("<i", stream.read_exact(4))
         if magic != _MAGIC:
@@ -150,11 +151,59 @@ class ArrayFst:
         else:
             aligned = bool(flags & _IS_ALIGNED) or version == 1
             finals, first_arc, arcs = _read_const_body(stream, num_states, num_arcs, aligned)
-        if not -1 <= start < len(finals) or (
-            len(arcs) and not 0 <= arcs["nextstate"].min() <= arcs["nextstate"].max() < len(finals)
-        ):
-            raise stream.fail("the transducer refers to a state that it does not have")
-        return cls(start, finals, first_arc, arcs)
+        fst = cls(start, finals, first_arc, arcs)
+        if reason := fst.problem():
+            raise stream.fail(reason)
+        return fst
+
+    @classmethod
+    def parse(cls, text: str) -> ArrayFst:
+        """Read OpenFst's text form, with the numbers of states as they are.
+
+        A line is an arc, `from to ilabel olabel [cost]`, or a final state, `state [cost]`; the
+        first one begins with the start state.
+
+        Raises:
+            ValueError: a line is none of these, or the numbers of states have large gaps.
+        """
+        source, arcs, finals = [], [], {}
+        start, num_states = -1, 0
+        lines = [words for line in text.splitlines() if (words := line.split())]
+        for words in lines:
+            state, cost = natural(words[0]), 0.0
+            if len(words) in (2, 5):
+                cost = float(words.pop())
+            if len(words) == 4:
+                to, ilabel, olabel = map(natural, words[1:])
+                source.append(state)
+                arcs.append((ilabel, olabel, cost, to))
+                num_states = max(num_states, to + 1)
+            elif len(words) == 1:
+                finals[state] = cost
+            else:
+                raise ValueError(f"neither an arc nor a final state: {' '.join(words)}")
+            start = state if start < 0 else start
+            num_states = max(num_states, state + 1)
+        if num_states > 2 * len(lines):  # each state is in some line, but for those of no use
+            raise ValueError(f"{num_states} states in {len(lines)} lines")
+        final_costs = np.full(num_states, np.inf, np.float32)
+        final_costs[list(finals)] = list(finals.values())
+        fst = cls.from_arcs(start, final_costs, np.array(source, np.int64), np.array(arcs, ARC))
+        if reason := fst.problem():
+            raise ValueError(reason)
+        return fst
+
+    def problem(self) -> str:
+        """What is wrong, in a few words; "" for a transducer that a library can be trusted with."""
+        states, arcs = self.num_states, self.arcs
+        next_states, costs = arcs["nextstate"], np.concatenate([self.finals, arcs["weight"]])
+        if not -1 <= self.start < states or ((next_states < 0) | (next_states >= states)).any():
+            return "the transducer refers to a state that it does not have"
+        if (arcs["ilabel"] < 0).any() or (arcs["olabel"] < 0).any():
+            return "the transducer has negative labels"
+        if not (costs > -np.inf).all():
+            return "the transducer has costs that are NaN or minus infinity"
+        return ""
 
     def write(self, stream: OutputStream, const: bool = False) -> None:
         """Write as OpenFst's type const, or vector (the one for archives)."""
@@ -261,17 +310,14 @@ class FstHolder:
     def read(self, stream: InputStream) -> ArrayFst:
         if stream.peek(1) != b"\n":
             return ArrayFst.read(stream)
-        import kaldifst
-
         stream.readline()
-        text = b""
+        lines = []
         while (line := stream.readline()).strip():
-            text += line
+            lines.append(line)
         try:
-            fst = kaldifst.compile(text.decode(), keep_state_numbering=True)
-        except (RuntimeError, UnicodeDecodeError, TypeError):
-            raise stream.fail("expected a transducer in text form") from None
-        return ArrayFst.from_kaldifst(fst)
+            return ArrayFst.parse(b"".join(lines).decode())
+        except ValueError as error:
+            raise stream.fail(f"expected a transducer in text form: {error}") from None
 
     def write(self, stream: OutputStream, value: ArrayFst, binary: bool) -> None:
         if binary:

@@ -37,8 +37,6 @@ class Rule(NamedTuple):
     right: str
 
 
-_STRING = r"(\[[^\]]*\]|'[^']*'|\{[^}]*\}|.*?)"
-_RULE = re.compile(rf"{_STRING}\s*=>\s*{_STRING}\s*(?:/\s*{_STRING}\s*__\s*{_STRING}\s*)?")
 _APPLIES = re.compile(rf'{COMMENT}\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')
 
 
@@ -70,14 +68,19 @@ class MappingRules:
             while line := stream.readline().decode(errors="surrogateescape"):
                 number += 1
                 if match := _APPLIES.match(line):
-                    applies = any(re.search(match[1], kind, re.IGNORECASE) for kind in kinds)
+                    try:
+                        applies = any(re.search(match[1], kind, re.IGNORECASE) for kind in kinds)
+                    except re.error:
+                        reason = f"line {number}: no regular expression: '{match[1]}'"
+                        raise stream.fail(reason) from None
                 line = line.partition(COMMENT)[0].strip()
                 if not line or line.startswith("*") or not applies:
                     continue
-                match = _RULE.fullmatch(line)
-                if not match or not _unquoted(match[1]):
-                    raise stream.fail(f"line {number} is no rule 'A => B / C __ D': '{line}'")
-                rules.append(Rule(*map(_unquoted, match.groups(""))))
+                try:
+                    rules.append(_parse_rule(line))
+                except ValueError:
+                    reason = f"line {number} is no rule 'A => B / C __ D': '{line}'"
+                    raise stream.fail(reason) from None
         return cls(rules)
 
     def _apply(self, text: str) -> str:
@@ -102,6 +105,37 @@ class MappingRules:
                 result.append(here)
                 position += 1
         return "".join(result).strip()
+
+
+_QUOTES = {"[": "]", "'": "'", "{": "}"}
+
+
+def _parse_rule(line: str) -> Rule:
+    """`A => B` or `A => B / C __ D`; ValueError when it is neither, or A is empty."""
+    old, rest = _split(line, "=>")
+    try:
+        new, context = _split(rest, "/")
+        left, right = _split(context, "__")
+    except ValueError:
+        new, left, right = rest, "", ""
+    rule = Rule(*(_unquoted(part.strip()) for part in (old, new, left, right)))
+    if not rule.old:
+        raise ValueError("a rule for nothing")
+    return rule
+
+
+def _split(text: str, separator: str) -> tuple[str, str]:
+    """What is before and behind the first separator; one within quotes at the start is none.
+
+    Raises:
+        ValueError: there is no separator.
+    """
+    text = text.strip()
+    end = text.find(_QUOTES[text[0]], 1) + 1 if text[:1] in _QUOTES else 0
+    if not text[end:].lstrip().startswith(separator):
+        end = 0
+    place = text.index(separator, end)
+    return text[:place], text[place + len(separator) :]
 
 
 def _unquoted(string: str) -> str:
@@ -165,7 +199,7 @@ class WordGraph:
 def _tokens(text: str) -> list[str]:
     """Words and brackets; hyphens inside of words separate."""
     text = re.sub(r"([(){}])", r" \1 ", text)
-    text = re.sub(r"\{[^}]*\}", lambda match: match[0].replace("/", " / "), text)
+    text = re.sub(r"\{[^{}]*\}", lambda match: match[0].replace("/", " / "), text)
     return re.sub(r"(?<=[^( ])-(?=[^) ])", " ", text).split()
 
 

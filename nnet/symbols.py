@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nnet.errors import NgtrainError
+from nnet.io.numbers import natural
 from nnet.io.streams import open_input
 
 
@@ -29,9 +30,14 @@ class SymbolTable:
                 words = line.decode(errors="surrogateescape").split()
                 if not words:
                     continue
-                if len(words) != 2 or not words[1].isdecimal() or words[0] in symbols:
-                    raise stream.fail(f"line {len(symbols) + 1} is not a new symbol and its number")
-                symbols[words[0]] = int(words[1])
+                try:
+                    symbol, number = words
+                    if symbol in symbols:
+                        raise ValueError
+                    symbols[symbol] = natural(number)
+                except ValueError:
+                    reason = f"line {len(symbols) + 1} is not a new symbol and its number"
+                    raise stream.fail(reason) from None
         return cls(symbols.items(), rxfilename)
 
     def __getitem__(self, number: int) -> str:
@@ -59,7 +65,7 @@ def read_integer_lists(rxfilename: str) -> list[list[int]]:
         lists = []
         while line := stream.readline():
             try:
-                lists.append([int(word) for word in line.split()])
+                lists.append([natural(word) for word in line.split()])
             except ValueError:
                 raise stream.fail(f"expected integers on line {len(lists) + 1}") from None
     return lists

@@ -230,9 +230,13 @@ def fails(path, reason):
 
 def test_files_of_something_else(golden, tmp_path):
     fails(golden / "egs_1frame.ark", "damaged, or no HDF5 file")
-    with h5py.File(tmp_path / "other", "w") as file:
-        file["records"] = np.zeros(5, np.uint8)
-    fails(tmp_path / "other", "an HDF5 file, but not of examples")
+    for libver, reason in (
+        ("v110", "an HDF5 file, but not of examples"),
+        ("earliest", "an HDF5 file without checksums"),
+    ):
+        with h5py.File(tmp_path / "other", "w", libver=(libver, "v110")) as file:
+            file["records"] = np.zeros(5, np.uint8)
+        fails(tmp_path / "other", reason)
 
 
 def test_truncated_files(store):

@@ -198,7 +198,7 @@ def test_ngrams_with_other_words_are_left_out(tmp_path, caplog):
     [
         ("\\data\\", "data", "truncated"),
         ("ngram 2=4", "ngram 3=4", "line 4"),
-        ("ngram 1=5", "ngram 1=99999999999", "line 13"),
+        ("ngram 1=5", "ngram 1=999999999", "line 13"),
         ("-0.5\ta", "zero\ta", "line 11"),
         ("-0.3\ta b", "0.3\ta b", "line 16"),
         ("\\3-grams:", "\\4-grams:", "line 20"),

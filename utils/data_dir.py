@@ -60,7 +60,7 @@ class DataDir:
             raise NgtrainError(f"no such file: {path}/utt2spk")
         tables = {name: read_table(path / name) for name in KINDS if (path / name).is_file()}
         shift = path / "frame_shift"
-        return cls(tables, shift.read_text() if shift.is_file() else None)
+        return cls(tables, shift.read_text(**ENCODING) if shift.is_file() else None)
 
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
@@ -110,8 +110,8 @@ class DataDir:
             tables["utt2uniq"] = {utterance(u): first.get(u, u) for u in self["utt2spk"]}
         if "segments" in tables:
             for utt, segment in tables["segments"].items():
-                name, times = segment.split(maxsplit=1)
-                tables["segments"][utt] = f"{recording(name)} {times}"
+                name = recording_of(segment)
+                tables["segments"][utt] = f"{recording(name)}{segment.removeprefix(name)}"
         return DataDir(tables, self.frame_shift)
 
     def write(self, path: str | os.PathLike) -> None:
@@ -136,8 +136,8 @@ def require_other_dir(source: str, destination: str) -> None:
 
 
 def recording_of(segment: str) -> str:
-    """The recording in a value of the file segments: ``recording begin end``."""
-    return segment.split(maxsplit=1)[0]
+    """The recording in a value of the file segments, ``recording begin end``; "" if it is empty."""
+    return (segment.split(maxsplit=1) or [""])[0]
 
 
 def restrict(table: Table, keys: Collection[str]) -> Table:

@@ -4,6 +4,7 @@
 A file that an option --no-... names may be missing, but is checked when it is there.
 """
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +133,7 @@ def check_recordings(checks: Checks) -> None:
     checks.values("wav.scp", lambda name: bool(name) and name[0] != "~", "recording rxfilename")
     # A pipe or an offset may be good anywhere; a plain file can be looked at.
     is_there = {
-        key: Path(name).is_file()
+        key: os.path.isfile(name)
         for key, name in checks.tables.get("wav.scp", {}).items()
         if name and not name.endswith("|") and not re.search(r":\d+$", name)
     }
@@ -150,7 +151,7 @@ def check_recordings(checks: Checks) -> None:
 def check_numbers(checks: Checks) -> None:
     for name in "utt2dur", "reco2dur":
         checks.values(name, lambda value: number(value) > 0, f"{name[:-4]} seconds")
-    checks.values("utt2num_frames", lambda n: n.isdecimal() and int(n) > 0, "utterance number")
+    checks.values("utt2num_frames", lambda n: n.isdecimal() and number(n) > 0, "utterance number")
     for name in "utt2warp", "spk2warp":
         checks.values(name, lambda value: 0.5 < number(value) < 1.5, f"{name[:3]} 0.5..1.5")
     checks.values("spk2gender", lambda value: value in ("m", "f"), "speaker m|f")
@@ -172,21 +173,15 @@ def check_keys(checks: Checks) -> None:
                 checks.keys(name, keys[kind], f"{kind}s of {source}")
 
 
-@tool(
-    "Usage:  utils/validate_data_dir.py [--no-feats] [--no-text] [--no-wav] [--no-spk-sort] "
-    "[--non-print] <data-dir>\n"
-    " e.g.: utils/validate_data_dir.py --no-feats data/train"
-)
-@argument("data_dir")
-@option("--no-feats", type=bool, default=False, help="feats.scp may be missing")
-@option("--no-text", type=bool, default=False, help="text may be missing")
-@option("--no-wav", type=bool, default=False, help="wav.scp may be missing")
-@option("--no-spk-sort", type=bool, default=False, help="utt2spk need not be sorted by speaker")
-@option("--non-print", type=bool, default=False, help="text may hold what cannot be printed")
-def main(data_dir, no_feats, no_text, no_wav, no_spk_sort, non_print):
-    path = Path(data_dir)
-    if not path.is_dir():
-        raise NgtrainError(f"no such directory: {path}")
+def all_problems(
+    path: Path,
+    no_feats: bool = False,
+    no_text: bool = False,
+    no_wav: bool = False,
+    no_spk_sort: bool = False,
+    non_print: bool = False,
+) -> list[str]:
+    """What is wrong with a data directory; the arguments are the options of the program."""
     checks = Checks(path)
     checks.required("utt2spk")
     checks.required("spk2utt")
@@ -204,9 +199,28 @@ def main(data_dir, no_feats, no_text, no_wav, no_spk_sort, non_print):
     check_text(checks, non_print)
     check_recordings(checks)
     check_numbers(checks)
-    for problem in checks.problems:
+    return checks.problems
+
+
+@tool(
+    "Usage:  utils/validate_data_dir.py [--no-feats] [--no-text] [--no-wav] [--no-spk-sort] "
+    "[--non-print] <data-dir>\n"
+    " e.g.: utils/validate_data_dir.py --no-feats data/train"
+)
+@argument("data_dir")
+@option("--no-feats", type=bool, default=False, help="feats.scp may be missing")
+@option("--no-text", type=bool, default=False, help="text may be missing")
+@option("--no-wav", type=bool, default=False, help="wav.scp may be missing")
+@option("--no-spk-sort", type=bool, default=False, help="utt2spk need not be sorted by speaker")
+@option("--non-print", type=bool, default=False, help="text may hold what cannot be printed")
+def main(data_dir, **options):
+    path = Path(data_dir)
+    if not path.is_dir():
+        raise NgtrainError(f"no such directory: {path}")
+    problems = all_problems(path, **options)
+    for problem in problems:
         log.error(problem)
-    if checks.problems:
+    if problems:
         return 1
     log.info("Successfully validated data-directory %s", path)
 

@@ -31,7 +31,7 @@ from nnet.components.base import (
     single,
 )
 from nnet.components.layout import FrameLayout
-from nnet.io.tokens import Reader, read_object
+from nnet.io.tokens import LARGEST_ARRAY, Reader, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner
 from nnet.natural_gradient.simple import SimplePreconditioner
 
@@ -171,6 +171,8 @@ def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, 
     input_dim, output_dim = line.take("input-dim", int), line.take("output-dim", int)
     if input_dim <= 0 or output_dim <= 0:
         raise line.fail("dimensions must be positive")
+    if 4 * input_dim * output_dim > LARGEST_ARRAY:
+        raise line.fail(f"a matrix of {output_dim} by {input_dim} is too large for a file")
     param_stddev = line.take("param-stddev", float, input_dim**-0.5)
     bias_stddev = line.take("bias-stddev", float, 1.0)
     if not (param_stddev >= 0 and bias_stddev >= 0):

@@ -28,8 +28,12 @@ def _read_left_and_right_context(reader: Reader) -> dict[str, Any]:
     return {"context": _contiguous_context(left, reader.integer())}
 
 
-def _contiguous_context(left: int, right: int) -> tuple[int, ...]:
-    return tuple(range(-left, right + 1))
+def _contiguous_context(left: int, right: int) -> range:
+    return range(-left, right + 1)
+
+
+LONGEST_CONTEXT = 1 << 16
+"""In frames; ten minutes. So many are added at the ends of an utterance."""
 
 
 @component_type
@@ -67,6 +71,9 @@ class SpliceComponent(Component):
 
     def check(self) -> None:
         self.require(len(self.context) > 0, "there is no context")
+        span = self.context[-1] - self.context[0]
+        self.require(span < LONGEST_CONTEXT, f"a context of {span + 1} frames")
+        self.context = tuple(self.context)
         self.require(self.context[0] <= 0 <= self.context[-1], "the context does not span frame 0")
         self.require(
             all(a < b for a, b in pairwise(self.context)),

@@ -23,6 +23,8 @@ logger = logging.getLogger("ngtrain")
 # A program that writes to a pipe does not know the size and claims zero or nearly 2^31 or 2^32.
 _LARGEST_SIZE = 0x7FFF0000
 _FULL_SCALE = 32768.0
+# Of a recording for each byte, at most: what FLAC makes of silence. A header may claim more.
+_SAMPLES_PER_BYTE = 512
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ def _read(reader: Reader) -> Wave:
     stream = reader.stream
     contents = _read_contents(stream)
     try:
-        samples, sample_rate = soundfile.read(io.BytesIO(contents), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(contents)) as file:
+            if file.frames * file.channels > _SAMPLES_PER_BYTE * len(contents):
+                raise stream.fail(f"{file.frames} samples in {len(contents)} bytes")
+            samples, sample_rate = file.read(dtype="float32", always_2d=True), file.samplerate
     except soundfile.SoundFileError as error:
         raise stream.fail(f"no audio that can be read: {str(error).rstrip('.')}") from error
     return Wave(np.ascontiguousarray(samples.T) * np.float32(_FULL_SCALE), sample_rate)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from nnet.io.numbers import natural
 from nnet.io.tokens import read_object, write_object
 
 logger = logging.getLogger("ngtrain")
+
+LARGEST_PHONE = 1 << 20
+"""The binary form has an element for each number up to that of the last phone."""
 
 NO_PDF = -1
 """pdf-class of a state that emits nothing (as a rule only the final state of a phone)."""
@@ -110,6 +114,8 @@ class HmmTopology:
             raise ValueError("topology has an entry without phones, or a phone without an entry")
         if next(iter(self.entry_of_phone)) <= 0:
             raise ValueError("phones must be positive (0 stands for epsilon)")
+        if self.phones[-1] > LARGEST_PHONE:
+            raise ValueError(f"a phone with the number {self.phones[-1]}")
         for entry in self.entries:
             _check_entry(entry)
 
@@ -201,7 +207,7 @@ def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
         reader.expect("<ForPhones>")
         while (token := reader.token()) != "</ForPhones>":
             try:
-                phone = int(token)
+                phone = natural(token)
             except ValueError:
                 raise reader.fail(f"expected a phone, got {token!r}") from None
             if phone in entry_of_phone:

@@ -70,7 +70,12 @@ class TransitionModel:
         num_transitions = np.array([len(state.transitions) for state in states], dtype=np.int32)
 
         self.num_transition_states = len(self.tuples)
-        self.num_transition_ids = int(num_transitions.sum())
+        self.num_transition_ids = int(num_transitions.sum(dtype=np.int64))
+        if log_probs is not None and np.shape(log_probs) != (self.num_transition_ids + 1,):
+            raise ValueError(
+                f"expected {self.num_transition_ids + 1} transition log-probabilities, "
+                f"got {len(log_probs)}"
+            )
         self.num_pdfs = 1 + int(self.tuples[:, FORWARD_PDF:].max())
         self.first_id = np.zeros(self.num_transition_states + 2, dtype=np.int32)
         self.first_id[1:] = 1 + np.concatenate(([0], np.cumsum(num_transitions)))
@@ -140,11 +145,6 @@ class TransitionModel:
                 raise ValueError(f"state {state} of phone {phone} has a negative pdf-id")
 
     def _check_log_probs(self) -> None:
-        if self.log_probs.shape != (self.num_transition_ids + 1,):
-            raise ValueError(
-                f"expected {self.num_transition_ids + 1} transition log-probabilities, "
-                f"got {len(self.log_probs)}"
-            )
         if not (np.isfinite(self.log_probs[1:]) & (self.log_probs[1:] <= 0)).all():
             raise ValueError("a transition log-probability is positive or not finite")
 

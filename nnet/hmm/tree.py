@@ -16,6 +16,9 @@ from nnet.io.tokens import read_object, write_object
 PDF_CLASS = -1
 """The key of an event under which its pdf-class stands."""
 
+WIDEST_CONTEXT = 100
+"""More phones than a decision ever looked at; there are tables of such size."""
+
 Event = Mapping[int, int]
 
 
@@ -138,6 +141,8 @@ class ContextDependency:
             raise ValueError(
                 f"central position {central_position} lies outside a window of {context_width}"
             )
+        if context_width > WIDEST_CONTEXT:
+            raise ValueError(f"a context of {context_width} phones")
         self.context_width = context_width
         self.central_position = central_position
         self.root = root

@@ -126,10 +126,11 @@ class ExampleContents:
         """The labels of all frames.
 
         Raises:
-            NgtrainError: numbers of labels that do not add up.
+            NgtrainError: numbers of labels that do not add up, negative pdf-ids, or NaN.
         """
         size, num_frames = len(self), self.layout.num_frames
         if self.layout.simple:
+            self._check((self.fixed["pdfs"] >= 0).all(axis=1), "a negative pdf-id")
             example, frame = np.divmod(np.arange(size * num_frames), num_frames)
             pdf = self.fixed["pdfs"].ravel()
             return Labels(example, frame, pdf, np.ones(len(pdf), np.float32))
@@ -149,7 +150,11 @@ class ExampleContents:
         rank = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
         place = np.repeat(place, count) + 2 * rank
         example, frame = np.divmod(owner, num_frames)
-        return Labels(example, frame, numbers[place], numbers[place + 1].view(np.float32))
+        pdf, weight = numbers[place], numbers[place + 1].view(np.float32)
+        wrong = example[(pdf < 0) | ~np.isfinite(weight)]
+        if len(wrong):
+            raise self.fail("a negative pdf-id, or a weight that is no number", int(wrong[0]))
+        return Labels(example, frame, pdf, weight)
 
     def sub_examples(
         self,

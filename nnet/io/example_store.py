@@ -7,6 +7,9 @@
 The input frames stay as they are compressed. What an archive lacks is the index: where an example
 lies is known without looking at those before it, so that examples can be drawn from all over the
 file, and nothing has to be parsed. `/records` read as a whole is the archive.
+
+What HDF5 itself keeps about the datasets is written with checksums, which the library has since
+version 1.10. In files without them it may follow damage without end: such files are not opened.
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ from nnet.io.example_blocks import ExampleBlock, distinct, records_of
 from nnet.io.example_layout import Layout, LayoutTable
 from nnet.io.streams import temporary_name
 
-FORMAT = "ngtrain examples 1"
+FORMAT = b"ngtrain examples 2"
+
+# The first bytes of a file, and the least version of its superblock that has checksums.
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_CHECKSUMMED = 2
 
 # Bytes that are written together, and rows of the chunks of the datasets.
 _WRITE_SIZE = 1 << 20
@@ -74,11 +81,12 @@ class ExampleStore:
         self.layouts = LayoutTable(path)
         with contextlib.ExitStack() as stack, self._errors():
             self._file_size = os.stat(path).st_size
+            self._check_version()
             import h5py  # slow to import, and only needed here
 
             # No cache of chunks: what is read is copied once, from where the file is mapped.
             self._file = stack.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=0))
-            if self._file.attrs.get("format") != FORMAT:
+            if np.bytes_(self._file.attrs.get("format", b"")) != FORMAT:
                 raise NgtrainError(f"{path}: an HDF5 file, but not of examples")
             self._records = self._dataset("records", np.dtype("u1"))
             self._index = self._dataset("index", _INDEX)[()]
@@ -109,6 +117,15 @@ class ExampleStore:
         if (data[body - 1] != ord(" ")).any() or not block.is_consistent():
             raise self._damaged("the examples are not of the layouts that it says they have")
         return block
+
+    def _check_version(self) -> None:
+        """Raise NgtrainError or ValueError unless this is HDF5 with checksums."""
+        with open(self.path, "rb") as file:
+            start = file.read(len(_SIGNATURE) + 1)
+        if not start.startswith(_SIGNATURE):
+            raise ValueError("its first bytes are others")
+        if start[-1] < _CHECKSUMMED:
+            raise NgtrainError(f"{self.path}: an HDF5 file without checksums: make it once more")
 
     def _dataset(self, name: str, dtype: np.dtype):
         """A dataset (n,) of bytes that are all in this very file, so that its size is no lie."""
@@ -240,7 +257,7 @@ class StoreWriter:
             import h5py
 
             self._raw = _OutputFile(self._temporary, "xb+")
-            self._file = h5py.File(self._raw, "w")
+            self._file = h5py.File(self._raw, "w", libver=("v110", "v110"))
             self._records = self._create("records", np.dtype("u1"))
 
     def _create(self, name: str, dtype: np.dtype):
@@ -280,7 +297,7 @@ class StoreWriter:
             index = np.concatenate([np.empty(0, _INDEX), *self._index])
             _append(self._create("index", _INDEX), index)
             _append(self._create("layouts", _LAYOUT), layouts)
-            self._file.attrs["format"] = FORMAT
+            self._file.attrs["format"] = np.bytes_(FORMAT)
             self._file.close()
             os.fsync(self._raw.fileno())
             self._raw.close()

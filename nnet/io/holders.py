@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnet.io.matrices import CompressedMatrix
+from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, OutputStream
 from nnet.io.tokens import Reader, Writer, read_binary_header, start_writing
 
@@ -66,14 +67,13 @@ def select_range(value, text: str, stream: InputStream):
     parts = text.split(",")
     tolerance = 3
     for part, size in zip(parts, value.shape, strict=False):
-        first, colon, last = part.partition(":")
-        if part == ":":
-            first, last = "0", str(size - 1)
-        if not (colon and first.isdecimal() and last.isdecimal()):
-            raise stream.fail(f"bad range [{text}]")
-        if not int(first) <= int(last) < size + tolerance or int(first) >= size:
+        try:
+            first, last = map(natural, part.split(":")) if part != ":" else (0, size - 1)
+        except ValueError:
+            raise stream.fail(f"bad range [{text}]") from None
+        if not first <= last < size + tolerance or first >= size:
             raise stream.fail(f"range [{text}] is outside of an object of shape {value.shape}")
-        slices.append(slice(int(first), min(int(last) + 1, size)))
+        slices.append(slice(first, min(last + 1, size)))
         tolerance = 0
     if len(parts) > value.ndim:
         raise stream.fail(f"range [{text}] of an object of shape {value.shape}")

@@ -115,10 +115,10 @@ def data_size(layout: str, header: bytes) -> int:
     """Bytes of a compressed matrix, header included, by its header (Kaldi DataSize).
 
     Raises:
-        ValueError: negative dimensions.
+        ValueError: negative dimensions, or rows without columns, of which there may be billions.
     """
     rows, cols = _HEADER.unpack(header)[2:]
-    if rows < 0 or cols < 0:
+    if rows < 0 or cols < 0 or rows > cols == 0:
         raise ValueError(f"compressed matrix of {rows} by {cols}")
     per_column = {"CM": 8 + rows, "CM2": 2 * rows, "CM3": rows}[layout]
     return HEADER_SIZE + per_column * cols

@@ -24,8 +24,9 @@ _INT32 = struct.Struct("<bi")
 _UINT32 = struct.Struct("<bI")
 _FLOAT = struct.Struct("<bf")
 _DOUBLE = struct.Struct("<bd")
-# kaldi_io multiplies dimensions as 32-bit integers.
-_LARGEST_ARRAY = (1 << 31) - 1
+
+LARGEST_ARRAY = (1 << 31) - 1
+"""Bytes of a matrix in a file; kaldi_io multiplies dimensions as 32-bit integers."""
 
 
 class Reader:
@@ -251,13 +252,16 @@ class Reader:
             raise self.fail(f"expected a {what} in binary form, found {_printable(header)}")
         if len(header) < 3 + 5 * num_dimensions:
             raise self.fail(f"truncated in the header of a {what}")
-        size = 4 if header[:1] == b"F" else 8
+        shape = []
         for marker, dimension in _INT32.iter_unpack(header[3:]):
             if marker != 4 or dimension < 0:
                 raise self.fail(f"{what} of dimension {dimension} (size marker {marker})")
-            size *= dimension
-        if size > _LARGEST_ARRAY:
-            raise self.fail(f"{what} of {size} bytes; at most {_LARGEST_ARRAY} can be read")
+            shape.append(dimension)
+        size = math.prod(shape) * (4 if header[:1] == b"F" else 8)
+        if shape[0] > shape[-1] == 0:  # Billions of rows without columns take no room.
+            raise self.fail(f"{what} of {shape[0]} by {shape[1]}")
+        if size > LARGEST_ARRAY:
+            raise self.fail(f"{what} of {size} bytes; at most {LARGEST_ARRAY} can be read")
 
 
 class Writer:
@@ -319,8 +323,8 @@ class Writer:
             self.raw(" [ " + _text_row(vector.tolist()) + "]\n")
 
     def matrix(self, matrix: np.ndarray) -> None:
-        """A float32 or float64 matrix (rows, cols)."""
-        rows, cols = matrix.shape
+        """A float32 or float64 matrix (rows, cols); rows without columns are none."""
+        rows, cols = matrix.shape if matrix.shape[1] else (0, 0)
         if self.binary:
             letter = _letter(matrix)
             self.stream.write(letter + b"M " + _INT32.pack(4, rows) + _INT32.pack(4, cols))

@@ -1,0 +1,12 @@
+"""Numbers in text, of no more digits than the numbers in files have."""
+
+
+def natural(text: str | bytes) -> int:
+    """The number from 0 to 2^31 - 1 that ASCII digits stand for.
+
+    Raises:
+        ValueError: it is something else, such as digits by the thousand, which take Python long.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) >= 1 << 31:
+        raise ValueError("not a natural number of 32 bits")
+    return int(text)
