@@ -1,5 +1,6 @@
 """utils/validate_ali_dir.py, on an alignment directory that Kaldi wrote."""
 
+import re
 import shutil
 
 import pytest
@@ -50,6 +51,22 @@ def test_says_all_at_once(validate, ali_dir):
     assert len(said) == 4
 
 
+def test_archives_are_read_whatever_else_is_wrong(validate, ali_dir, tmp_path):
+    """Without a model the lengths are still known, and utterances in two archives."""
+    (ali_dir / "final.mdl").unlink()
+    shutil.copy(ali_dir / "ali.1.gz", ali_dir / "ali.3.gz")
+    (ali_dir / "num_jobs").write_text("3\n")
+    with open(ali_dir / "ali.2.gz", "r+b") as file:
+        file.truncate(5000)
+    status, said = validate(tmp_path / "no-data")
+    assert status == 1
+    assert "final.mdl" in said[0]
+    assert said[1].startswith("error: ali.2.gz: ") and "gunzip" in said[1]
+    assert re.match(r"error: ali.3.gz: \d+ utterances are aligned in another archive, too", said[2])
+    assert said[3].endswith("no-data/utt2spk")
+    assert len(said) == 4
+
+
 def test_truncated_archive(validate, ali_dir):
     with open(ali_dir / "ali.2.gz", "r+b") as file:
         file.truncate(5000)
@@ -61,7 +78,9 @@ def test_truncated_archive(validate, ali_dir):
 
 def test_without_a_number_of_jobs(validate, ali_dir):
     (ali_dir / "num_jobs").write_text("none\n")
-    assert validate() == (1, ["error: num_jobs: there is no number of jobs in it"])
+    assert validate() == (1, ["error: num_jobs: expected a number, found 'none'"])
+    (ali_dir / "num_jobs").write_text("999999999999\n")
+    assert validate() == (1, ["error: num_jobs: 999999999999 is no number of jobs"])
 
 
 def test_other_data(validate, ali_dir, tmp_path, shared):

@@ -30,6 +30,8 @@ def data(tmp_path) -> Path:
     """Two speakers, a with three utterances and b with one."""
     utts = ["a-1", "a-2", "a-3", "b-1"]
     wavs = write_files(tmp_path / "wavs", **dict.fromkeys(utts, ""))
+    for name in "f.ark", "c.ark":
+        (tmp_path / name).write_bytes(bytes(20))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "wav.scp").write_text("".join(f"{utt} {wavs}/{utt}\n" for utt in utts))
     return write_files(
@@ -330,7 +332,7 @@ def test_fix(run_program, data):
     assert lines_of(data / "spk2utt") == ["a a-1", "b b-1"]
     assert (data / ".backup" / "text").read_text() == before
     assert b"kept 2 of 4 utterances" in result.stderr
-    run_program("validate_data_dir.py", data)
+    run_program("validate_data_dir.py", data, cwd=data.parent)
 
 
 def test_fix_with_segments_speakers_and_recordings(run_program, segmented):
@@ -352,7 +354,7 @@ def test_fix_changes_nothing_when_nothing_would_be_left(run_program, data):
 
 
 def test_validate_good_directories(run_program, data, shared):
-    result = run_program("validate_data_dir.py", data)
+    result = run_program("validate_data_dir.py", data, cwd=data.parent)
     assert b"Successfully validated" in result.stderr
     train = shared / "kaldi" / "data" / "train"
     run_program("validate_data_dir.py", train, cwd=shared.parent / "shared")
@@ -382,6 +384,14 @@ def test_validate_good_directories(run_program, data, shared):
             {"utt2dur": "a-1 1/a-2 2/a-2 1.5/b-1 x"},
             ["the key a-2 comes a second", "such as 'b-1 x'"],
         ),
+        (
+            {"feats_scp": "a-1 f.ark:4/a-2 f.ark:21/a-3 no.ark:1[0:3]/b-1 cat x |"},
+            [
+                "feats.scp: 1 files are not there, such as no.ark",
+                "feats.scp: 1 places are beyond the end, such as f.ark:21",
+            ],
+        ),
+        ({"cmvn_scp": "a c.ark:2/b none"}, ["cmvn.scp: 1 files are not there, such as none"]),
         ({"spk2warp": "a 0.9/b 2"}, ["spk2warp: 1 lines are not 'spk 0.5..1.5', such as 'b 2'"]),
         (
             {"segments": "a-1 r 0 1/a-2 r 2 2/a-3 r 1 3/b-1 r 0 9"},
@@ -391,7 +401,7 @@ def test_validate_good_directories(run_program, data, shared):
 )
 def test_validate_finds(run_program, data, files, problems):
     write_files(data, **files)
-    result = run_program("validate_data_dir.py", data, check=False)
+    result = run_program("validate_data_dir.py", data, check=False, cwd=data.parent)
     assert result.returncode == 1
     for problem in problems:
         assert problem in result.stderr.decode()
@@ -401,7 +411,7 @@ def test_validate_says_all_at_once(run_program, data):
     (data / "feats.scp").unlink()
     (data / "text").write_bytes(b"a-1 one\r\na-2 two")
     (data / "cmvn.scp").write_bytes(b"")
-    result = run_program("validate_data_dir.py", data, check=False)
+    result = run_program("validate_data_dir.py", data, check=False, cwd=data.parent)
     said = result.stderr.decode().replace(f"{data}/", "").splitlines()
     assert [line.removeprefix("utils/validate_data_dir.py: error: ") for line in said] == [
         "text: the last line does not end with a newline",

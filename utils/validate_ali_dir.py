@@ -1,34 +1,49 @@
 #!/usr/bin/env python3
 """Check an alignment directory, and say all that is wrong with it, a line for each problem.
 
-It has num_jobs, tree, final.mdl and ali.1.gz to ali.<num_jobs>.gz, and the transition-ids in the
-alignments are those of final.mdl.  With a data directory, the aligned utterances are in it, and the
-alignments are as long as its utt2num_frames says.
+It has num_jobs, tree, final.mdl and ali.1.gz to ali.<num_jobs>.gz, the transition-ids in the
+alignments are those of final.mdl, and no utterance is in two archives.  With a data directory, the
+aligned utterances are in it, and the alignments are as long as its utt2num_frames says.
 """
 
+import shlex
 from pathlib import Path
 
 from nnet.errors import NgtrainError
 from utils.data_dir import DataDir
-from utils.driver import argument, log, output_of, tool
+from utils.driver import argument, log, output_of, read_integer, tool
+
+MOST_JOBS = 100_000
 
 
-def aligned_lengths(ali_dir: Path, archive: Path) -> dict[str, int]:
+def aligned_lengths(model: Path | None, archive: Path) -> list[tuple[str, int]]:
     """The number of frames of each utterance in an archive of alignments.
 
-    Raises NgtrainError if the archive or the model cannot be read, or if they do not match.
+    Raises NgtrainError if the archive cannot be read, or does not match the model, if there is one.
     """
-    pdfs = output_of("ali-to-pdf", ali_dir / "final.mdl", f"ark:gunzip -c {archive} |", "ark,t:-")
-    return {key: len(ids) for key, *ids in map(str.split, pdfs.splitlines())}
+    read = ["ali-to-pdf", model] if model is not None else ["copy-int-vector"]
+    ids = output_of(*read, f"ark:gunzip -c {shlex.quote(str(archive))} |", "ark,t:-")
+    return [(key, len(ids)) for key, *ids in map(str.split, ids.splitlines())]
+
+
+def problems_of(*command) -> list[str]:
+    """What a program that reads a file says of it: a line, or nothing."""
+    try:
+        output_of(*command)
+    except NgtrainError as error:
+        return [str(error)]
+    return []
 
 
 def archives_of(ali_dir: Path) -> tuple[list[Path], list[str]]:
     """The archives that are there, and what is wrong with their numbers."""
     there = sorted(ali_dir.glob("ali.*.gz"))
     try:
-        num_jobs = int((ali_dir / "num_jobs").read_text())
-    except (OSError, ValueError):
-        return there, [f"{ali_dir / 'num_jobs'}: there is no number of jobs in it"]
+        num_jobs = read_integer(ali_dir / "num_jobs")
+    except NgtrainError as error:
+        return there, [str(error)]
+    if num_jobs > MOST_JOBS:
+        return there, [f"{ali_dir / 'num_jobs'}: {num_jobs} is no number of jobs"]
     wanted = {ali_dir / f"ali.{job}.gz" for job in range(1, num_jobs + 1)}
     problems = [f"{path}: there is no such file" for path in sorted(wanted - set(there))]
     for path in sorted(set(there) - wanted):
@@ -47,7 +62,7 @@ def compare(lengths: dict[str, int], data_dir: Path) -> list[str]:
     if foreign:
         problems.append(f"{len(foreign)} aligned utterances are not in it, such as {foreign[0]}")
     num_frames = data.tables.get("utt2num_frames", {})
-    wrong = [utt for utt in lengths if int(num_frames.get(utt, lengths[utt])) != lengths[utt]]
+    wrong = [utt for utt, n in lengths.items() if num_frames.get(utt, str(n)) != str(n)]
     if wrong:
         example = f"{wrong[0]}: {num_frames[wrong[0]]} frames and {lengths[wrong[0]]} in alignment"
         problems.append(f"{len(wrong)} lengths differ from utt2num_frames, such as {example}")
@@ -66,22 +81,26 @@ def main(ali_dir, data_dir):
         raise NgtrainError(f"no such directory: {path}")
     archives, problems = archives_of(path)
     lengths: dict[str, int] = {}
-    for command in [
-        ["tree-info", path / "tree"],
-        ["copy-transition-model", path / "final.mdl", "/dev/null"],
-    ]:
+    problems += problems_of("tree-info", path / "tree")
+    of_model = problems_of("copy-transition-model", path / "final.mdl", "/dev/null")
+    problems += of_model
+    model = None if of_model else path / "final.mdl"
+    for archive in archives:
         try:
-            output_of(*command)
+            aligned = aligned_lengths(model, archive)
+        except NgtrainError as error:
+            problems.append(f"{archive}: {error}")
+            continue
+        again = [utterance for utterance, _ in aligned if utterance in lengths]
+        if again:
+            reason = f"{len(again)} utterances are aligned in another archive, too, such as"
+            problems.append(f"{archive}: {reason} {again[0]}")
+        lengths.update(aligned)
+    if data_dir and lengths:
+        try:
+            problems += compare(lengths, Path(data_dir))
         except NgtrainError as error:
             problems.append(str(error))
-    if not problems:
-        for archive in archives:
-            try:
-                lengths.update(aligned_lengths(path, archive))
-            except NgtrainError as error:
-                problems.append(f"{archive}: {error}")
-    if data_dir and lengths:
-        problems += compare(lengths, Path(data_dir))
     for problem in problems:
         log.error(problem)
     if problems:

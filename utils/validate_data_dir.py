@@ -4,6 +4,7 @@
 A file that an option --no-... names may be missing, but is checked when it is there.
 """
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -129,18 +130,26 @@ def check_segments(checks: Checks) -> None:
     checks.values("segments", is_segment, "utterance recording begin end [channel]")
 
 
+def check_files(checks: Checks, name: str) -> None:
+    """What a script file names is there; a pipe may be good anywhere."""
+    size_of = functools.cache(lambda path: os.path.getsize(path) if os.path.isfile(path) else -1)
+    missing, beyond = [], []
+    for value in checks.tables.get(name, {}).values():
+        if not value or value.endswith("|"):
+            continue
+        path, offset = re.fullmatch(r"(.*?)(?::([0-9]{1,18}))?(?:\[[^[]*\])?", value).groups("0")
+        if size_of(path) < 0:
+            missing.append(path)
+        elif size_of(path) < int(offset):
+            beyond.append(value)
+    if missing:
+        checks.problem(name, f"{len(missing)} files are not there, such as {missing[0]}")
+    if beyond:
+        checks.problem(name, f"{len(beyond)} places are beyond the end, such as {beyond[0]}")
+
+
 def check_recordings(checks: Checks) -> None:
     checks.values("wav.scp", lambda name: bool(name) and name[0] != "~", "recording rxfilename")
-    # A pipe or an offset may be good anywhere; a plain file can be looked at.
-    is_there = {
-        key: os.path.isfile(name)
-        for key, name in checks.tables.get("wav.scp", {}).items()
-        if name and not name.endswith("|") and not re.search(r":\d+$", name)
-    }
-    missing = [key for key, there in is_there.items() if not there]
-    if missing:
-        file = checks.tables["wav.scp"][missing[0]]
-        checks.problem("wav.scp", f"{len(missing)} files are not there, such as {file}")
     checks.values(
         "reco2file_and_channel",
         lambda value: re.fullmatch(r"\S+\s+[AB1]", value) is not None,
@@ -198,6 +207,8 @@ def all_problems(
         check_keys(checks)
     check_text(checks, non_print)
     check_recordings(checks)
+    for name in "wav.scp", "feats.scp", "cmvn.scp", "vad.scp":
+        check_files(checks, name)
     check_numbers(checks)
     return checks.problems
 

@@ -20,6 +20,7 @@ from utils.egs_dir import (
     training_archives,
 )
 
+MOST_ARCHIVES = 100_000
 NUMBERS = (
     *("num_frames", "num_archives", "frames_per_eg", "egs_per_archive"),
     *("left_context", "right_context"),
@@ -46,9 +47,11 @@ class Checks:
         except NgtrainError as error:
             self.problems.append(str(error))
             return sorted(training_archives(self.path))
-        if "num_archives" not in self.info:
+        count = self.info.get("num_archives", 0)
+        if count > MOST_ARCHIVES:
+            self.problems.append(f"{self.path}/info/num_archives: {count} is no number of archives")
+        if not 0 < count <= MOST_ARCHIVES:
             return sorted(training_archives(self.path))
-        count = self.info["num_archives"]
         wanted = [training_archive(self.path, number) for number in range(1, count + 1)]
         for path in sorted(set(training_archives(self.path)) - set(wanted)):
             self.problems.append(f"{path}: it is left over, as info/num_archives is {count}")
