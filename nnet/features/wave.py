@@ -75,7 +75,7 @@ def _read_contents(stream: InputStream) -> bytes:
 
 def _with_true_sizes(contents: bytes) -> bytes:
     """A WAVE file whose sizes were not known when its header was written."""
-    data = contents.find(b"data", 12)
+    data = contents.find(b"data", 12, len(contents) - 4)
     if data < 0:
         return contents
     sizes = struct.pack("<I", len(contents) - 8), struct.pack("<I", len(contents) - data - 8)

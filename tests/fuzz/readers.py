@@ -41,6 +41,7 @@ from nnet.network import Network
 from nnet.nist import MappingRules, WordGraph, read_stm
 from nnet.symbols import SymbolTable, read_integer_lists
 from utils.data_dir import DataDir
+from utils.validate_data_dir import all_problems
 
 RNG = np.random.default_rng(0)
 
@@ -498,17 +499,11 @@ def load_data_dir(path: str) -> None:
             if name and "\0" not in name and len(name) < 100 and name not in (".", ".."):
                 with open(f"{directory}/{name}", "ab") as file:
                     file.write(line)
-        check_data_dir(directory)
+        all_problems(Path(directory))
         data = DataDir.read(directory)
         chosen = data.select(list(data["utt2spk"])[:2])
         chosen.rename(lambda utterance: f"x-{utterance}")
         chosen.write(f"{directory}/copy")
-
-
-def check_data_dir(directory: str) -> None:
-    from utils.validate_data_dir import all_problems
-
-    all_problems(Path(directory))
 
 
 def read_script(path: str) -> None:

@@ -35,7 +35,7 @@ from nnet.io.streams import refuse_pipes
 
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY_FACTOR, MEMORY_OFFSET = 64, 64 << 20
-WAITING = 10
+WAITING = 20
 """Times the --timeout, which is of CPU time: when a process that does not answer is killed."""
 OUTCOMES = ("read", "refused", "failed")
 _PROGRESS = struct.Struct("<qqqq")  # inputs begun, and of them: read, refused, failed
@@ -104,7 +104,7 @@ class Fuzzer:
         """Go on for some time, or for a number of inputs if that is not 0."""
         begin = time.monotonic()
         number = 0
-        with tempfile.TemporaryDirectory(dir=scratch_directory()) as directory:
+        with tempfile.TemporaryDirectory() as directory:
             path = f"{directory}/input"
             while not self._is_over(begin, seconds, number, num_inputs):
                 number = self._run_child(path, number, begin, seconds, num_inputs)
@@ -206,9 +206,10 @@ def prepare_child() -> None:
     signal.signal(signal.SIGPROF, stop)
 
 
-def scratch_directory() -> str | None:
-    """Where files are in memory, if there is such a place."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+def keep_files_in_memory() -> None:
+    """Have temporary files where that is, if there is such a place."""
+    if os.access("/dev/shm", os.W_OK):
+        tempfile.tempdir = "/dev/shm"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -226,6 +227,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    keep_files_in_memory()
     chosen = [name for name in arguments.readers.split(",") if name]
     readers = [reader for reader in READERS if not chosen or reader.name in chosen]
     total = Result()
