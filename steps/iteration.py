@@ -55,8 +55,9 @@ class Iteration:
         return self.dir / "log" / f"train.{self.number}.{n}.log"
 
     def objective(self, n: int) -> float | None:
-        """Log-probability per frame of job n, as its log says."""
-        return last_number(r"log-prob-per-frame=(\S+)", self.log(n))
+        """Log-probability per frame of job n, as its log says; a finite number."""
+        found = last_number(r"log-prob-per-frame=(\S+)", self.log(n))
+        return found if found is not None and math.isfinite(found) else None
 
     def ended_well(self, n: int) -> bool:
         return self.model(n).exists() and self.objective(n) is not None
@@ -113,7 +114,7 @@ class Iteration:
         """Leave out jobs whose objective is far below that of the others."""
         middle = self.middle_objective
         for n, objective in self.objectives().items():
-            if not objective >= middle - FAR_BELOW:
+            if objective < middle - FAR_BELOW:
                 self.leave_out(
                     n,
                     f"{self.log(n)}: log-prob-per-frame {objective:g} is more than {FAR_BELOW:g} "

@@ -681,6 +681,7 @@ class Training:
                 run(self.cmd, log_file, "nnet-am-average", *models, *fixing, merged)
             except NgtrainError:
                 if not iteration.leave_out_broken():
+                    forget_left_out(self.dir, x)  # nothing came of it
                     raise
             else:
                 if not eventually(merged.exists, self.dir):
@@ -691,14 +692,17 @@ class Training:
         """Say in a line how far training is, how good, and how long it will take."""
         x, s = iteration.number, self.schedule
         objectives = iteration.objectives().values()
+        jobs = str(iteration.num_jobs)
+        if iteration.left_out:
+            jobs = f"{len(iteration.counted())} of {jobs}"
         done = s.num_archives_processed(x + 1) - s.num_archives_processed(first)
         to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
         elapsed = self.seconds["iterations"]
         log.info(
-            "iteration %d/%d, epoch %.1f/%g: lrate %.3g, %d jobs, train %.3f, valid %.3f; "
+            "iteration %d/%d, epoch %.1f/%g: lrate %.3g, %s jobs, train %.3f, valid %.3f; "
             "%s elapsed, %s left",
             *(x + 1, s.num_iters, s.epoch(x + 1), self.options.num_epochs, s.learning_rate(x)),
-            *(len(objectives), sum(objectives) / len(objectives), self.held_out(x)),
+            *(jobs, sum(objectives) / len(objectives), self.held_out(x)),
             *(clock(elapsed), clock(elapsed * to_do / done)),
         )
 

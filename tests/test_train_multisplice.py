@@ -74,6 +74,16 @@ def test_schedule_is_that_of_the_logs(exp):
     assert seen == len(logs)
 
 
+def test_the_number_of_jobs_goes_in_steps():
+    schedule = dataclasses.replace(SCHEDULE, num_archives=4, num_jobs_final=9, num_jobs_step=3)
+    jobs = [schedule.num_jobs(x) for x in range(schedule.num_iters)]
+    smooth = dataclasses.replace(schedule, num_jobs_step=1)
+    assert jobs[0] == 2 and sorted(jobs) == jobs and set(jobs) == {2, 3, 6, 9}
+    assert schedule.num_iters == smooth.num_iters
+    assert max(abs(n - smooth.num_jobs(x)) for x, n in enumerate(jobs)) <= 2
+    assert sum(jobs) == pytest.approx(schedule.num_archives_to_process, rel=0.1)
+
+
 def test_combination_is_that_of_the_logs(exp):
     command = (exp / "log" / "combine.log").read_text().splitlines()[0]
     models = re.findall(r"exp/ms1/(\d+)\.mdl", command)
@@ -119,6 +129,7 @@ def test_effective_learning_rate_decays_exponentially():
         ({"num_hidden_layers": 0}, "num-hidden-layers"),
         ({"num_jobs_initial": 5}, "cannot exceed"),
         ({"num_jobs_final": 7}, "cannot exceed 6"),
+        ({"num_jobs_step": 0}, "num-jobs-step 0: must be positive"),
         ({"num_epochs": 3}, "use more epochs"),
         ({"final_effective_lrate": 0.0}, "positive"),
     ],
@@ -231,26 +242,9 @@ def test_other_nonlinearities(nonlin):
 @pytest.fixture(scope="module")
 def train(corpus, environment):
     """train(dir, *options) starts the driver on the corpus with a tiny network."""
-
     def start(directory, *options) -> subprocess.Popen:
         return subprocess.Popen(
-            [
-                *["train_multisplice.py", "--pnorm-input-dim", "20", "--pnorm-output-dim", "10"],
-                *["--num-hidden-layers", "2", "--add-layers-period", "1", "--num-epochs", "4"],
-                *["--splice-indexes", "layer0/-1:0:1 layer1/-1:1", "--frames-per-eg", "2"],
-                *["--num-jobs-initial", "1", "--num-jobs-final", "2", "--minibatch-size", "64"],
-                *["--samples-per-iter", "1500", "--egs-opts", "--num-utts-subset 5"],
-                *[
-                    "--num-jobs-compute-prior",
-                    "1",
-                    "--realign-times",
-                    "0.5",
-                    "--num-jobs-align",
-                    "1",
-                ],
-                *["--cleanup", "false", *options],
-                *[corpus.data, corpus.lang, corpus.ali, directory],
-            ],
+            corpus.command(directory, "--cleanup", "false", *options),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
