@@ -85,7 +85,7 @@ class Iteration:
     """Iteration `number` makes model number + 1 of model `number`.
 
     averages: whether of all its jobs, else of the best one.  merged: the numbers of the jobs that
-    went into the model; empty where no log says so.
+    went into the model; empty where no log says so.  reasons: why jobs did not count, by number.
     """
 
     number: int
@@ -94,13 +94,15 @@ class Iteration:
     merged: list[int]
     merge: Span
     change: Change | None
+    reasons: dict[int, str] = field(default_factory=dict)
 
     @property
     def left_out(self) -> list[int]:
         """The numbers of jobs that an average is without."""
         if not (self.averages and self.merged):
             return []
-        return [job.number for job in self.jobs if job.number not in self.merged]
+        jobs = {job.number for job in self.jobs} | self.reasons.keys()
+        return sorted(jobs - set(self.merged))
 
     @property
     def start(self) -> datetime | None:
@@ -292,7 +294,17 @@ def read_iteration(dir: Path, x: int, jobs: list[int]) -> Iteration:
         merged=[int(n) for n in re.findall(rf"\b{x + 1}\.(\d+)\.mdl\b", command)],
         merge=span_of(merge),
         change=read_change(dir, x + 1),
+        reasons=read_left_out(dir).get(x, {}),
     )
+
+
+def read_left_out(dir: Path) -> dict[int, dict[int, str]]:
+    """By iteration and number of the job: why it did not count, as steps/iteration.py noted it."""
+    reasons: dict[int, dict[int, str]] = {}
+    for line in read_log(dir / "left_out").splitlines():
+        if match := re.fullmatch(r"(\d+) (\d+) (.*)", line):
+            reasons.setdefault(int(match[1]), {})[int(match[2])] = match[3]
+    return reasons
 
 
 def read_job(dir: Path, x: int, n: int) -> Job:

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median_high
 
 from nnet.errors import NgtrainError
-from nnet.training_logs import last_number
+from nnet.training_logs import last_number, read_left_out
 from utils.data_dir import write_lines
 from utils.driver import output_of
 from utils.jobs import Failure
@@ -157,16 +157,6 @@ class Iteration:
 
 
 # The file of decisions --------------------------------------------------------------------------
-
-
-def read_left_out(dir: Path) -> dict[int, dict[int, str]]:
-    """By iteration and number of the job: why it did not count."""
-    decided: dict[int, dict[int, str]] = {}
-    file = dir / "left_out"
-    for line in file.read_text().splitlines() if file.exists() else []:
-        x, n, reason = line.split(" ", 2)
-        decided.setdefault(int(x), {})[int(n)] = reason
-    return decided
 
 
 def write_left_out(dir: Path, decided: dict[int, dict[int, str]]) -> None:

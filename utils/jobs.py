@@ -190,10 +190,11 @@ class Call:
                 continue
             host = host_of(path)
             kept = f"{path.removesuffix('.log')}.failed{self.attempt}.log"
-            with suppress(FileNotFoundError):
+            if Path(path).exists():
                 Path(path).replace(kept)
+            shown = kept if Path(kept).exists() else path
             where = f" (on {host})" if host else ""
-            log.warning("%s%s: %s; starting it again", kept, where, reason)
+            log.warning("%s%s: %s; starting it again", shown, where, reason)
             call = replace(
                 self,
                 numbers=None if number is None else range(number, number + 1),

@@ -291,6 +291,8 @@ def jobs_of_note(training: Training) -> str:
                 f"The average of iteration {iteration.number} is without "
                 f"{plural('job', iteration.left_out)}."
             )
+        for n, reason in iteration.reasons.items():
+            lines.append(f"Job {n} of iteration {iteration.number} did not count: {reason}")
     lines = [f'<p class="bad">{escape(line)}</p>' for line in lines]
     averaged = [i for i in training.iterations if i.averages]
     if averaged and not any(i.left_out for i in averaged):
