@@ -34,6 +34,6 @@ def check_divergence(objectives: Sequence[float], num_classes: int, settled: int
         measure = f"iteration {objectives.index(best)} had {best:.3f}"
     raise NgtrainError(
         f"training diverges: log-prob-per-frame in iteration {x} is {last:.3f}, and {measure}; "
-        "begin another directory with a lower --initial-effective-lrate, or a lower "
-        "--max-change-per-sample"
+        "begin another directory with a lower --initial-effective-lrate, or go on all the same "
+        "with --stop-if-diverging false"
     )

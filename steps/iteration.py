@@ -5,8 +5,9 @@ It is not run again.  A job does not count when
 
  - it failed for good, or what it made does not show up;
  - its model cannot be read, or has NaN or infinity in it;
- - its objective, the log-probability per frame while it trained, is more than FAR_BELOW below that
-   of the middle one of the jobs (of an even number the better of the two).
+ - its objective, the log-probability per frame while it trained, is far below that of the middle
+   one of the jobs (of an even number the better of the two): by more than FAR_BELOW, and by more
+   than half of it.
 
 That is a decision: it is written into the file left_out before the model is made, so that a driver
 that goes on from there makes the same one.  A line has iteration, job and reason:
@@ -32,8 +33,9 @@ log = logging.getLogger("ngtrain")
 
 FAR_BELOW = 1.0
 """In log-probability per frame.  Jobs of an iteration start from the same network, and their data
-is a random part each: what they reach differs by some hundredths.  Kaldi's scripts for nnet3 leave
-out what is as far below the best job (steps/libs/nnet3/train/common.py)."""
+is a random part each: what they reach differs by some hundredths, and by more only where all of it
+is bad.  Kaldi's scripts for nnet3 leave out what is as far below the best job
+(steps/libs/nnet3/train/common.py)."""
 
 
 class Iteration:
@@ -113,11 +115,12 @@ class Iteration:
     def leave_out_far_below(self) -> None:
         """Leave out jobs whose objective is far below that of the others."""
         middle = self.middle_objective
+        margin = max(FAR_BELOW, -middle / 2)
         for n, objective in self.objectives().items():
-            if objective < middle - FAR_BELOW:
+            if objective < middle - margin:
                 self.leave_out(
                     n,
-                    f"{self.log(n)}: log-prob-per-frame {objective:g} is more than {FAR_BELOW:g} "
+                    f"{self.log(n)}: log-prob-per-frame {objective:g} is more than {margin:.3g} "
                     f"below {middle:g}, that of the middle job",
                 )
 

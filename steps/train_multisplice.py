@@ -175,6 +175,12 @@ from utils.late_files import eventually
     default=20,
     help="Models, or averages of successive ones, that the final combination weighs",
 )
+@option(
+    "--stop-if-diverging",
+    type=bool,
+    default=True,
+    help="Stop where the objective is worse than a guess, or falls far below what it was",
+)
 @option("--fix-nnet", type=bool, default=False, help="Run nnet-am-fix during the first half")
 @option("--min-average", type=float, default=0.05, help="Passed to nnet-am-fix")
 @option("--max-average", type=float, default=0.95, help="Passed to nnet-am-fix")
@@ -240,6 +246,7 @@ NO_EFFECT_ON_RESULT = {
     "cmd", "stage", "exit_stage", "get_egs_stage", "use_gpu", "num_threads", "parallel_opts",
     "combine_num_threads", "combine_parallel_opts", "io_opts", "align_cmd", "align_use_gpu",
     "num_jobs_align", "cleanup", "remove_egs", "max_retries", "min_jobs", "start_timeout",
+    "stop_if_diverging",
 }  # fmt: skip
 
 
@@ -652,7 +659,9 @@ class Training:
         return iteration
 
     def check_divergence(self, iteration: Iteration) -> None:
-        """Raises NgtrainError, with advice, if the training diverges."""
+        """Raises NgtrainError, with advice, if the training diverges and is not to go on so."""
+        if not self.options.stop_if_diverging:
+            return
         for x in range(len(self.objectives), iteration.number):  # before this run of the driver
             before = Iteration(self.dir, x, self.schedule.num_jobs(x))
             self.objectives.append(before.middle_objective)

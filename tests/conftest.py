@@ -1,19 +1,16 @@
 """What the tests share: where the reference data is, and how to run a program."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import schedulers
-
-from nnet.io.tables import INTEGERS, sequential_table, table_writer
+from tiny_training import Corpus, make_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,36 +66,9 @@ def run_program(environment):
 
 
 @pytest.fixture(scope="session")
-def corpus(shared, tmp_path_factory) -> SimpleNamespace:
+def corpus(shared, tmp_path_factory) -> Corpus:
     """A data directory with 60 utterances of one speaker, and their alignment."""
-    root = tmp_path_factory.mktemp("corpus")
-    kaldi = shared / "kaldi"
-    data, ali = root / "data", root / "ali"
-    data.mkdir()
-    shutil.copytree(kaldi / "exp" / "tri2_ali", ali, copy_function=shutil.copyfile)
-    rows = (kaldi / "data" / "train" / "feats.scp").read_text().splitlines()[:60]
-    keys = {row.split()[0] for row in rows}
-    feats = [row.replace("../shared", str(shared)) for row in rows]
-    (data / "feats.scp").write_text("".join(f"{row}\n" for row in feats))
-    for name in "utt2spk", "text":
-        lines = (kaldi / "data" / "train" / name).read_text().splitlines(keepends=True)
-        (data / name).write_text("".join(line for line in lines if line.split()[0] in keys))
-    speakers = {line.split()[1] for line in (data / "utt2spk").read_text().splitlines()}
-    (speaker,) = speakers
-    (data / "spk2utt").write_text(f"{speaker} {' '.join(sorted(keys))}\n")
-    cmvn = (kaldi / "data" / "train" / "cmvn.scp").read_text().splitlines()
-    cmvn = [row.replace("../shared", str(shared)) for row in cmvn if row.split()[0] == speaker]
-    (data / "cmvn.scp").write_text(f"{cmvn[0]}\n")
-    alignments = {}
-    for part in ali.glob("ali.*.gz"):
-        with sequential_table(f"ark:gunzip -c {part} |", INTEGERS) as table:
-            alignments.update({key: value for key, value in table if key in keys})
-        part.unlink()
-    with table_writer(f"ark:| gzip -c > {ali}/ali.1.gz", INTEGERS) as writer:
-        for key in sorted(alignments):
-            writer.write(key, alignments[key])
-    (ali / "num_jobs").write_text("1\n")
-    return SimpleNamespace(data=data, ali=ali, lang=kaldi / "data" / "lang")
+    return make_corpus(shared, tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import os
 import time
 import warnings
 
-from nnet.cli import Choice, argument, log, option, program
+from nnet.cli import Choice, argument, finished_before_ending, log, option, program
 from nnet.errors import NgtrainError
 
 
@@ -68,6 +68,12 @@ def main(what, more, **options):
                 time.sleep(60)
             finally:
                 print("cleaned up")
+        case "write":
+            with finished_before_ending():
+                print("writing", flush=True)
+                time.sleep(0.5)
+                print("written", flush=True)
+            time.sleep(60)
 
 
 if __name__ == "__main__":
@@ -289,6 +295,16 @@ def test_a_signal_lets_the_program_clean_up(demo, number):
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (128 + number, "cleaned up\n")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_for_what_is_being_written(demo, number):
+    process = subprocess.Popen([demo.path, "write"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(number)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (128 + number, "written\n")
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)

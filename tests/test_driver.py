@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,76 @@ def test_background_commands_run_together_and_are_all_waited_for(tmp_path, envir
         background.start("run.py", tmp_path / "1.log", "eval", wait)
         background.start("run.py", tmp_path / "2.log", "touch", tmp_path / "begun")
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize("retries, started", [(0, 1), (1, 2), (3, 3)])
+def test_a_job_that_fails_is_started_again(tmp_path, environment, retries, started, caplog):
+    """Only that job of an array, and as often as --cmd says; logs of failures are kept."""
+    count = f"echo JOB >> {tmp_path}/count; test JOB = 1 || test $(grep -c 2 {tmp_path}/count) = 2"
+    command = "run.py --max-jobs-run 1", f"{tmp_path}/x.JOB.log", "eval", count
+    failure = pytest.raises(NgtrainError, match=r"1 of 2 jobs failed: .*/x\.2\.log: it ended")
+    with failure if started < 3 else nullcontext():
+        run(f"{command[0]} --max-retries {retries}", *command[1:], jobs=2)
+    assert (tmp_path / "count").read_text().split() == ["1", *["2"] * started]
+    failed = sorted(path.name for path in tmp_path.glob("*.failed*.log"))
+    assert failed == [f"x.2.failed{n}.log" for n in range(1, started)]
+    assert caplog.text.count("starting it again") == started - 1
+
+
+def test_it_is_started_again_on_another_node(tmp_path, environment, monkeypatch):
+    """The launcher is told where it failed; one of Kaldi's would not understand."""
+    for name in "queue.py", "queue.pl":
+        launcher = tmp_path / name
+        launcher.write_text(
+            f"""#!/bin/bash
+            echo "$@" >> {tmp_path}/calls
+            printf '# Running on n%d\n# Ended (code 1) at now\n' $(wc -l < {tmp_path}/calls) > x.log
+            exit 1"""
+        )
+        launcher.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in "queue.py", "queue.pl":
+        (tmp_path / "calls").unlink(missing_ok=True)
+        with pytest.raises(NgtrainError, match="it ended without a word"):
+            run(f"{name} --mem 1G --max-retries 2", "x.log", "true")
+        hosts = ["", "--exclude-hosts n1 ", "--exclude-hosts n1,n2 "]
+        expected = [f"--mem 1G {h if name == 'queue.py' else ''}x.log true" for h in hosts]
+        assert (tmp_path / "calls").read_text().splitlines() == expected
+
+
+def test_a_job_that_does_not_start(tmp_path, environment, monkeypatch):
+    (tmp_path / "launcher").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "launcher").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        pytest.raises(NgtrainError, match=r"x\.log: it had not started after 0\.5 seconds"),
+        Background(start_timeout=0.5) as background,
+    ):
+        background.start("launcher", tmp_path / "x.log", "true")
+        background.start("run.py", tmp_path / "y.log", "sleep", "1")  # it takes longer, but starts
+    assert "code 0" in (tmp_path / "y.log").read_text()
+
+
+def test_a_driver_ends_with_that_which_started_it(demo, tmp_path):
+    """And its jobs with it, even if it was killed."""
+    script = (
+        "import subprocess, sys; from utils import lifeline; "
+        "subprocess.run(sys.argv[1:], check=False, **lifeline.given())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, demo.path, "--nj", "1", "run"], cwd=tmp_path
+    )
+    log = tmp_path / "log/x.1.log"
+    while not (log.exists() and "# Started" in log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while not was_terminated(log) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert was_terminated(log)
 
 
 def was_terminated(log: Path) -> bool:

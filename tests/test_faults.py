@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_training import make_corpus
 
 from nnet.acoustic_model import AcousticModel
 from nnet.errors import NgtrainError
@@ -24,10 +23,9 @@ OPTIONS = ["--num-jobs-initial", "3", "--num-jobs-final", "3", "--samples-per-it
 
 
 @pytest.fixture(scope="module")
-def train(shared, tmp_path_factory, environment):
+def train(corpus, environment):
     """train(dir, *options) runs the driver until three jobs of iteration 2 have been averaged, and
     returns the CompletedProcess, whose stdout is all that it said."""
-    corpus = make_corpus(shared, tmp_path_factory.mktemp("corpus"))
 
     def run(directory, *options) -> subprocess.CompletedProcess:
         options = [*OPTIONS, "--realign-times", "", "--exit-stage", "3", *map(str, options)]
@@ -134,7 +132,7 @@ LEFT_OUT = {
         'launch "${command[@]}"; truncate --size=-1000 ${command[-1]}; exit',
         "3.3.mdl: truncated",
     ),
-    "diverging": (DIVERGE, "is more than 1 below -"),
+    "diverging": (DIVERGE, r"is more than 2\.\d+ below -4\."),
     "never started": ("exec sleep 1000", "it had not started after 3 seconds"),
 }
 
@@ -207,12 +205,13 @@ def test_divergence_stops_the_training(train, nnet, launcher):
     line = (
         r"error: training diverges: log-prob-per-frame in iteration 2 is -\d+\.\d+, and a guess "
         r"among 128 classes would have -4\.852; begin another directory with a lower "
-        r"--initial-effective-lrate, or a lower --max-change-per-sample$"
+        r"--initial-effective-lrate, or go on all the same with --stop-if-diverging false$"
     )
     for options in ["--cmd", diverges], []:
         result = train(nnet, *options)
         assert result.returncode == 1 and re.search(line, result.stdout.strip()), result.stdout
         assert not (nnet / "3.mdl").exists()
+    assert train(nnet, "--stop-if-diverging", "false").returncode == 0
 
 
 GOOD = [-4.0, -3.0, -2.9, -2.5, -2.4]
@@ -246,6 +245,7 @@ def test_what_diverges(objectives, diverges):
     [
         ([-1.0, -1.9, -2.1], []),
         ([-1.0, -1.1, -2.2], [3]),
+        ([-20.0, -10.0, -16.0, -35.0], [4]),
         ([-1.0, -2.1], [2]),
         ([-9.0, -1.0, -9.0, -1.1], [1, 3]),
         ([-1.0], []),

@@ -1,8 +1,11 @@
 """Extended file names: what is read and written through them, and what happens when it fails."""
 
+import errno
 import io
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -232,6 +235,45 @@ def test_output_to_devices_and_named_pipes(tmp_path):
         with open_output(str(tmp_path / "fifo")) as writer:
             writer.write(b"through")
         assert reader.read() == b"through"
+
+
+def test_a_quota_that_is_noticed_at_the_end(tmp_path, monkeypatch):
+    """Over NFS, and with some quotas, writing succeeds, and what was written does not fit."""
+
+    def fsync(_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "x").write_bytes(b"before")
+    failure = pytest.raises(NgtrainError, match="x: Disk quota exceeded")
+    with failure, open_output(f"{tmp_path}/x") as stream:
+        stream.write(b"after")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"before"
+
+
+def test_a_limit_on_the_size_of_files(tmp_path):
+    script = (
+        "import resource; from nnet.io.streams import open_output\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+        f"with open_output('{tmp_path}/x') as stream: stream.write(bytes(200000))\n"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr.strip().endswith("x: File too large")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_while_a_file_gets_its_name(tmp_path, monkeypatch):
+    """It ends the program by an exception, and leaves nothing."""
+
+    def fsync(_):
+        raise SystemExit(143)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(SystemExit), open_output(f"{tmp_path}/x") as stream:
+        stream.write(b"x")
+    assert not list(tmp_path.iterdir())
 
 
 def test_output_pipe(tmp_path):

@@ -246,9 +246,11 @@ def test_logs_of_an_earlier_run_do_not_count(copy):
 def test_jobs_left_out_and_failed(copy, report):
     edit(copy / "log" / "average.6.log", r"exp/ms1/7\.2\.mdl ", "")
     edit(copy / "log" / "train.6.2.log", r"\(code 0\)", "(code 1; signal 9)")
+    (copy / "left_out").write_text("6 2 train.6.2.log: it was killed\n")
     page = report(copy)
     assert "The average of iteration 6 is without job 2." in page.text
     assert "Job 2 of iteration 6 failed (code 1; signal 9)" in page.text
+    assert "Job 2 of iteration 6 did not count: train.6.2.log: it was killed" in page.text
     assert page.tables["Iterations"][7][6] == "average of 1 3"
     assert "averages is of all jobs" not in page.text
 

@@ -170,6 +170,32 @@ def test_a_gpu_is_free_again_when_its_job_is_gone(run_py, tmp_path, monkeypatch)
         os.close(lock)
 
 
+def test_jobs_do_not_survive_a_run_py_that_is_killed(environment, tmp_path):
+    command = "sleep 60 & touch started.JOB; sleep 2; touch survived.JOB; wait"
+    process = subprocess.Popen(["run.py", "JOB=1:2", "log.JOB", "eval", command], cwd=tmp_path)
+    while len(list(tmp_path.glob("started.*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    time.sleep(2.5)
+    assert not list(tmp_path.glob("survived.*"))
+
+
+def test_what_a_killed_job_had_started_is_killed_too(run_py, tmp_path):
+    command = "(sleep 1; touch survived) & kill -9 $$"
+    run_py("x.log", "eval", command, check=False)
+    assert "# Ended (code 0; signal 9) at" in (tmp_path / "x.log").read_text()
+    time.sleep(1.5)
+    assert not (tmp_path / "survived").exists()
+
+
+def test_a_job_may_wait_for_what_it_has_started(run_py, tmp_path):
+    """And not for the watcher that is beside it."""
+    run_py("x.log", "eval", "(echo first; exit 3) & wait; echo then")
+    assert (tmp_path / "x.log").read_text().splitlines()[4:6] == ["first", "then"]
+
+
 def test_gpus_have_the_names_that_nvidia_smi_gives_them(tmp_path, monkeypatch):
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\nprintf 'GPU %s: A100 (UUID: GPU-%s)\\n' 0 aa11 1 bb22\n")

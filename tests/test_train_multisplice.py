@@ -242,6 +242,7 @@ def test_other_nonlinearities(nonlin):
 @pytest.fixture(scope="module")
 def train(corpus, environment):
     """train(dir, *options) starts the driver on the corpus with a tiny network."""
+
     def start(directory, *options) -> subprocess.Popen:
         return subprocess.Popen(
             corpus.command(directory, "--cleanup", "false", *options),

@@ -63,6 +63,7 @@ class Trial:
             "num-jobs-final": self.num_jobs,
             "initial-effective-lrate": f"{factor * INITIAL_LRATE:g}",
             "final-effective-lrate": f"{factor * FINAL_LRATE:g}",
+            "stop-if-diverging": "false",  # plain SGD of several jobs does
         }
         if self.swept == "alpha":
             options["alpha"] = f"{self.value:g}"
