@@ -82,7 +82,8 @@ STANDARD = """
 Every program has `--config=<file>` (options from a file, one `--name=value` on each line, may be
 repeated; the command line goes over it), `--help`, `--print-args` (the command line is echoed on
 standard error) and `--verbose` (the higher, the more is logged, and where an error was raised).
-Those of `bin/` also have `--num-threads`, for the matrix library.
+Those of `bin/` also have `--num-threads`, for the matrix library, and `--no-pipes`, which refuses
+names of files that are commands.
 
 Programs of `bin/` take options as `--name=value`; those of `steps/` and `utils/` also as
 `--name value`. Options come before arguments. A bare `--name` is true. Names may be written with
