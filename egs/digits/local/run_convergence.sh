@@ -58,6 +58,7 @@ base=$dir/base
 if [ "$corpus" = fsdd ]; then base=$dir/base/unseen; fi
 
 cd "$recipe"
+../../utils/setup_env.sh plots
 . ./path.sh
 [ -e "$base/graph/HCLG.fst" ] || mkgraph.py "$base/lang" "$base/ali2" "$base/graph"
 
