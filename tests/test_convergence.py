@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnet.errors import NgtrainError
+
 LOCAL = Path(__file__).parents[1] / "egs" / "digits" / "local"
 
 
@@ -36,14 +38,23 @@ def found(grid, sweeps=None) -> dict[str, str]:
 
 
 def test_trials_have_different_names_and_options():
-    from trials import METHODS, NONLINEARITIES, PARTS, trials
+    from trials import GRID_JOBS, METHODS, NONLINEARITIES, PARTS, numbers, trials
 
     for quick in False, True:
-        all_trials = trials(PARTS.split(), quick)
+        all_trials = trials(PARTS.split(), numbers(GRID_JOBS), quick)
         assert len({trial.name for trial in all_trials}) == len(all_trials)
         assert len({tuple(trial.options) for trial in all_trials}) == len(all_trials)
-    grid = {(t.nonlin, t.method, t.num_jobs) for t in trials(["pnorm", "relu"], False)}
-    assert grid == {(x, m, n) for x in NONLINEARITIES for m in METHODS for n in (1, 2, 4, 8, 16)}
+    grid = {(t.nonlin, t.method, t.num_jobs) for t in trials(["pnorm", "relu"], [1, 4], False)}
+    assert grid == {(x, m, n) for x in NONLINEARITIES for m in METHODS for n in (1, 4)}
+
+
+def test_numbers_of_jobs():
+    from trials import GRID_JOBS, numbers
+
+    assert sorted(numbers(GRID_JOBS)) == [1, 2, 4, 8, 16]
+    for text in "1 x", "0 4", "-1":
+        with pytest.raises(NgtrainError, match="expected positive numbers"):
+            numbers(text)
 
 
 def test_learning_rate_sweep_changes_both_ends():

@@ -17,7 +17,7 @@ from pathlib import Path
 from figures import Sweep, draw_curves, draw_sweeps, write_csv
 from findings import findings
 from outcomes import Grid, Outcome, failure, read_outcomes
-from trials import ALPHA, METHODS, NONLINEARITIES, PARTS, SWEPT, trials
+from trials import ALPHA, GRID_JOBS, METHODS, NONLINEARITIES, PARTS, SWEPT, numbers, trials
 
 from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError
@@ -31,11 +31,12 @@ from nnet.io.streams import open_output
 @argument("dir")
 @argument("results_dir")
 @option("--parts", default=PARTS, help="Parts of the experiment, as they were trained")
+@option("--grid-jobs", default=GRID_JOBS, help="Numbers of jobs in its grids")
 @option("--quick", type=bool, default=False, help="The trainings are those of --quick")
 @option("--setting", default="", help="A sentence for results.md on what was trained, and how")
-def main(dir, results_dir, parts, quick, setting):
+def main(dir, results_dir, parts, grid_jobs, quick, setting):
     dir, results_dir = Path(dir), Path(results_dir)
-    planned = trials(parts.split(), quick)
+    planned = trials(parts.split(), numbers(grid_jobs), quick)
     outcomes = read_outcomes(dir, planned)
     if not outcomes:
         raise NgtrainError(f"{dir}: none of the trainings has ended")

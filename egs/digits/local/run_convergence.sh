@@ -4,13 +4,15 @@
 # rate, with p-norm units and with ReLU; and how alpha, rank and learning rate matter.
 #
 # Usage: local/run_convergence.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--hours H] [--dir EXPDIR]
-#                                 [--parts PARTS] [--num-epochs E] [--num-jobs N] [--quick]
+#                                 [--parts PARTS] [--grid-jobs NS] [--num-epochs E] [--num-jobs N]
+#                                 [--quick]
 #  e.g.: local/run_convergence.sh --quick
 #        local/run_convergence.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
 #   --corpus, --fsdd-dir, --hours  as for run.sh; of fsdd, test speakers are unseen in training
 #   --parts       which of the grids "pnorm" and "relu" and the sweeps "alpha", "rank" and "lrate",
 #                 and in which order (default: all)
+#   --grid-jobs   numbers of jobs in the grids, and in which order (default: "1 4 16 2 8")
 #   --num-epochs  passes over the data, if not as in conf/convergence.conf
 #   --dir         where everything goes (default: exp/convergence/CORPUS here)
 #   --num-jobs    trainings at the same time, a core each (default: the number of processors)
@@ -23,7 +25,8 @@
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' hours='' parts='' num_epochs='' dir='' num_jobs=$(nproc) quick=false
+corpus=synth fsdd_dir='' hours='' parts='' grid_jobs='' num_epochs='' dir='' quick=false
+num_jobs=$(nproc)
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "run_convergence.sh: $*" >&2; exit 1; }
@@ -33,7 +36,7 @@ while [ $# -gt 0 ]; do
   case $option in
     --help) usage; exit ;;
     --quick) quick=true; shift; continue ;;
-    --corpus | --fsdd-dir | --hours | --parts | --num-epochs | --dir | --num-jobs) ;;
+    --corpus | --fsdd-dir | --hours | --parts | --grid-jobs | --num-epochs | --dir | --num-jobs) ;;
     *) fail "there is no option $1 (--help lists them)" ;;
   esac
   if [ "$option" != "$1" ]; then value=${1#*=}; shift
@@ -67,6 +70,7 @@ cp "conf/$conf.conf" "$dir/train.conf"
 if [ -n "$num_epochs" ]; then echo "--num-epochs=$num_epochs" >> "$dir/train.conf"; fi
 which=(--quick=$quick)
 if [ -n "$parts" ]; then which+=(--parts="$parts"); fi
+if [ -n "$grid_jobs" ]; then which+=(--grid-jobs="$grid_jobs"); fi
 
 num_subset=$(($(wc -l < "$base/data/train/utt2spk") / 20)) # held out, with their copies
 train_multisplice.py --config "$dir/train.conf" --exit-stage 0 \
@@ -80,8 +84,12 @@ run.py --max-jobs-run "$num_jobs" JOB=1:"$(wc -l < "$dir/trials")" "$dir/log/tri
   echo "run_convergence.sh: some trainings failed, and are left out of what follows" >&2
 
 [ -e "$dir/times.csv" ] || local/time_iterations.py "$dir"
-command="local/run_convergence.sh --corpus $corpus${hours:+ --hours $hours}${parts:+ --parts '$parts'}"
-command+="${num_epochs:+ --num-epochs $num_epochs}$(if [ $quick = true ]; then echo ' --quick'; fi)"
+command="local/run_convergence.sh --corpus $corpus"
+for name in hours parts grid_jobs num_epochs; do
+  value=${!name}
+  if [ -n "$value" ]; then command+=" --${name//_/-} ${value@Q}"; fi
+done
+if [ $quick = true ]; then command+=" --quick"; fi
 setting="Made by \`$command\`. Networks and seed are in
 \`conf/$conf.conf\`; they were trained on $(wc -l < "$base/data/augmented/text") utterances, all of
 them on the same examples, with the learning rate of a job N times that of one job alone."

@@ -30,6 +30,7 @@ PARTS = "pnorm alpha rank relu lrate"
 INITIAL_LRATE, FINAL_LRATE = 0.01, 0.001  # effective: of the averaged model
 ALPHA = 4.0  # in the grid, where the ranks are those of Kaldi, 20 for inputs and 80 for outputs
 SWEEP_JOBS = 4
+GRID_JOBS = "1 4 16 2 8"  # the farthest apart first
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Trial:
         return [f"--{name}={value}" for name, value in options.items()]
 
 
-def grid(nonlin: str, jobs: list[int]) -> list[Trial]:
+def grid(nonlin: str, jobs: Sequence[int]) -> list[Trial]:
     """All methods with all numbers of jobs."""
     return [Trial(nonlin, method, n) for n in jobs for method in METHODS]
 
@@ -85,8 +86,8 @@ def sweep(option: str, values: list[float]) -> list[Trial]:
     return [Trial("pnorm", method, n, option, value) for value in values for method, n in of]
 
 
-def trials(parts: Sequence[str], quick: bool) -> list[Trial]:
-    """All of some PARTS, or with `quick` a few of each."""
+def trials(parts: Sequence[str], grid_jobs: Sequence[int], quick: bool) -> list[Trial]:
+    """All of some PARTS, the grids with these numbers of jobs; or with `quick` a few of each."""
     if quick:
         of_part = {
             "pnorm": grid("pnorm", [1, 4]),
@@ -97,8 +98,8 @@ def trials(parts: Sequence[str], quick: bool) -> list[Trial]:
         }
     else:
         of_part = {
-            "pnorm": grid("pnorm", [1, 4, 16, 2, 8]),  # the farthest apart first
-            "relu": grid("relu", [1, 4, 16, 2, 8]),
+            "pnorm": grid("pnorm", grid_jobs),
+            "relu": grid("relu", grid_jobs),
             "alpha": sweep("alpha", [1.0, 2.0, 8.0, 16.0]),
             "rank": sweep("rank", [5, 10, 20, 40, 80]),
             "lrate": sweep("lrate", [0.25, 0.5, 2.0, 4.0]),
@@ -110,10 +111,19 @@ def trials(parts: Sequence[str], quick: bool) -> list[Trial]:
 
 @program("Usage:  local/trials.py [options]\n e.g.:  local/trials.py --quick=true")
 @option("--parts", default=PARTS, help="Which parts, in this order")
+@option("--grid-jobs", default=GRID_JOBS, help="Numbers of jobs in the grids, in this order")
 @option("--quick", type=bool, default=False, help="Only a few of each")
-def main(parts, quick):
-    for trial in trials(parts.split(), quick):
+def main(parts, grid_jobs, quick):
+    for trial in trials(parts.split(), numbers(grid_jobs), quick):
         print(trial.name, *trial.options)
+
+
+def numbers(text: str) -> list[int]:
+    """Numbers of jobs.  Raises NgtrainError if they are not positive."""
+    words = text.split()
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise NgtrainError(f"--grid-jobs '{text}': expected positive numbers")
+    return [int(word) for word in words]
 
 
 if __name__ == "__main__":
