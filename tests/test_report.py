@@ -415,3 +415,15 @@ def test_no_progress_elsewhere(environment):
         [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=True
     )
     assert result.stderr == "a message\n"
+
+
+def test_what_diverges_does_not_hide_the_others():
+    plots = pytest.importorskip("nnet.report.plots", exc_type=NgtrainError)
+    x = range(100)
+    good = [plots.Curve("", x, [-1 - (2 + n) / (1 + i) for i in x], color=1) for n in range(3)]
+    bad = plots.Curve("", x, [-40 + i / 3 for i in x], color=2)
+    low, high = plots.limits_of([*good, bad])
+    assert -1.36 < low < -1.33 and -1.02 < high < -1  # of the good ones, after a tenth
+    assert plots.limits_of(good) == pytest.approx((low, high), abs=0.5)
+    constant = plots.Curve("", x, [1.0] * 100, color=1)
+    assert plots.limits_of([constant]) is None

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from nnet.errors import NgtrainError
 
@@ -27,6 +28,7 @@ except ImportError as error:
 
 NUM_COLORS = 8
 SIZE = (4.4, 2.9)  # inches; text of 10 points is then readable on a phone
+VERY_FAR = 10  # median absolute deviations; a curve that rises steadily is well within
 
 # What matplotlib draws in, and what becomes of it.
 INK, LINE = "#fe0100", "#fe0200"
@@ -79,15 +81,19 @@ def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False) ->
 
 
 def limits_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """Of y, for all that comes after the first tenth of each curve.
+    """Of y, for all that comes after the first tenth of each curve, and is not very far away.
 
-    A training begins with changes so great that beside them one would see no others.
+    A training begins with changes so great that beside them one would see no others; so does one
+    that diverges, beside others.
     """
     later = [y for curve in curves for y in curve.y[len(curve.y) // 10 + 1 :]]
-    if not later or min(later) == max(later):
+    if not later:
         return None
-    margin = 0.05 * (max(later) - min(later))
-    return min(later) - margin, max(later) + margin
+    middle = median(later)
+    far = VERY_FAR * median(abs(y - middle) for y in later)
+    near = [y for y in later if abs(y - middle) <= far]
+    margin = 0.05 * (max(near) - min(near))
+    return (min(near) - margin, max(near) + margin) if margin else None
 
 
 def bar_plot(x: Sequence[float], parts: Sequence[Sequence[float]], x_label: str) -> str:
