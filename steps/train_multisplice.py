@@ -313,7 +313,7 @@ class Training:
                     self.merge(jobs_of_x)
                 self.steps_s += self.steps_of(jobs_of_x)
                 self.report(jobs_of_x, first)
-                if o.cleanup and not diagnostics.running():
+                if not diagnostics.running() and o.cleanup:
                     self.remove_models_before(x)
             show(jobs, "combination")
             self.diagnose(s.num_iters, diagnostics)
@@ -612,16 +612,15 @@ class Training:
 
     def diagnose(self, x: int | str, diagnostics: Diagnostics) -> None:
         """Start to compute how good model x is, and how it differs from the one before."""
-        o, model = self.options, self.model(x)
-        egs = self.egs_dir(self.schedule.num_iters if x == "final" else x)
+        model, egs = self.model(x), self.egs_dir(self.schedule.num_iters if x == "final" else x)
         for subset in "valid", "train":
             diagnostics.start(
-                o.cmd, self.log(f"compute_prob_{subset}.{x}"),
+                self.cmd, self.log(f"compute_prob_{subset}.{x}"),
                 "nnet-compute-prob", model, f"ark:{egs}/{subset}_diagnostic.egs",
             )  # fmt: skip
         if x != "final" and x > 0 and self.schedule.averages(x - 1) and self.model(x - 1).exists():
             diagnostics.start(
-                o.cmd, self.log(f"progress.{x}"),
+                self.cmd, self.log(f"progress.{x}"),
                 "nnet-show-progress", "--use-gpu=no", self.model(x - 1), model,
                 f"ark:{egs}/train_diagnostic.egs", "&&", "nnet-am-info", model,
             )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from nnet.errors import NgtrainError
 from utils.driver import Background, output_of, require_files, run, threads_per_job
+from utils.launcher import exit_status
 
 ROOT = Path(__file__).parent.parent
 DRIVERS = [
@@ -152,6 +153,16 @@ def test_a_job_that_fails_is_started_again(tmp_path, environment, retries, start
     failed = sorted(path.name for path in tmp_path.glob("*.failed*.log"))
     assert failed == [f"x.2.failed{n}.log" for n in range(1, started)]
     assert caplog.text.count("starting it again") == started - 1
+
+
+def test_what_runs_beside_is_started_again_when_it_is_looked_at(tmp_path, environment):
+    command = f"echo >> {tmp_path}/count; test $(wc -l < {tmp_path}/count) = 2"
+    with Background() as background:
+        background.start("run.py --max-retries 1", f"{tmp_path}/x.log", "eval", command)
+        while background.running():
+            time.sleep(0.02)
+        assert exit_status(tmp_path / "x.log") == 0
+        assert background.wait() == []
 
 
 def test_it_is_started_again_on_another_node(tmp_path, environment, monkeypatch):

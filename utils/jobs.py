@@ -67,6 +67,7 @@ class Background:
     def __init__(self, start_timeout: float = 0.0):
         self.start_timeout = start_timeout
         self._running: list[Call] = []
+        self._failures: list[Failure] = []
         self._num_jobs = 0
 
     def __enter__(self) -> Background:
@@ -88,23 +89,23 @@ class Background:
         self._num_jobs += jobs or 1
 
     def running(self) -> bool:
-        """Whether any command has yet to end."""
-        return any(call.process.poll() is None for call in self._running)
+        """Whether any command has yet to end; those that failed are started again."""
+        for call in list(self._running):
+            call.check_start(self.start_timeout)
+            if call.process.poll() is None:
+                continue
+            self._running.remove(call)
+            again, failed = call.after()
+            self._running += again
+            self._failures += failed
+        return bool(self._running)
 
     def wait(self) -> list[Failure]:
         """Wait for all commands; start those again that fail.  Returns what failed for good."""
-        failures = []
-        while self._running:
+        while self.running():
             with suppress(subprocess.TimeoutExpired):
                 self._running[0].process.wait(timeout=0.5)
-            for call in list(self._running):
-                call.check_start(self.start_timeout)
-                if call.process.poll() is None:
-                    continue
-                self._running.remove(call)
-                again, failed = call.after()
-                self._running += again
-                failures += failed
+        failures, self._failures = self._failures, []
         return failures
 
     def __exit__(self, exception_type, *_) -> None:
