@@ -29,12 +29,18 @@ def draw_curves(outcomes: Sequence[Outcome], x: str, x_label: str, path: Path) -
         best = max((o.held_out for o in in_row), default=0.0)
         reference = [o for o in in_row if (o.trial.method, o.trial.num_jobs) == ("online", 1)]
         for method, axes in zip(METHODS, axes_of_row, strict=True):
+            unseen = []
             for outcome in reference:
                 axes.plot(*getattr(outcome, x).T, color="0.6", linestyle="--", linewidth=1)
             for outcome in sorted(in_row, key=lambda o: o.trial.num_jobs):
                 if outcome.trial.method == method:
                     n = outcome.trial.num_jobs
                     axes.plot(*getattr(outcome, x).T, color=COLORS[n])
+                    if getattr(outcome, x)[:, 1].max() < best - DEPTH:
+                        unseen.append(f"N = {n}")
+            if unseen:
+                axes.text(0.97, 0.03, f"below: {', '.join(unseen)}", transform=axes.transAxes,
+                          ha="right", fontsize=8)  # fmt: skip
             axes.set_title(f"{METHODS[method]}, {NONLINEARITIES[nonlin]}", fontsize=10)
             axes.set_ylim(best - DEPTH, best + 0.05)
             axes.grid(alpha=0.3)
