@@ -31,6 +31,7 @@ from nnet.components.base import (
     single,
 )
 from nnet.components.layout import FrameLayout
+from nnet.io.numbers import integer
 from nnet.io.tokens import LARGEST_ARRAY, Reader, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner
 from nnet.natural_gradient.simple import SimplePreconditioner
@@ -141,7 +142,7 @@ class AffineComponent(AffineFunction, UpdatableComponent):
             values.update(read_affine_matrix(line))
             output_dim, input_dim = values["linear_params"].shape
             for option, dim in ("input-dim", input_dim), ("output-dim", output_dim):
-                if line.take(option, int, dim) != dim:
+                if line.take(option, integer, dim) != dim:
                     raise line.fail(f"{option} is not that of the matrix, {dim}")
         else:
             values.update(_random_parameters(line, rng))
@@ -168,7 +169,7 @@ class AffineComponent(AffineFunction, UpdatableComponent):
 
 
 def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, Array]:
-    input_dim, output_dim = line.take("input-dim", int), line.take("output-dim", int)
+    input_dim, output_dim = line.take("input-dim", integer), line.take("output-dim", integer)
     if input_dim <= 0 or output_dim <= 0:
         raise line.fail("dimensions must be positive")
     if 4 * input_dim * output_dim > LARGEST_ARRAY:

@@ -28,6 +28,7 @@ import numpy as np
 from nnet.backend import Array, Workspace, array_module, to_device, to_host
 from nnet.components.layout import FrameLayout
 from nnet.errors import NgtrainError
+from nnet.io.numbers import integer
 from nnet.io.tokens import Reader, Writer
 
 REQUIRED: Any = object()
@@ -55,7 +56,7 @@ def _parse_boolean(text: str) -> bool:
 
 
 def _parse_integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(":"))
+    return tuple(integer(part) for part in text.split(":"))
 
 
 def _array_kind(name: str, dtype: type) -> Kind:
@@ -67,7 +68,7 @@ def _array_kind(name: str, dtype: type) -> Kind:
     )
 
 
-INTEGER = Kind(lambda r: r.integer(), lambda w, x: w.integer(x), int)
+INTEGER = Kind(lambda r: r.integer(), lambda w, x: w.integer(x), integer)
 REAL = Kind(lambda r: single(r.real()), lambda w, x: w.real(x), lambda text: single(float(text)))
 DOUBLE = Kind(lambda r: r.real(), lambda w, x: w.double(x))
 BOOLEAN = Kind(lambda r: r.boolean(), lambda w, x: w.boolean(x), _parse_boolean)

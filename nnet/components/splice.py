@@ -19,6 +19,7 @@ from nnet.components.base import (
     format_number,
 )
 from nnet.components.layout import FrameLayout, runs
+from nnet.io.numbers import integer
 from nnet.io.tokens import Reader
 
 
@@ -65,7 +66,7 @@ class SpliceComponent(Component):
             context = line.take("context", INTEGERS.parse)
         else:
             context = _contiguous_context(
-                line.take("left-context", int), line.take("right-context", int)
+                line.take("left-context", integer), line.take("right-context", integer)
             )
         return line.build(cls, {"context": context, **cls.configured(line)})
 

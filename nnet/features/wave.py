@@ -54,7 +54,8 @@ def _read(reader: Reader) -> Wave:
         with soundfile.SoundFile(io.BytesIO(contents)) as file:
             if file.frames * file.channels > _SAMPLES_PER_BYTE * len(contents):
                 raise stream.fail(f"{file.frames} samples in {len(contents)} bytes")
-            samples, sample_rate = file.read(dtype="float32", always_2d=True), file.samplerate
+            samples = file.read(file.frames, dtype="float32", always_2d=True)
+            sample_rate = file.samplerate
     except soundfile.SoundFileError as error:
         raise stream.fail(f"no audio that can be read: {str(error).rstrip('.')}") from error
     return Wave(np.ascontiguousarray(samples.T) * np.float32(_FULL_SCALE), sample_rate)

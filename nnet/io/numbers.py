@@ -10,3 +10,8 @@ def natural(text: str | bytes) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) >= 1 << 31:
         raise ValueError("not a natural number of 32 bits")
     return int(text)
+
+
+def integer(text: str) -> int:
+    """The same for numbers from -(2^31 - 1) on, such as the dimensions and offsets of layers."""
+    return -natural(text[1:]) if text.startswith("-") else natural(text)
