@@ -31,6 +31,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from utils.late_files import eventually
 from utils.launcher import Call, Error, exit_status, remove_log
 
 RUN = Path(__file__).resolve().with_name("run.py")
@@ -222,7 +223,12 @@ class Scheduler(ABC):
 
     def failed(self, unfinished: list[int], fates: dict[int, str], call: Call) -> list[int]:
         """Which of the jobs that are not known to have succeeded failed, when all have ended."""
-        wait_for_logs([call.log_of(job) for job in unfinished if job not in fates])
+        logs = [call.log_of(job) for job in unfinished if job not in fates]
+        eventually(
+            lambda: all(exit_status(log) is not None for log in logs),
+            *{os.path.dirname(os.path.abspath(log)) for log in logs},
+            patience_s=PATIENCE_S,
+        )
         failed = [job for job in unfinished if job in fates or exit_status(call.log_of(job)) != 0]
         for job in failed:
             if exit_status(call.log_of(job)) is None:
@@ -301,21 +307,6 @@ def scheduler_log(call: Call) -> Path:
 
 
 # Files ------------------------------------------------------------------------------------------
-
-
-def wait_for_logs(logs: list[str]) -> None:
-    """Wait until logs say how their jobs ended, or that is not to be expected any more."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and any(exit_status(log) is None for log in logs):
-        time.sleep(0.5)
-        for folder in {os.path.dirname(os.path.abspath(log)) for log in logs}:
-            refresh(folder)
-
-
-def refresh(folder: str) -> None:
-    """Have a network file system look again which files are in a folder."""
-    with suppress(OSError), tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def text_of(output: IO[bytes]) -> str:

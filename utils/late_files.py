@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from tempfile import TemporaryFile
 
 PATIENCE_S = 90.0
 """Longer than an NFS client believes what it knows of a directory, which is a minute unless the
@@ -13,14 +14,21 @@ mount option acdirmax says otherwise."""
 
 
 def eventually(
-    condition: Callable[[], bool], directory: str | os.PathLike, patience_s: float = PATIENCE_S
+    condition: Callable[[], bool], *directories: str | os.PathLike, patience_s: float = PATIENCE_S
 ) -> bool:
-    """Whether `condition`, of files in `directory`, comes true, which may take `patience_s`."""
+    """Whether `condition`, of files in directories, comes true, which may take `patience_s`."""
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
-        with suppress(OSError):
-            os.listdir(directory)  # has an NFS client ask the server
+        for directory in directories:
+            refresh(directory)
     return True
+
+
+def refresh(directory: str | os.PathLike) -> None:
+    """Have an NFS client ask the server what is in a directory, as it does after a change there."""
+    with suppress(OSError):
+        os.listdir(directory)
+        TemporaryFile(dir=directory).close()
