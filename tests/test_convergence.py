@@ -84,9 +84,9 @@ def test_findings_that_hold():
 @pytest.mark.parametrize(
     ("changed", "finding"),
     [
-        (("online", 4, -1.99), "Natural gradient helps for every N"),
+        (("online", 4, -1.99), "NG-SGD is ahead of plain SGD for every N"),
         (("online", 4, -0.84), "With online NG-SGD and N up to 4"),
-        (("none", 4, -1.01), "Without natural gradient"),
+        (("none", 4, -1.01), "Plain SGD, which has no limit"),
         (("simple", 1, -0.9), "Simple and online"),
     ],
 )

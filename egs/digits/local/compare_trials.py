@@ -23,6 +23,13 @@ from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError
 from nnet.io.streams import open_output
 
+LIMITS = (
+    "Each number is of one training, with one seed: differences of a few hundredths may be chance. "
+    "A curve ends in the combination of models, which the driver compares with their plain average "
+    "on these held-out data; the speakers of held-out utterances are also trained on."
+)
+"""What a reader of the numbers has to know."""
+
 
 @program(
     "Usage:  local/compare_trials.py [options] <dir> <results-dir>\n"
@@ -54,6 +61,7 @@ def main(dir, results_dir, parts, grid_jobs, quick, setting):
         "![Held-out log-probability per frame against epochs](figure1.png)\n\n"
         "The dashed line, the same in all panels of a row, is online NG-SGD with one job. "
         "The numbers are in [figure1.csv](figure1.csv).",
+        LIMITS,
     ]
     if any(len(o.clock) for o in grid.values()):
         draw_curves(grid.values(), "clock", "minutes", results_dir / "figure2")
