@@ -50,7 +50,7 @@ class Findings:
         if losses := self.from_one_job("none"):
             yield verdict(
                 all(loss < -CLOSE for loss in losses.values()),
-                "Plain SGD, which has no limit on the change, does not stand N times the learning rate",
+                "Plain SGD, which has no limit on the change, does not stand N times the rate",
                 f"plain SGD minus that of N = 1: {listed(losses)}",
             )
         if apart := self.between("simple", "online"):
