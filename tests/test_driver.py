@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from nnet.errors import NgtrainError
 from utils.driver import Background, output_of, require_files, run, threads_per_job
-from utils.launcher import exit_status
+from utils.jobs import complaint, reason_of_failure
+from utils.launcher import exit_status, footer, header
 
 ROOT = Path(__file__).parent.parent
 DRIVERS = [
@@ -108,12 +110,42 @@ def test_words_reach_the_command(tmp_path, monkeypatch, environment):
         (["echo", "ERROR (x) no key", ";", "echo", "ERROR (y) so what", ";", "false"], "no key"),
         (["echo", "the last thing said", ";", "test", "JOB", "=", "1"], "the last thing said"),
         (["test", "JOB", "=", "1"], "it ended without a word"),
+        (
+            ["echo", "WARNING (x) cannot open a.wav", ";", "echo", "LOG (x) Done 0", ";", "false"],
+            r"WARNING \(x\) cannot open a\.wav",
+        ),
+        (["echo", "WARNING (x) two", ";", "no-such-program"], "no-such-program: command not found"),
+        (["echo", "x.py: error: no key", ";", "echo", "WARNING so what", ";", "false"], "no key"),
+        (["echo", "WARNING (x) too slow", ";", "eval", "kill -9 $$"], "killed by SIGKILL"),
     ],
 )
 def test_the_reason_of_a_failure_comes_from_the_log(tmp_path, environment, command, reason):
     with pytest.raises(NgtrainError, match=reason) as failure:
         run("run.py", f"{tmp_path}/x.JOB.log", *command, jobs=2)
     assert f"{tmp_path}/x." in str(failure.value)
+
+
+def test_only_the_end_of_a_long_log_is_read(tmp_path):
+    log = tmp_path / "x.log"
+    with open(log, "w") as file:
+        file.writelines(f"WARNING (x) frame {n} has no energy\n" for n in range(1_000_000))
+        file.write("ERROR (x) enough\n" + footer(1, 1, 1))
+    tracemalloc.start()
+    try:
+        assert reason_of_failure(str(log)) == "ERROR (x) enough"
+        log.write_text("ERROR (x) " + 1000 * "long " + "\n" + footer(1, 1, 1))
+        assert len(reason_of_failure(str(log))) < 600
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_complaint_in_the_log_of_a_job_that_succeeded(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text(header("x", "n1") + "WARNING (x) no a.wav\nLOG (x) Done 1\n" + footer(0, 1, 1))
+    assert complaint(log) == "WARNING (x) no a.wav"
+    log.write_text(header("x", "n1") + "LOG (x) Done 2\n" + footer(0, 1, 1))
+    assert complaint(log) is None and complaint(tmp_path / "absent.log") is None
 
 
 def test_how_many_jobs_failed_is_said(tmp_path, environment):

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from nnet.errors import NgtrainError
 from utils import lifeline
-from utils.launcher import OURS, exit_status, host_of, remove_log
+from utils.launcher import OURS, end_of, exit_status, host_of, remove_log
 from utils.run import Error, Runner, parse, wait_for
 
 log = logging.getLogger("ngtrain")
@@ -182,9 +182,7 @@ class Call:
         if self.process.poll() == 0:
             return [], []
         again, failures = [], []
-        for number, path in zip(self.numbers or [None], self.logs, strict=True):
-            if exit_status(path) == 0:
-                continue
+        for number, path in self.failed():
             reason = self.fault or reason_of_failure(path)
             if not self.retries:
                 failures.append(Failure(path, reason))
@@ -211,6 +209,14 @@ class Call:
             failures.append(Failure(self.logs[0], reason))
         return again, failures
 
+    def failed(self) -> list[tuple[int | None, str]]:
+        """The number and the log of each job that failed, as run.py knows or as its log says."""
+        jobs = zip(self.numbers or [None], self.logs, strict=True)
+        if isinstance(self.process, Runner):
+            numbers = self.process.failed()
+            return [(number, path) for number, path in jobs if (number or 1) in numbers]
+        return [(number, path) for number, path in jobs if exit_status(path) != 0]
+
 
 def parse_cmd(cmd: str) -> tuple[str, list[str], int]:
     """The launcher of ``--cmd``, its options, and ``--max-retries``.  Raises NgtrainError."""
@@ -231,20 +237,58 @@ def _quote(word: str) -> str:
     return word if word in OPERATORS or re.search(r"\s", word) else shlex.quote(word)
 
 
+QUOTED = 1 << 16  # bytes at the end of a log in which the reason of a failure is looked for
+
+LONGEST_REASON = 500  # characters
+
+ERROR_LINE = re.compile(r"(ERROR|ASSERTION_FAILED)\b|[\w./-]+: error: ")
+"""Of our programs and Kaldi's, or of a driver."""
+
+COMPLAINT = re.compile(r"WARNING\b|[^\s:]+: ")
+"""A warning, or the message of a program that puts its name before it: ``gzip: x.gz: ...``."""
+
+
 def reason_of_failure(log_file: str) -> str:
-    """Why a job failed: its first error, or else its last line, or else how it ended."""
+    """Why a job failed, in a line: its first error, or how it was killed, or its last complaint."""
     try:
-        lines = Path(log_file).read_text(errors="replace").splitlines()
+        said = _said(log_file)
     except FileNotFoundError:
         return "it left no log"
-    said = [line for line in lines if line and not line.startswith("#")]
-    errors = [line for line in said if line.startswith("ERROR")]
-    if errors:
-        return errors[0]
-    status = exit_status(log_file)
-    how = {
+    killed = {
         None: "its log has no end, as if its machine had gone down",
         128 + 9: "it was killed by SIGKILL, as when memory runs out",
         128 + 15: "it was ended by SIGTERM, as at the time limit of a scheduler",
-    }.get(status)
-    return how or (said or ["it ended without a word"])[-1]
+    }.get(exit_status(log_file))
+    last = (said or ["it ended without a word"])[-1]
+    return _first_error(said) or killed or _last_complaint(said) or _shortened(last)
+
+
+def complaint(log_file: str) -> str | None:
+    """The first error in a log, or its last warning; also of a job that succeeded.
+
+    None if there is neither, or no such log.
+    """
+    try:
+        said = _said(log_file)
+    except FileNotFoundError:
+        return None
+    return _first_error(said) or _last_complaint(said)
+
+
+def _said(log_file: str) -> list[str]:
+    """What a job printed: the lines at the end of its log, which may be large."""
+    lines = end_of(log_file, QUOTED).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _first_error(said: list[str]) -> str | None:
+    """The first, because in a pipeline it brings others about."""
+    return next((_shortened(line) for line in said if ERROR_LINE.match(line)), None)
+
+
+def _last_complaint(said: list[str]) -> str | None:
+    return next((_shortened(line) for line in reversed(said) if COMPLAINT.match(line)), None)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

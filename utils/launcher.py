@@ -171,16 +171,23 @@ def exit_status(log: str | os.PathLike) -> int | None:
     may follow the footer.
     """
     try:
-        with open(log, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            text = file.read().decode(errors="replace")
+        footers = FOOTER.findall(end_of(log, TAIL))
     except OSError:
         return None
-    footers = FOOTER.findall(text)
     if not footers:
         return None
     code, by_signal, status = footers[-1]
     return 128 + int(by_signal) if by_signal else int(code or status)
+
+
+def end_of(log: str | os.PathLike, size: int) -> str:
+    """The last `size` bytes of a log, from the first whole line.  Raises OSError."""
+    with open(log, "rb") as file:
+        start = max(0, os.fstat(file.fileno()).st_size - size)
+        file.seek(start)
+        text = file.read(size).decode(errors="replace")
+    _, newline, rest = text.partition("\n")
+    return rest if start and newline else text
 
 
 def host_of(log: str | os.PathLike) -> str | None:
