@@ -17,6 +17,7 @@ answers at once and so that ``--num-threads`` is known before numpy starts its t
 
 import gc
 import logging
+import math
 import os
 import shlex
 import signal
@@ -38,9 +39,11 @@ __all__ = [
     "argument",
     "finished_before_ending",
     "gpu_option",
+    "integer",
     "log",
     "option",
     "program",
+    "real",
     "tf32_option",
 ]
 
@@ -66,20 +69,55 @@ def program(usage: str, cls: type | None = None) -> Callable[[Callable], "Progra
     return decorate
 
 
-def argument(name: str, *, type: type = str, nargs: int = 1, required: bool = True) -> Callable:
+_MOST = 2**31 - 1  # Kaldi's integers have 32 bits
+
+
+def integer(least: int = -_MOST - 1, most: int = _MOST) -> click.IntRange:
+    """The type of an option that is an integer in a range; both ends belong to it."""
+    return click.IntRange(least, most)
+
+
+def real(
+    least: float | None = None, most: float | None = None, *, above: float | None = None
+) -> click.FloatRange:
+    """The type of an option that is a finite number in a range, of `least` or all that is `above`.
+
+    NaN would pass every later comparison, and infinity few.
+    """
+    return _Real(least if above is None else above, most, min_open=above is not None)
+
+
+class _Real(click.FloatRange):
+    def convert(self, value, param, ctx) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def _range_of(type_: click.ParamType | type) -> click.ParamType | type:
+    """The range of a type for which none is given."""
+    return {int: integer(), float: real()}.get(type_, type_)
+
+
+def argument(
+    name: str, *, type: click.ParamType | type = str, nargs: int = 1, required: bool = True
+) -> Callable:
     """A positional argument, passed to the function as `name` (a tuple when nargs is -1)."""
     metavar = f"<{name.replace('_', '-')}>"
-    return click.argument(name, type=type, nargs=nargs, required=required, metavar=metavar)
+    return click.argument(
+        name, type=_range_of(type), nargs=nargs, required=required, metavar=metavar
+    )
 
 
 def option(*names: str, type: click.ParamType | type = str, default=None, help: str) -> Callable:
     """An option ``--some-name=VALUE``, passed to the function as `some_name`.
 
     `names` may end in an explicit name for the function's parameter, for options such as
-    ``--lambda``.  `type` is bool, int, float, str or ``Choice([...])``; a default of None means
-    "not given".
+    ``--lambda``.  `type` is bool, int, float, ``integer(...)``, ``real(...)``, str or
+    ``Choice([...])``; a default of None means "not given".
     """
-    return click.option(*names, type=type, default=default, help=help, is_flag=False)
+    return click.option(*names, type=_range_of(type), default=default, help=help, is_flag=False)
 
 
 gpu_option = option(
@@ -131,8 +169,11 @@ class Program(click.Command):
         if not args and any(p.required for p in self.params):
             click.echo(self.get_help(ctx), err=True)
             ctx.exit(1)
-        options, arguments = _split_command_line(args)
+        options, arguments, late = _split_command_line(args)
         given = [self._parse_option(text) for text in options]
+        for text in late:
+            self.option_named(text.partition("=")[0])
+            raise NgtrainError(f"option {text} stands after an argument: options come first")
         if any(name == "--help" and value != "false" for name, value in given):
             click.echo(self.get_help(ctx))
             ctx.exit()
@@ -148,16 +189,23 @@ class Program(click.Command):
     def _parse_option(self, text: str, where: str = "") -> tuple[str, str]:
         """Split ``--Some_name=value`` into ("--some-name", "value"), if there is such an option."""
         key, equals, value = text.partition("=")
-        name = key.lower().replace("_", "-")
+        name, option = self.option_named(key, where)
         value = value.strip()
-        if name not in self.options:
-            raise NgtrainError(f"there is no option {key}{where}{_hint(name, self.options)}")
-        option = self.options[name]
         if not equals and option.type is click.BOOL:
             return name, "true"
         if not equals or (not value and option.type is not click.STRING):
             raise NgtrainError(f"option {key}{where} needs a value: {name}={_values(option)}")
         return name, value
+
+    def option_named(self, key: str, where: str = "") -> tuple[str, click.Option]:
+        """The option that ``--Some_name`` stands for, after its name as it is declared.
+
+        Raises NgtrainError if there is no such option.
+        """
+        name = key.lower().replace("_", "-")
+        if name not in self.options:
+            raise NgtrainError(f"there is no option {key}{where}{_hint(name, self.options)}")
+        return name, self.options[name]
 
     # What --help says -----------------------------------------------------------------------------
 
@@ -287,17 +335,14 @@ def _standard_options() -> list[click.Option]:
     return click.command()(nothing).params
 
 
-def _split_command_line(args: list[str]) -> tuple[list[str], list[str]]:
-    """Split into options and arguments: options come first, and a lone ``--`` ends them."""
+def _split_command_line(args: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Split into options, arguments, and options among these; a lone ``--`` ends options."""
     count = next((i for i, arg in enumerate(args) if not arg.startswith("--") or arg == "--"), None)
     options, arguments = args[:count], args[count:] if count is not None else []
     if "--" in arguments:
         end = arguments.index("--")
-        return options, arguments[:end] + arguments[end + 1 :]
-    for arg in arguments:
-        if arg.startswith("--"):
-            raise NgtrainError(f"option {arg} stands after an argument: options come first")
-    return options, arguments
+        return options, arguments[:end] + arguments[end + 1 :], []
+    return options, arguments, [arg for arg in arguments if arg.startswith("--")]
 
 
 def read_config(filename: str) -> list[str]:
@@ -326,8 +371,10 @@ def _values(option: click.Option) -> str:
             return "true|false"
         case click.types.StringParamType():
             return "<string>"
-        case type_:
-            return f"<{'int' if type_ is click.INT else type_.name}>"
+        case click.IntRange():
+            return "<int>"
+        case click.FloatRange():
+            return "<float>"
 
 
 def help_row(option: click.Option) -> tuple[str, str]:

@@ -21,7 +21,7 @@ import os
 import time
 import warnings
 
-from nnet.cli import Choice, argument, finished_before_ending, log, option, program
+from nnet.cli import Choice, argument, finished_before_ending, integer, log, option, program, real
 from nnet.errors import NgtrainError
 
 
@@ -33,6 +33,9 @@ from nnet.errors import NgtrainError
 @option("--alpha", type=float, default=4.0, help="Smoothing")
 @option("--frame-name", default="", help="Frame")
 @option("--lambda", "scale", type=float, help="A word that Python reserves")
+@option("--width", type=integer(least=1, most=9), default=3, help="Width")
+@option("--rate", type=real(above=0), default=0.1, help="Rate")
+@option("--share", type=real(0, 1), help="Share")
 @option("--how", type=Choice(["fast", "well"]), default="well", help="How")
 def main(what, more, **options):
     match what:
@@ -105,8 +108,11 @@ DEFAULTS = {
     "binary": True,
     "frame_name": "",
     "how": "well",
+    "rate": 0.1,
     "scale": None,
+    "share": None,
     "srand": 0,
+    "width": 3,
 }
 
 
@@ -128,6 +134,7 @@ def shown(more=(), **options) -> str:
         (["--frame-name=x", "--frame-name="], {"frame_name": ""}),
         (["--srand=1", "--srand=2"], {"srand": 2}),
         (["--lambda=2", "--how=fast"], {"scale": 2.0, "how": "fast"}),
+        (["--width=9", "--rate=1e-9", "--share=1"], {"width": 9, "rate": 1e-9, "share": 1.0}),
     ],
 )
 def test_options(demo, options, expected):
@@ -155,6 +162,15 @@ def test_arguments(demo, args, more):
         (["--srand=", "show"], ["--srand needs a value"]),
         (["--srand=5x", "show"], ["--srand", "'5x' is not a valid integer"]),
         (["--alpha=x", "show"], ["--alpha", "'x' is not a valid float"]),
+        (["--alpha=nan", "show"], ["--alpha", "nan is not a finite number"]),
+        (["--alpha=-inf", "show"], ["--alpha", "-inf is not a finite number"]),
+        (["--srand=2147483648", "show"], ["--srand", "2147483648 is not in the range"]),
+        (["--width=0", "show"], ["--width", "0 is not in the range 1<=x<=9"]),
+        (["--rate=0", "show"], ["--rate", "0.0 is not in the range x>0"]),
+        (["--rate=nan", "show"], ["--rate", "nan is not a finite number"]),
+        (["--share=1.01", "show"], ["--share", "1.01 is not in the range 0<=x<=1"]),
+        (["--sramd", "5", "--alpha=1", "show"], ["no option --sramd", "(is it --srand"]),
+        (["show", "--sramd=5"], ["no option --sramd", "(is it --srand"]),
         (["--binary=maybe", "show"], ["--binary", "maybe"]),
         (["--how=badly", "show"], ["--how", "'badly'", "'fast', 'well'"]),
         (["--frame-name", "show"], ["--frame-name needs a value"]),

@@ -85,6 +85,9 @@ def test_options(demo, args, shown):
     [
         (["--nj", "two", "train"], "Invalid value for '--nj'"),
         (["--jn", "2", "train"], "there is no option --jn (is it --nj?)"),
+        (["--jn", "2", "--cleanup", "true", "train"], "there is no option --jn (is it --nj?)"),
+        (["--nj", "2", "--mix-up=4000", "train"], "there is no option --mix-up"),
+        (["-n", "2", "train"], "there is no option -n"),
         (["train", "--nj", "2"], "option --nj stands after an argument"),
         (["--cmd", "no-such-launcher", "run"], "cannot run --cmd 'no-such-launcher'"),
     ],

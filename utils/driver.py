@@ -30,7 +30,18 @@ from typing import NoReturn
 
 import click
 
-from nnet.cli import Choice, Program, argument, gpu_option, log, option, program, tf32_option
+from nnet.cli import (
+    Choice,
+    Program,
+    argument,
+    gpu_option,
+    integer,
+    log,
+    option,
+    program,
+    real,
+    tf32_option,
+)
 from nnet.errors import NgtrainError
 from utils import lifeline
 from utils.jobs import Background, run
@@ -45,11 +56,13 @@ __all__ = [
     "cmd_option",
     "driver",
     "gpu_option",
+    "integer",
     "log",
     "nj_option",
     "option",
     "output_of",
     "read_integer",
+    "real",
     "require_files",
     "run",
     "run_step",
@@ -67,7 +80,7 @@ cmd_option = option(
 
 nj_option = option(
     "--nj",
-    type=int,
+    type=integer(least=1),
     default=num_cores(),
     help="Number of parallel jobs; if not given, one for each core of this machine",
 )
@@ -99,12 +112,16 @@ class Driver(Program):
         super().main(args)
 
     def _join_values(self, args: list[str]) -> list[str]:
-        """``--name value`` or ``-n value`` becomes ``--name=value``, up to the first argument."""
+        """``--name value`` or ``-n value`` becomes ``--name=value``, up to the first argument.
+
+        Raises NgtrainError for what is no option: whether the next word is its value is not known.
+        """
         joined, rest = [], list(args)
         while rest and re.match(r"--?[A-Za-z]", rest[0]):
             word = rest.pop(0)
-            option = self.options.get(word.lower().replace("_", "-"))
-            if option is not None and rest:
+            key, equals, _ = word.partition("=")
+            _, option = self.option_named(key)
+            if not equals and rest:
                 is_flag = option.type is click.BOOL
                 if not is_flag or rest[0].lower() in ("true", "false"):
                     word = f"{option.opts[0]}={rest.pop(0)}"
