@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from nnet.errors import NgtrainError
@@ -149,7 +149,7 @@ def _unquoted(string: str) -> str:
 
 
 class Edge(NamedTuple):
-    """A word from one node of a graph to another; an empty word is none."""
+    """A word from one node of a graph to another; an empty word is none (`@`)."""
 
     source: int
     target: int
@@ -158,18 +158,20 @@ class Edge(NamedTuple):
 
 
 class WordGraph:
-    """What may have been said: every path from node 0 to the last node, `num_nodes` - 1.
+    """What may have been said: every path from node 0 to the last node.
 
     Attributes:
-        edges: sorted by source; they lead to higher nodes.
+        edges: sorted by source; they lead to higher nodes.  The first stands for the beginning.
+        before: for each edge, the numbers of those that end where it begins; of alternatives that
+            are as good, sclite mostly takes the last, so that they come in reverse.
+        last: the numbers of those that end the text.
     """
 
     def __init__(self, text: str):
         """Read `A { B / C D / @ } (E)`; NgtrainError when brackets do not match."""
-        self.edges: list[Edge] = []
-        self.num_nodes = 1
+        edges: list[Edge] = []
         optional, branch_start, branch_ends = False, None, []
-        last = 0
+        last = num_nodes = 0
         for token in _tokens(text):
             if token in "()":
                 optional = token == "("
@@ -179,21 +181,25 @@ class WordGraph:
                 branch_ends.append(last)
                 last = branch_start
                 if token == "}":
-                    branch_start, last = None, self._new_node()
-                    self.edges += [Edge(end, last, "") for end in branch_ends]
+                    last = num_nodes = num_nodes + 1
+                    edges = [
+                        e._replace(target=last) if e.target in branch_ends else e for e in edges
+                    ]
+                    branch_start = None
             elif token in "{}":
                 raise NgtrainError(f"alternatives that do not end, or not begin: '{text}'")
-            elif token != "@":
-                following = self._new_node()
-                self.edges.append(Edge(last, following, token, optional))
-                last = following
+            else:
+                num_nodes += 1
+                edges.append(Edge(last, num_nodes, "" if token == "@" else token, optional))
+                last = num_nodes
         if branch_start is not None:
             raise NgtrainError(f"alternatives that do not end: '{text}'")
-        self.edges.sort()
-
-    def _new_node(self) -> int:
-        self.num_nodes += 1
-        return self.num_nodes - 1
+        self.edges = [Edge(-1, 0, ""), *sorted(edges)]
+        ending_at: dict[int, list[int]] = {}
+        for number, edge in enumerate(self.edges):
+            ending_at.setdefault(edge.target, []).append(number)
+        self.before = [ending_at.get(edge.source, [])[::-1] for edge in self.edges]
+        self.last = ending_at[last][::-1]
 
 
 def _tokens(text: str) -> list[str]:
@@ -205,12 +211,12 @@ def _tokens(text: str) -> list[str]:
 
 # Alignment ----------------------------------------------------------------------------------------
 
-SUBSTITUTION_COST, GAP_COST, OPTIONAL_GAP_COST = 4, 3, 2
-"""Of sclite, for gaps in the reference or the hypothesis; optional words in gaps are no errors."""
+SUBSTITUTION_COST, GAP_COST, OPTIONAL_GAP_COST, NO_WORD_COST = 4000, 3000, 2000, 1
+"""Those of sclite (wwd_WORD in word.c) in thousandths.  A gap stands against a word, an optional
+word, which is no error there, or `@`."""
 
 
-@dataclass(frozen=True, order=True)
-class Path:
+class Path(NamedTuple):
     """The cost of an alignment, and what is in it."""
 
     cost: int = 0
@@ -228,48 +234,55 @@ class Path:
             self.num_words + word,
         )
 
+    def substituted(self, said: Edge, heard: Edge) -> Path:
+        if matches(said.word, heard.word):
+            return self.then(0, word=1)
+        return self.then(SUBSTITUTION_COST, substitution=1, word=1)
+
+    def inserted(self, heard: Edge) -> Path:
+        if not heard.word:
+            return self.then(NO_WORD_COST)
+        if heard.optional:  # sclite counts it as a correct word
+            return self.then(OPTIONAL_GAP_COST, word=1)
+        return self.then(GAP_COST, insertion=1)
+
+    def deleted(self, said: Edge) -> Path:
+        if not said.word:
+            return self.then(NO_WORD_COST)
+        if said.optional:
+            return self.then(OPTIONAL_GAP_COST, word=1)
+        return self.then(GAP_COST, deletion=1, word=1)
+
 
 def align(reference: WordGraph, hypothesis: WordGraph) -> Path:
-    """The best alignment of any path of one graph with any path of the other."""
-    leaving = [[[] for _ in range(graph.num_nodes)] for graph in (reference, hypothesis)]
-    for edges, graph in zip(leaving, (reference, hypothesis), strict=True):
-        for edge in graph.edges:
-            edges[edge.source].append(edge)
+    """The best alignment of any path of one graph with any path of the other.
+
+    Of alignments that cost the same, sclite takes (calculate_internal_cells in net_dp.c), from the
+    beginning on and for every two edges, the one that ends with their substitution (or match), then
+    the one that ends with an insertion, then that with a deletion: so does this.
+    """
     best: dict[tuple[int, int], Path] = {(0, 0): Path()}
+    for r, said in enumerate(reference.edges):
+        for h, heard in enumerate(hypothesis.edges):
+            ways = []
+            if r and h:
+                before = [best[p, q] for p in reference.before[r] for q in hypothesis.before[h]]
+                ways.append(_cheapest(before).substituted(said, heard))
+            if h:
+                ways.append(_cheapest([best[r, q] for q in hypothesis.before[h]]).inserted(heard))
+            if r:
+                ways.append(_cheapest([best[p, h] for p in reference.before[r]]).deleted(said))
+            if ways:
+                best[r, h] = _cheapest(ways)
+    return _cheapest([best[r, h] for r in reference.last for h in hypothesis.last])
 
-    def reach(r: int, h: int, path: Path) -> None:
-        if (r, h) not in best or path < best[r, h]:
-            best[r, h] = path
 
-    for r in range(reference.num_nodes):
-        for h in range(hypothesis.num_nodes):
-            path = best.get((r, h))
-            if path is None:
-                continue
-            for said in leaving[0][r]:
-                if not said.word:
-                    reach(said.target, h, path)
-                elif said.optional:
-                    reach(said.target, h, path.then(OPTIONAL_GAP_COST, word=1))
-                else:
-                    reach(said.target, h, path.then(GAP_COST, deletion=1, word=1))
-            for heard in leaving[1][h]:
-                if not heard.word:
-                    reach(r, heard.target, path)
-                elif heard.optional:  # sclite counts it as a correct word
-                    reach(r, heard.target, path.then(OPTIONAL_GAP_COST, word=1))
-                else:
-                    reach(r, heard.target, path.then(GAP_COST, insertion=1))
-            for said in leaving[0][r]:
-                for heard in leaving[1][h]:
-                    if not said.word or not heard.word:
-                        continue
-                    if matches(said.word, heard.word):
-                        reach(said.target, heard.target, path.then(0, word=1))
-                    else:
-                        substituted = path.then(SUBSTITUTION_COST, substitution=1, word=1)
-                        reach(said.target, heard.target, substituted)
-    return best[reference.num_nodes - 1, hypothesis.num_nodes - 1]
+def _cheapest(paths: list[Path]) -> Path:
+    """The first of those that cost least."""
+    return min(paths, key=_COST)
+
+
+_COST = attrgetter("cost")
 
 
 def matches(said: str, heard: str) -> bool:
@@ -338,21 +351,26 @@ def score(
     """
     by_channel: dict[tuple[str, str], list[TimedWord]] = {}
     for word in words:
-        by_channel.setdefault((word.recording, word.channel), []).append(word)
+        by_channel.setdefault(_side(word), []).append(word)
     errors = WordErrors()
     for segment in sorted(segments):
         inside, outside = [], []
-        for word in by_channel.get((segment.recording, segment.channel), []):
+        for word in by_channel.get(_side(segment), []):
             middle = word.start + word.duration / 2
             (inside if segment.start <= middle < segment.end else outside).append(word)
-        by_channel[segment.recording, segment.channel] = outside
+        by_channel[_side(segment)] = outside
         if not segment.ignored:
             text = reference_rules.apply(_spaced(segment.text))
             _add(errors, text, _heard(inside, hypothesis_rules))
     for key, left in by_channel.items():
-        if left and any((s.recording, s.channel) == key for s in segments):
+        if left and any(_side(s) == key for s in segments):
             _add(errors, "", _heard(left, hypothesis_rules))
     return errors
+
+
+def _side(line: Segment | TimedWord) -> tuple[str, str]:
+    """Recording and channel; capitals do not count, as in sclite."""
+    return line.recording.upper(), line.channel.upper()
 
 
 def _add(errors: WordErrors, reference: str, hypothesis: str) -> None:

@@ -1,5 +1,6 @@
 """Decoding, alignment, priors and scoring, with Kaldi's network on the real recordings."""
 
+import random
 import shutil
 from pathlib import Path
 
@@ -361,6 +362,38 @@ def test_errors_of_an_utterance():
     assert str(errors).startswith(
         "%WER 66.67 [ 4 / 6, 1 ins, 2 del, 1 sub ]\n%SER 100.00 [ 2 / 2 ]"
     )
+
+
+def kaldi_edit_distance(reference: str, hypothesis: str) -> tuple[int, int, int, int]:
+    """Errors, insertions, deletions and substitutions by the recursion of compute-wer.
+
+    Kaldi's util/edit-distance-inl.h: of paths with the same number of errors it prefers one that
+    ends with an insertion, then one with a deletion.
+    """
+    column = [(n, 0, n, 0) for n in range(len(reference) + 1)]
+    for heard in hypothesis:
+        new = [(column[0][0] + 1, column[0][1] + 1, 0, 0)]
+        for n, said in enumerate(reference, 1):
+            wrong = int(said != heard)
+            ways = [
+                tuple(map(sum, zip(column[n], (1, 1, 0, 0), strict=True))),
+                tuple(map(sum, zip(new[n - 1], (1, 0, 1, 0), strict=True))),
+                tuple(map(sum, zip(column[n - 1], (wrong, 0, 0, wrong), strict=True))),
+            ]
+            new.append(min(ways, key=lambda way: way[0]))
+        column = new
+    return column[-1]
+
+
+def test_errors_are_counted_as_by_kaldi_where_alignments_are_as_good():
+    rng = random.Random(0)
+    for _ in range(3000):
+        letters = "ABCDEFGH"[: rng.choice([2, 4, 8])]
+        pair = ["".join(rng.choice(letters) for _ in range(rng.randint(0, 12))) for _ in range(2)]
+        errors = WordErrors()
+        errors.add(*pair)
+        counts = errors.total, errors.insertions, errors.deletions, errors.substitutions
+        assert counts == kaldi_edit_distance(*pair), pair
 
 
 @pytest.mark.parametrize(
