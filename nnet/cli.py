@@ -33,6 +33,7 @@ from click.core import ParameterSource
 
 from nnet import __version__
 from nnet.errors import NgtrainError
+from nnet.io.descriptors import reserve_standard_descriptors
 
 __all__ = [
     "Choice",
@@ -230,6 +231,7 @@ class Program(click.Command):
 
     def main(self, args: list[str] | None = None, **_) -> NoReturn:
         """Run as a process: errors become one line on standard error and an exit status."""
+        reserve_standard_descriptors()
         name = self.called(sys.argv[0])
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         _start_logging(self.log_formatter(name))

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from nnet.io.descriptors import reserve_standard_descriptors
 from utils import lifeline
 
 OURS = frozenset({"run.py", "slurm.py", "queue.py"})
@@ -215,6 +216,7 @@ def remove_log(log: str | os.PathLike) -> None:
 
 def main(documentation: str, launch: Callable[[Call], list[int]]) -> int:
     """The program of a launcher, whose `launch` runs a call and returns the jobs that failed."""
+    reserve_standard_descriptors()
     name = Path(sys.argv[0]).name
     if sys.argv[1:2] in (["-h"], ["--help"]):
         print(documentation.strip())

@@ -6,12 +6,17 @@ whole, so that a failed program leaves no output behind.
 
 A name with a pipe is a command for the shell, and a script file from others is full of names. Where
 the environment variable NGTRAIN_NO_PIPES is set (which --no-pipes does), such names are refused.
+
+The shell is bash, and its option pipefail is set: a command fails when any part of it does. In a
+command that is read, a part that SIGPIPE ends has not failed: what comes after it wanted no more.
+So `gunzip -c FILE | head |` can be read, as in Kaldi, and so can the beginning alone of any pipe.
 """
 
 import contextlib
 import io
 import os
 import re
+import signal
 import stat
 import sys
 
@@ -29,6 +34,10 @@ _NO_SPACE = re.compile(rb"[^ \t\n\r\f\v]*")
 _TABLE_SPECIFIER = re.compile(
     r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
 )
+# As run.py runs commands.
+_SHELL = ("bash", "-o", "pipefail", "-c")
+# The same as bash says it of a part of a command, and as the system does of bash itself.
+_ENDED_BY_SIGPIPE = (128 + signal.SIGPIPE, -signal.SIGPIPE)
 # Of an offset: no file has 1e18 bytes.
 _MOST_DIGITS = 18
 _OFFSET = re.compile(r"^(.+):([0-9]+)$", re.DOTALL)
@@ -86,7 +95,10 @@ class InputStream:
         return data
 
     def _fill(self) -> bool:
-        """Append one chunk to the buffer, dropping what was consumed; False at the end."""
+        """Append one chunk to the buffer, dropping what was consumed; False at the end.
+
+        That copies what was not consumed: for callers that consume almost all, or little at most.
+        """
         data = self._read_raw(CHUNK)
         if not data:
             return False
@@ -147,15 +159,15 @@ class InputStream:
 
     def read_until(self, delimiter: bytes) -> bytes:
         """The bytes up to and including a one-byte delimiter, or up to the end of the stream."""
-        searched = self._position
-        while (found := self._buffer.find(delimiter, searched)) < 0:
-            unread = len(self._buffer) - self._position
+        pieces = []  # joined once: there are lines of gigabytes
+        while (found := self._buffer.find(delimiter, self._position)) < 0:
+            pieces.append(self._buffer[self._position :])
+            self._position = len(self._buffer)
             if not self._fill():
-                return self.read(unread)
-            searched = unread
-        line = self._buffer[self._position : found + 1]
+                return b"".join(pieces)
+        pieces.append(self._buffer[self._position : found + 1])
         self._position = found + 1
-        return line
+        return b"".join(pieces)
 
     def readline(self) -> bytes:
         """One line with its newline; b"" at the end of the stream."""
@@ -198,8 +210,8 @@ class InputStream:
         self._raw = None
         if self._process is not None:
             status = self._process.wait()
-            if status != 0 and was_read_to_the_end:
-                raise NgtrainError(_failure(self._process, status))
+            if status not in (0, *_ENDED_BY_SIGPIPE) and was_read_to_the_end:
+                raise _failure(self._process, status)
 
     def __enter__(self) -> "InputStream":
         return self
@@ -274,7 +286,7 @@ class OutputStream:
                 os.fsync(self._file.fileno())
             self._file.close()
             if self._process is not None and (status := self._process.wait()) != 0:
-                raise NgtrainError(_failure(self._process, status))
+                raise _failure(self._process, status)
             if self._rename is not None:
                 os.replace(*self._rename)
         except OSError as error:
@@ -318,13 +330,13 @@ def open_input(rxfilename: str) -> InputStream:
         return InputStream(io.FileIO(0, closefd=False), "standard input")
     if rxfilename.endswith("|"):
         process = _start(rxfilename[:-1], output=False)
-        return InputStream(process.stdout, f"pipe '{rxfilename}'", process)
+        return InputStream(process.stdout, f"pipe '{shortened(rxfilename)}'", process)
     _check_is_file(rxfilename)
     path, offset = split_offset(rxfilename)
     try:
         raw = io.FileIO(path)
     except OSError as error:
-        raise NgtrainError(f"cannot open {path}: {error.strerror}") from error
+        raise NgtrainError(f"cannot open {shortened(path)}: {error.strerror}") from error
     stream = InputStream(raw, path)
     if offset:
         stream.seek(offset)
@@ -344,7 +356,7 @@ def open_output(wxfilename: str) -> OutputStream:
         return OutputStream(io.FileIO(1, "wb", closefd=False), "standard output")
     if wxfilename.startswith("|"):
         process = _start(wxfilename[1:], output=True)
-        return OutputStream(process.stdin, f"pipe '{wxfilename}'", process)
+        return OutputStream(process.stdin, f"pipe '{shortened(wxfilename)}'", process)
     _check_is_file(wxfilename)
     if _OFFSET.match(wxfilename):
         raise NgtrainError(f"cannot write at an offset into a file: {wxfilename}")
@@ -357,7 +369,7 @@ def open_output(wxfilename: str) -> OutputStream:
         temporary = temporary_name(path)
         raw = io.FileIO(temporary, "xb")
     except OSError as error:
-        raise NgtrainError(f"cannot write {wxfilename}: {error.strerror}") from error
+        raise NgtrainError(f"cannot write {shortened(wxfilename)}: {error.strerror}") from error
     return OutputStream(raw, wxfilename, rename=(temporary, path))
 
 
@@ -367,8 +379,15 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
     if not match:
         return rxfilename, 0
     if len(match[2]) > _MOST_DIGITS:
-        raise NgtrainError(f"no file is so large: {rxfilename}")
+        raise NgtrainError(f"no file is so large: {shortened(rxfilename)}")
     return match[1], int(match[2])
+
+
+def shortened(text: str, most: int = 300) -> str:
+    """Text that may have any length, such as the name of a file, fit for a line to the user."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}...{text[-most // 4 :]} ({len(text)} characters)"
 
 
 def temporary_name(path: str) -> str:
@@ -388,33 +407,35 @@ def _pipes_are_refused() -> bool:
 
 def _check_is_file(name: str) -> None:
     if "\0" in name:
-        raise NgtrainError(f"file name with a NUL in it: {name!r}")
+        raise NgtrainError(f"file name with a NUL in it: {shortened(repr(name))}")
     if _TABLE_SPECIFIER.match(name):
-        raise NgtrainError(f"expected the name of a file, got a table specifier: {name}")
+        raise NgtrainError(f"expected the name of a file, got a table specifier: {shortened(name)}")
     if name != name.strip():
-        raise NgtrainError(f"file name with white space at its ends: '{name}'")
+        raise NgtrainError(f"file name with white space at its ends: '{shortened(name)}'")
     if "|" in name:
-        raise NgtrainError(f"pipe in the wrong place: {name}")
+        raise NgtrainError(f"pipe in the wrong place: {shortened(name)}")
 
 
 def _start(command: str, output: bool):
     """Start a shell command with one end of it piped to us, unbuffered."""
     if _pipes_are_refused():
-        raise NgtrainError(f"pipes are refused (--no-pipes or NGTRAIN_NO_PIPES): {command.strip()}")
+        refused = shortened(command.strip())
+        raise NgtrainError(f"pipes are refused (--no-pipes or NGTRAIN_NO_PIPES): {refused}")
     import subprocess  # slow to import, and most programs open no pipe
 
     try:
-        return subprocess.Popen(
-            command,
-            shell=True,
+        process = subprocess.Popen(
+            [*_SHELL, command],
             bufsize=0,
             stdin=subprocess.PIPE if output else None,
             stdout=None if output else subprocess.PIPE,
         )
     except OSError as error:
-        raise NgtrainError(f"cannot start command: {command.strip()}: {error.strerror}") from error
+        reason = f"cannot start {_SHELL[0]} for the command {shortened(command.strip())}"
+        raise NgtrainError(f"{reason}: {error.strerror}") from error
+    return process
 
 
-def _failure(process, status: int) -> str:
+def _failure(process, status: int) -> NgtrainError:
     reason = f"with status {status}" if status > 0 else f"of signal {-status}"
-    return f"command failed {reason}: {process.args.strip()}"
+    return NgtrainError(f"command failed {reason}: {shortened(process.args[-1].strip())}")
