@@ -13,6 +13,7 @@ from nnet.errors import NgtrainError
 from steps.get_lda import check_same_phones
 from steps.splitting import split_by_speaker
 from steps.transcripts import transcript_rspecifier
+from utils.commands import JOB, zipped
 from utils.data_dir import write_lines
 from utils.driver import (
     argument,
@@ -72,14 +73,14 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
     log.info(f"aligning data in {data} using model from {source}, putting alignments in {ali}")
     run(
         cmd,
-        f"{ali}/log/align.JOB.log",
+        f"{ali}/log/align.{JOB}.log",
         *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
         *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
-        *[transcript_rspecifier(lang, split / "JOB"), "ark:-", "|"],
+        *[transcript_rspecifier(lang, split / JOB), "ark:-", "|"],
         *["nnet-align-compiled", *scale_opts.split(), f"--use-gpu={o['use_gpu']}"],
         *[f"--beam={beam:g}", f"--retry-beam={retry_beam:g}", f"--careful={o['careful']}"],
-        *[f"{ali}/final.mdl", "ark:-", features.rspecifier(split / "JOB", num_jobs=nj)],
-        f"ark:|gzip -c >{ali}/ali.JOB.gz",
+        *[f"{ali}/final.mdl", "ark:-", features.rspecifier(split / JOB, num_jobs=nj)],
+        zipped(ali / f"ali.{JOB}.gz"),
         jobs=nj,
         **({} if o["use_gpu"] == "no" else {"gpu": 1}),
     )

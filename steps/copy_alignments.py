@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nnet.errors import NgtrainError
 from steps.splitting import split_by_speaker
+from utils.commands import JOB, unzipped, zipped
 from utils.data_dir import read_table, write_lines, write_table
 from utils.driver import argument, cmd_option, driver, log, nj_option, require_files, run
 from utils.feature_pipeline import FeaturePipeline
@@ -46,7 +47,7 @@ def main(data, src_ali_dir, ali_dir, nj, cmd):
     run(
         cmd,
         f"{log_dir}/originals.log",
-        *["copy-int-vector", f"ark:gunzip -c {source}/ali.*.gz |"],
+        *["copy-int-vector", unzipped(*sorted(source.glob("ali.*.gz")))],
         f"ark,scp:{originals}.ark,{originals}.scp",
     )
     place_of = read_table(f"{originals}.scp")
@@ -62,8 +63,8 @@ def main(data, src_ali_dir, ali_dir, nj, cmd):
         write_table(f"{log_dir}/ali.{job}.scp", found)
     run(
         cmd,
-        f"{log_dir}/copy.JOB.log",
-        *["copy-int-vector", f"scp:{log_dir}/ali.JOB.scp", f"ark:|gzip -c >{ali}/ali.JOB.gz"],
+        f"{log_dir}/copy.{JOB}.log",
+        *["copy-int-vector", f"scp:{log_dir}/ali.{JOB}.scp", zipped(ali / f"ali.{JOB}.gz")],
         jobs=nj,
     )
     for file in log_dir.glob("*.scp"):

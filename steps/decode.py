@@ -9,6 +9,7 @@ the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold th
 from pathlib import Path
 
 from steps.splitting import split_anywhere
+from utils.commands import JOB
 from utils.data_dir import write_lines
 from utils.driver import (
     argument,
@@ -66,13 +67,13 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
         write_lines(directory / "num_jobs", [str(nj)])
         run(
             cmd,
-            f"{directory}/log/decode.JOB.log",
+            f"{directory}/log/decode.{JOB}.log",
             *["nnet-decode-faster", f"--inv-acoustic-scales={lmwt}"],
             *[f"--word-ins-penalties={word_ins_penalty}", f"--beam={o['beam']:g}"],
             *[f"--max-active={o['max_active']}", f"--min-active={o['min_active']}"],
             *["--allow-partial=true", f"--use-gpu={o['use_gpu']}", model, f"{graph}/HCLG.fst"],
-            features.rspecifier(split / "JOB", num_jobs=nj),
-            f"ark,t:{directory}/scoring/LMWT_PENALTY.JOB.tra",
+            features.rspecifier(split / JOB, num_jobs=nj),
+            f"ark,t:{directory}/scoring/LMWT_PENALTY.{JOB}.tra",
             jobs=nj,
             **({} if o["use_gpu"] == "no" else {"gpu": 1}),
         )

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from utils.commands import JOB
 from utils.data_dir import write_lines
 from utils.driver import log, require_files, run
 from utils.split_scp import split_evenly
@@ -43,7 +44,7 @@ def extract_features(
     for part, part_lines in zip(parts, split_evenly(lines, nj), strict=True):
         write_lines(part, part_lines)
 
-    part = str(parts[0])[: -len("1")] + "JOB"
+    part = str(parts[0])[: -len("1")] + JOB
     if has_segments:
         log.info("segments file exists: using that.")
         recordings = "ark:-"
@@ -51,11 +52,11 @@ def extract_features(
     else:
         recordings = f"scp,p:{part}"
         source = []
-    archive = feature_dir.resolve() / f"raw_{kind}_{name}.JOB"
-    num_frames, durations = f"{log_dir}/utt2num_frames.JOB", f"{log_dir}/utt2dur.JOB"
+    archive = feature_dir.resolve() / f"raw_{kind}_{name}.{JOB}"
+    num_frames, durations = f"{log_dir}/utt2num_frames.{JOB}", f"{log_dir}/utt2dur.{JOB}"
     run(
         cmd,
-        f"{log_dir}/make_{kind}_{name}.JOB.log",
+        f"{log_dir}/make_{kind}_{name}.{JOB}.log",
         *source,
         *[f"compute-{kind}-feats", "--verbose=2", f"--config={config}"],
         *([f"--write-utt2dur=ark,t:{durations}"] if write_utt2dur else []),
@@ -72,7 +73,7 @@ def extract_features(
     ]:
         if written:
             _concatenate(parts_of_table, nj, data / table)
-            parts += [Path(parts_of_table.replace("JOB", str(n + 1))) for n in range(nj)]
+            parts += [Path(parts_of_table.replace(JOB, str(n + 1))) for n in range(nj)]
     for file in parts:
         file.unlink()
     shift = re.search(r"^--frame-shift=(\d+)", Path(config).read_text(), re.MULTILINE)
@@ -85,7 +86,7 @@ def extract_features(
 
 def _concatenate(pattern: str, nj: int, output: Path) -> None:
     """Write the lines of the files `pattern`, JOB being 1 to nj, to one file."""
-    files = [Path(pattern.replace("JOB", str(n + 1))) for n in range(nj)]
+    files = [Path(pattern.replace(JOB, str(n + 1))) for n in range(nj)]
     write_lines(output, [line for file in files for line in file.read_text().splitlines()])
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from steps.splitting import split_by_speaker
 from steps.transcripts import transcript_rspecifier
+from utils.commands import JOB, options_of, read_numbers, zipped
 from utils.data_dir import write_lines
 from utils.driver import argument, cmd_option, driver, log, nj_option, option, require_files, run
 from utils.feature_pipeline import FeaturePipeline, feature_options
@@ -44,7 +45,8 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order)
         *(lang / name for name in ("L.fst", "topo", "phones.txt", "words.txt", "oov.int")),
         *(lang / "phones" / name for name in ("sets.int", "disambig.int", "silence.csl")),
     )
-    silence = (lang / "phones/silence.csl").read_text().strip()
+    silence = ":".join(map(str, read_numbers(lang / "phones/silence.csl")))
+    cmvn_opts = options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
     for old in ali.glob("ali.*.gz"):
@@ -60,13 +62,13 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order)
     )
     run(
         cmd,
-        f"{ali}/log/align_equal.JOB.log",
+        f"{ali}/log/align_equal.{JOB}.log",
         *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
         *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
-        *[transcript_rspecifier(lang, split / "JOB"), "ark:-", "|"],
+        *[transcript_rspecifier(lang, split / JOB), "ark:-", "|"],
         *["align-equal-compiled", f"--model={ali}/final.mdl", f"--silence-phones={silence}"],
-        *[f"--silence-duration={silence_duration:g}", "ark:-", f"scp:{split}/JOB/feats.scp"],
-        f"ark:|gzip -c >{ali}/ali.JOB.gz",
+        *[f"--silence-duration={silence_duration:g}", "ark:-", f"scp:{split}/{JOB}/feats.scp"],
+        zipped(ali / f"ali.{JOB}.gz"),
         jobs=nj,
     )
     write_lines(ali / "num_jobs", [str(nj)])

@@ -16,7 +16,6 @@ and what a system needs to make the same features: splice_opts, cmvn_opts, final
 """
 
 import random
-import shlex
 import shutil
 import zlib
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnet.errors import NgtrainError
+from utils.commands import JOB, read_from
 from utils.data_dir import group_by_value, read_table, write_lines
 from utils.driver import (
     Background,
@@ -242,11 +242,13 @@ class ExampleMaker:
         frames = [f"--num-frames={num_frames}"] if num_frames != 1 else []
         return ["nnet-get-egs", *constant, *context, *frames, features, posteriors, output]
 
-    def posteriors(self, alignments: str) -> str:
+    def posteriors(self, alignments: Path) -> str:
         """Posteriors of the pdf-ids of alignments, of which the argument is a gzipped archive."""
-        return (
-            f"ark,s,cs:gunzip -c {quote(alignments)} | "
-            f"ali-to-pdf {quote(self.ali)}/final.mdl ark:- ark:- | ali-to-post ark:- ark:- |"
+        return read_from(
+            ["gunzip", "-c", alignments],
+            ["ali-to-pdf", self.ali / "final.mdl", "ark:-", "ark:-"],
+            ["ali-to-post", "ark:-", "ark:-"],
+            options="s,cs",
         )
 
     def make_subsets(self) -> None:
@@ -265,7 +267,7 @@ class ExampleMaker:
         )
         with Background() as background:
             for kind, uttlist in uttlists.items():
-                select = f"filter_scp.py {quote(uttlist)} {quote(self.data)}/feats.scp"
+                select = ["filter_scp.py", uttlist, self.data / "feats.scp"]
                 background.start(
                     o.cmd,
                     egs / f"log/create_{kind}.log",
@@ -298,7 +300,7 @@ class ExampleMaker:
             o.cmd,
             egs / "log/create_combine.log",
             *["nnet-copy-egs", self.info_dir_option],
-            *[f"ark:cat {' '.join(map(quote, for_combination))} |", f"ark:{egs}/combine.egs"],
+            *[read_from(["cat", *for_combination]), f"ark:{egs}/combine.egs"],
         )
         for path in [*for_combination, *egs.glob("*_all.egs"), both, alignments]:
             path.unlink()
@@ -307,39 +309,34 @@ class ExampleMaker:
     def make_training_examples(self, num_archives: int, frames_per_eg: int) -> None:
         """egs_orig.N.JOB.ark: in order, of job JOB of the alignments; they take turns with N."""
         o, egs = self.options, self.egs
-        select = (
-            f"filter_scp.py --exclude {quote(egs)}/valid_uttlist {quote(self.split)}/JOB/feats.scp"
-        )
-        features = self.features.rspecifier(
-            self.split / "JOB", select=select, num_jobs=self.num_jobs
-        )
-        posteriors = self.posteriors(self.ali / "ali.JOB.gz")
+        part = self.split / JOB
+        select = ["filter_scp.py", "--exclude", egs / "valid_uttlist", part / "feats.scp"]
+        features = self.features.rspecifier(part, select=select, num_jobs=self.num_jobs)
+        posteriors = self.posteriors(self.ali / f"ali.{JOB}.gz")
         if o.postdir:
-            posteriors = f"scp:{o.postdir}/post.JOB.scp"
+            posteriors = f"scp:{o.postdir}/post.{JOB}.scp"
         for n in range(1, num_archives + 1):
             link_to_storage(egs / f"egs.{n}.{o.egs_format}")
             for job in range(1, self.num_jobs + 1):
                 link_to_storage(egs / f"egs_orig.{n}.{job}.ark")
-        outputs = [f"ark:{egs}/egs_orig.{n}.JOB.ark" for n in range(1, num_archives + 1)]
+        outputs = [f"ark:{egs}/egs_orig.{n}.{JOB}.ark" for n in range(1, num_archives + 1)]
         if num_archives == 1:
             command = self.get_egs(features, posteriors, *outputs, frames_per_eg)
         else:
             get_egs = self.get_egs(features, posteriors, "ark:-", frames_per_eg)
             command = [*get_egs, "|", "nnet-copy-egs", "ark:-", *outputs]
-        run(f"{o.cmd} {o.io_opts}", egs / "log/get_egs.JOB.log", *command, jobs=self.num_jobs)
+        run(f"{o.cmd} {o.io_opts}", egs / f"log/get_egs.{JOB}.log", *command, jobs=self.num_jobs)
 
     def shuffle(self, num_archives: int) -> None:
         """The archives to train on: the examples of all jobs in random order."""
         o, egs = self.options, self.egs
-        parts = " ".join(
-            f"{quote(egs)}/egs_orig.JOB.{job}.ark" for job in range(1, self.num_jobs + 1)
-        )
+        parts = [egs / f"egs_orig.{JOB}.{job}.ark" for job in range(1, self.num_jobs + 1)]
         run(
             f"{o.cmd} {o.io_opts}",
-            egs / "log/shuffle.JOB.log",
+            egs / f"log/shuffle.{JOB}.log",
             # The digits of --srand before those of the job make a seed of its own for each.
-            *["nnet-shuffle-egs", f"--srand={o.srand}JOB", self.info_dir_option],
-            *[f"ark:cat {parts} |", training_table(egs, "JOB")],
+            *["nnet-shuffle-egs", f"--srand={o.srand}{JOB}", self.info_dir_option],
+            *[read_from(["cat", *parts]), training_table(egs, JOB)],
             jobs=num_archives,
         )
 
@@ -373,10 +370,6 @@ def remove_with_target(archive: Path) -> None:
     """Remove a file, and if it is a link what it leads to."""
     archive.resolve().unlink(missing_ok=True)
     archive.unlink(missing_ok=True)
-
-
-def quote(path: str | Path) -> str:
-    return shlex.quote(str(path))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,20 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from utils.commands import JOB, read_from, read_numbers, unzipped
 from utils.data_dir import write_lines
-from utils.driver import argument, cmd_option, driver, log, option, output_of, require_files, run
-from utils.feature_pipeline import (
-    FeaturePipeline,
-    as_rspecifier,
-    feature_options,
-    given_features,
+from utils.driver import (
+    argument,
+    cmd_option,
+    driver,
+    log,
+    option,
+    output_of,
+    read_integer,
+    require_files,
+    run,
 )
+from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
 
 
 @driver(
@@ -60,21 +66,22 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
     log.info("feature type is %s", features.feat_type)
     (exp / "log").mkdir(parents=True, exist_ok=True)
     features = features.save(exp)
-    num_jobs = int((ali / "num_jobs").read_text())
+    num_jobs = read_integer(ali / "num_jobs")
     write_lines(exp / "num_jobs", [str(num_jobs)])
     shutil.copyfile(ali / "tree", exp / "tree")
     shutil.copyfile(Path(lang, "phones.txt"), exp / "phones.txt")
 
     output_of("split_data.py", data, num_jobs)
-    split = f"{data}/split{num_jobs}"
+    part = f"{data}/split{num_jobs}/{JOB}"
     left, right = (
         o["splice_width"] if o[side] is None else o[side]
         for side in ("left_context", "right_context")
     )
     # More utterances would hardly change the transform; fewer save a pass over much data.
-    select = f"subset_scp.py --quiet {max(o['num_feats'] // num_jobs, 1)} {split}/JOB/feats.scp"
-    base = features.commands(f"{split}/JOB", select=select, num_jobs=num_jobs)
-    feat_dim = int(output_of("feat-to-dim", as_rspecifier(base).replace("JOB", "1"), "-"))
+    some = max(o["num_feats"] // num_jobs, 1)
+    select = ["subset_scp.py", "--quiet", some, f"{part}/feats.scp"]
+    base = features.commands(part, select=select, num_jobs=num_jobs)
+    feat_dim = int(output_of("feat-to-dim", read_from(*base).replace(JOB, "1"), "-"))
     ivector_dim = 0
     if features.ivector_dir:
         ivectors = f"scp:{features.ivector_dir}/ivector_online.scp"
@@ -83,21 +90,21 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
 
     if stage <= 0:
         log.info("Accumulating LDA statistics.")
-        spliced = as_rspecifier(
-            [
-                *base,
-                f"splice-feats --left-context={left} --right-context={right} ark:- ark:-",
-                *features.ivector_commands(f"{split}/JOB", o["ivector_randomize_prob"]),
-            ]
+        context = [f"--left-context={left}", f"--right-context={right}"]
+        spliced = read_from(
+            *base,
+            ["splice-feats", *context, "ark:-", "ark:-"],
+            *features.ivector_commands(part, o["ivector_randomize_prob"]),
+            options="s,cs",
         )
-        silence = Path(lang, "phones/silence.csl").read_text().strip()
+        silence = ":".join(map(str, read_numbers(Path(lang, "phones/silence.csl"))))
         run(
             cmd,
-            exp / "log/lda_acc.JOB.log",
-            *["ali-to-post", f"ark:gunzip -c {ali}/ali.JOB.gz|", "ark:-", "|"],
+            exp / f"log/lda_acc.{JOB}.log",
+            *["ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|"],
             *["weight-silence-post", "0.0", silence, ali / "final.mdl", "ark:-", "ark:-", "|"],
             *["acc-lda", f"--rand-prune={o['rand_prune']:g}", f"--srand={o['srand']}"],
-            *[ali / "final.mdl", spliced, "ark,s,cs:-", exp / "lda.JOB.acc"],
+            *[ali / "final.mdl", spliced, "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
             jobs=num_jobs,
         )
     for name, dim in ("feat_dim", feat_dim), ("lda_dim", lda_dim), ("ivector_dim", ivector_dim):

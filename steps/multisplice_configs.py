@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from utils.commands import quote
+
 
 def parse_splice_indexes(splice_indexes: str) -> dict[int, list[int]]:
     """Frame offsets by hidden layer, of "layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3".
@@ -86,11 +88,11 @@ class MultispliceNetwork:
         return [
             f"SpliceComponent input-dim={self.input_dim} context={offsets} "
             f"const-component-dim={self.ivector_dim}",
-            f"FixedAffineComponent matrix={self.lda_mat}",
+            f"FixedAffineComponent {quote(f'matrix={self.lda_mat}')}",
             *self._hidden_layer(self.lda_dim),
             f"{self.affine} input-dim={self.hidden_dim} output-dim={self.num_targets} "
             "param-stddev=0 bias-stddev=0",
-            *([f"FixedScaleComponent scales={scales}"] if scales else []),
+            *([f"FixedScaleComponent {quote(f'scales={scales}')}"] if scales else []),
             f"SoftmaxComponent dim={self.num_targets}",
         ]
 

@@ -5,11 +5,11 @@ The examples come from steps/get_egs2.py, the alignments from steps/align.py. Wh
 the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
 """
 
-import shlex
 import shutil
 from pathlib import Path
 
 from steps.get_egs2 import link_to_storage
+from utils.commands import JOB, read_from
 from utils.driver import argument, cmd_option, driver, log, option, read_integer, require_files, run
 from utils.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_table
 
@@ -40,18 +40,16 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
     shutil.copytree(old / "info", new / "info", ignore=others, dirs_exist_ok=True)
     (new / ARCHIVE_INFO).mkdir(exist_ok=True)
     relabel = ["nnet-relabel-egs", f"--info-dir={new / ARCHIVE_INFO}"]
-    alignments = [shlex.quote(f"{ali}/ali.{job}.gz") for job in range(1, num_jobs + 1)]
-    pdfs = (
-        f"ark:gunzip -c {' '.join(alignments)} | ali-to-pdf {shlex.quote(str(model))} ark:- ark:- |"
-    )
+    alignments = [ali / f"ali.{job}.gz" for job in range(1, num_jobs + 1)]
+    pdfs = read_from(["gunzip", "-c", *alignments], ["ali-to-pdf", model, "ark:-", "ark:-"])
 
     if stage <= 0:
         for archive in range(1, num_archives + 1):
             link_to_storage(training_archive(new, archive))
         run(
             f"{cmd} {parallel_opts}",
-            new / "log/relabel_egs.JOB.log",
-            *[*relabel, pdfs, *(training_table(egs, "JOB") for egs in (old, new))],
+            new / f"log/relabel_egs.{JOB}.log",
+            *[*relabel, pdfs, *(training_table(egs, JOB) for egs in (old, new))],
             jobs=num_archives,
         )
     if stage <= 1:

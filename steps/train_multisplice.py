@@ -58,6 +58,7 @@ from steps.multisplice_configs import (
     presoftmax_scales,
 )
 from steps.training_schedule import Schedule, ScheduleError
+from utils.commands import JOB, pipeline, unzipped
 from utils.data_dir import write_lines
 from utils.directory_lock import only_driver_in
 from utils.driver import (
@@ -514,21 +515,23 @@ class Training:
         for layer in range(1, o.num_hidden_layers):
             config = self.network.hidden_config(layer)
             write_lines(self.dir / f"hidden_{layer}.config", config)
+        init = ["nnet-init", f"--srand={o.srand}", self.dir / "nnet.config", "-"]
         run(
             self.cmd, self.log("nnet_init"),
             "nnet-am-init", f"{self.alidir}/tree", f"{self.lang}/topo",
-            f"nnet-init --srand={o.srand} {self.dir}/nnet.config - |", "-", "|",
-            "nnet-train-transitions", "-", f"ark:gunzip -c {self.alidir}/ali.*.gz |", self.model(0),
+            f"{pipeline(init)} |", "-", "|",
+            "nnet-train-transitions", "-",
+            unzipped(*sorted(Path(self.alidir).glob("ali.*.gz"))), self.model(0),
         )  # fmt: skip
 
     def write_presoftmax_scales(self) -> None:
         """The scales of the softmax's inputs, from how often each class is in the alignment."""
         num_jobs = read_integer(Path(self.alidir) / "num_jobs")
         run(
-            self.cmd, self.log("acc_pdf.JOB"),
-            "ali-to-post", f"ark:gunzip -c {self.alidir}/ali.JOB.gz |", "ark:-", "|",
+            self.cmd, self.log(f"acc_pdf.{JOB}"),
+            "ali-to-post", unzipped(Path(self.alidir, f"ali.{JOB}.gz")), "ark:-", "|",
             "post-to-tacc", "--per-pdf=true", "--binary=false", f"{self.alidir}/final.mdl",
-            "ark:-", f"{self.dir}/JOB.pacc",
+            "ark:-", f"{self.dir}/{JOB}.pacc",
             jobs=num_jobs,
         )  # fmt: skip
         files = [self.dir / f"{job}.pacc" for job in range(1, num_jobs + 1)]
@@ -631,13 +634,12 @@ class Training:
         iteration = Iteration(self.dir, x, s.num_jobs(x))
         to_run = iteration.to_run()
         srand = o.srand + x
-        model, layer = str(self.model(x)), s.added_layer(x)
+        model, layer = self.model(x), s.added_layer(x)
         if layer:
-            model = (
-                f"nnet-init --srand={srand} {self.dir}/hidden_{layer}.config - | "
-                f"nnet-insert --srand={srand} --insert-at={self.network.insertion_point(layer)} "
-                f"{model} - - |"
-            )
+            at, seed = self.network.insertion_point(layer), f"--srand={srand}"
+            init = ["nnet-init", seed, self.dir / f"hidden_{layer}.config", "-"]
+            insert = ["nnet-insert", seed, f"--insert-at={at}", model, "-", "-"]
+            model = f"{pipeline(init, insert)} |"
         gpus = {"gpu": 1} if o.use_gpu in ("yes", "wait") else {}
         threads = o.num_threads or threads_per_job(o.cmd, s.num_jobs(x))
         with Background(o.start_timeout) as jobs:
@@ -779,7 +781,7 @@ class Training:
         last_models = [model for group in groups for model in group]
         require_files(*last_models)
         models = [
-            group[0] if len(group) == 1 else f"nnet-am-average {' '.join(map(str, group))} - |"
+            group[0] if len(group) == 1 else f"{pipeline(['nnet-am-average', *group, '-'])} |"
             for group in groups
         ]
         weighted, averaged = self.model("weighted"), self.model("averaged")
@@ -826,12 +828,13 @@ class Training:
         posterior = self.dir / f"post.{x}.vec"
         # Random subsets of one archive, which is a random subset of all data itself.
         run(
-            self.cmd, self.log(f"get_post.{x}.JOB"),
-            "nnet-copy-egs", "--frame=random", "--srand=JOB", training_table(egs_dir, 1), "ark:-",
-            "|", "nnet-subset-egs", "--srand=JOB", f"--n={o.prior_subset_size}", "ark:-",
-            "ark:-", "|", "nnet-compute-from-egs", self.model(source), "ark:-", "ark:-", "|",
+            self.cmd, self.log(f"get_post.{x}.{JOB}"),
+            "nnet-copy-egs", "--frame=random", f"--srand={JOB}", training_table(egs_dir, 1),
+            "ark:-", "|",
+            "nnet-subset-egs", f"--srand={JOB}", f"--n={o.prior_subset_size}", "ark:-", "ark:-", "|",
+            "nnet-compute-from-egs", self.model(source), "ark:-", "ark:-", "|",
             "matrix-sum-rows", "ark:-", "ark:-", "|",
-            "vector-sum", "ark:-", f"{self.dir}/post.{x}.JOB.vec",
+            "vector-sum", "ark:-", f"{self.dir}/post.{x}.{JOB}.vec",
             jobs=num_jobs,
         )  # fmt: skip
         run(self.cmd, self.log(f"vector_sum.{x}"), "vector-sum", *parts, posterior)

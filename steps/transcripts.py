@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+from utils.commands import read_from
+from utils.driver import read_integer
+
 
 def transcript_rspecifier(lang: Path, data: Path) -> str:
     """The table of the transcripts of a data directory; unknown words become the oov word."""
-    oov = (lang / "oov.int").read_text().strip()
-    return f"ark:sym2int.py --map-oov {oov} -f 2- {lang}/words.txt {data}/text |"
+    oov = read_integer(lang / "oov.int")
+    symbols = ["sym2int.py", "--map-oov", oov, "-f", "2-", lang / "words.txt", data / "text"]
+    return read_from(symbols)

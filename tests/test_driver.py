@@ -179,7 +179,7 @@ def test_background_commands_run_together_and_are_all_waited_for(tmp_path, envir
 @pytest.mark.parametrize("retries, started", [(0, 1), (1, 2), (3, 3)])
 def test_a_job_that_fails_is_started_again(tmp_path, environment, retries, started, caplog):
     """Only that job of an array, and as often as --cmd says; logs of failures are kept."""
-    count = f"echo JOB >> {tmp_path}/count; test JOB = 1 || test $(grep -c 2 {tmp_path}/count) = 2"
+    count = f"echo JOB >> {tmp_path}/count; test JOB = 1 || test $(grep -c 2 {tmp_path}/count) = 3"
     command = "run.py --max-jobs-run 1", f"{tmp_path}/x.JOB.log", "eval", count
     failure = pytest.raises(NgtrainError, match=r"1 of 2 jobs failed: .*/x\.2\.log: it ended")
     with failure if started < 3 else nullcontext():

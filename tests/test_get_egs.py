@@ -13,6 +13,7 @@ from nnet.features.utterances import Skip
 from nnet.io.examples import EXAMPLE
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
+from utils.commands import JOB
 from utils.egs_dir import egs_format, training_archives, training_table
 from utils.feature_pipeline import FeaturePipeline
 
@@ -356,7 +357,7 @@ def test_raw_features(tmp_path):
     pipeline = FeaturePipeline.of(tmp_path, cmvn_opts="--norm-means=false", delta_order="2")
     (tmp_path / "exp").mkdir()
     assert pipeline.save(tmp_path / "exp") == pipeline == FeaturePipeline.of(tmp_path / "exp")
-    assert pipeline.rspecifier("data/JOB", select="head -3 feats.scp") == (
+    assert pipeline.rspecifier("data/JOB", select=["head", "-3", "feats.scp"]) == (
         "ark,s,cs:head -3 feats.scp | apply-cmvn --norm-means=false --utt2spk=ark:data/JOB/utt2spk "
         "scp:data/JOB/cmvn.scp scp:- ark:- | add-deltas --delta-order=2 ark:- ark:- |"
     )
@@ -370,14 +371,14 @@ def test_lda_features_with_transforms(tmp_path):
     (tmp_path / "exp").mkdir()
     pipeline = FeaturePipeline.of(tmp_path, transform_dir=tmp_path).save(tmp_path / "exp")
     base = (
-        "ark,s,cs:apply-cmvn  --utt2spk=ark:d/utt2spk scp:d/cmvn.scp scp:d/feats.scp ark:- | "
+        "ark,s,cs:apply-cmvn --utt2spk=ark:d/utt2spk scp:d/cmvn.scp scp:d/feats.scp ark:- | "
         "splice-feats --left-context=3 ark:- ark:- | "
         f"transform-feats {tmp_path}/exp/final.mat ark:- ark:- | "
     )
     assert pipeline.rspecifier("d", num_jobs=2) == (
-        f"{base}transform-feats --utt2spk=ark:d/utt2spk ark:{tmp_path}/trans.JOB ark:- ark:- |"
+        f"{base}transform-feats --utt2spk=ark:d/utt2spk ark:{tmp_path}/trans.{JOB} ark:- ark:- |"
     )
-    every = f"'ark:cat {tmp_path}/trans.[0-9]* |'"
+    every = f"'ark:cat {tmp_path}/trans.1 {tmp_path}/trans.2 |'"
     assert (
         pipeline.rspecifier("d", num_jobs=3)
         == pipeline.rspecifier("d")

@@ -9,6 +9,7 @@ archives in <wav-dir> (default: <dest-data-dir>/data).  Features are to be compu
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from utils.commands import JOB
 from utils.data_dir import DataDir, read_table, require_other_dir, write_table
 from utils.driver import argument, cmd_option, driver, log, nj_option, option, run
 from utils.split_scp import split_evenly
@@ -46,11 +47,11 @@ def main(prefix, src_data_dir, dest_data_dir, wav_dir, nj, cmd, **augmentation):
         write_table(log_dir / f"wav.{n}.scp", dict(part))
     run(
         cmd,
-        f"{log_dir}/wav_augment.JOB.log",
+        f"{log_dir}/wav_augment.{JOB}.log",
         "wav-augment",
         *[f"--{name.replace('_', '-')}={value}" for name, value in augmentation.items()],
-        f"scp:{log_dir}/wav.JOB.scp",
-        f"ark,scp:{wav}.JOB.ark,{wav}.JOB.scp",
+        f"scp:{log_dir}/wav.{JOB}.scp",
+        f"ark,scp:{wav}.{JOB}.ark,{wav}.{JOB}.scp",
         jobs=nj,
     )
     for n in range(1, nj + 1):

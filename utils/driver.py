@@ -1,5 +1,6 @@
 """What the drivers in steps/ and utils/ share: their command line, and commands through ``--cmd``.
 
+    from utils.commands import JOB
     from utils.driver import argument, cmd_option, driver, log, nj_option, run
 
     @driver("Usage:  steps/align.py [options] <data> <dir>")
@@ -9,7 +10,7 @@
     @cmd_option
     def main(data, dir, nj, cmd):
         log.info("aligning %s", data)
-        run(cmd, f"{dir}/log/align.JOB.log", "nnet-align", f"{dir}/JOB.mdl", "|", "gzip", jobs=nj)
+        run(cmd, f"{dir}/align.{JOB}.log", "nnet-align", f"{dir}/{JOB}.mdl", "|", "gzip", jobs=nj)
 
 A driver takes options as Kaldi's scripts do (utils/parse_options.sh): ``--name value`` or
 ``--name=value``, and a bare ``--name`` for true.  Its messages begin with its name:

@@ -14,16 +14,16 @@ say what applies, as they do for Kaldi's steps/nnet2/{get_lda,get_egs2,align,dec
 
 from __future__ import annotations
 
-import shlex
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnet.errors import NgtrainError
+from utils.commands import JOB, Command, options_of, read_from, read_options
 from utils.data_dir import write_lines
-from utils.driver import option, require_files
+from utils.driver import option, read_integer, require_files
 
 OPTIONS = {
     "feat_type": "raw or lda, if it is not to be guessed",
@@ -116,12 +116,13 @@ class FeaturePipeline:
             require_files(ivectors / "ivector_online.scp", ivectors / "ivector_period")
         pipeline = cls(
             feat_type,
-            cmvn_opts or _read(directory / "cmvn_opts"),
+            options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
+            or read_options(directory / "cmvn_opts", "apply-cmvn"),
             transform_dir=Path(transform_dir) if feat_type in adapted else None,
             ivector_dir=ivectors if online_ivector_dir else None,
         )
         if feat_type == "raw":
-            return replace(pipeline, delta_order=delta_order or _read(directory / "delta_order"))
+            return replace(pipeline, delta_order=delta_order or _read_order(directory))
         if cmvn_opts or delta_order:
             raise NgtrainError(
                 "--cmvn-opts and --delta-order are for raw features: those of type lda must be "
@@ -130,7 +131,7 @@ class FeaturePipeline:
         require_files(directory / "final.mat")
         return replace(
             pipeline,
-            splice_opts=_read(directory / "splice_opts"),
+            splice_opts=read_options(directory / "splice_opts", "splice-feats"),
             lda_matrix=directory / "final.mat",
         )
 
@@ -151,7 +152,9 @@ class FeaturePipeline:
             shutil.copyfile(self.lda_matrix, copy)
         return replace(self, lda_matrix=copy)
 
-    def rspecifier(self, data: str | Path, *, select: str = "", num_jobs: int | None = None) -> str:
+    def rspecifier(
+        self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
+    ) -> str:
         """The features of a data directory, as a table for programs to read.
 
         Args:
@@ -159,34 +162,37 @@ class FeaturePipeline:
             select: command that prints lines of a feats.scp, if it is not to be the directory's.
             num_jobs: into how many parts the data was split, if it was.
         """
-        return as_rspecifier(
-            self.commands(data, select=select, num_jobs=num_jobs) + self.ivector_commands(data)
-        )
+        commands = self.commands(data, select=select, num_jobs=num_jobs)
+        return read_from(*commands, *self.ivector_commands(data), options="s,cs")
 
     def commands(
-        self, data: str | Path, *, select: str = "", num_jobs: int | None = None
-    ) -> list[str]:
+        self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
+    ) -> list[Command]:
         """The commands of the pipeline up to the i-vectors; see :meth:`rspecifier`."""
-        data = shlex.quote(str(data))
         scp = "scp:-" if select else f"scp:{data}/feats.scp"
         utt2spk = f"--utt2spk=ark:{data}/utt2spk"
+        normalize = ["apply-cmvn", *self.cmvn_opts.split(), utt2spk]
         commands = [select] if select else []
-        commands.append(f"apply-cmvn {self.cmvn_opts} {utt2spk} scp:{data}/cmvn.scp {scp} ark:-")
+        commands.append([*normalize, f"scp:{data}/cmvn.scp", scp, "ark:-"])
         if self.delta_order:
-            commands.append(f"add-deltas --delta-order={self.delta_order} ark:- ark:-")
+            commands.append(["add-deltas", f"--delta-order={self.delta_order}", "ark:-", "ark:-"])
         if self.lda_matrix is not None:
-            commands.append(f"splice-feats {self.splice_opts} ark:- ark:-")
-            commands.append(f"transform-feats {_quote(self.lda_matrix)} ark:- ark:-")
+            commands.append(["splice-feats", *self.splice_opts.split(), "ark:-", "ark:-"])
+            commands.append(["transform-feats", self.lda_matrix, "ark:-", "ark:-"])
         if self.transform_dir is not None:
-            name = _quote(self.transform_dir / TRANSFORMS[self.feat_type])
-            if num_jobs is not None and str(num_jobs) == _read(self.transform_dir / "num_jobs"):
-                transforms = f"ark:{name}.JOB"
-            else:
-                transforms = shlex.quote(f"ark:cat {name}.[0-9]* |")
-            commands.append(f"transform-feats {utt2spk} {transforms} ark:- ark:-")
+            transforms = self.transforms(num_jobs)
+            commands.append(["transform-feats", utt2spk, transforms, "ark:-", "ark:-"])
         return commands
 
-    def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[str]:
+    def transforms(self, num_jobs: int | None) -> str:
+        """The table of the adaptation transforms: of a job, if the data was split as they were."""
+        num_parts = read_integer(self.transform_dir / "num_jobs")
+        name = self.transform_dir / TRANSFORMS[self.feat_type]
+        if num_jobs == num_parts:
+            return f"ark:{name}.{JOB}"
+        return read_from(["cat", *(f"{name}.{part + 1}" for part in range(num_parts))])
+
+    def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[Command]:
         """The command that appends i-vectors to each frame, if there are any.
 
         Args:
@@ -194,26 +200,19 @@ class FeaturePipeline:
         """
         if self.ivector_dir is None:
             return []
-        period = _read(self.ivector_dir / "ivector_period")
+        period = read_integer(self.ivector_dir / "ivector_period")
         commands = [
-            f"filter_scp.py {_quote(data)}/utt2spk {_quote(self.ivector_dir)}/ivector_online.scp",
-            f"subsample-feats --n=-{period} scp:- ark:-",
+            ["filter_scp.py", f"{data}/utt2spk", self.ivector_dir / "ivector_online.scp"],
+            ["subsample-feats", f"--n=-{period}", "scp:-", "ark:-"],
         ]
         if randomize_prob:
-            commands.append(f"ivector-randomize --randomize-prob={randomize_prob:g} ark:- ark:-")
-        ivectors = shlex.quote(as_rspecifier(commands))
-        return [f"paste-feats --length-tolerance={period} ark:- {ivectors} ark:-"]
+            randomize = f"--randomize-prob={randomize_prob:g}"
+            commands.append(["ivector-randomize", randomize, "ark:-", "ark:-"])
+        ivectors = read_from(*commands, options="s,cs")
+        return [["paste-feats", f"--length-tolerance={period}", "ark:-", ivectors, "ark:-"]]
 
 
-def as_rspecifier(commands: Iterable[str]) -> str:
-    """The table that the last of some commands writes, each of which reads from the one before."""
-    return f"ark,s,cs:{' | '.join(commands)} |"
-
-
-def _quote(path: str | Path) -> str:
-    return shlex.quote(str(path))
-
-
-def _read(path: Path) -> str:
-    """The text of a small file without white space at its ends; empty if there is none."""
-    return path.read_text().strip() if path.is_file() else ""
+def _read_order(directory: Path) -> str:
+    """The order of deltas that a directory asks for; empty if it does not."""
+    path = directory / "delta_order"
+    return str(read_integer(path)) if path.is_file() else ""

@@ -19,11 +19,13 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from nnet.errors import NgtrainError
 from utils import lifeline
+from utils.commands import JOB, for_launcher
 from utils.launcher import OURS, end_of, exit_status, host_of, remove_log
 from utils.run import Error, Runner, parse, wait_for
 
@@ -33,11 +35,11 @@ log = logging.getLogger("ngtrain")
 def run(cmd: str, log_file: str, *words, jobs: int | None = None, **resources: int | str) -> None:
     """Run a command through the launcher `cmd`, and wait for it.
 
-    `log_file` gets what it prints.  With `jobs`, JOB in `log_file` and `words` stands for the
-    numbers 1 to `jobs`.  `words` are the command and its arguments; the words in OPERATORS act as
-    in the shell, other words without white space are taken literally, and in words with white space
-    the shell expands ``$`` as between double quotes.  `resources` are options of the launcher:
-    max_jobs_run=4, num_threads=2, gpu=1, mem="2G".
+    `log_file` gets what it prints.  With `jobs`, utils.commands.JOB in `log_file` and `words`
+    stands for the numbers 1 to `jobs`; where none of them has it, the plain letters JOB do.
+    `words` are the command and its arguments; the words in OPERATORS act as in the shell, and all
+    others are taken literally.  `resources` are options of the launcher: max_jobs_run=4,
+    num_threads=2, gpu=1, mem="2G".
 
     Raises NgtrainError, with the reason from the log, if any job fails.
     """
@@ -46,6 +48,9 @@ def run(cmd: str, log_file: str, *words, jobs: int | None = None, **resources: i
 
 
 OPERATORS = frozenset({"|", "&&", "||", ";", "(", ")", "<", ">", ">>", "2>", "2>&1"})
+
+PIPEFAIL = ["set", "-o", "pipefail", "&&"]
+"""What makes a failure anywhere in a pipeline one of the command; launchers of ours see to it."""
 
 
 class Failure(NamedTuple):
@@ -80,9 +85,11 @@ class Background:
         launcher, options, max_retries = parse_cmd(cmd)
         for name, value in resources.items():
             options += [f"--{name.replace('_', '-')}", str(value)]
+        log_file, words = str(log_file), [str(word) for word in words]
+        job = _name_of_job([log_file, *words])
         call = Call(
-            launcher, options, str(log_file), [_quote(str(word)) for word in words],
-            None if jobs is None else range(1, jobs + 1), max_retries,
+            launcher, options, log_file.replace(JOB, job), [_quote(word, job) for word in words],
+            None if jobs is None else range(1, jobs + 1), max_retries, job,
         )  # fmt: skip
         call.launch()
         self._running.append(call)
@@ -125,7 +132,7 @@ class Background:
 class Call:
     """A call of a launcher, for a command or for many like it.
 
-    numbers: what JOB stands for; None where it stands for itself.
+    numbers: what `job_name` in the command stands for; None where it stands for itself.
     retries: how many more times each of them may be started.
     hosts: where they failed before.
     """
@@ -136,6 +143,7 @@ class Call:
     words: list[str]
     numbers: range | None
     retries: int
+    job_name: str
     attempt: int = 1
     hosts: tuple[str, ...] = ()
     process: subprocess.Popen | Runner = field(init=False)
@@ -147,8 +155,9 @@ class Call:
         if self.hosts and self.launcher in OURS:
             options += ["--exclude-hosts", ",".join(self.hosts)]
         if self.numbers is not None:
-            options.append(f"JOB={self.numbers[0]}:{self.numbers[-1]}")
-        arguments = [*options, self.log_file, *self.words]
+            options.append(f"{self.job_name}={self.numbers[0]}:{self.numbers[-1]}")
+        pipefail = PIPEFAIL if "|" in self.words and self.launcher not in OURS else []
+        arguments = [*options, self.log_file, *pipefail, *self.words]
         for path in self.logs:  # what an earlier job left tells nothing of this one
             remove_log(path)
         self.launched = time.monotonic()
@@ -167,8 +176,9 @@ class Call:
 
     @property
     def logs(self) -> list[str]:
-        numbers = ["JOB"] if self.numbers is None else self.numbers
-        return [self.log_file.replace("JOB", str(number)) for number in numbers]
+        if self.numbers is None:
+            return [self.log_file]
+        return [self.log_file.replace(self.job_name, str(number)) for number in self.numbers]
 
     def check_start(self, timeout: float) -> None:
         """End it if after `timeout` seconds, unless that is 0, there is no sign of a job of it."""
@@ -229,12 +239,25 @@ def parse_cmd(cmd: str) -> tuple[str, list[str], int]:
             raise NgtrainError(f"--max-retries in --cmd needs a number, not '{value}'")
         max_retries = int(value)
         del options[at : at + 2]
+    for before, word in pairwise([launcher, *options]):
+        if re.fullmatch(r"\w+=\d+:\d+", word) and not before.startswith("-"):
+            raise NgtrainError(
+                f"{word} in --cmd: how many jobs there are is an option, such as --nj"
+            )
     return launcher, options, max_retries
 
 
-def _quote(word: str) -> str:
-    """Prepare a word for a launcher, which quotes those with white space and only those."""
-    return word if word in OPERATORS or re.search(r"\s", word) else shlex.quote(word)
+def _name_of_job(texts: list[str]) -> str:
+    """A name for the number of a job that is nowhere in some texts: JOB, or JOB with a number."""
+    if not any(JOB in text for text in texts):
+        return "JOB"
+    rest = " ".join(texts).replace(JOB, " ")
+    names = chain(["JOB"], (f"JOB{n}" for n in count(1)))
+    return next(name for name in names if name not in rest)
+
+
+def _quote(word: str, job_name: str) -> str:
+    return word if word in OPERATORS else for_launcher(word).replace(JOB, job_name)
 
 
 QUOTED = 1 << 16  # bytes at the end of a log in which the reason of a failure is looked for

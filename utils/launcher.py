@@ -129,7 +129,7 @@ def read_options(args: list[str], call: Call) -> list[str]:
 
 def quote(word: str) -> str:
     """Keep the white space of a word; leave everything else to bash, as run.pl does."""
-    if re.fullmatch(r"\S+", word):
+    if re.fullmatch(r"\S+", word, re.ASCII):
         return word
     return f"'{word}'" if '"' in word else f'"{word}"'
 

@@ -8,6 +8,7 @@ have are left out.  This is Kaldi's arpa2fst --disambig-symbol=#0 --read-symbol-
 from pathlib import Path
 
 from nnet.symbols import SymbolTable
+from utils.commands import pipeline
 from utils.driver import argument, driver, log, require_files
 
 
@@ -23,7 +24,8 @@ def main(arpa, lang_dir):
     lang = Path(lang_dir)
     require_files(arpa, lang / "words.txt")
     words = SymbolTable.load(str(lang / "words.txt"))
-    model = LanguageModel.load(f"gunzip -c '{arpa}' |" if arpa.endswith(".gz") else arpa, words)
+    unzip = pipeline(["gunzip", "-c", arpa]) + " |"
+    model = LanguageModel.load(unzip if arpa.endswith(".gz") else arpa, words)
     grammar = model.grammar()
     grammar.save(str(lang / "G.fst"))
     log.info(f"{lang}/G.fst has {grammar.num_states} states and {len(grammar.arcs)} arcs")

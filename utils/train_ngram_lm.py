@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nnet.errors import NgtrainError
 from nnet.symbols import SymbolTable, read_integers
+from utils.commands import quote
 from utils.data_dir import read_rows
 from utils.driver import argument, driver, log, option, require_files
 
@@ -40,7 +41,7 @@ def main(text, lang_dir, arpa, order, min_counts, heldout):
         read_sentences(text, words, oov), words, vocabulary, order, parse_counts(min_counts, order)
     )
     Path(arpa).parent.mkdir(parents=True, exist_ok=True)
-    model.save(f"| gzip -c > '{arpa}'" if arpa.endswith(".gz") else arpa)
+    model.save(f"| gzip -c > {quote(arpa)}" if arpa.endswith(".gz") else arpa)
     sizes = ", ".join(f"{len(o.words)} {n}-grams" for n, o in enumerate(model.orders, start=1))
     log.info(f"{arpa} has {sizes}")
     if heldout:

@@ -6,10 +6,10 @@ alignments are those of final.mdl, and no utterance is in two archives.  With a 
 aligned utterances are in it, and the alignments are as long as its utt2num_frames says.
 """
 
-import shlex
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from utils.commands import unzipped
 from utils.data_dir import DataDir
 from utils.driver import argument, log, output_of, read_integer, tool
 
@@ -22,7 +22,7 @@ def aligned_lengths(model: Path | None, archive: Path) -> list[tuple[str, int]]:
     Raises NgtrainError if the archive cannot be read, or does not match the model, if there is one.
     """
     read = ["ali-to-pdf", model] if model is not None else ["copy-int-vector"]
-    ids = output_of(*read, f"ark:gunzip -c {shlex.quote(str(archive))} |", "ark,t:-")
+    ids = output_of(*read, unzipped(archive), "ark,t:-")
     return [(key, len(ids)) for key, *ids in map(str.split, ids.splitlines())]
 
 

@@ -19,6 +19,7 @@ Formats are those of Kaldi's nnet2/nnet-component.cc, older ones that Kaldi stil
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -130,12 +131,18 @@ class Field:
 class ConfigLine:
     """One line of an nnet-init config: a component type and key=value pairs, each used once.
 
+    A pair with white space in it, in the name of a file, stands between quotes as in a shell.
+
     Raises NgtrainError, naming the line, when a value is missing, wrong or left over.
     """
 
     def __init__(self, line: str):
         self.line = line.strip()
-        self.type, *pairs = self.line.split()
+        try:
+            has_quotes = "'" in line or '"' in line
+            self.type, *pairs = shlex.split(line) if has_quotes else line.split()
+        except ValueError as error:
+            raise self.fail(str(error).lower()) from None
         self.values: dict[str, str] = {}
         for pair in pairs:
             key, equals, value = pair.partition("=")

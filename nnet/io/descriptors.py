@@ -22,7 +22,8 @@ def reserve_standard_descriptors() -> None:
     for number, name, mode in (0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"):
         if getattr(sys, name) is None:  # so Python starts when it is closed
             buffering = 1 if number == 2 else -1
-            setattr(sys, name, open(number, mode, buffering, closefd=False))
+            file = open(number, mode, buffering, closefd=False)  # noqa: SIM115 - as long as we live
+            setattr(sys, name, file)
 
 
 def _is_open(number: int) -> bool:
