@@ -826,12 +826,12 @@ class Training:
         o, num_jobs = self.options, self.options.num_jobs_compute_prior
         parts = [self.dir / f"post.{x}.{job}.vec" for job in range(1, num_jobs + 1)]
         posterior = self.dir / f"post.{x}.vec"
+        seed = f"--srand={JOB}"
         # Random subsets of one archive, which is a random subset of all data itself.
         run(
             self.cmd, self.log(f"get_post.{x}.{JOB}"),
-            "nnet-copy-egs", "--frame=random", f"--srand={JOB}", training_table(egs_dir, 1),
-            "ark:-", "|",
-            "nnet-subset-egs", f"--srand={JOB}", f"--n={o.prior_subset_size}", "ark:-", "ark:-", "|",
+            "nnet-copy-egs", "--frame=random", seed, training_table(egs_dir, 1), "ark:-", "|",
+            "nnet-subset-egs", seed, f"--n={o.prior_subset_size}", "ark:-", "ark:-", "|",
             "nnet-compute-from-egs", self.model(source), "ark:-", "ark:-", "|",
             "matrix-sum-rows", "ark:-", "ark:-", "|",
             "vector-sum", "ark:-", f"{self.dir}/post.{x}.{JOB}.vec",
