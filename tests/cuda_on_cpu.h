@@ -17,6 +17,8 @@
 
 using std::isfinite, std::isnan;
 
+static double rsqrt(double x) { return 1 / std::sqrt(x); }
+
 #define __global__
 #define __device__
 #define __shared__ static

@@ -269,7 +269,7 @@ def eigen(cupy, Z, scales=None):
 
 
 @needs_compiler
-@pytest.mark.parametrize("n", [1, 2, 3, 8, 21])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 80])
 def test_eigenvalues_and_eigenvectors(cupy, n):
     for Z in matrices(n, np.random.default_rng(3)):
         size, scales = np.abs(Z).max(), np.arange(1.0, n + 1)

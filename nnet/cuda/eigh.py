@@ -8,8 +8,8 @@ from nnet.backend import Array, Workspace
 from nnet.cuda.kernels import launch
 
 MAX_SWEEPS = 15
-MAX_IN_SHARED_MEMORY = 160  # rows; that takes 202 of the 227 KiB that a block may have
-_COLUMNS_PER_BLOCK = 8
+MAX_IN_SHARED_MEMORY = 160  # rows; that takes 223 of the 227 KiB that a block may have
+_COLUMNS_PER_BLOCK, _DAYS_AT_A_TIME = 2, 16
 
 
 def eigenvalues(Z: Array, c: Array, workspace: Workspace) -> None:
@@ -19,10 +19,12 @@ def eigenvalues(Z: Array, c: Array, workspace: Workspace) -> None:
     """
     n = len(Z)
     m = n + n % 2
+    size = m * (m + 2) + -(-m * (m + 2) // 16)  # a matrix and more, and pairs of half its size
     fits = n <= MAX_IN_SHARED_MEMORY
-    matrix = None if fits else workspace.array("matrix", (m, m), Z)
-    shared = 8 * (m + m * m if fits else m)
-    launch("jacobi", 1, 1024, Z, matrix, n, MAX_SWEEPS, c, *_rotations(c, workspace), shared=shared)
+    memory = None if fits else workspace.array("matrix", (size,), Z)
+    threads = _whole_warps(m * m // 16, 512)  # two meetings for each
+    args = Z, memory, n, MAX_SWEEPS, c, *_rotations(c, workspace)
+    launch("jacobi", 1, threads, *args, shared=8 * size if fits else 0)
 
 
 def eigenvectors(out: Array, scales: Array, workspace: Workspace) -> None:
@@ -31,9 +33,15 @@ def eigenvectors(out: Array, scales: Array, workspace: Workspace) -> None:
     The matrix is that of the last call of eigenvalues() with this workspace.
     """
     n = len(out)
-    blocks, shared = -(-n // _COLUMNS_PER_BLOCK), 8 * (n + n % 2) * _COLUMNS_PER_BLOCK
-    args = *_rotations(scales, workspace), scales, n, _COLUMNS_PER_BLOCK, out
-    launch("eigenvectors", blocks, 512, *args, shared=shared)
+    blocks, m = -(-n // _COLUMNS_PER_BLOCK), n + n % 2
+    args = *_rotations(scales, workspace), scales, n, _COLUMNS_PER_BLOCK, _DAYS_AT_A_TIME, out
+    threads = _whole_warps(_COLUMNS_PER_BLOCK * m // 2, 512)
+    shared = 8 * m * (_COLUMNS_PER_BLOCK + _DAYS_AT_A_TIME)
+    launch("eigenvectors", blocks, threads, *args, shared=shared)
+
+
+def _whole_warps(threads: int, most: int) -> int:
+    return min(-(-max(threads, 1) // 32) * 32, most)
 
 
 def _rotations(like: Array, workspace: Workspace) -> tuple[Array, Array, Array]:
