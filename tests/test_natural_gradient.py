@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnet.acoustic_model import load_network
+from nnet.backend import Aside
 from nnet.errors import NgtrainError
 from nnet.io.examples import read_minibatches
 from nnet.natural_gradient import OnlinePreconditioner, SimplePreconditioner
@@ -316,6 +317,32 @@ def test_online_updates_ten_times_then_periodically(period):
         online.precondition(correlated_rows(rng, 16, 8, np.float32))
         updated.append(before is None or not np.array_equal(before, online.W))
     assert updated == [True] * 10 + ([False] * (period - 1) + [True]) * 3
+
+
+@pytest.mark.parametrize("period", [1, 3])
+def test_an_update_that_goes_on_beside_others_takes_effect_when_the_next_is_due(
+    period, monkeypatch
+):
+    """The estimates are the same; only minibatches of which none is learnt use an older one."""
+    rng = np.random.default_rng(15)
+    at_once, late = (OnlinePreconditioner(4, update_period=period) for _ in range(2))
+    in_force = differences = 0
+    for t in range(10 + 4 * period):
+        is_due, X = at_once.due, correlated_rows(rng, 16, 9)
+        if is_due and t > 0:
+            in_force = at_once.W.copy()
+        preconditioned = []
+        for online in at_once, late:
+            monkeypatch.setattr(Aside, "overlaps", online is late)
+            X_hat = X.copy()
+            online.precondition(X_hat)
+            preconditioned.append(X_hat)
+        differs = not np.array_equal(*preconditioned)
+        assert not (is_due and differs)
+        differences += differs
+        if t > 0:
+            np.testing.assert_array_equal(late.W, in_force)
+    assert differences == 4 * (period - 1)
 
 
 def test_online_lowers_a_rank_that_is_too_high(caplog):

@@ -11,7 +11,7 @@ import numpy as np
 from nnet.backend import Array, Workspace, matmul
 from nnet.cuda import eigh
 from nnet.cuda.kernels import THREADS, launch
-from nnet.natural_gradient.online import DELTA, EPSILON, MAX_CONDITION
+from nnet.natural_gradient.online import DELTA, EPSILON, MAX_CONDITION, Estimate
 
 
 def row_norms(X: Array, is_X_hat: bool, H: Array, e: Array, norms: Array, hat_norms: Array) -> None:
@@ -26,7 +26,8 @@ def norm_ratio(norms: Array, hat_norms: Array, tr: Array, gamma: Array) -> None:
 
 def update_estimate(
     J: Array,
-    estimate: tuple[Array, Array, Array, Array],
+    estimate: Estimate,
+    updated: Estimate,
     tr: Array,
     N: int,
     eta: float,
@@ -34,6 +35,7 @@ def update_estimate(
     workspace: Workspace,
 ) -> None:
     W, d, e, rho = estimate
+    next_W, *next_spectrum = updated
     (R, D), dtype = W.shape, W.dtype
     Y, R_next = (workspace.array(name, (R, D), W, np.float64) for name in ("Y", "R_next"))
     Z, U = (workspace.array(name, (R, R), Y) for name in ("Z", "U"))
@@ -43,10 +45,10 @@ def update_estimate(
     launch("power_step", R, THREADS, J, W, d, e, rho, Y, D, N, eta, dtype=dtype)  # (11)
     matmul(Y, Y.T, out=Z)
     eigh.eigenvalues(Z, c, workspace)  # (12)
-    args = c, tr, d, e, rho, inverse_roots, status, R, D, N
+    args = c, tr, d, rho, *next_spectrum, inverse_roots, status, R, D, N
     constants = eta, alpha, EPSILON, DELTA, MAX_CONDITION
     launch("next_estimate", 1, THREADS, *args, *constants, dtype=dtype)  # (14), (2), (3)
     eigh.eigenvectors(U, inverse_roots, workspace)
     matmul(U, Y, out=R_next)  # (13)
     launch("orthonormalise", 1, 1024, R_next, dots, status, R, D, dtype=dtype)
-    launch("next_W", R, THREADS, R_next, e, status, W, D, dtype=dtype)
+    launch("next_W", R, THREADS, R_next, next_spectrum[1], status, next_W, D, dtype=dtype)

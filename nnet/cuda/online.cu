@@ -49,14 +49,14 @@ extern "C" __global__ void power_step(
 // rho, d (14) and e (2), (3) at t + 1 from the eigenvalues c of Z_t, largest first; also
 // inverse_roots = diag(C_t^{-1/2}) for (13).  One block.
 //
-// status[0] is 1 if all is finite, else 0, and the estimate stays as it is; status[1] is 1 where Z_t
+// status[0] is 1 if all is finite, else 0, and nothing is written; status[1] is 1 where Z_t
 // is too ill-conditioned for (13).
 extern "C" __global__ void next_estimate(
-    const double* c, const double* tr, double* d, double* e, double* rho, double* inverse_roots,
-    int* status, int R, int D, int N, double eta, double alpha,
-    double epsilon, double delta, double max_condition) {
+    const double* c, const double* tr, const double* d, const double* rho, double* next_d,
+    double* next_e, double* next_rho, double* inverse_roots, int* status, int R, int D, int N,
+    double eta, double alpha, double epsilon, double delta, double max_condition) {
   int not_finite = !isfinite(*tr);
-  double sum_d = 0, sum_roots = 0, old_rho = *rho, least = (1 - eta) * old_rho;
+  double sum_d = 0, sum_roots = 0, least = (1 - eta) * *rho;
   FOR_EACH_IN_BLOCK(i, R) {
     // Exact arithmetic could not give less than `least`; roundoff can, below zero even.
     double root = sqrt(Max::of(c[i], least * least));
@@ -74,19 +74,19 @@ extern "C" __global__ void next_estimate(
   }
   if (not_finite != 0) return;
 
-  double tr_T = eta / N * *tr + (1 - eta) * (D * old_rho + sum_d);
-  double next_rho = (tr_T - sum_roots) / (D - R);
+  double tr_T = eta / N * *tr + (1 - eta) * (D * *rho + sum_d);
+  double remainder = (tr_T - sum_roots) / (D - R);
   double floor = Max::of(epsilon, delta / inverse_roots[0]);
   double sum_next = 0;
   FOR_EACH_IN_BLOCK(i, R) {
-    d[i] = Max::of(1 / inverse_roots[i] - next_rho, floor);
-    sum_next += d[i];
+    next_d[i] = Max::of(1 / inverse_roots[i] - remainder, floor);
+    sum_next += next_d[i];
   }
   sum_next = block_sum(sum_next);
-  next_rho = Max::of(next_rho, floor);
-  double beta = next_rho * (1 + alpha) + alpha / D * sum_next;
-  FOR_EACH_IN_BLOCK(i, R) e[i] = 1 / (beta / d[i] + 1);
-  if (threadIdx.x == 0) *rho = next_rho;
+  remainder = Max::of(remainder, floor);
+  double beta = remainder * (1 + alpha) + alpha / D * sum_next;
+  FOR_EACH_IN_BLOCK(i, R) next_e[i] = 1 / (beta / next_d[i] + 1);
+  if (threadIdx.x == 0) *next_rho = remainder;
 }
 
 // W_{t+1} = E_{t+1}^{1/2} R_{t+1}, unless something was not finite.  A block per row.

@@ -71,6 +71,12 @@ The start
     minibatch before it is preconditioned.  The estimate is then updated on each of the first ten
     minibatches, later on every ``update_period``-th.
 
+When an update takes effect
+    With the next minibatch, as in Kaldi.  On a GPU, where an update goes on beside the minibatches
+    after it and its chain of small operations takes as long as some of these, it takes effect when
+    the next update is due: nothing waits for it, and it makes no difference in the first ten
+    minibatches, or for a period of one.
+
 Precision
     Everything that is N by D, and the terms of Y_t, are computed in the precision of X_t (float32).
     Z_t holds the squares of squared data, so all that follows from Y_t is float64: one R by R by D
@@ -110,6 +116,9 @@ from nnet.errors import NgtrainError
 from nnet.natural_gradient.norms import scale_to_norm
 
 logger = logging.getLogger("ngtrain")
+
+Estimate = tuple[Array, Array, Array, Array]
+"""W_t (R, D), d and e (R,), the diagonals of D_t and E_t, and rho_t."""
 
 EPSILON = 1.0e-10  # absolute floor of rho_t and D_t: the estimate must not vanish with its data
 DELTA = 5.0e-4  # the same relative to the largest eigenvalue
@@ -164,6 +173,7 @@ class OnlinePreconditioner:
         self.W: Array | None = None  # E_t^{1/2} R_t in the precision of the data
         self._workspace = Workspace()
         self._aside: Aside | None = None
+        self._next: Estimate | None = None  # at t + 1; is copied after _aside, which waits for it
 
     def precondition(self, X: Array, row_products: Array | None = None) -> Array:
         """Replace the rows of X by X_hat (5), and learn from them if an update is due.
@@ -217,7 +227,8 @@ class OnlinePreconditioner:
         """H_t and, if an update is due, J_t."""
         if self.W is None:
             self._initialize(X, row_products)
-        self._aside.join()
+        elif self.due and self._aside.overlaps:
+            self._take_effect()
         H = self._H(X)
         return H, self._J(H, X) if self.due else None
 
@@ -230,13 +241,16 @@ class OnlinePreconditioner:
         row_products: overwritten by the squared norms of the rows of X_hat_t.
         """
         norms = self._workspace.array("norms", (len(X),), X)
-        tr = self._workspace.array("tr", (), X, np.float64)
+        # The update reads this beside the next minibatches.
+        tr = self._workspace.array("tr" if J is None else "tr with J", (), X, np.float64)
         gamma = self._workspace.array("gamma", (), X)
         row_norms(X, is_X_hat, H, self.e, norms, row_products)
         norm_ratio(norms, row_products, tr, gamma)
         if J is not None:
             with self._aside:
                 self._update(J, tr, len(X))
+            if not self._aside.overlaps:
+                self._take_effect()
         on_host(self._count)
         return gamma
 
@@ -278,8 +292,10 @@ class OnlinePreconditioner:
         self._aside = aside()
         row_dots(X, X, out=row_products)
         tr = row_products.sum(dtype=np.float64)
+        self._next = tuple(array.copy() for array in self._estimate)
         for _ in range(NUM_INITIAL_ITERATIONS):
             self._update(self._J(self._H(X), X), tr, N)
+            self._take_effect()
 
     def _H(self, X: Array) -> Array:
         """H_t (4)."""
@@ -292,8 +308,17 @@ class OnlinePreconditioner:
     def _update(self, J: Array, tr: Array, N: int) -> None:
         """The estimate at t + 1 from that at t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
         eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
-        estimate = self.W, self.d, self.e, self.rho
-        update_estimate(J, estimate, tr, N, eta, self.alpha, self._workspace)
+        update_estimate(J, self._estimate, self._next, tr, N, eta, self.alpha, self._workspace)
+
+    @property
+    def _estimate(self) -> Estimate:
+        return self.W, self.d, self.e, self.rho
+
+    def _take_effect(self) -> None:
+        """Replace the estimate by that of the last update."""
+        self._aside.join()
+        for array, updated in zip(self._estimate, self._next, strict=True):
+            array[...] = updated
 
 
 @on_gpu("fisher")
@@ -321,18 +346,20 @@ def norm_ratio(norms: Array, hat_norms: Array, tr: Array, gamma: Array) -> None:
 @on_gpu("fisher")
 def update_estimate(
     J: Array,
-    estimate: tuple[Array, Array, Array, Array],
+    estimate: Estimate,
+    updated: Estimate,
     tr: Array,
     N: int,
     eta: float,
     alpha: float,
     workspace: Workspace,
 ) -> None:
-    """Overwrite `estimate`, which is (W, d, e, rho) at t, by that at t + 1.
+    """Set `updated` to the estimate at t + 1, given that at t; where nothing is finite, leave it.
 
-    J: J_t (10), overwritten.  tr: tr(X_t X_t^T).  What is not finite changes nothing.
+    J: J_t (10), overwritten.  tr: tr(X_t X_t^T).
     """
     W, d, e, rho = estimate
+    next_W, next_d, next_e, next_rho = updated
     R, D = W.shape
     inv_sqrt_e = e**-0.5
 
@@ -353,20 +380,20 @@ def update_estimate(
 
     # (14)
     tr_T = eta / N * tr + (1.0 - eta) * (D * rho + d.sum())
-    next_rho = (tr_T - sqrt_c.sum()) / (D - R)
+    remainder = (tr_T - sqrt_c.sum()) / (D - R)
     floor = max(EPSILON, DELTA * sqrt_c[0])
-    np.maximum(sqrt_c - next_rho, floor, out=d)
-    rho[...] = max(next_rho, floor)
-    set_e(d, rho, alpha, D, out=e)
+    np.maximum(sqrt_c - remainder, floor, out=next_d)
+    next_rho[...] = max(remainder, floor)
+    set_e(next_d, next_rho, alpha, D, out=next_e)
 
     # (13), and E_{t+1}^{1/2} with it.
-    next_W = workspace.array("next_W", (R, D), Y)
+    product = workspace.array("next_W", (R, D), Y)
     if c[0] < MAX_CONDITION * c[-1]:
-        matmul(np.ascontiguousarray((U * (np.sqrt(e) / sqrt_c)).T), Y, out=next_W)
+        matmul(np.ascontiguousarray((U * (np.sqrt(next_e) / sqrt_c)).T), Y, out=product)
     else:
-        matmul(np.ascontiguousarray((U / sqrt_c).T), Y, out=next_W)
-        next_W = _orthonormal_rows(next_W) * _column(np.sqrt(e), next_W.dtype)
-    W[...] = next_W
+        matmul(np.ascontiguousarray((U / sqrt_c).T), Y, out=product)
+        product = _orthonormal_rows(product) * _column(np.sqrt(next_e), product.dtype)
+    next_W[...] = product
 
 
 def set_e(d: Array, rho: Array, alpha: float, D: int, out: Array) -> None:
