@@ -3,13 +3,15 @@
     /records   uint8, the examples as they stand in a binary archive, keys and all, without gaps
     /index     for each example its size, the size of its key, and the number of its layout
     /layouts   the layouts, a row for each
+    /chunks    where in the file each chunk of /records lies
 
 The input frames stay as they are compressed. What an archive lacks is the index: where an example
 lies is known without looking at those before it, so that examples can be drawn from all over the
 file, and nothing has to be parsed. `/records` read as a whole is the archive.
 
-What HDF5 itself keeps about the datasets is written with checksums, which the library has since
-version 1.10. In files without them it may follow damage without end: such files are not opened.
+Any tool for HDF5 reads these files. This reader does without its library, which follows what a
+damaged file says of itself into crashes and loops without end. A footer behind the data says where
+the datasets lie, and has a checksum of all that is not records.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,15 +32,14 @@ from nnet.io.example_blocks import ExampleBlock, distinct, records_of
 from nnet.io.example_layout import Layout, LayoutTable
 from nnet.io.streams import temporary_name
 
-FORMAT = b"ngtrain examples 2"
+if TYPE_CHECKING:
+    import h5py
 
-# The first bytes of a file, and the least version of its superblock that has checksums.
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_CHECKSUMMED = 2
+FORMAT = b"ngtrain examples 3"
 
-# Bytes that are written together, and rows of the chunks of the datasets.
-_WRITE_SIZE = 1 << 20
-_CHUNK = {"records": _WRITE_SIZE, "index": 4096, "layouts": 16}
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5
+# Bytes that are written together: a chunk of /records.
+_CHUNK = 1 << 20
 # Examples that are read together, in order.
 _TOGETHER = 2048
 # The same for shuffling: enough that reading is fast, and few, since these come from one place.
@@ -53,6 +57,26 @@ _LAYOUT = np.dtype(
         ("spk_dim", "<i4"),
     ]
 )
+_CHUNKS = np.dtype("<i8")
+
+
+class Footer(NamedTuple):
+    """Where the datasets lie in a file, in bytes, and how many rows each has."""
+
+    num_records: int
+    chunk_size: int
+    chunks: int
+    num_chunks: int
+    index: int
+    num_examples: int
+    layouts: int
+    num_layouts: int
+    size: int
+    """Of the file, without the footer."""
+
+
+_FOOTER = struct.Struct(f"<{len(Footer._fields)}qI24s")
+"""The fields, the checksum (CRC-32) of them and of all bytes but those of /records, and FORMAT."""
 
 
 def store_path(specifier: str) -> str | None:
@@ -80,16 +104,12 @@ class ExampleStore:
         self.path = path
         self.layouts = LayoutTable(path)
         with contextlib.ExitStack() as stack, self._errors():
-            self._file_size = os.stat(path).st_size
-            self._check_version()
-            import h5py  # slow to import, and only needed here
-
-            # No cache of chunks: what is read is copied once, from where the file is mapped.
-            self._file = stack.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=0))
-            if np.bytes_(self._file.attrs.get("format", b"")) != FORMAT:
-                raise NgtrainError(f"{path}: an HDF5 file, but not of examples")
-            self._records = self._dataset("records", np.dtype("u1"))
-            self._index = self._dataset("index", _INDEX)[()]
+            self._file = stack.enter_context(open(path, "rb", buffering=0))
+            self._footer = self._read_footer()
+            self._chunks = self._rows("chunks", _CHUNKS)
+            self._check_chunks()
+            self._check_sum()
+            self._index = self._rows("index", _INDEX)
             numbers = [self.layouts.number(layout) for layout in self._read_layouts()]
             self._end = self._check_index(numbers)
             stack.pop_all()
@@ -105,7 +125,7 @@ class ExampleStore:
         data = np.empty(place[-1], np.uint8)
         with self._errors():
             for i, j, k in zip(first.tolist(), last.tolist(), place.tolist(), strict=True):
-                self._records.read_direct(data, np.s_[i:j], np.s_[k - (j - i) : k])
+                self._read_records(i, data[k - (j - i) : k])
         index = np.concatenate(
             [self._index[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
         )
@@ -118,37 +138,78 @@ class ExampleStore:
             raise self._damaged("the examples are not of the layouts that it says they have")
         return block
 
-    def _check_version(self) -> None:
-        """Raise NgtrainError or ValueError unless this is HDF5 with checksums."""
-        with open(self.path, "rb") as file:
-            start = file.read(len(_SIGNATURE) + 1)
-        if not start.startswith(_SIGNATURE):
-            raise ValueError("its first bytes are others")
-        if start[-1] < _CHECKSUMMED:
-            raise NgtrainError(f"{self.path}: an HDF5 file without checksums: make it once more")
-
-    def _dataset(self, name: str, dtype: np.dtype):
-        """A dataset (n,) of bytes that are all in this very file, so that its size is no lie."""
-        import h5py
-
-        dataset = self._file.get(name)
+    def _read_footer(self) -> Footer:
+        """The footer, if what it says can be true of this file.  Raises NgtrainError."""
+        status = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise NgtrainError(f"{self.path}: not a regular file")
+        if self._file.read(len(_SIGNATURE)) != _SIGNATURE:
+            raise NgtrainError(f"{self.path}: no HDF5 file")
+        size = status.st_size - _FOOTER.size
+        if size < 0:
+            raise self._damaged("truncated")
+        *fields, self._crc32, name = _FOOTER.unpack(self._bytes(size, _FOOTER.size))
+        if name.rstrip(b"\0") != FORMAT:
+            raise NgtrainError(
+                f"{self.path}: an HDF5 file without the footer of examples: it is truncated, of "
+                "something else, or of an older version of ngtrain (then make it once more)"
+            )
+        footer = Footer(*fields)
         if (
-            not isinstance(dataset, h5py.Dataset)
-            or not isinstance(self._file.get(name, getlink=True), h5py.HardLink)
-            or dataset.dtype != dtype
-            or dataset.ndim != 1
-            or dataset.is_virtual
-            or dataset.external
-            or dataset.id.get_create_plist().get_nfilters()
+            footer.size != size
+            or min(footer) < 0
+            or not 0 < footer.chunk_size <= max(size, _CHUNK)
+            or footer.num_chunks != -(-footer.num_records // footer.chunk_size)
         ):
-            raise self._damaged(f"no plain dataset /{name} of type {dtype}")
-        size = len(dataset) * dtype.itemsize
-        if not size <= dataset.id.get_storage_size() <= self._file_size:
+            raise self._damaged(f"impossible {footer}")
+        return footer
+
+    def _rows(self, name: str, dtype: np.dtype) -> np.ndarray:
+        """All of a dataset that lies in one piece."""
+        number = {"chunks": "num_chunks", "index": "num_examples", "layouts": "num_layouts"}[name]
+        offset, size = getattr(self._footer, name), getattr(self._footer, number) * dtype.itemsize
+        if offset + size > self._footer.size:
             raise self._damaged(f"/{name} is said to have {size} bytes, which are not there")
-        return dataset
+        return np.frombuffer(self._bytes(offset, size), dtype)
+
+    def _bytes(self, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        self._read_into(memoryview(data), offset)
+        return data
+
+    def _read_into(self, place: memoryview, offset: int) -> None:
+        while place:
+            done = os.preadv(self._file.fileno(), [place], offset)
+            if not done:
+                raise self._damaged("truncated")
+            place, offset = place[done:], offset + done
+
+    def _read_records(self, begin: int, out: np.ndarray) -> None:
+        """The bytes of /records from `begin` on, as many as `out` holds."""
+        chunk_size, done = self._footer.chunk_size, 0
+        while done < len(out):
+            chunk, start = divmod(begin + done, chunk_size)
+            size = min(chunk_size - start, len(out) - done)
+            self._read_into(out[done : done + size].data, int(self._chunks[chunk]) + start)
+            done += size
+
+    def _check_chunks(self) -> None:
+        """Raise NgtrainError unless the chunks lie within the file, one behind the other."""
+        begin, chunk_size = np.sort(self._chunks), self._footer.chunk_size
+        if len(begin) and (
+            begin[0] < 0
+            or begin[-1] > self._footer.size - chunk_size
+            or (np.diff(begin) < chunk_size).any()
+        ):
+            raise self._damaged("chunks of /records are not where they could be")
+
+    def _check_sum(self) -> None:
+        """Raise NgtrainError unless all that is not records is what was written."""
+        if _crc32(self._footer, self._chunks, self._bytes) != self._crc32:
+            raise self._damaged("its checksum is another")
 
     def _read_layouts(self) -> Iterator[Layout]:
-        for row in self._dataset("layouts", _LAYOUT)[()].tolist():
+        for row in self._rows("layouts", _LAYOUT).tolist():
             layout = Layout(bool(row[0]), row[1], row[2].decode("latin-1"), *row[3:])
             parts = (
                 layout.num_frames,
@@ -162,7 +223,7 @@ class ExampleStore:
                 layout.matrix not in ("CM", "CM2", "CM3")
                 or layout.num_frames < 1
                 or min(parts) < 0
-                or max(parts) > self._file_size
+                or max(parts) > self._footer.size
             ):
                 raise self._damaged(f"impossible {layout}")
             yield layout
@@ -182,7 +243,7 @@ class ExampleStore:
             len(numbers) != len(set(numbers))
             or (key_size < 1).any()
             or not np.where(simple, labels == 0, (labels > 0) & (labels % 5 == 0)).all()
-            or (end[-1] if len(end) else 0) != len(self._records)
+            or (end[-1] if len(end) else 0) != self._footer.num_records
         ):
             raise self._damaged("the sizes of its examples do not add up")
         return end
@@ -192,21 +253,19 @@ class ExampleStore:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """What the library for HDF5 finds wrong, in one line."""
+        """What the system has against reading the file, in one line."""
         try:
             yield
         except FileNotFoundError as error:
             raise NgtrainError(f"cannot open {self.path}: {error.strerror}") from error
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise NgtrainError(f"{self.path}: damaged, or no HDF5 file: {reason}") from error
+        except OSError as error:
+            raise NgtrainError(f"cannot read {self.path}: {error.strerror}") from error
 
     def __enter__(self) -> ExampleStore:
         return self
 
     def __exit__(self, *exception) -> None:
-        with contextlib.suppress(RuntimeError, OSError):
-            self._file.close()
+        self._file.close()
 
 
 def read_store(path: str) -> Iterator[ExampleBlock]:
@@ -236,6 +295,42 @@ def read_store_shuffled(
             yield pool.take(rng.permutation(len(pool)))
 
 
+def places(file: h5py.File) -> Footer:
+    """Where the datasets of a file lie, whose size is not known yet; /chunks is made now."""
+    file.flush()
+    records = file["records"]
+    chunks = [
+        records.id.get_chunk_info_by_coord((begin,)).byte_offset
+        for begin in range(0, len(records), _CHUNK)
+    ]
+    file.create_dataset("chunks", data=np.array(chunks, _CHUNKS))
+    file.flush()
+    rows = []
+    for name in "chunks", "index", "layouts":
+        rows += [file[name].id.get_offset() or 0, len(file[name])]
+    return Footer(len(records), _CHUNK, *rows, size=0)
+
+
+def append_footer(file: io.FileIO, footer: Footer) -> None:
+    """Put the footer behind what the library for HDF5 has written and closed."""
+    footer = footer._replace(size=file.seek(0, os.SEEK_END))
+
+    def read(offset: int, size: int) -> bytes:
+        return os.pread(file.fileno(), size, offset)
+
+    chunks = np.frombuffer(read(footer.chunks, footer.num_chunks * _CHUNKS.itemsize), _CHUNKS)
+    file.write(_FOOTER.pack(*footer, _crc32(footer, chunks, read), FORMAT))
+
+
+def _crc32(footer: Footer, chunks: np.ndarray, read: Callable[[int, int], bytes]) -> int:
+    """The checksum of the footer and of what read(offset, size) gives between the chunks."""
+    crc32, place = zlib.crc32(struct.pack(f"<{len(footer)}q", *footer)), 0
+    for begin in [*np.sort(chunks).tolist(), footer.size]:
+        crc32 = zlib.crc32(read(place, begin - place), crc32)
+        place = begin + footer.chunk_size
+    return crc32
+
+
 class StoreWriter:
     """Writes blocks of examples to an HDF5 file, which appears when the context ends without error.
 
@@ -258,12 +353,9 @@ class StoreWriter:
 
             self._raw = _OutputFile(self._temporary, "xb+")
             self._file = h5py.File(self._raw, "w", libver=("v110", "v110"))
-            self._records = self._create("records", np.dtype("u1"))
-
-    def _create(self, name: str, dtype: np.dtype):
-        return self._file.create_dataset(
-            name, (0,), dtype, maxshape=(None,), chunks=(_CHUNK[name],)
-        )
+            self._records = self._file.create_dataset(
+                "records", (0,), np.uint8, maxshape=(None,), chunks=(_CHUNK,)
+            )
 
     def write(self, block: ExampleBlock) -> None:
         """Append the examples of a block."""
@@ -278,7 +370,7 @@ class StoreWriter:
         data = block.encoded()
         self._waiting.append(data)
         self._num_waiting += len(data)
-        if self._num_waiting >= _WRITE_SIZE:
+        if self._num_waiting >= _CHUNK:
             self._flush()
 
     def _flush(self) -> None:
@@ -295,10 +387,12 @@ class StoreWriter:
                 row[name] = getattr(layout, name)
         with self._errors():
             index = np.concatenate([np.empty(0, _INDEX), *self._index])
-            _append(self._create("index", _INDEX), index)
-            _append(self._create("layouts", _LAYOUT), layouts)
+            self._file.create_dataset("index", data=index)
+            self._file.create_dataset("layouts", data=layouts)
             self._file.attrs["format"] = np.bytes_(FORMAT)
+            footer = places(self._file)
             self._file.close()
+            append_footer(self._raw, footer)
             os.fsync(self._raw.fileno())
             self._raw.close()
             self._raw.check()
