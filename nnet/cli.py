@@ -349,8 +349,9 @@ def _split_command_line(args: list[str]) -> tuple[list[str], list[str], list[str
 
 def read_config(filename: str) -> list[str]:
     """The lines ``--name=value`` of a config file, without comments.  Raises NgtrainError."""
-    with open(filename, encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.partition("#")[0].strip() for line in file]
+    from nnet.io.text import text_lines
+
+    lines = [line.partition("#")[0].strip() for line in text_lines(filename)]
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("--"):
             raise NgtrainError(f"{filename}: line {number} is not of the form --name=value: {line}")

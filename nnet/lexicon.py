@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nnet.errors import NgtrainError
 from nnet.fst import EPSILON, ArrayFst
 from nnet.hmm.topology import NO_PDF, Entry, HmmState, HmmTopology
-from nnet.io.streams import open_input
+from nnet.io.text import split_words, text_lines
 from nnet.symbols import SymbolTable
 
 RESERVED_WORDS = frozenset({"<eps>", "<s>", "</s>", "#0"})
@@ -35,19 +35,20 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
         NgtrainError: a line is malformed, or its word is reserved.
     """
     lexicon = []
-    with open_input(path) as stream:
-        while line := stream.readline():
-            word, *fields = line.decode(errors="surrogateescape").split() or [""]
-            where = f"{path}: line {len(lexicon) + 1}"
-            if word in RESERVED_WORDS:
-                raise NgtrainError(f"{where}: {word} cannot be a word of the lexicon")
-            try:
-                probability = float(fields.pop(0)) if has_probabilities else 1.0
-            except (ValueError, IndexError):
-                raise NgtrainError(f"{where} has no pronunciation probability") from None
-            if not fields or not probability > 0:
-                raise NgtrainError(f"{where} is not a word and its pronunciation")
-            lexicon.append(Pronunciation(word, probability, tuple(fields)))
+    for number, line in enumerate(text_lines(path), 1):
+        word, *fields = split_words(line) or [""]
+        where = f"{path}: line {number}"
+        if word in RESERVED_WORDS:
+            raise NgtrainError(f"{where}: {word} cannot be a word of the lexicon")
+        try:
+            probability = float(fields.pop(0)) if has_probabilities else 1.0
+        except (ValueError, IndexError):
+            raise NgtrainError(f"{where} has no pronunciation probability") from None
+        if not 0 < probability <= 1:
+            raise NgtrainError(f"{where}: {probability:g} is no probability from above 0 to 1")
+        if not fields:
+            raise NgtrainError(f"{where} is not a word and its pronunciation")
+        lexicon.append(Pronunciation(word, probability, tuple(fields)))
     if not lexicon:
         raise NgtrainError(f"{path}: the lexicon is empty")
     return lexicon

@@ -23,7 +23,7 @@ from nnet.components.noise import DropoutComponent, NoiseComponent
 from nnet.components.nonlinear import NonlinearComponent
 from nnet.components.softmax import SoftmaxComponent
 from nnet.errors import NgtrainError
-from nnet.io.streams import open_input
+from nnet.io.text import is_utf8, text_lines
 from nnet.io.tokens import Reader, Writer
 
 log = logging.getLogger("ngtrain")
@@ -75,13 +75,13 @@ class Network:
     @classmethod
     def load_config(cls, rxfilename: str, rng: np.random.Generator) -> Network:
         """The network that the config in a file describes.  Raises NgtrainError naming the file."""
-        with open_input(rxfilename) as stream:
-            try:
-                return cls.from_config(stream.read().decode().splitlines(), rng)
-            except UnicodeDecodeError:
-                raise NgtrainError(f"{rxfilename}: a config must be text") from None
-            except NgtrainError as error:
-                raise NgtrainError(f"{rxfilename}: {error}") from None
+        lines = list(text_lines(rxfilename))
+        if not all(map(is_utf8, lines)):
+            raise NgtrainError(f"{rxfilename}: a config must be text")
+        try:
+            return cls.from_config(lines, rng)
+        except NgtrainError as error:
+            raise NgtrainError(f"{rxfilename}: {error}") from None
 
     @classmethod
     def read(cls, reader: Reader) -> Network:

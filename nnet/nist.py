@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from nnet.errors import NgtrainError
-from nnet.io.streams import open_input
+from nnet.io.text import text_lines
 from nnet.scoring import WordErrors
 
 HESITATION = "%HESITATION"
@@ -63,24 +63,20 @@ class MappingRules:
             NgtrainError: a line is no rule.
         """
         rules, applies = [], True
-        with open_input(rxfilename) as stream:
-            number = 0
-            while line := stream.readline().decode(errors="surrogateescape"):
-                number += 1
-                if match := _APPLIES.match(line):
-                    try:
-                        applies = any(re.search(match[1], kind, re.IGNORECASE) for kind in kinds)
-                    except re.error:
-                        reason = f"line {number}: no regular expression: '{match[1]}'"
-                        raise stream.fail(reason) from None
-                line = line.partition(COMMENT)[0].strip()
-                if not line or line.startswith("*") or not applies:
-                    continue
+        for number, line in enumerate(text_lines(rxfilename), 1):
+            where = f"{rxfilename}: line {number}"
+            if match := _APPLIES.match(line):
                 try:
-                    rules.append(_parse_rule(line))
-                except ValueError:
-                    reason = f"line {number} is no rule 'A => B / C __ D': '{line}'"
-                    raise stream.fail(reason) from None
+                    applies = any(re.search(match[1], kind, re.IGNORECASE) for kind in kinds)
+                except re.error:
+                    raise NgtrainError(f"{where}: no regular expression: '{match[1]}'") from None
+            line = line.partition(COMMENT)[0].strip()
+            if not line or line.startswith("*") or not applies:
+                continue
+            try:
+                rules.append(_parse_rule(line))
+            except ValueError:
+                raise NgtrainError(f"{where} is no rule 'A => B / C __ D': '{line}'") from None
         return cls(rules)
 
     def _apply(self, text: str) -> str:
@@ -323,19 +319,18 @@ class TimedWord(NamedTuple):
 
 def read_stm(rxfilename: str) -> list[Segment]:
     """Read the segments; NgtrainError naming the line that is none."""
-    segments, number = [], 0
-    with open_input(rxfilename) as stream:
-        while line := stream.readline().decode(errors="surrogateescape"):
-            number += 1
-            if line.startswith(COMMENT) or not line.strip():
-                continue
-            try:
-                recording, channel, _, start, end, *rest = line.split(maxsplit=5)
-                segment = Segment(recording, channel, float(start), float(end), "".join(rest))
-            except ValueError:
-                raise stream.fail(f"line {number} is no segment of an STM file") from None
-            text = re.sub(r"^<[^>]*>", "", segment.text).strip()
-            segments.append(segment._replace(text=text))
+    segments = []
+    for number, line in enumerate(text_lines(rxfilename), 1):
+        if line.startswith(COMMENT) or not line.strip():
+            continue
+        try:
+            recording, channel, _, start, end, *rest = line.split(maxsplit=5)
+            segment = Segment(recording, channel, float(start), float(end), "".join(rest))
+        except ValueError:
+            reason = f"line {number} is no segment of an STM file"
+            raise NgtrainError(f"{rxfilename}: {reason}") from None
+        text = re.sub(r"^<[^>]*>", "", segment.text).strip()
+        segments.append(segment._replace(text=text))
     return segments
 
 

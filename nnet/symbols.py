@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nnet.errors import NgtrainError
 from nnet.io.numbers import natural
-from nnet.io.streams import open_input
+from nnet.io.text import split_words, text_lines
 
 
 class SymbolTable:
@@ -25,19 +25,19 @@ class SymbolTable:
     def load(cls, rxfilename: str) -> SymbolTable:
         """Read a symbol table; NgtrainError when it is malformed."""
         symbols = {}
-        with open_input(rxfilename) as stream:
-            while line := stream.readline():
-                words = line.decode(errors="surrogateescape").split()
-                if not words:
-                    continue
-                try:
-                    symbol, number = words
-                    if symbol in symbols:
-                        raise ValueError
-                    symbols[symbol] = natural(number)
-                except ValueError:
-                    reason = f"line {len(symbols) + 1} is not a new symbol and its number"
-                    raise stream.fail(reason) from None
+        for line_number, line in enumerate(text_lines(rxfilename), 1):
+            words = split_words(line)
+            if not words:
+                continue
+            try:
+                symbol, number = words
+                if symbol in symbols:
+                    raise ValueError
+                symbols[symbol] = natural(number)
+            except ValueError:
+                raise NgtrainError(
+                    f"{rxfilename}: line {line_number} is not a new symbol and its number"
+                ) from None
         return cls(symbols.items(), rxfilename)
 
     def __getitem__(self, number: int) -> str:
@@ -61,13 +61,12 @@ class SymbolTable:
 
 def read_integer_lists(rxfilename: str) -> list[list[int]]:
     """The integers on each line of a text file, such as phones/sets.int."""
-    with open_input(rxfilename) as stream:
-        lists = []
-        while line := stream.readline():
-            try:
-                lists.append([natural(word) for word in line.split()])
-            except ValueError:
-                raise stream.fail(f"expected integers on line {len(lists) + 1}") from None
+    lists = []
+    for number, line in enumerate(text_lines(rxfilename), 1):
+        try:
+            lists.append([natural(word) for word in split_words(line)])
+        except ValueError:
+            raise NgtrainError(f"{rxfilename}: expected integers on line {number}") from None
     return lists
 
 

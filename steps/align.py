@@ -12,7 +12,7 @@ from pathlib import Path
 from nnet.errors import NgtrainError
 from steps.get_lda import check_same_phones
 from steps.splitting import split_by_speaker
-from steps.transcripts import transcript_rspecifier
+from steps.transcripts import check_text, transcript_rspecifier
 from utils.commands import JOB, zipped
 from utils.data_dir import write_lines
 from utils.driver import (
@@ -59,6 +59,7 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
         *(lang / "phones/disambig.int", source / "tree", model),
     )
     check_same_phones(lang / "phones.txt", source / "phones.txt")
+    check_text(data, lang)
     features = FeaturePipeline.of(source, **given_features(o))
     log.info(f"feature type is {features.feat_type}")
     split, nj = split_by_speaker(data, nj)

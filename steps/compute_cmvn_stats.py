@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from utils.driver import argument, driver, log, require_files, run
 
 
@@ -38,8 +39,8 @@ def main(data_dir, log_dir, cmvn_dir):
     )
     shutil.copyfile(f"{stats}.scp", data / "cmvn.scp")
 
-    num_stats = len((data / "cmvn.scp").read_text().splitlines())
-    num_speakers = len((data / "spk2utt").read_text().splitlines())
+    num_stats = len(list(text_lines(data / "cmvn.scp")))
+    num_speakers = len(list(text_lines(data / "spk2utt")))
     if num_stats == 0:
         raise NgtrainError(f"{data}: no speaker got CMVN statistics; see {log_dir}/cmvn_{name}.log")
     if num_stats != num_speakers:

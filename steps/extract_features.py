@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from utils.commands import JOB
 from utils.data_dir import write_lines
 from utils.driver import log, require_files, run
@@ -38,7 +39,7 @@ def extract_features(
     feature_dir.mkdir(parents=True, exist_ok=True)
 
     to_split = segments if has_segments else data / "wav.scp"
-    lines = to_split.read_text().splitlines()
+    lines = list(text_lines(to_split))
     nj = min(nj, len(lines))
     parts = [log_dir / f"{to_split.name}_{name}.{n + 1}" for n in range(nj)]
     for part, part_lines in zip(parts, split_evenly(lines, nj), strict=True):
@@ -87,13 +88,13 @@ def extract_features(
 def _concatenate(pattern: str, nj: int, output: Path) -> None:
     """Write the lines of the files `pattern`, JOB being 1 to nj, to one file."""
     files = [Path(pattern.replace(JOB, str(n + 1))) for n in range(nj)]
-    write_lines(output, [line for file in files for line in file.read_text().splitlines()])
+    write_lines(output, [line for file in files for line in text_lines(file)])
 
 
 def _check_coverage(data: Path) -> None:
     """Raise NgtrainError when fewer than 95% of the utterances have features."""
-    num_features = len((data / "feats.scp").read_text().splitlines())
-    num_utterances = len((data / "utt2spk").read_text().splitlines())
+    num_features = len(list(text_lines(data / "feats.scp")))
+    num_utterances = len(list(text_lines(data / "utt2spk")))
     if num_features < num_utterances - num_utterances // 20:
         raise NgtrainError(
             f"{data}: only {num_features} of {num_utterances} utterances have features"

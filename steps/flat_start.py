@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 from steps.splitting import split_by_speaker
-from steps.transcripts import transcript_rspecifier
+from steps.transcripts import check_text, transcript_rspecifier
 from utils.commands import JOB, options_of, read_numbers, zipped
 from utils.data_dir import write_lines
 from utils.driver import argument, cmd_option, driver, log, nj_option, option, require_files, run
@@ -45,6 +45,7 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order)
         *(lang / name for name in ("L.fst", "topo", "phones.txt", "words.txt", "oov.int")),
         *(lang / "phones" / name for name in ("sets.int", "disambig.int", "silence.csl")),
     )
+    check_text(data, lang)
     silence = ":".join(map(str, read_numbers(lang / "phones/silence.csl")))
     cmvn_opts = options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
     split, nj = split_by_speaker(data, nj)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnet.errors import NgtrainError
+from nnet.io.text import split_words, text_lines
 from nnet.scoring import WordErrors, score
 from nnet.symbols import SymbolTable
+from nnet.unknown_words import check_transcripts
 from utils.data_dir import read_table, write_lines
 from utils.driver import argument, driver, log, option, require_files
 
@@ -44,7 +46,8 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     directory = Path(decode_dir)
     require_files(f"{data}/text", f"{graph_dir}/words.txt")
     words = SymbolTable.load(f"{graph_dir}/words.txt")
-    references = {key: text.split() for key, text in read_table(f"{data}/text").items()}
+    check_transcripts(Path(data, "text"), words)
+    references = {key: split_words(text) for key, text in read_table(f"{data}/text").items()}
     results = {}
     for setting, files in find_transcripts(directory).items():
         if min_lmwt <= float(setting.lmwt) <= max_lmwt:
@@ -74,7 +77,7 @@ def find_transcripts(directory: Path) -> dict[Setting, list[Path]]:
 
 
 def read_transcripts(files: list[Path], words: SymbolTable) -> dict[str, list[str]]:
-    rows = [line.split() for file in files for line in file.read_text().splitlines()]
+    rows = [split_words(line) for file in files for line in text_lines(file)]
     return {key: [words[int(number)] for number in numbers] for key, *numbers in rows}
 
 

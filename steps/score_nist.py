@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from nnet.scoring import WordErrors
 from nnet.symbols import SymbolTable
 from steps.score import find_transcripts, middle_of_best, read_results, read_transcripts
-from utils.data_dir import ENCODING, read_table, write_lines
+from utils.data_dir import read_table, write_lines
 from utils.driver import Choice, argument, driver, log, option, require_files
 
 ALL = "all"
@@ -162,11 +163,7 @@ class Scorer:
         stm = ctm.with_suffix(".stm")
         write_lines(
             stm,
-            (
-                line
-                for line in (self.data / "stm").read_text(**ENCODING).splitlines()
-                if line.startswith((";;", prefix))
-            ),
+            (line for line in text_lines(self.data / "stm") if line.startswith((";;", prefix))),
         )
         log_file = ctm.with_suffix(".log")
         command = [

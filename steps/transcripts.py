@@ -2,8 +2,33 @@
 
 from pathlib import Path
 
+from nnet.errors import NgtrainError
+from nnet.symbols import SymbolTable
+from nnet.unknown_words import MANY, TOO_MANY, check_transcripts
 from utils.commands import read_from
-from utils.driver import read_integer
+from utils.data_dir import read_table
+from utils.driver import log, read_integer
+
+
+def check_text(data: Path, lang: Path) -> None:
+    """Say how many words of data/text are not in lang/words.txt, and who has no transcript.
+
+    Raises:
+        NgtrainError: it is most of the words, or most of the utterances.
+    """
+    check_transcripts(data / "text", SymbolTable.load(f"{lang}/words.txt"))
+    utterances, text = read_table(data / "utt2spk"), read_table(data / "text")
+    missing = [utterance for utterance in utterances if utterance not in text]
+    if not missing:
+        return
+    sentence = (
+        f"{len(missing)} of {len(utterances)} utterances of {data} have no transcript, "
+        f"such as {missing[0]}"
+    )
+    if len(missing) > TOO_MANY * len(utterances):
+        raise NgtrainError(sentence)
+    serious = len(missing) >= MANY * len(utterances)
+    (log.warning if serious else log.info)(sentence)
 
 
 def transcript_rspecifier(lang: Path, data: Path) -> str:

@@ -206,6 +206,77 @@ def test_copy_with_prefixes(run_program, segmented, tmp_path):
     assert b"are the same directory" in result.stderr
 
 
+@pytest.fixture
+def with_references(segmented) -> Path:
+    """The same with references and rules for scoring; file x of them is recording r1, y is r2."""
+    return write_files(
+        segmented,
+        stm=";; comment/x A a 0 1 <o> one/y B b 1 3 <o> zwölf",
+        ctm="x A 0 1 one/y B 1 2 zwölf",
+        glm=";; rules/[a] => [b]",
+        frame_shift="0.01",
+        spk2age="a 5/b 7",
+    )
+
+
+def test_copies_have_the_references_too_and_name_what_they_leave(
+    run_program, with_references, tmp_path
+):
+    copy = tmp_path / "copy"
+    result = run_program("copy_data_dir.py", with_references, copy)
+    for name in "stm", "ctm", "glm", "frame_shift", "reco2file_and_channel":
+        assert (copy / name).read_bytes() == (with_references / name).read_bytes()
+    assert b"files of " in result.stderr and b"left out: spk2age\n" in result.stderr
+    # Files keep their names when utterances get others.
+    run_program("copy_data_dir.py", "--utt-prefix=x-", with_references, copy)
+    assert (copy / "stm").read_bytes() == (with_references / "stm").read_bytes()
+    for name in "stm", "glm", "frame_shift":
+        (with_references / name).unlink()
+    run_program("copy_data_dir.py", with_references, copy)
+    assert not (copy / "stm").exists() and not (copy / "frame_shift").exists()
+    assert (copy / ".backup" / "stm").exists() and (copy / "ctm").exists()
+
+
+def test_references_of_recordings_that_are_utterances_are_renamed(run_program, data, tmp_path):
+    write_files(data, stm=";; comment/a-1 A a 0 1 <o> one")
+    run_program("copy_data_dir.py", "--utt-prefix=x-", "--spk-prefix=x-", data, tmp_path / "copy")
+    assert lines_of(tmp_path / "copy" / "stm") == [";; comment", "x-a-1 A a 0 1 <o> one"]
+
+
+def test_subsets_have_the_references_of_their_recordings(run_program, with_references, tmp_path):
+    result = run_program("subset_data_dir.py", "--last", with_references, 1, tmp_path / "subset")
+    assert lines_of(tmp_path / "subset" / "stm") == [";; comment", "y B b 1 3 <o> zwölf"]
+    assert lines_of(tmp_path / "subset" / "ctm") == ["y B 1 2 zwölf"]
+    assert lines_of(tmp_path / "subset" / "glm") == lines_of(with_references / "glm")
+    assert b"left out: spk2age" in result.stderr
+    run_program("split_data.py", with_references, 2)
+    assert not (with_references / "split2/1/stm").exists()
+
+
+def test_combining_references(run_program, with_references, tmp_path):
+    parts = tmp_path / "one", tmp_path / "two"
+    for number, part in enumerate(parts):
+        option = ["--first", "--last"][number]
+        run_program("subset_data_dir.py", option, with_references, 2, part)
+    run_program("combine_data.py", tmp_path / "all", *parts)
+    for name in "stm", "ctm", "glm":
+        assert lines_of(tmp_path / "all" / name) == lines_of(with_references / name)
+    write_files(parts[0], glm="[x] => [y]")
+    (parts[1] / "ctm").unlink()
+    result = run_program("combine_data.py", tmp_path / "all", *parts)
+    assert b"not combining glm: the rules differ" in result.stderr
+    assert b"not combining ctm, which is not in all" in result.stderr
+    assert not (tmp_path / "all" / "glm").exists() and not (tmp_path / "all" / "ctm").exists()
+
+
+def test_lists_with_other_names_are_said(run_program, data, tmp_path):
+    (tmp_path / "list").write_text("a-1\nzebra\n")
+    result = run_program(
+        "subset_data_dir.py", "--utt-list", tmp_path / "list", data, tmp_path / "subset"
+    )
+    assert b"1 of 2 names in " in result.stderr and b"such as zebra" in result.stderr
+
+
 def test_copy_without_segments_renames_recordings(run_program, data, tmp_path):
     run_program("copy_data_dir.py", "--utt-prefix=x-", "--spk-prefix=x-", data, tmp_path / "copy")
     copy = DataDir.read(tmp_path / "copy")
@@ -301,12 +372,13 @@ def test_perturb_speed(run_program, tmp_path):
         file.writeframes(bytes(2 * 8000))
     data = write_files(tmp_path / "data", utt2spk="a-1 a", text="a-1 one", feats_scp="a-1 f.ark:4")
     (data / "wav.scp").write_text(f"a-1 {tmp_path}/a-1.wav\n")
-    run_program("perturb_data_dir_speed.py", "--nj", "1", "0.8", data, tmp_path / "slow")
+    said = run_program("perturb_data_dir_speed.py", "--nj", "1", "0.8", data, tmp_path / "slow")
     slow = DataDir.read(tmp_path / "slow")
     assert slow["utt2spk"] == {"sp0.8-a-1": "sp0.8-a"}
     assert slow["utt2uniq"] == {"sp0.8-a-1": "a-1"}
     assert slow["text"] == {"sp0.8-a-1": "one"}
     assert "feats.scp" not in slow
+    assert b"left out: feats.scp" in said.stderr
     archive, _, offset = slow["wav.scp"]["sp0.8-a-1"].rpartition(":")
     with open(archive, "rb") as file:
         file.seek(int(offset))
@@ -333,6 +405,33 @@ def test_fix(run_program, data):
     assert (data / ".backup" / "text").read_text() == before
     assert b"kept 2 of 4 utterances" in result.stderr
     run_program("validate_data_dir.py", data, cwd=data.parent)
+
+
+def test_fix_mends_what_editors_leave(run_program, data):
+    mark = b"\xef\xbb\xbf"
+    text = "a-1 one\u00a0two\r\na-2\ttwo\r\n\na-3\nb-1 zwölf".encode()
+    (data / "text").write_bytes(mark + text)
+    (data / "utt2spk").write_bytes(mark + (data / "utt2spk").read_bytes())
+    write_files(data, stm="a-9 A a 0 1 <o> one", frame_shift="0.01")
+    result = run_program("fix_data_dir.py", data)
+    assert (data / "text").read_bytes() == "a-1 one two\na-2 two\na-3\nb-1 zwölf\n".encode()
+    assert (data / ".backup" / "text").read_bytes() == mark + text
+    assert lines_of(data / "stm") == ["a-9 A a 0 1 <o> one"]
+    assert lines_of(data / "frame_shift") == ["0.01"]
+    for said in (
+        "text: 1 lines began with a byte order mark", "text: 2 lines ended with a carriage return",
+        "text: 1 lines had what only looks like a space", "text: left out 1 empty lines",
+        "utt2spk: 1 lines began with a byte order mark", "kept all 4 utterances",
+    ):  # fmt: skip
+        assert said in result.stderr.decode()
+    run_program("validate_data_dir.py", data, cwd=data.parent)
+
+
+def test_fix_says_why_utterances_go(run_program, data):
+    write_files(data, text="a-2 x/a-3 x/b-1 x", cmvn_scp="a c.ark:2")
+    result = run_program("fix_data_dir.py", data)
+    assert b"1 utterances are not in text, such as a-1" in result.stderr
+    assert b"1 utterances are not in cmvn.scp, such as b-1" in result.stderr
 
 
 def test_fix_with_segments_speakers_and_recordings(run_program, segmented):
@@ -423,6 +522,24 @@ def test_validate_says_all_at_once(run_program, data):
     ]
     result = run_program("validate_data_dir.py", "--no-feats", data, check=False)
     assert b"feats.scp" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        (b"\xef\xbb\xbfa-1 x\na-2\na-3\nb-1\n", "text: 1 lines begin with a byte order mark"),
+        ("a-1 x\na-2\na-3\nb-1\n".encode("utf-16"), "text: it is UTF-16 and should be UTF-8"),
+        (b"a-1 x\na-2\na-3 f\xfcnf\nb-1\n", r"'in UTF-8 (see iconv)', such as 'a-3 f\udcfcnf'"),
+        ("a-1 x\u00a0y\na-2\na-3\nb-1\n".encode(), r"separates nothing', such as 'a-1 x\xa0y'"),
+        ("a-1\u00a0x\na-2\na-3\nb-1\n".encode(), r"the key a-1\xa0x has what only looks like"),
+    ],
+)
+def test_validate_names_what_no_terminal_shows(run_program, data, text, problem):
+    (data / "text").write_bytes(text)
+    result = run_program("validate_data_dir.py", data, check=False, cwd=data.parent)
+    assert result.returncode == 1
+    assert problem in result.stderr.decode()
+    assert b"not sorted" not in result.stderr
 
 
 def test_validate_sorting_by_speaker(run_program, tmp_path):

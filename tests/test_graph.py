@@ -220,6 +220,16 @@ def test_lang_directory_with_positions(run_program, dictionary, tmp_path):
         ("lexicon.txt", "<s> AH\n!SIL SIL\n", "<s>"),
         ("optional_silence.txt", "AH\n", "AH is not in silence_phones"),
         ("silence_phones.txt", "SIL\nAH\n", "each once"),
+        ("optional_silence.txt", "", "optional_silence.txt has 0 phones; there must be just one"),
+        ("optional_silence.txt", "SIL\nSIL\n", "optional_silence.txt has 2 phones"),
+        ("extra_questions.txt", "AH FOO\n", "extra_questions.txt: FOO is neither in"),
+        ("lexiconp.txt", "one 1.0 W AH N\n!SIL 1.5 SIL\n", "line 2: 1.5 is no probability"),
+        ("lexiconp.txt", "one inf W AH N\n", "line 1: inf is no probability"),
+        (
+            "lexiconp.txt",
+            "!SIL 1.0 SIL\n",
+            "entries that lexiconp.txt has not, such as 'eight",
+        ),
     ],
 )
 def test_bad_dictionary_is_a_clear_error(run_program, dictionary, tmp_path, file, content, reason):
@@ -234,6 +244,52 @@ def test_bad_dictionary_is_a_clear_error(run_program, dictionary, tmp_path, file
     assert result.returncode != 0
     assert reason in result.stderr.decode().splitlines()[-1]
     assert not (tmp_path / "lang").exists()
+
+
+def test_all_that_is_wrong_with_a_dictionary_is_said_at_once(run_program, dictionary, tmp_path):
+    shutil.copytree(dictionary, tmp_path / "dict")
+    with open(tmp_path / "dict/lexicon.txt", "a") as file:
+        file.write("eleven XX YY\n")
+    (tmp_path / "dict/extra_questions.txt").write_text("ZZ\n")
+    (tmp_path / "dict/lexiconp_silprob.txt").write_text("")
+    with open(tmp_path / "dict/nonsilence_phones.txt", "a") as file:
+        file.write("AH_B\n")
+    args = tmp_path / "dict", "<unk>", tmp_path / "tmp", tmp_path / "lang"
+    result = run_program("prepare_lang.py", *args, check=False)
+    assert result.returncode == 1
+    said = result.stderr.decode()
+    for problem in (
+        "warning: ", "lexiconp_silprob.txt is not used", "AH_B cannot be the name of a phone",
+        "extra_questions.txt: ZZ is neither", "eleven has the phone XX", "eleven has the phone YY",
+        "<unk>, has no pronunciation",
+    ):  # fmt: skip
+        assert problem in said
+    assert not (tmp_path / "lang").exists()
+
+
+def test_probabilities_of_pronunciations_for_the_same_lexicon(run_program, dictionary, tmp_path):
+    shutil.copytree(dictionary, tmp_path / "dict")
+    lines = (dictionary / "lexicon.txt").read_text().splitlines()
+    with_probabilities = [line.replace(" ", " 0.5 ", 1) for line in lines]
+    (tmp_path / "dict/lexiconp.txt").write_text("\n".join(with_probabilities) + "\n")
+    args = tmp_path / "dict", "!SIL", tmp_path / "tmp", tmp_path / "lang"
+    result = run_program("prepare_lang.py", *args)
+    assert f"{len(lines)} pronunciations are read from" in result.stderr.decode()
+    assert "\t0.5\t" in (tmp_path / "tmp/lexiconp.txt").read_text()
+
+
+def test_a_grammar_for_other_words_does_not_stay(run_program, dictionary, tmp_path):
+    shutil.copytree(dictionary, tmp_path / "dict")
+    args = tmp_path / "dict", "!SIL", tmp_path / "tmp", tmp_path / "lang"
+    run_program("prepare_lang.py", *args)
+    run_program("make_loop_grammar.py", tmp_path / "lang")
+    run_program("prepare_lang.py", *args)
+    assert (tmp_path / "lang/G.fst").exists()
+    with open(tmp_path / "dict/lexicon.txt", "a") as file:
+        file.write("ate EY T\n")
+    result = run_program("prepare_lang.py", *args)
+    assert b"G.fst was made for other words" in result.stderr
+    assert not (tmp_path / "lang/G.fst").exists()
 
 
 def test_symbols_and_numbers(run_program, kaldi, tmp_path):

@@ -57,6 +57,7 @@ def main(prefix, src_data_dir, dest_data_dir, wav_dir, nj, cmd, **augmentation):
     for n in range(1, nj + 1):
         data["wav.scp"].update(read_table(f"{wav}.{n}.scp"))
     data.write(dest)
+    data.say_what_is_left_out(src_data_dir)
     log.info("made %s of %s", dest, src_data_dir)
 
 

@@ -6,7 +6,7 @@ those that lack them, if any has them (segments needs utt2dur then).
 """
 
 from nnet.errors import NgtrainError
-from utils.data_dir import KINDS, DataDir, Table
+from utils.data_dir import KINDS, SCORING, DataDir, Table
 from utils.driver import argument, driver, log
 
 
@@ -52,6 +52,15 @@ def combine(sources: dict[str, DataDir]) -> DataDir:
                 log.warning(f"not combining statistics, which can be made again: {error}")
         elif tables:
             log.info(f"not combining {name}, which is not in all the directories")
+    for name in SCORING:
+        files = [data.scoring[name] for data in sources.values() if name in data.scoring]
+        if name == "glm" and any(rules != files[0] for rules in files):
+            log.warning("not combining glm: the rules differ")
+        elif len(files) == len(sources):
+            # Each line once: comments and rules are the same.
+            combined.scoring[name] = list(dict.fromkeys(line for lines in files for line in lines))
+        elif files:
+            log.info(f"not combining {name}, which is not in all the directories")
     return combined
 
 
@@ -64,6 +73,7 @@ def combine(sources: dict[str, DataDir]) -> DataDir:
 def main(dest_data_dir, src_data_dirs):
     combined = combine({path: DataDir.read(path) for path in src_data_dirs})
     combined.write(dest_data_dir)
+    combined.say_what_is_left_out(*src_data_dirs)
     log.info(
         f"combined {len(src_data_dirs)} directories into {dest_data_dir}: "
         f"{len(combined['utt2spk'])} utterances of {len(combined.spk2utt())} speakers"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnet.errors import NgtrainError
-from utils.data_dir import ENCODING
+from nnet.io.text import ENCODING
 
 Word = str | int | Path
 Command = Sequence[Word]

@@ -20,11 +20,12 @@ from utils.driver import argument, driver, log, option
 @option("--spk-suffix", default="", help="Suffix of speakers")
 def main(src_data_dir, dest_data_dir, utt_prefix, utt_suffix, spk_prefix, spk_suffix):
     require_other_dir(src_data_dir, dest_data_dir)
-    data = DataDir.read(src_data_dir)
-    data.rename(
+    copy = DataDir.read(src_data_dir).rename(
         utterance=lambda name: utt_prefix + name + utt_suffix,
         speaker=lambda name: spk_prefix + name + spk_suffix,
-    ).write(dest_data_dir)
+    )
+    copy.write(dest_data_dir)
+    copy.say_what_is_left_out(src_data_dir)
     log.info("copied data from %s to %s", src_data_dir, dest_data_dir)
 
 

@@ -6,16 +6,17 @@ the key's bytes (https://kaldi-asr.org/doc/data_prep.html).  What the keys of a 
 never read.
 """
 
+import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from nnet.errors import NgtrainError
+from nnet.io.text import ENCODING, split_key, text_lines
+
+logger = logging.getLogger("ngtrain")
 
 Table = dict[str, str]
 
@@ -41,26 +42,44 @@ KINDS = {
 """The files of a data directory and what their keys are.  Without a file segments, recordings are
 utterances."""
 
+SCORING = ("stm", "ctm", "glm")
+"""What NIST's scoring reads: references, words with times, mapping rules.  Lines of the first two
+begin with a file of reco2file_and_channel or, without that, with a recording."""
+
+FILES = {*KINDS, *SCORING, "spk2utt", "frame_shift"}
+"""All files of a data directory."""
+
+COMMENT = ";;"
+
 
 @dataclass
 class DataDir:
-    """The contents of a data directory: its tables by file name, and the frame shift if given."""
+    """The contents of a data directory.
+
+    Attributes:
+        tables: by file name, those of KINDS.
+        frame_shift: in seconds, if it is given.
+        scoring: the lines of those files of SCORING that are there.
+    """
 
     tables: dict[str, Table]
     frame_shift: str | None = None
+    scoring: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: str | os.PathLike) -> "DataDir":
-        """Read the directory `path`.
+    def read(cls, path: str | os.PathLike, table=None, lines=text_lines) -> "DataDir":
+        """Read the directory `path`; its tables and other files by the functions, if given.
 
         Raises NgtrainError if there is no utt2spk, or if a line has no key or a key comes twice.
         """
         path = Path(path)
         if not (path / "utt2spk").is_file():
             raise NgtrainError(f"no such file: {path}/utt2spk")
-        tables = {name: read_table(path / name) for name in KINDS if (path / name).is_file()}
+        table = table or read_table
+        tables = {name: table(path / name) for name in KINDS if (path / name).is_file()}
         shift = path / "frame_shift"
-        return cls(tables, shift.read_text(**ENCODING) if shift.is_file() else None)
+        scoring = {name: list(lines(path / name)) for name in SCORING if (path / name).is_file()}
+        return cls(tables, shift.read_text(**ENCODING) if shift.is_file() else None, scoring)
 
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
@@ -84,10 +103,21 @@ class DataDir:
         keys[SPEAKER] = {self["utt2spk"][u] for u in keys[UTTERANCE]}
         segments = self.tables.get("segments", {})
         keys[RECORDING] = {recording_of(s) for u, s in segments.items() if u in keys[UTTERANCE]}
-        return DataDir(
-            {name: restrict(table, keys[self.kind(name)]) for name, table in self.tables.items()},
-            self.frame_shift,
-        )
+        tables = {
+            name: restrict(table, keys[self.kind(name)]) for name, table in self.tables.items()
+        }
+        files = keys[self.kind("wav.scp")]
+        if "reco2file_and_channel" in tables:
+            files = {recording_of(value) for value in tables["reco2file_and_channel"].values()}
+        scoring = {
+            name: [
+                line
+                for line in lines
+                if name == "glm" or line.startswith(COMMENT) or split_key(line)[0] in files
+            ]
+            for name, lines in self.scoring.items()
+        }
+        return DataDir(tables, self.frame_shift, scoring)
 
     def rename(
         self,
@@ -112,21 +142,46 @@ class DataDir:
             for utt, segment in tables["segments"].items():
                 name = recording_of(segment)
                 tables["segments"][utt] = f"{recording(name)}{segment.removeprefix(name)}"
-        return DataDir(tables, self.frame_shift)
+        file_name = str if "reco2file_and_channel" in tables else new_name[self.kind("wav.scp")]
+        scoring = {
+            name: [_with_other_key(line, file_name) if name != "glm" else line for line in lines]
+            for name, lines in self.scoring.items()
+        }
+        return DataDir(tables, self.frame_shift, scoring)
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write the directory; other files of KINDS that are there already go to path/.backup."""
+        """Write the directory; such files as are there already and not in it go to path/.backup."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        for name in KINDS:
-            if name in self:
-                write_table(path / name, self[name])
-            elif (path / name).exists():
+        for name in FILES - self.files():
+            if (path / name).exists():
                 (path / ".backup").mkdir(exist_ok=True)
                 (path / name).rename(path / ".backup" / name)
+        for name, table in self.tables.items():
+            write_table(path / name, table)
+        for name, lines in self.scoring.items():
+            write_lines(path / name, lines)
         write_table(path / "spk2utt", self.spk2utt())
         if self.frame_shift is not None:
             write_lines(path / "frame_shift", [self.frame_shift.strip()])
+
+    def files(self) -> set[str]:
+        """The names of the files that it is written to."""
+        shift = {"frame_shift"} if self.frame_shift is not None else set()
+        return {"spk2utt", *self.tables, *self.scoring, *shift}
+
+    def say_what_is_left_out(self, *sources: str | os.PathLike) -> None:
+        """Name the files of the directories that it was made of that it has not."""
+        for source in sources:
+            there = {path.name for path in Path(source).iterdir() if path.is_file()}
+            left_out = sorted(n for n in there - self.files() if not n.startswith("."))
+            if left_out:
+                logger.info("files of %s that are left out: %s", source, ", ".join(left_out))
+
+
+def _with_other_key(line: str, new_name: Callable[[str], str]) -> str:
+    key, rest = split_key(line)
+    return line if not key or key.startswith(COMMENT) else f"{new_name(key)} {rest}"
 
 
 def require_other_dir(source: str, destination: str) -> None:
@@ -137,7 +192,7 @@ def require_other_dir(source: str, destination: str) -> None:
 
 def recording_of(segment: str) -> str:
     """The recording in a value of the file segments, ``recording begin end``; "" if it is empty."""
-    return (segment.split(maxsplit=1) or [""])[0]
+    return split_key(segment)[0]
 
 
 def restrict(table: Table, keys: Collection[str]) -> Table:
@@ -155,21 +210,10 @@ def group_by_value(table: Table) -> dict[str, list[str]]:
 
 # Files ------------------------------------------------------------------------------------------
 
-# Text that is not UTF-8 passes unchanged.
-ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
-
-
-def open_text(path: str | None) -> AbstractContextManager[TextIO]:
-    """Open a text file for reading; standard input when there is no path."""
-    if path in (None, "-"):
-        sys.stdin.reconfigure(**ENCODING)
-        return nullcontext(sys.stdin)
-    return open(path, **ENCODING)
-
 
 def print_row(row: str) -> None:
-    """Print a line, with the newline that it has, in the encoding that it came in."""
-    sys.stdout.buffer.write(row.encode(**ENCODING))
+    """Print a line, in the encoding that it came in."""
+    sys.stdout.buffer.write(f"{row}\n".encode(**ENCODING))
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[str, str]]:
@@ -177,16 +221,15 @@ def read_rows(path: str | os.PathLike) -> list[tuple[str, str]]:
 
     Raises NgtrainError for an empty line, or a file that cannot be read.
     """
-    with open(path, **ENCODING) as file:
-        return [split_row(line, f"{path}: line {n}") for n, line in enumerate(file, 1)]
+    return [split_row(line, f"{path}: line {n}") for n, line in enumerate(text_lines(path), 1)]
 
 
 def split_row(line: str, where: str) -> tuple[str, str]:
     """Split at the first white space; `where` is named when there is no key."""
-    fields = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
-    if not fields[0]:
+    key, value = split_key(line)
+    if not key:
         raise NgtrainError(f"{where} is empty")
-    return fields[0], fields[1] if len(fields) == 2 else ""
+    return key, value
 
 
 def read_table(path: str | os.PathLike) -> Table:

@@ -5,7 +5,8 @@ The list is any file whose lines begin with the keys.  Reads standard input when
 """
 
 from nnet.errors import NgtrainError
-from utils.data_dir import open_text, print_row, read_rows
+from nnet.io.text import split_words, text_lines
+from utils.data_dir import print_row, read_rows
 from utils.driver import argument, option, tool
 
 
@@ -21,13 +22,13 @@ def main(id_list, in_scp, exclude, field):
     if field < 1:
         raise NgtrainError(f"--field={field}: fields are counted from 1")
     ids = {key for key, _ in read_rows(id_list)}
-    with open_text(in_scp) as file:
-        for number, line in enumerate(file, 1):
-            fields = line.split(maxsplit=field)
-            if len(fields) < field:
-                raise NgtrainError(f"{file.name}: line {number} has no field {field}: {line}")
-            if (fields[field - 1] in ids) != exclude:
-                print_row(line)
+    for number, line in enumerate(text_lines(in_scp or "-"), 1):
+        fields = split_words(line)
+        if len(fields) < field:
+            where = f"{in_scp or '<stdin>'}: line {number}"
+            raise NgtrainError(f"{where} has no field {field}: {line}")
+        if (fields[field - 1] in ids) != exclude:
+            print_row(line)
 
 
 if __name__ == "__main__":

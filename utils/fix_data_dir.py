@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
 """Sort the files of a data directory, and keep only the utterances that are in all of them.
 
-Of lines with the same key the first stays.  The files as they were are kept in
-<data-dir>/.backup.
+Of lines with the same key the first stays.  Byte order marks, carriage returns at the ends of lines
+and empty lines are taken away, and what only looks like a space in transcripts becomes one.  The
+files as they were are kept in <data-dir>/.backup.
 """
 
+import functools
+import operator
 import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import BYTE_ORDER_MARK, FALSE_SPACE, decode, split_key
 from utils.data_dir import (
-    KINDS,
+    FILES,
     RECORDING,
     SPEAKER,
     UTTERANCE,
     DataDir,
     Table,
-    read_rows,
     recording_of,
     restrict,
 )
@@ -32,13 +35,34 @@ DECISIVE = {
 
 def read_first_values(path: Path) -> Table:
     """Read a table; of several lines with the same key, the first counts."""
-    rows = read_rows(path)
+    rows = [split_key(line) for line in mended_lines(path)]
     table = dict(reversed(rows))
     if len(table) != len(rows):
         log.info(f"{path}: left out {len(rows) - len(table)} lines with a key that came before")
     if [key for key, _ in rows] != sorted(table):
         log.info(f"{path}: sorted")
     return table
+
+
+def mended_lines(path: Path) -> list[str]:
+    """The lines of a file without what editors on other systems leave there; says what it was."""
+    lines = decode(path.read_bytes()).removesuffix("\n").split("\n")
+    mends = [
+        ("began with a byte order mark", lambda line: line.removeprefix(BYTE_ORDER_MARK)),
+        ("ended with a carriage return", lambda line: line.removesuffix("\r")),
+    ]
+    if path.name == "text":
+        spaced = functools.partial(FALSE_SPACE.sub, " ")
+        mends.append(("had what only looks like a space", spaced))
+    for fault, mend in mends:
+        mended = [mend(line) for line in lines]
+        if count := sum(map(operator.ne, lines, mended)):
+            log.info(f"{path}: {count} lines {fault}")
+        lines = mended
+    kept = [line for line in lines if split_key(line)[0]]
+    if len(kept) != len(lines):
+        log.info(f"{path}: left out {len(lines) - len(kept)} empty lines")
+    return kept
 
 
 def is_positive(value: str) -> bool:
@@ -55,14 +79,17 @@ def complete_utterances(data: DataDir) -> set[str]:
         if name in data:
             data.tables[name] = {k: v for k, v in data[name].items() if is_positive(v)}
     for kind, names in DECISIVE.items():
-        for table in (data[name] for name in names if name in data):
+        for name in (name for name in names if name in data):
+            table, before = data[name], kept
             if kind == SPEAKER:
                 kept = {utt for utt in kept if data["utt2spk"][utt] in table}
             elif kind == RECORDING and "segments" in data:
                 segments = restrict(data["segments"], kept)
                 kept = {utt for utt, value in segments.items() if recording_of(value) in table}
             else:
-                kept &= table.keys()
+                kept = kept & table.keys()
+            if lost := before - kept:
+                log.info(f"{len(lost)} utterances are not in {name}, such as {min(lost)}")
     return kept
 
 
@@ -71,15 +98,17 @@ def complete_utterances(data: DataDir) -> set[str]:
 def main(data_dir):
     path = Path(data_dir)
     require_files(path / "utt2spk")
-    names = [name for name in (*KINDS, "spk2utt") if (path / name).is_file()]
-    data = DataDir({name: read_first_values(path / name) for name in names if name in KINDS})
+    names = [name for name in FILES if (path / name).is_file()]
+    data = DataDir.read(path, read_first_values, mended_lines)
     kept = complete_utterances(data)
     if not kept:
         raise NgtrainError(f"{path}: no utterance is in all the files, so nothing was changed")
     (path / ".backup").mkdir(exist_ok=True)
     for name in names:
         shutil.copy2(path / name, path / ".backup" / name)
-    data.select(kept).write(path)
+    fixed = data.select(kept)
+    fixed.scoring = data.scoring  # where words are missing in decoding, the references count
+    fixed.write(path)
     total = len(data["utt2spk"])
     how_many = f"all {total}" if len(kept) == total else f"{len(kept)} of {total}"
     log.info(f"kept {how_many} utterances; old files are kept in {path}/.backup")

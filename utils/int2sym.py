@@ -5,8 +5,10 @@ Reads standard input when no file is given.
 """
 
 from nnet.errors import NgtrainError
+from nnet.io.numbers import natural
+from nnet.io.text import split_words, text_lines
 from nnet.symbols import SymbolTable
-from utils.data_dir import open_text, print_row
+from utils.data_dir import print_row
 from utils.driver import argument, option, tool
 from utils.sym2int import parse_field_range
 
@@ -21,14 +23,14 @@ from utils.sym2int import parse_field_range
 def main(symbol_table, input, field):
     fields = parse_field_range(field)
     symbols = SymbolTable.load(symbol_table)
-    with open_text(input) as file:
-        for number, line in enumerate(file, 1):
-            words = line.split()
-            try:
-                words[fields] = [symbols[int(word)] for word in words[fields]]
-            except ValueError:
-                raise NgtrainError(f"{file.name}: line {number} has no number: {line}") from None
-            print_row(" ".join(words) + "\n")
+    for number, line in enumerate(text_lines(input or "-"), 1):
+        words = split_words(line)
+        try:
+            words[fields] = [symbols[natural(word)] for word in words[fields]]
+        except ValueError:
+            where = f"{input or '<stdin>'}: line {number}"
+            raise NgtrainError(f"{where} has something else than numbers: {line}") from None
+        print_row(" ".join(words))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ words (words whose pronunciations have only silence phones) and the one for unkn
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import split_words, text_lines
 from nnet.symbols import SymbolTable, read_integer_lists, read_integers
 from utils.driver import argument, driver, log, option, require_files
 
@@ -37,7 +38,8 @@ def main(lang_dir, word_list, end_prob):
     if word_list:
         require_files(word_list)
         words = SymbolTable.load(str(lang / "words.txt"))
-        ids = [words.number(word) for word in Path(word_list).read_text().split()]
+        listed = [word for line in text_lines(word_list) for word in split_words(line)]
+        ids = [words.number(word) for word in listed]
     else:
         ids = words_of_lexicon(lang)
     if not ids:

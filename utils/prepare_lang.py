@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from nnet.symbols import SymbolTable
 from utils.data_dir import write_lines
-from utils.driver import argument, driver, log, option, require_files
+from utils.dictionary import POSITIONS, Dictionary, PhoneSets, flat
+from utils.driver import argument, driver, log, option
 
 if TYPE_CHECKING:
     from nnet.lexicon import Pronunciation
-
-POSITIONS = {"_B": "begin", "_E": "end", "_I": "internal", "_S": "singleton"}
-
-PhoneSets = list[list[str]]
 
 
 @driver(
@@ -71,15 +69,16 @@ def main(
 
     if not 0 <= sil_prob < 1:
         raise NgtrainError(f"--sil-prob={sil_prob:g}: expected a probability less than 1")
-    source, tmp, lang = Path(dict_dir), Path(tmp_dir), Path(lang_dir)
-    lexicon = load_lexicon(source)
-    silence = read_phone_sets(source / "silence_phones.txt")
-    nonsilence = read_phone_sets(source / "nonsilence_phones.txt")
-    questions = []
-    if (source / "extra_questions.txt").exists():
-        questions = read_phone_sets(source / "extra_questions.txt")
-    [[optional_silence]] = read_phone_sets(source / "optional_silence.txt")
-    check_dictionary(source, lexicon, silence, nonsilence, optional_silence, oov_word)
+    tmp, lang = Path(tmp_dir), Path(lang_dir)
+    dictionary = Dictionary.read(Path(dict_dir))
+    problems = dictionary.problems(oov_word, position_dependent_phones)
+    for problem in problems:
+        log.error(problem)
+    if problems:
+        return 1
+    lexicon, questions = dictionary.lexicon, dictionary.questions
+    silence, nonsilence = dictionary.silence, dictionary.nonsilence
+    [optional_silence] = dictionary.optional_silence
 
     if position_dependent_phones:
         lexicon = mark_word_positions(lexicon)
@@ -98,7 +97,7 @@ def main(
     vocabulary = sorted(
         {entry.word for entry in lexicon}, key=lambda w: w.encode(errors="surrogateescape")
     )
-    words = number(lang / "words.txt", ["<eps>", *vocabulary, "#0", "<s>", "</s>"])
+    words = number_words(lang, ["<eps>", *vocabulary, "#0", "<s>", "</s>"])
     write_lines(lang / "oov.txt", [oov_word])
     write_lines(lang / "oov.int", [str(words.number(oov_word))])
 
@@ -140,54 +139,6 @@ def main(
     log.info(f"{len(vocabulary)} words and {len(flat(sets))} phones in {lang}")
 
 
-# The dictionary -----------------------------------------------------------------------------------
-
-
-def load_lexicon(source: Path) -> list[Pronunciation]:
-    from nnet.lexicon import read_lexicon
-
-    if (source / "lexiconp.txt").exists():
-        return read_lexicon(str(source / "lexiconp.txt"), has_probabilities=True)
-    return read_lexicon(str(source / "lexicon.txt"), has_probabilities=False)
-
-
-def read_phone_sets(path: Path) -> PhoneSets:
-    """The phones on each line that is not empty."""
-    require_files(path)
-    return [line.split() for line in path.read_text().splitlines() if line.strip()]
-
-
-def check_dictionary(
-    source: Path,
-    lexicon: list[Pronunciation],
-    silence: PhoneSets,
-    nonsilence: PhoneSets,
-    optional_silence: str,
-    oov_word: str,
-) -> None:
-    known = flat(silence) + flat(nonsilence)
-    if not silence or not nonsilence or len(set(known)) != len(known):
-        raise NgtrainError(
-            f"{source}: silence_phones.txt and nonsilence_phones.txt must list phones, each once"
-        )
-    for phone in known:
-        if phone.startswith("#") or phone == "<eps>":
-            raise NgtrainError(f"{source}: {phone} cannot be the name of a phone")
-    if optional_silence not in flat(silence):
-        raise NgtrainError(f"{source}: {optional_silence} is not in silence_phones.txt")
-    for entry in lexicon:
-        unknown = set(entry.phones) - set(known)
-        if unknown:
-            raise NgtrainError(
-                f"{source}: {entry.word} has the phone {min(unknown)}, which is neither in "
-                "silence_phones.txt nor in nonsilence_phones.txt"
-            )
-    if oov_word not in {entry.word for entry in lexicon}:
-        raise NgtrainError(
-            f"{source}: the word for unknown words, {oov_word}, has no pronunciation"
-        )
-
-
 # Phones by position in the word -------------------------------------------------------------------
 
 
@@ -216,14 +167,21 @@ def write_word_boundaries(lang: Path, phones: SymbolTable, names: list[str]) -> 
 # The files ----------------------------------------------------------------------------------------
 
 
-def flat(sets: list[list[str]]) -> list[str]:
-    return [phone for phone_set in sets for phone in phone_set]
-
-
 def number(path: Path, symbols: list[str]) -> SymbolTable:
     """Write a symbol table that numbers `symbols` from 0."""
     write_lines(path, (f"{symbol} {n}" for n, symbol in enumerate(symbols)))
     return SymbolTable(((symbol, n) for n, symbol in enumerate(symbols)), str(path))
+
+
+def number_words(lang: Path, words: list[str]) -> SymbolTable:
+    """Write words.txt.  A grammar made for other words goes, since its numbers mean others now."""
+    path, grammar = lang / "words.txt", lang / "G.fst"
+    before = list(text_lines(path)) if path.exists() else []
+    table = number(path, words)
+    if grammar.exists() and before != list(text_lines(path)):
+        grammar.unlink()
+        log.warning(f"{grammar} was made for other words, and is removed: make it again")
+    return table
 
 
 def write_lexicon(path: Path, lexicon: list[Pronunciation]) -> None:

@@ -27,7 +27,9 @@ def main(max_count, src_data_dir, dest_data_dir):
         seen[transcript] += 1
         if seen[transcript] <= max_count:
             kept.add(utterance)
-    data.select(kept).write(dest_data_dir)
+    subset = data.select(kept)
+    subset.write(dest_data_dir)
+    subset.say_what_is_left_out(src_data_dir)
     log.info(f"kept {len(kept)} of {len(data['text'])} utterances")
 
 

@@ -4,7 +4,8 @@ Reads standard input when no file is given.
 """
 
 from nnet.errors import NgtrainError
-from utils.data_dir import open_text, print_row, split_row
+from nnet.io.text import split_words, text_lines
+from utils.data_dir import print_row, split_row
 from utils.driver import argument, tool
 
 
@@ -14,13 +15,13 @@ from utils.driver import argument, tool
 )
 @argument("spk2utt", required=False)
 def main(spk2utt):
-    with open_text(spk2utt) as file:
-        for number, line in enumerate(file, 1):
-            speaker, utterances = split_row(line, f"{file.name}: line {number}")
-            if not utterances:
-                raise NgtrainError(f"{file.name}: line {number}: {speaker} has no utterance")
-            for utterance in utterances.split():
-                print_row(f"{utterance} {speaker}\n")
+    where = spk2utt or "<stdin>"
+    for number, line in enumerate(text_lines(spk2utt or "-"), 1):
+        speaker, utterances = split_row(line, f"{where}: line {number}")
+        if not utterances:
+            raise NgtrainError(f"{where}: line {number}: {speaker} has no utterance")
+        for utterance in split_words(utterances):
+            print_row(f"{utterance} {speaker}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main(data_dir, num_to_split, per_utt):
     if is_newer(split_dir / str(num_to_split), source):
         return
     data = DataDir.read(source)
+    data.scoring = {}  # which is not done in jobs
     if per_utt:
         parts = split_evenly(sorted(data["utt2spk"]), num_to_split)
     else:

@@ -7,7 +7,8 @@ With --utt2spk all lines of a speaker go to the same part.
 from itertools import pairwise
 
 from nnet.errors import NgtrainError
-from utils.data_dir import ENCODING, read_table, split_row, write_lines
+from nnet.io.text import text_lines
+from utils.data_dir import read_table, split_row, write_lines
 from utils.driver import argument, option, tool
 
 
@@ -58,8 +59,7 @@ def split_groups(groups: list[list], num_parts: int) -> list[list]:
 @argument("out_scps", nargs=-1)
 @option("--utt2spk", default="", help="Keep the lines of a speaker together, by this file")
 def main(in_scp, out_scps, utt2spk):
-    with open(in_scp, **ENCODING) as file:
-        lines = [line.rstrip("\n") for line in file]
+    lines = list(text_lines(in_scp))
     if not utt2spk:
         parts = split_evenly(lines, len(out_scps))
     else:

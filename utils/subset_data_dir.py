@@ -35,6 +35,15 @@ def shortest(data: DataDir, number: int) -> list[str]:
     raise NgtrainError("--shortest needs utt2num_frames or utt2dur in the data directory")
 
 
+def read_list(path: str, known: set[str], source: str) -> set[str]:
+    """The first words of the lines; those that are not known are counted and said."""
+    wanted = {key for key, _ in read_rows(path)}
+    if unknown := wanted - known:
+        count = f"{len(unknown)} of {len(wanted)}"
+        log.warning(f"{count} names in {path} are not in {source}, such as {min(unknown)}")
+    return wanted
+
+
 @driver(
     "Usage:  utils/subset_data_dir.py [options] <src-data-dir> <num-utt> <dest-data-dir>\n"
     "   or:  utils/subset_data_dir.py --spk-list <file> <src-data-dir> <dest-data-dir>\n"
@@ -78,10 +87,10 @@ def main(
     if number > len(utterances):
         raise NgtrainError(f"{src_data_dir} has {len(utterances)} utterances, not {number}")
     if spk_list:
-        wanted = {key for key, _ in read_rows(spk_list)}
+        wanted = read_list(spk_list, set(data["utt2spk"].values()), src_data_dir)
         chosen = [utt for utt in utterances if data["utt2spk"][utt] in wanted]
     elif utt_list:
-        chosen = [key for key, _ in read_rows(utt_list)]
+        chosen = list(read_list(utt_list, set(utterances), src_data_dir))
     elif speakers:
         chosen = some_speakers(data, number, srand)
     elif per_spk:
@@ -95,6 +104,7 @@ def main(
         chosen = spread(utterances, number)
     subset = data.select(set(chosen))
     subset.write(rest[-1])
+    subset.say_what_is_left_out(src_data_dir)
     log.info("reducing #utt from %d to %d", len(utterances), len(subset["utt2spk"]))
 
 

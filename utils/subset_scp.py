@@ -6,7 +6,8 @@ beginning or the end of the file.
 """
 
 from nnet.errors import NgtrainError
-from utils.data_dir import open_text, print_row
+from nnet.io.text import text_lines
+from utils.data_dir import print_row
 from utils.driver import argument, option, tool
 
 
@@ -20,8 +21,7 @@ from utils.driver import argument, option, tool
 @option("--first", type=bool, default=False, help="Print the first lines")
 @option("--last", type=bool, default=False, help="Print the last lines")
 def main(n, in_scp, quiet, first, last):
-    with open_text(in_scp) as file:
-        rows = list(file)
+    rows = list(text_lines(in_scp))
     if n < 1:
         raise NgtrainError(f"<n> is a positive number, not {n}")
     if n > len(rows) and not quiet:

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Replace symbols by their numbers.
 
-Reads standard input when no file is given.
+Reads standard input when no file is given.  Symbols that are replaced as --map-oov says are
+counted, and the first 20 are named.
 """
 
 from nnet.errors import NgtrainError
+from nnet.io.text import split_words, text_lines, visible
 from nnet.symbols import SymbolTable
-from utils.data_dir import open_text, print_row
-from utils.driver import argument, option, tool
+from utils.data_dir import print_row
+from utils.driver import argument, log, option, tool
+
+MOST_WARNINGS = 20  # as of Kaldi's utils/sym2int.pl
 
 
 def parse_field_range(text: str) -> slice:
@@ -41,14 +45,27 @@ def main(symbol_table, input, field, map_oov):
     unknown = str(symbols.number_of.get(map_oov, map_oov))
     if map_oov and not unknown.isdecimal():
         raise NgtrainError(f"--map-oov={map_oov}: not a symbol of {symbol_table}")
-    with open_text(input) as file:
-        for line in file:
-            words = line.split()
-            words[fields] = [
-                unknown if map_oov and word not in symbols else str(symbols.number(word))
-                for word in words[fields]
-            ]
-            print_row(" ".join(words) + "\n")
+    num_words = num_unknown = 0
+    for number, line in enumerate(text_lines(input or "-"), 1):
+        words = split_words(line)
+        ids = [symbols.number_of.get(word) for word in words[fields]]
+        for position, id in enumerate(ids):
+            if id is not None:
+                continue
+            word = visible(words[fields][position])
+            if not map_oov:
+                where = f"{input or '<stdin>'}: line {number}"
+                raise NgtrainError(f"{where}: {word} is not in {symbol_table}")
+            num_unknown += 1
+            if num_unknown <= MOST_WARNINGS:
+                log.warning(f"replacing {word} with {unknown}")
+            if num_unknown == MOST_WARNINGS:
+                log.warning("not warning of each unknown word any more")
+        num_words += len(ids)
+        words[fields] = [unknown if id is None else str(id) for id in ids]
+        print_row(" ".join(words))
+    if num_unknown:
+        log.warning(f"replaced {num_unknown} of {num_words} words with {map_oov}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import split_words
 from nnet.symbols import SymbolTable, read_integers
+from nnet.unknown_words import check_transcripts
 from utils.commands import quote
 from utils.data_dir import read_rows
 from utils.driver import argument, driver, log, option, require_files
@@ -36,6 +38,8 @@ def main(text, lang_dir, arpa, order, min_counts, heldout):
     require_files(text, lang / "words.txt", lang / "oov.int", *([heldout] if heldout else []))
     words = SymbolTable.load(str(lang / "words.txt"))
     [oov] = read_integers(str(lang / "oov.int"))
+    for file in filter(None, (text, heldout)):
+        check_transcripts(Path(file), words)
     vocabulary = [n for word, n in words.number_of.items() if word not in RESERVED_WORDS]
     model = estimate(
         read_sentences(text, words, oov), words, vocabulary, order, parse_counts(min_counts, order)
@@ -59,7 +63,7 @@ def parse_counts(text: str, order: int) -> list[int]:
 def read_sentences(path: str, words: SymbolTable, oov: int) -> Iterator[list[int]]:
     """The word-ids of each line, without its first field."""
     for _, sentence in read_rows(path):
-        yield [words.number_of.get(word, oov) for word in sentence.split()]
+        yield [words.number_of.get(word, oov) for word in split_words(sentence)]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ all its utterances.  Reads standard input when no file is given.
 """
 
 from nnet.errors import NgtrainError
-from utils.data_dir import open_text, print_row, split_row
+from nnet.io.text import split_words, text_lines
+from utils.data_dir import print_row, split_row
 from utils.driver import argument, tool
 
 
@@ -15,14 +16,14 @@ from utils.driver import argument, tool
 @argument("utt2spk", required=False)
 def main(utt2spk):
     spk2utt = {}
-    with open_text(utt2spk) as file:
-        for number, line in enumerate(file, 1):
-            utterance, speaker = split_row(line, f"{file.name}: line {number}")
-            if len(speaker.split()) != 1:
-                raise NgtrainError(f"{file.name}: line {number} has not two fields: {line}")
-            spk2utt.setdefault(speaker, []).append(utterance)
+    where = utt2spk or "<stdin>"
+    for number, line in enumerate(text_lines(utt2spk or "-"), 1):
+        utterance, speaker = split_row(line, f"{where}: line {number}")
+        if len(split_words(speaker)) != 1:
+            raise NgtrainError(f"{where}: line {number} has not two fields: {line}")
+        spk2utt.setdefault(speaker, []).append(utterance)
     for speaker, utterances in spk2utt.items():
-        print_row(f"{speaker} {' '.join(utterances)}\n")
+        print_row(f"{speaker} {' '.join(utterances)}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import (
+    BYTE_ORDER_MARK,
+    FALSE_SPACE,
+    decode,
+    is_utf8,
+    split_key,
+    split_words,
+    visible,
+)
+from nnet.symbols import SymbolTable
+from nnet.unknown_words import UnknownWords
 from utils.data_dir import (
-    ENCODING,
     KINDS,
     RECORDING,
+    SCORING,
     SPEAKER,
     UTTERANCE,
     Table,
@@ -24,6 +35,7 @@ from utils.data_dir import (
 from utils.driver import argument, log, option, tool
 
 FORBIDDEN_WORDS = {"<s>", "</s>", "#0"}
+ONLY_LOOKS = "what only looks like a space, and separates nothing"
 
 
 class Checks:
@@ -34,24 +46,19 @@ class Checks:
         self.problems: list[str] = []
         names = [name for name in ("spk2utt", *KINDS) if (path / name).is_file()]
         self.tables = {name: self.read(name) for name in names}
+        for name in SCORING:
+            if (path / name).is_file():
+                self.lines(name)
 
     def problem(self, name: str, reason: str) -> None:
         self.problems.append(f"{self.path / name}: {reason}")
 
     def read(self, name: str) -> Table:
-        """Read a file: it ends with a newline, its keys are sorted, and each comes once."""
-        with open(self.path / name, newline="\n", **ENCODING) as file:
-            text = file.read()
-        if not text:
-            self.problem(name, "it is empty")
-        elif not text.endswith("\n"):
-            self.problem(name, "the last line does not end with a newline")
-        if "\r" in text:
-            self.problem(name, "lines end with a carriage return, as on DOS")
+        """Read a file: its keys are sorted, and each comes once."""
         table: Table = {}
         last = ""
-        for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
-            key, _, value = line.strip().replace("\t", " ").partition(" ")
+        for number, line in enumerate(self.lines(name), 1):
+            key, value = split_key(line)
             if not key:
                 self.problem(name, f"line {number} is empty")
                 continue
@@ -59,9 +66,31 @@ class Checks:
                 self.problem(name, f"line {number}: the key {key} comes a second time")
             elif key < last:
                 self.problem(name, f"line {number}: {key} stands after {last}: not sorted")
-            table[key] = value.strip()
+            if FALSE_SPACE.search(key):
+                self.problem(name, f"line {number}: the key {visible(key)} has {ONLY_LOOKS}")
+            table[key] = value
             last = key
         return table
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a file; they end with a newline, and nothing hides at their ends."""
+        data = (self.path / name).read_bytes()
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            self.problem(name, "it is UTF-16 and should be UTF-8 (see iconv)")
+            return []
+        text = decode(data)
+        if not text:
+            self.problem(name, "it is empty")
+            return []
+        if not text.endswith("\n"):
+            self.problem(name, "the last line does not end with a newline")
+        if "\r" in text:
+            self.problem(name, "lines end with a carriage return, as on DOS")
+        lines = text.removesuffix("\n").split("\n")
+        if count := sum(line.startswith(BYTE_ORDER_MARK) for line in lines):
+            reason = "begin with a byte order mark, which no terminal shows"
+            self.problem(name, f"{count} lines {reason} (fix_data_dir.py takes it away)")
+        return [line.removeprefix(BYTE_ORDER_MARK) for line in lines]
 
     def required(self, name: str, option_: str = "") -> None:
         if name not in self.tables:
@@ -80,7 +109,7 @@ class Checks:
         """Every value of the file is of the right form."""
         bad = [key for key, value in self.tables.get(name, {}).items() if not is_good(value)]
         if bad:
-            line = f"{bad[0]} {self.tables[name][bad[0]]}".rstrip()
+            line = visible(f"{bad[0]} {self.tables[name][bad[0]]}".rstrip())
             self.problem(name, f"{len(bad)} lines are not '{form}', such as '{line}'")
 
 
@@ -107,7 +136,10 @@ def check_speakers(checks: Checks, need_spk_sort: bool) -> None:
         reason = f"it does not match utt2spk for {len(differing)} speakers, such as"
         checks.problem("spk2utt", f"{reason} {min(differing)}")
     if len(groups) == 1:
-        log.warning("there is only one speaker; see 'bold' in Kaldi's page on data preparation")
+        log.warning(
+            "there is only one speaker: if it is not known who speaks, rather make each utterance "
+            "a speaker of its own"
+        )
 
 
 def check_text(checks: Checks, allow_non_print: bool) -> None:
@@ -116,8 +148,21 @@ def check_text(checks: Checks, allow_non_print: bool) -> None:
         lambda words: not FORBIDDEN_WORDS & set(words.split()),
         f"utterance words, without {' '.join(sorted(FORBIDDEN_WORDS))}",
     )
+    checks.values("text", lambda words: not FALSE_SPACE.search(words), f"without {ONLY_LOOKS}")
     if not allow_non_print:
+        checks.values("text", is_utf8, "in UTF-8 (see iconv)")
         checks.values("text", lambda words: words.replace("\t", " ").isprintable(), "printable")
+
+
+def check_words(checks: Checks, words: SymbolTable) -> None:
+    """Say how many words of the transcripts are unknown; most of them is a problem."""
+    unknown = UnknownWords(words)
+    for transcript in checks.tables.get("text", {}).values():
+        unknown.add(split_words(transcript))
+    try:
+        unknown.report(str(checks.path / "text"))
+    except NgtrainError as error:
+        checks.problems.append(str(error))
 
 
 def check_segments(checks: Checks) -> None:
@@ -189,6 +234,7 @@ def all_problems(
     no_wav: bool = False,
     no_spk_sort: bool = False,
     non_print: bool = False,
+    lang: str = "",
 ) -> list[str]:
     """What is wrong with a data directory; the arguments are the options of the program."""
     checks = Checks(path)
@@ -206,6 +252,8 @@ def all_problems(
         check_speakers(checks, not no_spk_sort)
         check_keys(checks)
     check_text(checks, non_print)
+    if lang:
+        check_words(checks, SymbolTable.load(f"{lang}/words.txt"))
     check_recordings(checks)
     for name in "wav.scp", "feats.scp", "cmvn.scp", "vad.scp":
         check_files(checks, name)
@@ -215,7 +263,7 @@ def all_problems(
 
 @tool(
     "Usage:  utils/validate_data_dir.py [--no-feats] [--no-text] [--no-wav] [--no-spk-sort] "
-    "[--non-print] <data-dir>\n"
+    "[--non-print] [--lang <lang-dir>] <data-dir>\n"
     " e.g.: utils/validate_data_dir.py --no-feats data/train"
 )
 @argument("data_dir")
@@ -223,6 +271,7 @@ def all_problems(
 @option("--no-text", type=bool, default=False, help="text may be missing")
 @option("--no-wav", type=bool, default=False, help="wav.scp may be missing")
 @option("--no-spk-sort", type=bool, default=False, help="utt2spk need not be sorted by speaker")
+@option("--lang", default="", help="The words of text should be in words.txt of this directory")
 @option("--non-print", type=bool, default=False, help="text may hold what cannot be printed")
 def main(data_dir, **options):
     path = Path(data_dir)

@@ -14,8 +14,9 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.io.holders import Holder
-from nnet.io.streams import InputStream, open_input
+from nnet.io.streams import InputStream
 from nnet.io.tables import random_access_table, table_writer
+from nnet.io.text import split_words, text_lines
 from nnet.io.tokens import Reader, Writer
 
 logger = logging.getLogger("ngtrain")
@@ -121,12 +122,10 @@ def extract_segments(
     num_lines = num_done = 0
     with (
         random_access_table(wav_rspecifier, WAVE) as recordings,
-        open_input(segments_rxfilename) as lines,
         table_writer(wav_wspecifier, WAVE) as output,
     ):
-        while line := lines.readline():
+        for text in text_lines(segments_rxfilename):
             num_lines += 1
-            text = line.decode(errors="replace").strip()
             try:
                 segment, recording, start, end, channel = _parse_segment(text)
                 if recording not in recordings:
@@ -143,7 +142,7 @@ def extract_segments(
 
 
 def _parse_segment(line: str) -> tuple[str, str, float, float, int | None]:
-    words = line.split()
+    words = split_words(line)
     if len(words) not in (4, 5):
         raise ValueError("expected 4 or 5 words")
     start, end = float(words[2]), float(words[3])

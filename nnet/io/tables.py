@@ -30,6 +30,7 @@ from nnet.io.holders import (
     select_range,
 )
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output, split_offset
+from nnet.io.text import BYTE_ORDER_MARK, decode, split_key, split_words, text_lines
 
 __all__ = [
     "COMPRESSED_MATRIX",
@@ -197,12 +198,14 @@ def _read_key(stream: InputStream) -> str | None:
         return None
     if key[0] == 0:
         raise stream.fail("not an archive: no key before the first object")
+    if decode(key).startswith(BYTE_ORDER_MARK):
+        raise stream.fail("the first key begins with a byte order mark, which no terminal shows")
     following = stream.peek(1)
     if not following:
-        raise stream.fail(f"truncated after the key {_decode(key)}")
+        raise stream.fail(f"truncated after the key {decode(key)}")
     if following in b" \t":
         stream.read(1)
-    return _decode(key)
+    return decode(key)
 
 
 def _script_entries(
@@ -268,12 +271,12 @@ def read_script(rxfilename: str) -> list[tuple[str, str]]:
         NgtrainError: the file cannot be read or is not a script file.
     """
     script = []
-    with open_input(rxfilename) as stream:
-        while line := stream.readline():
-            words = line.split(None, 1)
-            if len(words) != 2 or b"\0" in line:
-                raise stream.fail(f"line {len(script) + 1} is not a key and the name of a file")
-            script.append((_decode(words[0]), _decode(words[1].rstrip())))
+    for number, line in enumerate(text_lines(rxfilename), 1):
+        key, name = split_key(line)
+        if not name or "\0" in line:
+            reason = f"line {number} is not a key and the name of a file"
+            raise NgtrainError(f"{rxfilename}: {reason}")
+        script.append((key, name))
     return script
 
 
@@ -486,7 +489,7 @@ class TableWriter:
         Raises:
             NgtrainError: it cannot be written, or the key is empty or has white space.
         """
-        if key.split() != [key]:
+        if split_words(key) != [key]:
             raise NgtrainError(f"{self._specifier.text}: not a key: '{key}'")
         self._write(key, value)
 
@@ -561,10 +564,6 @@ class _ScriptWriter(TableWriter):
             raise NgtrainError(f"no key {key} in {self._specifier.script}")
         with open_output(self._files[key]) as stream:
             self._holder.write(stream, value, self._binary)
-
-
-def _decode(text: bytes) -> str:
-    return text.decode(errors="surrogateescape")
 
 
 def _encode(text: str) -> bytes:

@@ -1,0 +1,73 @@
+"""Text that people wrote: lists, lexicons, transcripts, and the tables of data directories.
+
+There is one way to read it, that of Kaldi's programs, which do not ask for the encoding: text is
+taken for UTF-8, and bytes that are not pass unchanged.  Lines end at a newline, and the white
+space of ASCII is between words; what only looks like it, such as a no-break space, is part of a
+word.  A byte order mark would be part of a word, too, that no terminal shows: it is an error.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+
+from nnet.errors import NgtrainError
+from nnet.io.streams import open_input
+
+ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
+"""For files that are written: what was read comes out as it was."""
+
+BYTE_ORDER_MARK = "\ufeff"
+
+_SPACE = " \t\n\r\f\v"
+_WORD = re.compile(f"[^{_SPACE}]+")
+FALSE_SPACE = re.compile(rf"[^\S{_SPACE}]")
+"""What looks like a space, such as a no-break space, and separates nothing."""
+
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def text_lines(rxfilename: str | os.PathLike) -> Iterator[str]:
+    """The lines of a text file, or of a pipe or standard input (`-`), without their newlines.
+
+    Raises:
+        NgtrainError: it cannot be read, a line begins with a byte order mark, or it is UTF-16.
+    """
+    with open_input(os.fspath(rxfilename)) as stream:
+        number = 0
+        while line := stream.readline():
+            number += 1
+            if number == 1 and line.startswith(_UTF_16):
+                raise NgtrainError(f"{stream.name}: it is UTF-16 and should be UTF-8 (see iconv)")
+            text = decode(line).removesuffix("\n")
+            if text.startswith(BYTE_ORDER_MARK):
+                raise NgtrainError(
+                    f"{stream.name}: line {number} begins with a byte order mark (the bytes EF BB "
+                    r"BF), which no terminal shows; sed -i 's/^\xef\xbb\xbf//' takes it away"
+                )
+            yield text
+
+
+def decode(data: bytes) -> str:
+    return data.decode(**ENCODING)
+
+
+def split_words(line: str) -> list[str]:
+    """The words of a line: what is between spaces, tabs and other white space of ASCII."""
+    return _WORD.findall(line)
+
+
+def split_key(line: str) -> tuple[str, str]:
+    """The first word of a line, and what follows; "" where there is nothing."""
+    line = line.strip(_SPACE)
+    match = _WORD.match(line)
+    return (match[0], line[match.end() :].lstrip(_SPACE)) if match else ("", "")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether what `text` was read from is UTF-8."""
+    return not any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def visible(text: str) -> str:
+    """`text` for a message: what a terminal would not show, or only as a space, is spelled out."""
+    return text if text.isprintable() else ascii(text)[1:-1]
