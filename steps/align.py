@@ -93,7 +93,7 @@ def report(ali: Path, nj: int) -> None:
     """Say how many utterances were aligned; NgtrainError if it is fewer than half of them."""
     done = failed = retried = 0
     for job in range(1, nj + 1):
-        text = (ali / f"log/align.{job}.log").read_text()
+        text = (ali / f"log/align.{job}.log").read_text(errors="replace")
         counts = re.search(r"Retried (\d+) out of .*\n.* Done (\d+), errors on (\d+)", text)
         retried, done, failed = (
             total + int(count)

@@ -8,6 +8,8 @@ the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold th
 
 from pathlib import Path
 
+from nnet.symbols import SymbolTable
+from nnet.unknown_words import check_transcripts
 from steps.splitting import split_anywhere
 from utils.commands import JOB
 from utils.data_dir import write_lines
@@ -56,6 +58,9 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
         model,
         *(data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")),
     )
+    if not o["skip_scoring"]:
+        require_files(data / "text")
+        check_transcripts(data / "text", SymbolTable.load(f"{graph}/words.txt"))
     features = FeaturePipeline.of(source, **given_features(o))
     log.info(f"feature type is {features.feat_type}")
     if stage <= 1:

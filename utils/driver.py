@@ -44,6 +44,7 @@ from nnet.cli import (
     tf32_option,
 )
 from nnet.errors import NgtrainError
+from nnet.io.text import ENCODING
 from utils import lifeline
 from utils.jobs import Background, run
 from utils.run import num_cores, wait_for
@@ -191,7 +192,7 @@ def output_of(*words) -> str:
     """
     command = [str(word) for word in words]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, check=False, **ENCODING)
     except OSError as error:
         raise NgtrainError(f"cannot run {command[0]}: {error.strerror}") from None
     if result.returncode != 0:
