@@ -1,7 +1,8 @@
 """Back-off n-gram language models: the ARPA format, and as grammars for decoding.
 
 The format is that of SRILM's ngram-format(5); the grammar is worked from Kaldi's
-lm/arpa-lm-compiler.cc and lmbin/arpa2fst.cc.
+lm/arpa-lm-compiler.cc and lmbin/arpa2fst.cc.  The package kaldilm has that code, and the tests
+compare grammars with its; but it ends the whole process at most files that are damaged.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.fst import ARC, EPSILON, ArrayFst
 from nnet.io.numbers import natural
-from nnet.io.streams import InputStream, open_input, open_output
+from nnet.io.streams import open_output
+from nnet.io.text import split_words, text_lines, visible
 from nnet.symbols import SymbolTable
+from nnet.unknown_words import UnknownWords
 
 logger = logging.getLogger("ngtrain")
 
@@ -119,13 +122,17 @@ class LanguageModel:
 
     @classmethod
     def load(cls, rxfilename: str, words: SymbolTable) -> LanguageModel:
-        """Read an ARPA file; n-grams with words that are not in `words` are left out.
+        """Read an ARPA file.
+
+        As by Kaldi's arpa2fst (lm/arpa-lm-compiler.cc), n-grams with words that are not in `words`
+        are left out, those whose history the model does not have, and those with the beginning or
+        the end of a sentence in the wrong place; warnings tell how many.
 
         Raises:
-            NgtrainError: it is no such file, it is damaged, or has no word of `words`.
+            NgtrainError: it is no such file, it is damaged, has no word of `words`, or its
+                sentences have no beginning or no end.
         """
-        with open_input(rxfilename) as stream:
-            return cls(words, _Reader(stream, words).read())
+        return cls(words, _Reader(rxfilename, words).read())
 
     # --- Grammars ---------------------------------------------------------------------------------
 
@@ -136,20 +143,12 @@ class LanguageModel:
         n-gram, which leads to the state of the longest end of it that is such a history.
 
         Raises:
-            NgtrainError: the symbol table lacks the back-off symbol, or the model's sentences
-                have no beginning or no end.
+            NgtrainError: the symbol table lacks the back-off symbol.
         """
         begin, end = self.words.number(BEGIN), self.words.number(END)
         disambig, entries = self.words.number(BACKOFF), self.entries
-        for word in BEGIN, END:
-            if (self.words.number(word),) not in entries:
-                raise NgtrainError(f"the language model has no {word}")
         histories = dict.fromkeys([(), (begin,), *(ngram[:-1] for ngram in entries)])
         state_of = {history: state for state, history in enumerate(histories)}
-        missing = [history for history in histories if history and history not in entries]
-        if missing:
-            text = " ".join(self.words[word] for word in missing[0])
-            raise NgtrainError(f"the language model has words after '{text}', but not that itself")
 
         def destination(ngram: NGram) -> tuple[int, float]:
             """The state for what may follow `ngram`, and the cost of backing off to it."""
@@ -163,7 +162,7 @@ class LanguageModel:
         source, arcs = array("q"), []
         for history, state in state_of.items():
             if history:
-                backoff = _cost(entries[history][1])
+                backoff = _cost(entries.get(history, (0.0, 1.0))[1])
                 lower, more = destination(history[1:])
                 source.append(state)
                 arcs.append((disambig, EPSILON, backoff + more, lower))
@@ -187,12 +186,23 @@ def _cost(probability: float) -> float:
 
 
 class _Reader:
-    """Reads one ARPA file, a line at a time."""
+    """Reads one ARPA file, a line at a time; leaves out what Kaldi's arpa2fst leaves out.
 
-    def __init__(self, stream: InputStream, words: SymbolTable):
-        self.stream = stream
-        self.words = words
+    Attributes:
+        histories: the words after which n-grams of the present order may come: the n-grams of the
+            order below.  As in Kaldi, the ends of highest n-grams are histories, too, since they
+            are states of the grammar.
+    """
+
+    def __init__(self, rxfilename: str, words: SymbolTable):
+        self.name = rxfilename
+        self.lines = text_lines(rxfilename)
         self.line_number = 0
+        self.words = words
+        self.forbidden = {words.number_of.get(BACKOFF), EPSILON}
+        self.begin, self.end = words.number(BEGIN), words.number(END)
+        self.histories: set[NGram] = {()}
+        self.unknown = UnknownWords(words)
 
     def read(self) -> list[NGrams]:
         while self._line() != "\\data\\":
@@ -201,7 +211,7 @@ class _Reader:
         while line := self._line():
             name, _, size = line.partition("=")
             try:
-                if name.split() != ["ngram", str(len(sizes) + 1)]:
+                if split_words(name) != ["ngram", str(len(sizes) + 1)]:
                     raise ValueError
                 sizes.append(natural(size.strip()))
             except ValueError:
@@ -211,42 +221,86 @@ class _Reader:
         orders = [self._section(n, size, len(sizes)) for n, size in enumerate(sizes, start=1)]
         if self._text() != "\\end\\":
             raise self._fail("expected \\end\\")
-        if not len(orders[0].words):
-            raise self.stream.fail("none of its words is in the symbol table")
+        self._check_words(orders[0])
         return orders
 
     def _section(self, n: int, size: int, highest: int) -> NGrams:
         if self._text() != f"\\{n}-grams:":
             raise self._fail(f"expected \\{n}-grams:")
         ids, logs, backoffs = array("q"), array("d"), array("d")
-        number_of = self.words.number_of
+        following: set[NGram] = set()  # histories of the next order
+        left_out: dict[str, list[str]] = {}  # by reason
         for _ in range(size):
-            fields = self._line().split()
-            try:
-                log = float(fields[0])
-                backoff = float(fields[n + 1]) if len(fields) == n + 2 and n < highest else 0.0
-                if not n + 1 <= len(fields) <= n + 2 or not log <= 0 or math.isnan(backoff):
-                    raise ValueError
-            except (ValueError, IndexError):
-                raise self._fail(f"expected a logarithm, {n} words, and perhaps another") from None
-            ngram = [number_of.get(word) for word in fields[1 : n + 1]]
-            if None not in ngram:
-                ids.extend(ngram)
-                logs.append(log)
-                backoffs.append(backoff)
-        if len(logs) < size:
+            log, words, backoff = self._ngram(n, size, highest)
+            ngram = tuple(map(self.words.number_of.get, words))
+            if n == 1:
+                self.unknown.add(words)
+            if reason := self._reason_to_leave_out(ngram):
+                where = f"'{visible(' '.join(words))}' on line {self.line_number}"
+                left_out.setdefault(reason, []).append(where)
+                continue
+            if n == highest:
+                self.histories.add(ngram[1:])
+            else:
+                following.add(ngram)
+            ids.extend(ngram)
+            logs.append(log)
+            backoffs.append(backoff)
+        for reason, ngrams in left_out.items():
             logger.warning(
-                "%s: left out %d of %d %d-grams, whose words are not all in %s",
-                self.stream.name, size - len(logs), size, n, self.words.name,
+                "%s: left out %d of %d %d-grams, %s, such as %s",
+                self.name, len(ngrams), size, n, reason, ngrams[0],
             )  # fmt: skip
+        self.histories = following
         return NGrams(np.array(ids, np.int64).reshape(-1, n), _exp10(logs), _exp10(backoffs))
 
+    def _ngram(self, n: int, size: int, highest: int) -> tuple[float, list[str], float]:
+        """The logarithm, the words, and the logarithm of the back-off factor on the next line."""
+        end = self.line_number + 1
+        text = self._text()
+        if text.startswith("\\"):
+            self.line_number = end
+            raise self._fail(f"the {n}-grams end, of which there are {size} as the header says")
+        fields = split_words(text)
+        try:
+            log = float(fields[0])
+            backoff = float(fields[n + 1]) if len(fields) == n + 2 and n < highest else 0.0
+            if not n + 1 <= len(fields) <= n + 2 or not log <= 0 or math.isnan(backoff):
+                raise ValueError
+        except (ValueError, IndexError):
+            raise self._fail(f"expected a logarithm, {n} words, and perhaps another") from None
+        return log, fields[1 : n + 1], backoff
+
+    def _reason_to_leave_out(self, ngram: tuple[int | None, ...]) -> str:
+        if None in ngram:
+            return f"whose words are not all in {self.words.name}"
+        if not self.forbidden.isdisjoint(ngram):
+            raise self._fail(f"{BACKOFF} and <eps> cannot be words of a language model")
+        if self.begin in ngram[1:] or self.end in ngram[:-1]:
+            return f"with {BEGIN} or {END} in the wrong place"
+        if ngram[:-1] not in self.histories:
+            return "whose history, the words but the last, the model does not have"
+        return ""
+
+    def _check_words(self, unigrams: NGrams) -> None:
+        """The model has the ends of sentences, and a word besides."""
+        found = set(unigrams.words[:, 0].tolist())
+        for word, id in (BEGIN, self.begin), (END, self.end):
+            if id not in found:
+                raise NgtrainError(f"{self.name}: the language model has no {word}")
+        if not found - {self.begin, self.end}:
+            reason = self.unknown.reason()
+            raise NgtrainError(
+                f"{self.name}: none of its words is in {self.words.name}{reason and '; '}{reason}"
+            )
+
     def _line(self) -> str:
-        line = self.stream.readline()
         self.line_number += 1
-        if not line:
-            raise self.stream.fail("truncated: expected more of a language model in ARPA format")
-        return line.decode(errors="surrogateescape").strip()
+        try:
+            return next(self.lines).strip()
+        except StopIteration:
+            reason = "truncated: expected more of a language model in ARPA format"
+            raise NgtrainError(f"{self.name}: {reason}") from None
 
     def _text(self) -> str:
         """The next line that is not empty."""
@@ -255,7 +309,7 @@ class _Reader:
         return line
 
     def _fail(self, reason: str) -> NgtrainError:
-        return self.stream.fail(f"line {self.line_number}: {reason}")
+        return NgtrainError(f"{self.name}: line {self.line_number}: {reason}")
 
 
 def _exp10(logs: Sequence[float]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """N-gram language models: their estimation, the ARPA format, and grammars made of them."""
 
 import math
+import random
 from collections import Counter
 
 import numpy as np
@@ -157,7 +158,8 @@ def sentence_cost(fst: ArrayFst, words: list[int]) -> float:
                     there = int(arc["nextstate"])
                     following[there] = min(following.get(there, math.inf), new)
         costs = following
-    return min(cost + float(fst.finals[state]) for state, cost in back_off(costs).items())
+    ends = back_off(costs).items()
+    return min((cost + float(fst.finals[state]) for state, cost in ends), default=math.inf)
 
 
 @pytest.mark.parametrize(
@@ -212,10 +214,79 @@ def test_damaged_arpa_file_is_an_error_of_one_line(tmp_path, old, new, reason):
     assert "\n" not in str(error.value)
 
 
-def test_words_after_what_the_model_does_not_have_are_an_error(tmp_path):
-    text = ARPA.replace("-0.6\tb\n", "-0.6\tc\n")
-    with pytest.raises(NgtrainError, match="after 'b'"):
-        read(tmp_path, text).grammar()
+def test_ngrams_without_their_history_are_left_out(tmp_path, caplog):
+    model = read(tmp_path, ARPA.replace("-0.6\tb\n", "-0.6\tc\n"))
+    assert tuple(ids("b </s>")) not in model.entries
+    assert "left out 1 of 4 2-grams, whose history, the words but the last" in caplog.text
+    assert "such as 'b </s>' on line 18" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("a </s>", "</s> a", "left out 1 of 4 2-grams, with <s> or </s> in the wrong place"),
+        ("ngram 2=4", "ngram 2=5", "line 19: the 2-grams end, of which there are 5"),
+        ("-0.3\ta b", "-0.3\ta #0", "line 16: #0 and <eps> cannot be words"),
+        ("-99\t<s>", "-99\te", "has no <s>"),
+        ("-1\t</s>", "-1\te", "has no </s>"),
+    ],
+)
+def test_models_that_make_no_sense(tmp_path, caplog, old, new, said):
+    try:
+        read(tmp_path, ARPA.replace(old, new))
+    except NgtrainError as error:
+        assert said in str(error)
+    else:
+        assert said in caplog.text
+
+
+def test_model_in_other_letters_is_refused_with_the_reason(tmp_path):
+    text = ARPA
+    for word in "\ta", "\tb", " a", " b", "<unk>":
+        text = text.replace(word, word.upper())
+    with pytest.raises(NgtrainError, match=r"none of its words is in words.txt; 3 of .*capitals"):
+        read(tmp_path, text)
+
+
+def random_arpa(rng: random.Random, order: int) -> str:
+    """A model with n-grams without history or back-off, with other words, with <s> everywhere."""
+    words = ["<unk>", "a", "b", "c", "d", "</s>"]
+    ngrams = [[("<s>",), ("</s>",), ("a",), *((w,) for w in words[:5] if rng.random() < 0.8)]]
+    ngrams[0] = list(dict.fromkeys(ngrams[0]))
+    for n in range(2, order + 1):
+        found = set()
+        for _ in range(rng.randint(1, 12 * n)):
+            history = tuple(rng.choice([*words, "<s>"]) for _ in range(n - 1))
+            if ngrams[-1] and rng.random() < 0.8:
+                history = rng.choice(ngrams[-1])
+            found.add((*history, "zebra" if rng.random() < 0.05 else rng.choice(words)))
+        ngrams.append(rng.sample(sorted(found), len(found)))
+    lines = ["\\data\\", *(f"ngram {n}={len(part)}" for n, part in enumerate(ngrams, 1))]
+    for n, part in enumerate(ngrams, 1):
+        lines += ["", f"\\{n}-grams:"]
+        for ngram in part:
+            backoff = f"\t{-rng.random():.4f}" if n < order and rng.random() < 0.6 else ""
+            lines.append(f"{-3 * rng.random():.4f}\t{' '.join(ngram)}{backoff}")
+    return "\n".join([*lines, "", "\\end\\", ""])
+
+
+def test_grammars_have_the_costs_of_those_of_kaldilm(tmp_path):
+    """That package has the code of Kaldi's arpa2fst."""
+    kaldilm = pytest.importorskip("kaldilm", reason="needs the package kaldilm")
+    table = tmp_path / "words.txt"
+    table.write_text("".join(f"{w} {n}\n" for n, w in enumerate(NAMES)))
+    for seed in range(40):
+        rng = random.Random(seed)
+        model = read(tmp_path, random_arpa(rng, rng.randint(1, 4)))
+        kaldilm.arpa2fst(
+            str(tmp_path / "lm.arpa"), str(tmp_path / "G.fst"),
+            disambig_symbol="#0", read_symbol_table=str(table),
+        )  # fmt: skip
+        ours, theirs = model.grammar(), ArrayFst.load(str(tmp_path / "G.fst"))
+        for _ in range(20):
+            sentence = [rng.randint(1, 5) for _ in range(rng.randint(0, 5))]
+            expected = sentence_cost(theirs, sentence)
+            assert sentence_cost(ours, sentence) == pytest.approx(expected, abs=1e-3), seed
 
 
 @pytest.mark.parametrize("min_counts", [[1, 1], [1, 2, 1]])
