@@ -193,22 +193,22 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
     if array_module(out) is np:
         blas.gemm(a, b, out, alpha=1.0, beta=0.0)
         return out
-    return _cupy_gemm(a, b, out, beta=0.0)
+    return _cupy_gemm(a, b, out, alpha=1.0, beta=0.0)
 
 
-def add_matmul(a: Array, b: Array, out: Array) -> None:
-    """out += a @ b, without a temporary of the size of `out`; for arrays as in matmul()."""
+def add_matmul(a: Array, b: Array, out: Array, alpha: float = 1.0) -> None:
+    """out += alpha a @ b, without a temporary of the size of `out`; for arrays as in matmul()."""
     if array_module(out) is np:
-        blas.gemm(a, b, out, alpha=1.0, beta=1.0)
+        blas.gemm(a, b, out, alpha=alpha, beta=1.0)
     else:
-        _cupy_gemm(a, b, out, beta=1.0)
+        _cupy_gemm(a, b, out, alpha=alpha, beta=1.0)
 
 
-def _cupy_gemm(a: Array, b: Array, out: Array, beta: float) -> Array:
+def _cupy_gemm(a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
     import cupy.cublas
 
     if out.size:
-        cupy.cublas.gemm("N", "N", a, b, out=out, beta=beta)
+        cupy.cublas.gemm("N", "N", a, b, out=out, alpha=alpha, beta=beta)
     return out
 
 

@@ -220,26 +220,27 @@ def test_bias_and_column_of_ones(cupy, shape):
     extended = empty(cupy, rows, dim + 1)
     layers.append_one(x, extended)
     np.testing.assert_array_equal(extended.get(), np.hstack([x_host, np.ones((rows, 1))]))
-    step, weights, ones = cupy.asarray(np.float32(0.5)), empty(cupy, *shape), empty(cupy, rows)
-    layers.take_off_one(extended, step, weights, ones)
-    np.testing.assert_array_equal(weights.get(), 0.5 * x_host)
-    np.testing.assert_array_equal(ones.get(), np.full(rows, 0.5))
 
 
 @needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("max_change", "factor"), [(0.0, 1.0), (1000.0, 1.0), (3.0, 0.5)])
-def test_step_length(cupy, max_change, factor):
+def test_scale_step(cupy, shape, max_change, factor):
     """Two rows with |x| |d| = 2 * 3; the learning rate times the scales is 0.5."""
     scales = cupy.asarray(np.float32(4)), cupy.asarray(np.float32(0.5))
     norms = cupy.asarray(np.float32([[4, 4], [9, 9]]))
-    step, limits = empty(cupy), cupy.asarray(np.array([0.0, 1.0]))
+    limits = cupy.asarray(np.array([0.0, 1.0]))
+    rows, dim = shape
+    x_host, extended = normal(cupy, rows, dim + 1)
+    x, ones = empty(cupy, *shape), empty(cupy, 1, rows)
     for count in 1, 2:
-        layers.step_length(norms, scales, 0.25, max_change, step, limits)
-        np.testing.assert_allclose(step.get(), 0.5 * factor)
+        layers.scale_step(extended, norms, scales, 0.25, max_change, x, ones, limits)
+        assert_close(x, 0.5 * factor * x_host[:, :-1])
+        assert_close(ones, 0.5 * factor * x_host[np.newaxis, :, -1])
         assert limits.tolist() == [count * (factor < 1), factor]
     scales[0].fill(np.nan)
-    layers.step_length(norms, scales, 0.25, max_change, step, limits)
-    assert np.isnan(step.get())
+    layers.scale_step(extended, norms, scales, 0.25, max_change, x, ones, limits)
+    assert np.isnan(x.get()).all() and np.isnan(ones.get()).all()
 
 
 # Eigenvalues and the estimate of the Fisher matrix ------------------------------------------------

@@ -161,11 +161,10 @@ class AffineComponent(AffineFunction, UpdatableComponent):
 
     def _add_gradient(self, a: float, x: Array, derivative: Array, to: Component) -> None:
         """Add `a` times the gradient to the parameters of `to`."""
-        scaled_x = self.workspace.array("scaled_x", x.shape, x)
-        add_matmul(derivative.T, array_module(x).multiply(x, a, out=scaled_x), to.linear_params)
-        scaled_1 = self.workspace.array("scaled_1", (1, len(x)), x)
-        scaled_1.fill(a)
-        add_matmul(scaled_1, derivative, out=to.bias_params[np.newaxis])
+        add_matmul(derivative.T, x, out=to.linear_params, alpha=a)
+        ones = self.workspace.array("ones", (1, len(x)), x)
+        ones.fill(1)
+        add_matmul(ones, derivative, out=to.bias_params[np.newaxis], alpha=a)
 
 
 def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, Array]:
@@ -217,12 +216,12 @@ class NaturalGradientAffineComponent(AffineComponent):
         )
         if self.limits is None:
             self.limits = array_module(x).array(NO_LIMITS)
-        step = self.workspace.array("step", (), x)
-        max_change = self.max_change_of(rows)
-        step_length(norms, scales, self.learning_rate, max_change, step, self.limits)
         scaled_y = self.workspace.array("scaled_y", (len(y), input_dim), x)
         scaled_1 = self.workspace.array("scaled_1", (1, len(y)), x)
-        take_off_one(y, step, scaled_y, scaled_1)
+        max_change = self.max_change_of(rows)
+        scale_step(
+            y, norms, scales, self.learning_rate, max_change, scaled_y, scaled_1, self.limits
+        )
         add_matmul(derivative.T, scaled_y, out=self.linear_params)
         add_matmul(scaled_1, derivative, out=self.bias_params[np.newaxis])
 
@@ -353,7 +352,7 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
 # Around the products of matrices ------------------------------------------------------------------
 
 NO_LIMITS = (0.0, 1.0)
-"""What step_length() adds to: no step shortened, the smallest factor."""
+"""What scale_step() adds to: no step shortened, the smallest factor."""
 
 
 @on_gpu("layers")
@@ -370,27 +369,19 @@ def append_one(x: Array, out: Array) -> None:
 
 
 @on_gpu("layers")
-def take_off_one(extended: Array, step: Array, x: Array, ones: Array) -> None:
-    """step times `extended` (rows, dim + 1), as x (rows, dim) and the last column, ones (1, rows).
-
-    step: 0-dimensional.
-    """
-    np.multiply(extended[:, :-1], step, out=x)
-    np.multiply(extended[:, -1], step, out=ones[0])
-
-
-@on_gpu("layers")
-def step_length(
+def scale_step(
+    extended: Array,
     norms: Array,
     scales: tuple[Array, Array],
     learning_rate: float,
     max_change: float,
-    step: Array,
+    x: Array,
+    ones: Array,
     limits: Array,
 ) -> None:
-    """How far to go along the preconditioned gradient: `step`, 0-dimensional.
+    """`extended` (rows, dim + 1), times the length of a step, as x (rows, dim) and ones (1, rows).
 
-    norms: squared norms of the preconditioned rows, (2, rows), of inputs and of derivatives.
+    norms: squared norms of the preconditioned rows, (2, N), of inputs and of derivatives.
     scales: what precondition() returned for both.
     max_change: largest sum of the norms of the terms of the step; 0 for any.
     limits: see NaturalGradientAffineComponent; updated.
@@ -402,4 +393,5 @@ def step_length(
         limits[0] += factor < 1.0
         limits[1] = np.minimum(limits[1], factor)
         length *= factor
-    step[...] = length
+    np.multiply(extended[:, :-1], length, out=x)
+    np.multiply(extended[:, -1], length, out=ones[0])

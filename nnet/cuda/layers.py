@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FUNCTIONS = {None: 0, "sigmoid": 1, "tanh": 2, "rectifier": 3}
 """enum Function of nonlinear.cu"""
 _COLUMNS_PER_BLOCK = 32
+_BLOCKS_AT_ONCE = 256
+"""As many as a GPU runs together, for kernels of which every block first does the same."""
 
 
 def _launch_rowwise(name: str, x: Array, *args) -> None:
@@ -123,18 +125,17 @@ def append_one(x: Array, out: Array) -> None:
     launch_elementwise("append_one", out.size, x, out, *x.shape, dtype=x.dtype)
 
 
-def take_off_one(extended: Array, step: Array, x: Array, ones: Array) -> None:
-    args = extended, step, x, ones, *x.shape
-    launch_elementwise("take_off_one", extended.size, *args, dtype=x.dtype)
-
-
-def step_length(
+def scale_step(
+    extended: Array,
     norms: Array,
     scales: tuple[Array, Array],
     learning_rate: float,
     max_change: float,
-    step: Array,
+    x: Array,
+    ones: Array,
     limits: Array,
 ) -> None:
-    args = norms, *scales, norms.shape[1], float(learning_rate), float(max_change), step, limits
-    launch("step_length", 1, THREADS, *args, dtype=norms.dtype)
+    blocks = min(-(-extended.size // THREADS), _BLOCKS_AT_ONCE)
+    numbers = norms.shape[1], float(learning_rate), float(max_change), *x.shape
+    args = extended, norms, *scales, *numbers, x, ones, limits
+    launch("scale_step", blocks, THREADS, *args, dtype=x.dtype)

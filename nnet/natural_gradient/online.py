@@ -185,7 +185,6 @@ class OnlinePreconditioner:
         is cheaper than a pass over X.  The domain is that of squared norms: ||X||^2 must be finite
         in the precision of X; where it is not, the estimate is left as it was.
         """
-        xp = array_module(X)
         N, D = X.shape
         if row_products is None:
             row_products = self._workspace.array("row_products", (N,), X)
@@ -195,8 +194,7 @@ class OnlinePreconditioner:
             gamma.fill(1)
             return gamma
         H, J = self._project(X, row_products)
-        minus_H = xp.negative(H, out=self._workspace.array("minus_H", H.shape, H))
-        add_matmul(minus_H, self.W, out=X)  # (5)
+        add_matmul(H, self.W, out=X, alpha=-1.0)  # (5)
         return self._scale_and_update(X, True, H, J, row_products)
 
     def spare_rows(self, N: int, D: int, M: int) -> int:
