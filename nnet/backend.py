@@ -223,15 +223,6 @@ def gram(a: Array, out: Array) -> Array:
     return array_module(out).matmul(a, a.T, out=out)
 
 
-def inverse(a: Array) -> Array:
-    """The inverse of a positive definite matrix of float64, whose upper triangle is given.
-
-    Raises NgtrainError where the matrix is not positive definite.
-    """
-    xp = array_module(a)
-    return blas.inverse(a) if xp is np else xp.linalg.inv(xp.triu(a) + xp.triu(a, 1).T)
-
-
 def row_blocks(a: Array) -> list[slice]:
     """Slices of the rows of a matrix, for what takes several elementwise steps.
 

@@ -10,6 +10,8 @@ import pytest
 from nnet.backend import Workspace
 from nnet.components.softmax import Labels
 from nnet.cuda import eigh, fisher, kernels, layers
+from nnet.cuda import simple as cuda_simple
+from nnet.natural_gradient import simple
 
 needs_compiler = pytest.mark.skipif(
     not shutil.which("g++"), reason="needs g++, to run CUDA on the CPU"
@@ -361,6 +363,46 @@ def test_norms_of_rows(cupy):
     norms.fill(0)
     fisher.norm_ratio(norms, norms, tr, gamma)
     assert gamma.get() == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 75])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rank", [1, 200])
+def test_smoothed_inverse(cupy, n, dtype, rank):
+    """Of matrices of condition 10^4, or 10^7 where they are exact, and of nothing."""
+    rng = np.random.default_rng(7)
+    N, D, alpha = 40, 100, 1.0 if dtype is np.float32 else 1e-3
+    X = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, D))
+    norms = rng.uniform(1, 2, N).astype(dtype)
+    for scatter in (X @ X.T).astype(dtype), np.zeros((n, n), dtype):
+        mu, mu_host = empty(cupy, dtype=np.float64), np.empty(())
+        expected = simple.smoothed_inverse(scatter, norms, D, alpha, mu_host, Workspace())
+        args = D, alpha, mu, Workspace()
+        S = cuda_simple.smoothed_inverse(cupy.asarray(np.triu(scatter)), cupy.asarray(norms), *args)
+        np.testing.assert_allclose(mu.get(), mu_host, rtol=1e-12)
+        assert_close(S, expected, rtol=1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [1, 5, 75])
+def test_leaving_one_out(cupy, n):
+    D, mu = 30, np.float64(0.7)
+    X_host, X = normal(cupy, n, D)
+    X_host[0] = 0
+    X[0] = 0
+    S = np.linalg.inv(np.eye(n) + mu * X_host @ X_host.T)
+    X_hat = S @ X_host / np.diag(S)[:, np.newaxis]
+    T, row_products, of_device = empty(cupy, n, n), empty(cupy, n), cupy.asarray(mu)
+    cuda_simple.leave_one_out(cupy.asarray(S), of_device, T, row_products)
+    assert_close(T, S / np.diag(S)[:, np.newaxis])
+    assert row_products.get()[0] == 0
+    if n > 1:
+        assert_close(row_products, (X_hat**2).sum(axis=1), rtol=1e-5)
+        Q = (S @ X_host).astype(np.float32)
+        cuda_simple.leave_rows_out(X, cupy.asarray(Q), of_device, row_products)
+        assert_close(X, X_hat, rtol=2e-5)
+        assert_close(row_products, (X_hat**2).sum(axis=1), rtol=2e-5)
 
 
 # Compilation for a GPU ----------------------------------------------------------------------------

@@ -131,7 +131,9 @@ def test_training_gives_the_same_network(gpu, name, order):
                     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "period"), [("plain", 1), ("online", 4), ("sigmoid", 4)])
+@pytest.mark.parametrize(
+    ("name", "period"), [("plain", 1), ("simple", 1), ("online", 4), ("sigmoid", 4)]
+)
 def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
     with gpu():
         step = TrainingStep(network_of(name))

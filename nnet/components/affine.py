@@ -246,8 +246,6 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
     `max_change` limits the change by a whole minibatch.
     """
 
-    cycle_length = 0  # CuPy's inverse of a matrix allocates, which a graph cannot replay
-
     fields = (
         *AffineComponent.trained_fields,
         Field("alpha", "Alpha", REAL, option="alpha", default=single(0.1), label="alpha"),

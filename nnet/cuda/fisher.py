@@ -1,7 +1,7 @@
 """The online estimate of a Fisher matrix on the device: norms and updates without the host.
 
-These are the counterparts, by name, of functions of nnet.natural_gradient.online, where the
-equations stand.
+These are the counterparts, by name, of functions of nnet.natural_gradient.online and norms, where
+the equations stand.
 """
 
 from __future__ import annotations

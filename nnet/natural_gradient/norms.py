@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from nnet.backend import Array, array_module
+import numpy as np
+
+from nnet.backend import Array, on_gpu
 
 
-def scale_to_norm(tr: Array, tr_hat: Array) -> Array:
-    """sqrt(tr / tr_hat), the scale that gives X_hat the norm of X; 1 where X_hat is zero."""
-    xp = array_module(tr_hat)
-    nonzero = tr_hat != 0.0
-    return xp.sqrt(xp.where(nonzero, tr, 1.0) / xp.where(nonzero, tr_hat, 1.0))
+@on_gpu("fisher")
+def norm_ratio(norms: Array, hat_norms: Array, tr: Array, gamma: Array) -> None:
+    """Trace of X X^T, float64, and scale that gives X_hat the norm of X, both 0-dimensional.
+
+    norms, hat_norms: squared norms of the rows of X and of X_hat, (N,).  The scale is 1 where X_hat
+    is zero.
+    """
+    tr[...] = norms.sum(dtype=np.float64)
+    hat_tr = hat_norms.sum(dtype=np.float64)
+    gamma[...] = np.sqrt(tr / hat_tr) if hat_tr != 0.0 else 1.0

@@ -113,7 +113,7 @@ from nnet.backend import (
 )
 from nnet.blas import eigh
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import scale_to_norm
+from nnet.natural_gradient.norms import norm_ratio
 
 logger = logging.getLogger("ngtrain")
 
@@ -332,13 +332,6 @@ def row_norms(X: Array, is_X_hat: bool, H: Array, e: Array, norms: Array, hat_no
     else:
         row_dots(X, X, out=norms)
         hat_norms[...] = np.maximum(norms - differences, 0.0)  # roundoff
-
-
-@on_gpu("fisher")
-def norm_ratio(norms: Array, hat_norms: Array, tr: Array, gamma: Array) -> None:
-    """tr(X_t X_t^T), float64, and gamma_t (6), both 0-dimensional, from what row_norms() gave."""
-    tr[...] = norms.sum(dtype=np.float64)
-    gamma[...] = scale_to_norm(tr, hat_norms.sum(dtype=np.float64))
 
 
 @on_gpu("fisher")

@@ -42,9 +42,10 @@ import math
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module, gram, inverse, matmul, row_dots
+from nnet import blas
+from nnet.backend import Array, Workspace, gram, matmul, on_gpu, row_dots
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import scale_to_norm
+from nnet.natural_gradient.norms import norm_ratio
 
 logger = logging.getLogger("ngtrain")
 
@@ -73,25 +74,24 @@ class SimplePreconditioner:
         Returns the scale with which the new rows have the Frobenius norm of X, as a 0-dimensional
         array on the device of X; whoever uses them multiplies by it.
         """
-        xp = array_module(X)
         N, D = X.shape
         if row_products is None:
             row_products = self._workspace.array("row_products", (N,), X)
-        row_dots(X, X, out=row_products)
+        norms = self._norms(X)
         if N == 1:
-            return self._one_row(X)
-        tr = row_products.sum(dtype=np.float64)
-        mu = self._mu(tr, N, D)
-        if N < D:
-            S = self._inverse(X, mu)
-            X[...] = self._product(S / xp.diag(S)[:, np.newaxis], X)  # (5)
+            logger.warning("The simple preconditioner leaves a minibatch of one row unchanged.")
+            row_products[...] = norms
+        elif N < D:
+            T = self._T(X, norms, row_products)
+            X[...] = matmul(T, X, out=self._workspace.array("product", X.shape, X))  # (5)
+            row_dots(X, X, out=row_products)
         else:
-            Q = self._product(X, self._inverse(X.T, mu))  # (3)
-            x_dot_q = self._workspace.array("x_dot_q", (N,), X)
-            row_dots(X, Q, out=x_dot_q)
-            xp.divide(Q, 1.0 - mu * x_dot_q[:, np.newaxis], out=X, casting="same_kind")  # (4)
-        row_dots(X, X, out=row_products)
-        return scale_to_norm(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
+            S, mu = self._S(X.T, norms, D)
+            in_precision = self._workspace.array("S", S.shape, X)
+            in_precision[...] = S
+            Q = matmul(X, in_precision, out=self._workspace.array("product", X.shape, X))  # (3)
+            leave_rows_out(X, Q, mu, row_products)  # (4)
+        return self._scale(norms, row_products)
 
     def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
         """Change Y so that X^T Y becomes X_hat^T Y, where X_hat is what precondition() makes of X.
@@ -100,37 +100,67 @@ class SimplePreconditioner:
         row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
         Returns the scale that precondition() returns.
         """
-        xp = array_module(X)
         N, D = X.shape
         if max(N, Y.shape[1]) >= D or N == 1:
             return self.precondition(X, row_products)
-        row_dots(X, X, out=row_products)
-        tr = row_products.sum(dtype=np.float64)
-        mu = self._mu(tr, N, D)
-        S = self._inverse(X, mu)
-        s = xp.diag(S)
-        row_products[...] = (s - xp.einsum("nm,nm->n", S, S)) / (mu * s * s)  # (6)
-        Y[...] = self._product(S / s, Y)  # T^T = S diag(S)^{-1}
-        return scale_to_norm(tr, row_products.sum(dtype=np.float64)).astype(X.dtype)
+        norms = self._norms(X)
+        T = self._T(X, norms, row_products)
+        Y[...] = matmul(T.T, Y, out=self._workspace.array("product", Y.shape, Y))
+        return self._scale(norms, row_products)
 
-    def _one_row(self, X: Array) -> Array:
-        logger.warning("The simple preconditioner leaves a minibatch of one row unchanged.")
-        return array_module(X).ones((), X.dtype)
+    def _norms(self, X: Array) -> Array:
+        norms = self._workspace.array("norms", (len(X),), X)
+        row_dots(X, X, out=norms)
+        return norms
 
-    def _mu(self, tr: Array, N: int, D: int) -> Array:
-        """The mu of (3); any, where X = 0."""
-        return N * D / ((N - 1) * self.alpha * array_module(tr).where(tr > 0.0, tr, 1.0))
+    def _S(self, X: Array, norms: Array, D: int) -> tuple[Array, Array]:
+        """(I + mu X X^T)^{-1} and mu, in float64."""
+        scatter = gram(X, out=self._workspace.array("scatter", (len(X), len(X)), X))
+        mu = self._workspace.array("mu", (), X, np.float64)
+        return smoothed_inverse(scatter, norms, D, self.alpha, mu, self._workspace), mu
 
-    def _inverse(self, X: Array, mu: Array) -> Array:
-        """(I + mu X X^T)^{-1}, in float64."""
-        xp = array_module(X)
-        scatter = self._workspace.array("scatter", (len(X), len(X)), X)
-        A = mu * xp.triu(gram(X, out=scatter))
-        A[xp.diag_indices(len(X))] += 1.0
-        return inverse(A)
+    def _T(self, X: Array, norms: Array, row_products: Array) -> Array:
+        """The T of (5), in the precision of X; `row_products` is overwritten by (6)."""
+        S, mu = self._S(X, norms, X.shape[1])
+        T = self._workspace.array("T", S.shape, X)
+        leave_one_out(S, mu, T, row_products)
+        return T
 
-    def _product(self, A: Array, B: Array) -> Array:
-        """A B in float32 (the data's precision), though one of them is float64."""
-        dtype = min(A.dtype, B.dtype)
-        product = self._workspace.array("product", (len(A), B.shape[1]), B, dtype)
-        return matmul(A.astype(dtype, copy=False), B.astype(dtype, copy=False), out=product)
+    def _scale(self, norms: Array, row_products: Array) -> Array:
+        tr = self._workspace.array("tr", (), norms, np.float64)
+        gamma = self._workspace.array("gamma", (), norms)
+        norm_ratio(norms, row_products, tr, gamma)
+        return gamma
+
+
+@on_gpu("simple")
+def smoothed_inverse(
+    scatter: Array, norms: Array, D: int, alpha: float, mu: Array, workspace: Workspace
+) -> Array:
+    """(I + mu `scatter`)^{-1}, in float64.
+
+    scatter: X X^T or X^T X, of which the upper triangle is read.  norms: squared norms of the rows
+    of X (N, D), (N,).  mu: set to that of (3), float64 and 0-dimensional; any, where X = 0.
+    """
+    N, tr = len(norms), norms.sum(dtype=np.float64)
+    mu[...] = N * D / ((N - 1) * alpha * (tr if tr > 0.0 else 1.0))
+    A = mu * np.triu(scatter)
+    A[np.diag_indices(len(A))] += 1.0
+    return blas.inverse(A)
+
+
+@on_gpu("simple")
+def leave_one_out(S: Array, mu: Array, T: Array, row_products: Array) -> None:
+    """The T of (5), and the squared norms (6), which roundoff could make negative."""
+    s = np.diag(S)
+    np.divide(S, s[:, np.newaxis], out=T, casting="same_kind")
+    left = s - np.einsum("nm,nm->n", S, S)
+    row_products[...] = np.maximum(left, 0.0) / (mu * s * s)
+
+
+@on_gpu("simple")
+def leave_rows_out(X: Array, Q: Array, mu: Array, row_products: Array) -> None:
+    """Overwrite X by (4), and `row_products` by the squared norms of its new rows."""
+    row_dots(X, Q, out=row_products)  # x_n^T q_n
+    np.divide(Q, 1.0 - mu * row_products[:, np.newaxis], out=X, casting="same_kind")
+    row_dots(X, X, out=row_products)
