@@ -19,6 +19,10 @@ using std::isfinite, std::isnan;
 
 static double rsqrt(double x) { return 1 / std::sqrt(x); }
 
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  return (unsigned __int128)a * b >> 64;
+}
+
 #define __global__
 #define __device__
 #define __shared__ static

@@ -347,6 +347,17 @@ def test_dropout_keeps_the_mean():
     np.testing.assert_array_equal(derivative, y)
 
 
+def test_additive_noise_is_gaussian_and_new_each_time():
+    line = "AdditiveNoiseComponent dim=1000 stddev=0.5"
+    setting = make(line)
+    noise = np.empty((2, 100, 1000))
+    for out in noise:
+        setting.propagate(np.zeros((100, 1000)), None, None, out)
+    assert np.isfinite(noise).all() and not np.array_equal(*noise)
+    for power, moment in (1, 0), (2, 0.25), (3, 0), (4, 3 * 0.5**4):
+        assert abs((noise**power).mean() - moment) < 0.01
+
+
 # Layouts -----------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nnet.backend import Workspace
+from nnet.components.noise import draw_uniform
 from nnet.components.softmax import Labels
 from nnet.cuda import eigh, fisher, kernels, layers
 from nnet.cuda import simple as cuda_simple
@@ -205,6 +206,17 @@ def test_row_dots(cupy, shape):
     products = empty(cupy, shape[0])
     layers.row_dots(a, b, products)
     assert_close(products, (a_host * b_host).sum(axis=1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [1, 7, 8, 3000])
+def test_random_numbers_are_numpys(cupy, size):
+    state = np.uint64([2**64 - 3, 5, 2**40 + 7])
+    x, expected = empty(cupy, size), np.empty(size, np.float32)
+    layers.draw_uniform(cupy.asarray(state), x)
+    draw_uniform(state, expected)
+    np.testing.assert_array_equal(x.get(), expected)
+    assert size < 3000 or 0.45 < expected.mean() < 0.55
 
 
 # Affine functions ---------------------------------------------------------------------------------

@@ -51,6 +51,10 @@ CONFIGS = {
         "SumGroupComponent sizes=1:2:3:1:1:2:1:3:1:2:2:1",
     ],
     "dropout": config("AffineComponent", [*PNORM, "DropoutComponent dim=10"]),
+    "noise": config(
+        "AffineComponent",
+        [*PNORM, "DropoutComponent dim=10", "AdditiveNoiseComponent dim=10 stddev=0.1"],
+    ),
 }
 
 
@@ -132,7 +136,7 @@ def test_training_gives_the_same_network(gpu, name, order):
 
 
 @pytest.mark.parametrize(
-    ("name", "period"), [("plain", 1), ("simple", 1), ("online", 4), ("sigmoid", 4)]
+    ("name", "period"), [("plain", 1), ("simple", 1), ("noise", 1), ("online", 4), ("sigmoid", 4)]
 )
 def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
     with gpu():

@@ -1,6 +1,7 @@
 """Noise that is added in training, and taken out of a model (nnet-am-copy --remove-dropout) after.
 
-Drawn from `rng`, so that a training run can be repeated.
+Random numbers follow from a key, drawn from `rng` so that a training run can be repeated, and the
+number of the minibatch: they are the same on the CPU and on a GPU, where no host draws them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnet.backend import Array, array_module, to_device
+from nnet.backend import Array, array_module, on_gpu, to_device
 from nnet.components.base import INTEGER, REAL, Component, Field, component_type, format_number
 from nnet.components.layout import FrameLayout
 
@@ -22,11 +23,30 @@ class NoiseComponent(Component):
     needs_input = False
     needs_output = False
     in_place = True
-    cycle_length = 0  # random numbers come from the host
 
     def __init__(self, **values: Any):
         super().__init__(**values)
         self.rng = np.random.default_rng(0)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return self._rng
+
+    @rng.setter
+    def rng(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._state: Array | None = None
+        """The key, two words, and how many minibatches there were; uint64, on the device."""
+
+    def draw(self, name: str, like: Array) -> Array:
+        """Random numbers from [0, 1) for each element of `like`, float32, as scratch memory."""
+        x = self.workspace.array(name, like.shape, like, np.float32)
+        if self._state is None:
+            key = self.rng.integers(0, 2**64, 2, np.uint64)
+            self._state = to_device(np.append(key, np.uint64(0)))
+        draw_uniform(self._state, x)
+        self._state[2:] += 1
+        return x
 
     @property
     def input_dim(self) -> int:
@@ -71,11 +91,12 @@ class DropoutComponent(NoiseComponent):
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
         xp = array_module(x)
-        mask = self.workspace.array("mask", x.shape, x)
-        is_dropped = self.rng.random(x.shape, dtype=np.float32) < self.dropout_proportion
         dropped = self.dropout_proportion * self.dropout_scale
         other_scale = (1 - dropped) / (1 - self.dropout_proportion)
-        mask[...] = xp.where(to_device(is_dropped), self.dropout_scale, other_scale)
+        mask = self.draw("mask", x)
+        xp.less(mask, self.dropout_proportion, out=mask)
+        mask *= self.dropout_scale - other_scale
+        mask += other_scale
         xp.multiply(x, mask, out=out)
 
     def backpropagate(
@@ -87,7 +108,7 @@ class DropoutComponent(NoiseComponent):
         out_layout: FrameLayout,
         out: Array,
     ) -> None:
-        mask = self.workspace.array("mask", derivative.shape, derivative)
+        mask = self.workspace.array("mask", derivative.shape, derivative, np.float32)
         array_module(derivative).multiply(derivative, mask, out=out)
 
 
@@ -103,8 +124,15 @@ class AdditiveNoiseComponent(NoiseComponent):
     def propagate(
         self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
     ) -> None:
-        noise = self.stddev * self.rng.standard_normal(x.shape, dtype=np.float32)
-        array_module(x).add(x, to_device(noise), out=out)
+        xp = array_module(x)
+        noise, angle = self.draw("noise", x), self.draw("angle", x)  # by Box and Muller's method
+        xp.subtract(1, noise, out=noise)
+        xp.log(noise, out=noise)
+        noise *= -2 * self.stddev**2
+        xp.sqrt(noise, out=noise)
+        angle *= 2 * np.pi
+        noise *= xp.cos(angle, out=angle)
+        xp.add(x, noise, out=out)
 
     def backpropagate(
         self,
@@ -116,3 +144,14 @@ class AdditiveNoiseComponent(NoiseComponent):
         out: Array,
     ) -> None:
         out[...] = derivative
+
+
+@on_gpu("layers")
+def draw_uniform(state: Array, x: Array) -> None:
+    """Fill `x`, float32, with random numbers from [0, 1).
+
+    state: the key of the generator "Philox", and the second word of its counter; three of uint64.
+    """
+    *key, count = state
+    generator = np.random.Generator(np.random.Philox(key=key, counter=[0, count, 0, 0]))
+    generator.random(out=x, dtype=np.float32)

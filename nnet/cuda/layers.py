@@ -112,6 +112,10 @@ def add_column_sums(
     launch("add_column_sums", blocks, 512, *args, dtype=y.dtype)
 
 
+def draw_uniform(state: Array, x: Array) -> None:
+    launch_elementwise("draw_uniform", -(-x.size // 8), state, x, x.size, dtype=x.dtype)
+
+
 # Affine functions ---------------------------------------------------------------------------------
 
 
