@@ -23,8 +23,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NoReturn
 
 import click
@@ -32,6 +31,7 @@ from click import Choice
 from click.core import ParameterSource
 
 from nnet import __version__
+from nnet.ending import end_on_signals, finished_before_ending
 from nnet.errors import NgtrainError
 from nnet.io.descriptors import reserve_standard_descriptors
 
@@ -50,9 +50,6 @@ __all__ = [
 
 log = logging.getLogger("ngtrain")
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask a program to end, with which it ends with the status 128 and their number."""
-
 # Importing makes many objects, none of which is garbage; by default Python looks every 700.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
@@ -64,7 +61,7 @@ def program(usage: str, cls: type | None = None) -> Callable[[Callable], "Progra
     """
 
     def decorate(function: Callable) -> Program:
-        description = function.__globals__["__doc__"].strip()
+        description = (function.__globals__["__doc__"] or "").strip()  # Python -OO has none
         return click.command(cls=cls or Program, usage=usage, help=description)(function)
 
     return decorate
@@ -237,9 +234,7 @@ class Program(click.Command):
         _start_logging(self.log_formatter(name))
         # Keys may hold any bytes, and come out as they came in, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(number, _end)
+        end_on_signals()
         try:
             try:
                 with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
@@ -425,31 +420,6 @@ def _start_logging(formatter: logging.Formatter) -> None:
 def _set_verbosity(level: int) -> None:
     """Verbose level 1 shows log.debug, level n what is logged at logging.DEBUG + 1 - n."""
     log.setLevel(logging.INFO if level <= 0 else max(1, logging.DEBUG + 1 - level))
-
-
-def _end(number: int, _) -> NoReturn:
-    """End by an exception, which lets every open output remove its temporary file."""
-    signal.signal(number, signal.SIG_IGN)  # not a second time, in the middle of that
-    sys.exit(128 + number)
-
-
-@contextmanager
-def finished_before_ending() -> Iterator[None]:
-    """A block that SIGTERM and SIGHUP do not cut short: the program ends after it.
-
-    For writing what took long to compute: schedulers leave a program some seconds.
-    """
-    asked: list[int] = []
-    ours = [number for number in ENDING if signal.getsignal(number) is _end]
-    for number in ours:
-        signal.signal(number, lambda number, _: asked.append(number))
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, _end)
-    if asked:
-        _end(asked[0], None)
 
 
 def _flush_results() -> None:

@@ -17,12 +17,14 @@ PROGRAMS = sorted(path for path in (Path(__file__).parent.parent / "bin").iterdi
 DEMO = '''#!/usr/bin/env python3
 """Show what the command line gave."""
 
+import hashlib
 import os
 import time
 import warnings
 
 from nnet.cli import Choice, argument, finished_before_ending, integer, log, option, program, real
 from nnet.errors import NgtrainError
+from nnet.io.streams import open_output
 
 
 @program("Usage:  demo [options] <what> [<more> ...]\\n e.g.: demo nothing")
@@ -71,6 +73,19 @@ def main(what, more, **options):
                 time.sleep(60)
             finally:
                 print("cleaned up")
+        case "stubborn":
+            try:
+                print("waiting", flush=True)
+                time.sleep(60)
+            finally:
+                print("cleaning up", flush=True)
+                time.sleep(60)
+        case "library":
+            with open_output(more[0]) as output:
+                output.write(b"half")
+                output.flush()
+                print("waiting", flush=True)
+                hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2_000_000_000)
         case "write":
             with finished_before_ending():
                 print("writing", flush=True)
@@ -311,6 +326,32 @@ def test_a_signal_lets_the_program_clean_up(demo, number):
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (128 + number, "cleaned up\n")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_long_call_of_a_library(demo, tmp_path, number):
+    """Python sees no signal before it returns.  Nothing is left of what was half-written."""
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen(
+        [demo.path, "library", tmp_path / "out/x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"waiting\n"
+    assert len(os.listdir(tmp_path / "out")) == 1
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, os.listdir(tmp_path / "out")) == (128 + number, [])
+    assert b"Traceback" not in err
+
+
+def test_control_c_a_second_time_ends_at_once(demo):
+    process = subprocess.Popen(
+        [demo.path, "stubborn"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in "waiting\n", "cleaning up\n":
+        assert process.stdout.readline() == line
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGINT and "Traceback" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -270,14 +270,20 @@ def test_an_exception_stops_background_commands(tmp_path, environment):
     assert was_terminated(tmp_path / "1.log")
 
 
-def test_ending_a_driver_ends_its_jobs(demo, tmp_path):
-    process = subprocess.Popen([demo.path, "--nj", "1", "run"], cwd=tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ending_a_driver_ends_its_jobs(demo, tmp_path, number):
+    process = subprocess.Popen(
+        [demo.path, "--nj", "1", "run"], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     log = tmp_path / "log/x.1.log"
     while not (log.exists() and "# Started" in log.read_text()):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    process.send_signal(number)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1] == "steps/demo.py: warning: interrupted; run it again to go on"
+    assert "Traceback" not in err
     assert was_terminated(log)
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,9 @@ def test_any_name_and_options_after_it(run_py, tmp_path):
         (["JOB=1:2", "x.log", "true"], "must have JOB in it"),
         (["JOB=2:1", "x.JOB.log", "true"], "invalid job range JOB=2:1"),
         (["JOB=0:1", "x.JOB.log", "true"], "invalid job range JOB=0:1"),
+        (["JOB=1:100001", "x.JOB.log", "true"], "numbers go up to 100000"),
+        ([f"JOB=1:{'9' * 5000}", "x.JOB.log", "true"], "numbers go up to 100000"),
+        (["--max-jobs-run", "9" * 5000, "x.log", "true"], "option --max-jobs-run needs a number"),
         (["--max-jobs-run", "0", "x.log", "true"], "option --max-jobs-run needs a number"),
         (["--gpu", "one", "x.log", "true"], "option --gpu needs a number"),
         (["/dev/null/x.log", "true"], "cannot write the log /dev/null/x.log"),
@@ -180,6 +184,34 @@ def test_jobs_do_not_survive_a_run_py_that_is_killed(environment, tmp_path):
     process.wait()
     time.sleep(2.5)
     assert not list(tmp_path.glob("survived.*"))
+
+
+@pytest.mark.parametrize(
+    "signals", [["KILL"], ["TERM", "KILL"], ["INT", "KILL"], ["INT", "INT", "INT"]], ids="-".join
+)
+def test_jobs_that_are_slow_to_end_do_not_stay(environment, tmp_path, signals):
+    """They ignore SIGTERM, and the launcher is killed before it kills them."""
+    job = "trap '' TERM; echo $BASHPID > pid.JOB; sleep 60; touch survived.JOB"
+    process = subprocess.Popen(
+        ["run.py", "--max-jobs-run", "2", "JOB=1:2", "log.JOB", "eval", f"({job})"],
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    pids = [tmp_path / "pid.1", tmp_path / "pid.2"]
+    while not all(pid.exists() and pid.read_text().endswith("\n") for pid in pids):
+        assert process.poll() is None
+        time.sleep(0.02)
+    for name in signals:
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (-signal.SIGKILL if "KILL" in signals else 128 + signal.SIGINT)
+    assert b"Traceback" not in err
+    deadline = time.monotonic() + 10
+    jobs = [Path("/proc") / pid.read_text().strip() for pid in pids]
+    while any(job.exists() for job in jobs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(job.exists() for job in jobs)
 
 
 def test_what_a_killed_job_had_started_is_killed_too(run_py, tmp_path):

@@ -23,6 +23,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,11 +44,15 @@ from nnet.cli import (
     real,
     tf32_option,
 )
+from nnet.ending import ENDING
 from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING
 from utils import lifeline
 from utils.jobs import Background, run
 from utils.run import num_cores, wait_for
+
+INTERRUPTED = frozenset(128 + number for number in (signal.SIGINT, *ENDING))
+"""Statuses of a program that was asked to end."""
 
 STEPS = Path(__file__).resolve().parent.parent / "steps"
 
@@ -104,14 +109,21 @@ class Driver(Program):
     # Without --no-pipes, because the commands that drivers start are full of pipes.
     STANDARD = Program.STANDARD - {"num_threads", "no_pipes"}
 
+    GOES_ON = True  # its work takes so long that it is worth saying
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Join options with their values, then read them as every program does."""
         return super().parse_args(ctx, self._join_values(args))
 
     def main(self, args: list[str] | None = None, **_) -> NoReturn:
         """Run as a process, which ends with the driver that started it, if one did."""
-        lifeline.end_with_parent()
-        super().main(args)
+        has_parent = lifeline.end_with_parent()
+        try:
+            super().main(args)
+        except SystemExit as end:
+            if end.code in INTERRUPTED and self.GOES_ON and not has_parent:
+                log.warning("interrupted; run it again to go on")
+            raise
 
     def _join_values(self, args: list[str]) -> list[str]:
         """``--name value`` or ``-n value`` becomes ``--name=value``, up to the first argument.
@@ -147,6 +159,7 @@ class Tool(Driver):
     """A driver without ``--print-args``."""
 
     STANDARD = Driver.STANDARD - {"print_args"}
+    GOES_ON = False
 
 
 class _DriverFormatter(logging.Formatter):

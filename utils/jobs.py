@@ -91,9 +91,12 @@ class Background:
             launcher, options, log_file.replace(JOB, job), [_quote(word, job) for word in words],
             None if jobs is None else range(1, jobs + 1), max_retries, job,
         )  # fmt: skip
-        call.launch()
-        self._running.append(call)
+        self._launch(call)
         self._num_jobs += jobs or 1
+
+    def _launch(self, call: Call) -> None:
+        self._running.append(call)  # first, so that whatever comes between, it is ended
+        call.launch()
 
     def running(self) -> bool:
         """Whether any command has yet to end; those that failed are started again."""
@@ -103,8 +106,9 @@ class Background:
                 continue
             self._running.remove(call)
             again, failed = call.after()
-            self._running += again
             self._failures += failed
+            for call in again:
+                self._launch(call)
         return bool(self._running)
 
     def wait(self) -> list[Failure]:
@@ -122,10 +126,11 @@ class Background:
                 count = count if self._num_jobs > 1 else ""
                 raise NgtrainError(f"{count}{failures[0].log}: {failures[0].reason}")
         finally:
-            for call in self._running:
-                call.process.terminate()  # does nothing to those that have ended
-            for call in self._running:
-                wait_for(call.process)
+            processes = [call.process for call in self._running if call.process is not None]
+            for process in processes:
+                process.terminate()  # does nothing to those that have ended
+            for process in processes:
+                wait_for(process)
 
 
 @dataclass
@@ -146,7 +151,7 @@ class Call:
     job_name: str
     attempt: int = 1
     hosts: tuple[str, ...] = ()
-    process: subprocess.Popen | Runner = field(init=False)
+    process: subprocess.Popen | Runner | None = field(init=False, default=None)
     fault: str = ""
 
     def launch(self) -> None:
@@ -164,6 +169,7 @@ class Call:
         try:
             if self.launcher == "run.py":  # which would only wait as we do: no process for it
                 self.process = Runner(parse(arguments))
+                self.process.start()
             else:
                 self.process = subprocess.Popen(
                     [self.launcher, *arguments], stdin=subprocess.DEVNULL, **lifeline.given()
@@ -188,7 +194,7 @@ class Call:
             self.process.terminate()
 
     def after(self) -> tuple[list[Call], list[Failure]]:
-        """What comes after its end: calls that do the failed jobs again, and failures for good."""
+        """What comes after its end: calls to do the failed jobs again, and failures for good."""
         if self.process.poll() == 0:
             return [], []
         again, failures = [], []
@@ -212,7 +218,6 @@ class Call:
                 hosts=tuple(dict.fromkeys([*self.hosts, *([host] if host else [])])),
                 fault="",
             )
-            call.launch()
             again.append(call)
         if not again and not failures:
             reason = "the launcher failed, but not according to this log of its job"

@@ -30,14 +30,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from nnet.ending import SIGNALS, disregard
 from nnet.io.descriptors import reserve_standard_descriptors
 from utils import lifeline
 
 OURS = frozenset({"run.py", "slurm.py", "queue.py"})
 """Launchers that take --exclude-hosts, which Kaldi's do not know."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends a launcher, which then ends its jobs."""
+MOST_JOBS = 100_000
+"""Of one call; schedulers allow fewer."""
+
+MOST_DIGITS = 9
+"""Of a number in a call."""
 
 
 class Error(Exception):
@@ -72,7 +76,7 @@ class Call:
         value = self.options.get(name)
         if value is None:
             return default
-        if not value.isdecimal() or int(value) < smallest:
+        if not value.isdecimal() or len(value) > MOST_DIGITS or int(value) < smallest:
             option = f"--{name.replace('_', '-')}"
             raise Error(f"option {option} needs a number of at least {smallest}, not '{value}'")
         return int(value)
@@ -92,9 +96,11 @@ def parse(args: list[str]) -> Call:
     call = Call()
     args = read_options(args, call)
     if args and (match := re.fullmatch(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?", args[0])):
-        first, last = int(match[2]), int(match[3] or match[2])
+        first, last = (int(n[:MOST_DIGITS]) for n in (match[2], match[3] or match[2]))
         if not 1 <= first <= last:
             raise Error(f"invalid job range {args[0]}: it must count upwards from 1 or more")
+        if last > MOST_JOBS:
+            raise Error(f"invalid job range {args[0]}: numbers go up to {MOST_JOBS}")
         call.job_name, call.jobs = match[1], range(first, last + 1)
         args = read_options(args[1:], call)
     if len(args) < 2:
@@ -237,6 +243,9 @@ def main(documentation: str, launch: Callable[[Call], list[int]]) -> int:
 
 
 def interrupt(number: int, _) -> NoReturn:
+    """End, once: ending the jobs takes a while, in which whoever is impatient asks again."""
+    for other in SIGNALS:
+        signal.signal(other, disregard)
     sys.exit(128 + number)
 
 

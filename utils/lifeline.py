@@ -31,11 +31,16 @@ def given() -> dict:
     return {"pass_fds": (fd(),), "env": {**os.environ, VARIABLE: f"{fd()} {os.getpid()}"}}
 
 
-def end_with_parent() -> None:
-    """Have this process get SIGTERM when the one that gave it a lifeline is gone."""
+def end_with_parent() -> bool:
+    """Have this process get SIGTERM when the one that gave it a lifeline is gone.
+
+    Returns whether one gave it a lifeline.
+    """
     lifeline, _, giver = os.environ.pop(VARIABLE, "").partition(" ")
-    if giver == str(os.getppid()):  # else it went to another, and the variable came on to us
-        threading.Thread(target=_wait_for_the_end, args=(int(lifeline),), daemon=True).start()
+    if giver != str(os.getppid()):  # it went to another, and the variable came on to us
+        return False
+    threading.Thread(target=_wait_for_the_end, args=(int(lifeline),), daemon=True).start()
+    return True
 
 
 def _wait_for_the_end(lifeline: int) -> None:
@@ -44,9 +49,11 @@ def _wait_for_the_end(lifeline: int) -> None:
 
 
 WATCHER = """\
+trap '' TERM  # the watcher outlives what asks a job to end; trap in the job comes after it
 {{ read -ru {fd}; kill -KILL 0; }} < /dev/null > /dev/null 2>&1 &
 disown  # a wait in the job is not for it
-trap "kill $! 2> /dev/null" EXIT
+trap "kill -KILL $! 2> /dev/null" EXIT
+trap 'exit 143' TERM  # when the command that runs, which was asked too, has ended
 """
 """For the start of a bash script that leads a process group: kills the group at the end of the
-lifeline.  format() puts its number in."""
+lifeline, also where the group was asked to end before and has not.  format() puts its number in."""

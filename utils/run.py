@@ -24,25 +24,24 @@ Other options, which would be for a queueing system, are accepted with their val
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
+from nnet.ending import finished_before_ending
 from utils import lifeline
 from utils.gpus import Reservation, reserved_gpus, visible_gpus
 from utils.launcher import Call, Error, footer, header, main, parse, remove_log
 
 __all__ = ["Error", "Runner", "num_cores", "parse", "wait_for"]
-
-# Asked to end, bash waits for the command that it is running, which was asked too, and then ends.
-TRAP = f"trap 'exit {128 + signal.SIGTERM}' TERM"
 
 PATIENCE_S = 15
 """How long a job that was asked to end may take to finish what it is writing."""
@@ -54,7 +53,7 @@ def num_cores() -> int:
 
 
 class Runner:
-    """The jobs of a call, from when it is made on; like a subprocess.Popen to wait for and to end.
+    """The jobs of a call, once started; like a subprocess.Popen to wait for and to end.
 
     Each job has a thread here that starts it, waits for it, and writes its log.  Raises Error if
     the call asks for what cannot be.
@@ -74,12 +73,21 @@ class Runner:
         self.running: set[subprocess.Popen] = set()
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        with_threads = ThreadPoolExecutor(self.max_jobs_run())
-        self.successes = {job: with_threads.submit(self.run_job, job) for job in call.jobs}
-        with_threads.shutdown(wait=False)
+        self.max_jobs_run = self.room()
+        self.started = False
+        self.successes: dict[int, bool] = {}  # of the jobs that have ended
 
-    def max_jobs_run(self) -> int:
-        """By default one job per core or GPU; a few more at once rather than a few left over."""
+    def start(self) -> None:
+        """Begin; not when it is made, so that who has it can end what a signal interrupts here."""
+        with finished_before_ending():
+            with_threads = ThreadPoolExecutor(self.max_jobs_run)
+            for job in self.call.jobs:
+                with_threads.submit(self.run_job, job)
+            with_threads.shutdown(wait=False)
+            self.started = True
+
+    def room(self) -> int:
+        """How many jobs run at the same time; a few more at once rather than a few left over."""
         jobs = len(self.call.jobs)
         room = max(1, num_cores() // self.num_threads)
         if self.num_gpus:
@@ -90,31 +98,39 @@ class Runner:
 
     def poll(self) -> int | None:
         """The exit status, 1 if any job failed; None while there are jobs to run."""
-        if not all(success.done() for success in self.successes.values()):
+        if self.started and len(self.successes) < len(self.call.jobs):
             return None
         return 1 if self.failed() else 0
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for all jobs; the exit status.  Raises TimeoutExpired after `timeout` seconds."""
-        if wait(self.successes.values(), timeout).not_done:
-            raise subprocess.TimeoutExpired(self.call.command, timeout)
-        return 1 if self.failed() else 0
+    def wait(self, timeout: float = math.inf) -> int:
+        """Wait for all jobs; the exit status.  Raises TimeoutExpired after `timeout` seconds.
+
+        It looks again and again, as subprocess.Popen.wait does: an exception that a signal brings
+        while it has a lock of its threads would leave that closed.
+        """
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.call.command, timeout)
+            time.sleep(0.01)
+        return status
 
     def failed(self) -> list[int]:
         """The numbers of the jobs that failed, or never ran; all must have ended."""
-        return [job for job, success in self.successes.items() if not success.result()]
+        return [job for job in self.call.jobs if not self.successes.get(job)]
 
-    def run_job(self, job: int) -> bool:
-        """Run one job, when there are GPUs for it; says whether it succeeded."""
-        if self.stopping.is_set():
-            return False
+    def run_job(self, job: int) -> None:
+        """Run one job, when there are GPUs for it, and note whether it succeeded."""
+        success = False
         try:
-            with self.reservation() as reservation:
-                return self.run_with_log(job, reservation)
+            if not self.stopping.is_set():
+                with self.reservation() as reservation:
+                    success = self.run_with_log(job, reservation)
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             print(f"run.py: cannot reserve a GPU: {reason}", file=sys.stderr)
-            return False
+        finally:
+            self.successes[job] = success
 
     def reservation(self) -> AbstractContextManager[Reservation]:
         """The GPUs of a job."""
@@ -148,7 +164,7 @@ class Runner:
             if self.stopping.is_set():
                 return -signal.SIGTERM
             process = subprocess.Popen(
-                ["bash", "-o", "pipefail", "-c", f"{TRAP}\n{watcher}{command}"],
+                ["bash", "-o", "pipefail", "-c", f"{watcher}{command}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -166,12 +182,13 @@ class Runner:
 
     def terminate(self) -> None:
         """Begin to end all jobs with all that they started; kill what does not obey."""
-        if self.poll() is None:
-            threading.Thread(target=self._stop).start()
+        with finished_before_ending():
+            with self.lock:
+                self.stopping.set()  # no job starts after this
+            if self.running:
+                threading.Thread(target=self._stop).start()
 
     def _stop(self) -> None:
-        with self.lock:
-            self.stopping.set()
         # A process that bash was just about to start may miss the first signal.
         signals = (signal.SIGTERM, 1), (signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, 1)
         for number, patience_s in signals:
@@ -197,6 +214,7 @@ def launch(call: Call) -> list[int]:
     """Run a call; returns the jobs that failed.  Interrupted, it ends the jobs first."""
     runner = Runner(call)
     try:
+        runner.start()
         wait_for(runner)
     except BaseException:
         runner.terminate()

@@ -20,6 +20,7 @@ import signal
 import stat
 import sys
 
+from nnet.ending import unfinished
 from nnet.errors import NgtrainError
 
 # One read from the system. Large enough to make the calls cheap, small enough for random access.
@@ -289,6 +290,7 @@ class OutputStream:
                 raise _failure(self._process, status)
             if self._rename is not None:
                 os.replace(*self._rename)
+                unfinished.discard(self._rename[0])
         except OSError as error:
             self.abort()
             raise self._failure(error) from error
@@ -308,6 +310,7 @@ class OutputStream:
         if self._rename is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._rename[0])
+            unfinished.discard(self._rename[0])
         self._file = None
 
     def __enter__(self) -> "OutputStream":
@@ -393,7 +396,9 @@ def shortened(text: str, most: int = 300) -> str:
 def temporary_name(path: str) -> str:
     """A name beside a file, for what is to become it; no process on any machine has the same."""
     directory, base = os.path.split(path)
-    return os.path.join(directory, f".{base[:200]}.{os.urandom(8).hex()}.tmp")
+    name = os.path.join(directory, f".{base[:200]}.{os.urandom(8).hex()}.tmp")
+    unfinished.add(name)
+    return name
 
 
 def refuse_pipes() -> None:
