@@ -54,15 +54,17 @@ log = logging.getLogger("ngtrain")
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
-def program(usage: str, cls: type | None = None) -> Callable[[Callable], "Program"]:
+def program(usage: str, cls: type | None = None, **attributes) -> Callable[[Callable], "Program"]:
     """Make a program of a function; `usage` is printed as it stands, `cls` is a kind of Program.
 
-    The docstring of the function's module is what ``--help`` says above the usage.
+    `attributes` are for `cls`.  The docstring of the function's module is what ``--help`` says
+    above the usage.
     """
 
     def decorate(function: Callable) -> Program:
         description = (function.__globals__["__doc__"] or "").strip()  # Python -OO has none
-        return click.command(cls=cls or Program, usage=usage, help=description)(function)
+        command = click.command(cls=cls or Program, usage=usage, help=description, **attributes)
+        return command(function)
 
     return decorate
 

@@ -31,7 +31,8 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 
 @driver(
     "Usage:  steps/align.py [options] <data> <lang> <src-dir> <ali-dir>\n"
-    " e.g.:  steps/align.py --nj 4 data/train data/lang exp/nnet4 exp/nnet4_ali"
+    " e.g.:  steps/align.py --nj 4 data/train data/lang exp/nnet4 exp/nnet4_ali",
+    writes="ali_dir",
 )
 @argument("data")
 @argument("lang")

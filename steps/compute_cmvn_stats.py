@@ -15,7 +15,8 @@ from utils.driver import argument, driver, log, require_files, run
 
 @driver(
     "Usage:  steps/compute_cmvn_stats.py <data-dir> [<log-dir> [<cmvn-dir>]]\n"
-    " e.g.: steps/compute_cmvn_stats.py data/train exp/make_mfcc/train mfcc"
+    " e.g.: steps/compute_cmvn_stats.py data/train exp/make_mfcc/train mfcc",
+    writes="data_dir",
 )
 @argument("data_dir")
 @argument("log_dir", required=False)

@@ -22,7 +22,8 @@ COPIED = ["tree", "final.mdl", "phones.txt"]
 
 @driver(
     "Usage:  steps/copy_alignments.py [options] <data> <src-ali-dir> <ali-dir>\n"
-    " e.g.: steps/copy_alignments.py data/train_multi exp/tri5a_ali exp/tri5a_multi_ali"
+    " e.g.: steps/copy_alignments.py data/train_multi exp/tri5a_ali exp/tri5a_multi_ali",
+    writes="ali_dir",
 )
 @argument("data")
 @argument("src_ali_dir")

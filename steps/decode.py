@@ -30,7 +30,8 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 
 @driver(
     "Usage:  steps/decode.py [options] <graph-dir> <data> <decode-dir>\n"
-    " e.g.:  steps/decode.py --nj 4 exp/tri2/graph data/test exp/nnet4/decode_test"
+    " e.g.:  steps/decode.py --nj 4 exp/tri2/graph data/test exp/nnet4/decode_test",
+    writes="decode_dir",
 )
 @argument("graph_dir")
 @argument("data")

@@ -24,7 +24,8 @@ from utils.feature_pipeline import FeaturePipeline, feature_options
 
 @driver(
     "Usage:  steps/flat_start.py [options] <data> <lang> <ali-dir>\n"
-    " e.g.:  steps/flat_start.py --nj 4 data/train data/lang exp/mono0_ali"
+    " e.g.:  steps/flat_start.py --nj 4 data/train data/lang exp/mono0_ali",
+    writes="ali_dir",
 )
 @argument("data")
 @argument("lang")

@@ -49,7 +49,8 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 
 @driver(
     "Usage:  steps/get_egs2.py [options] <data> <ali-dir> <egs-dir>\n"
-    " e.g.:  steps/get_egs2.py data/train exp/tri3_ali exp/tri4_nnet/egs"
+    " e.g.:  steps/get_egs2.py data/train exp/tri3_ali exp/tri4_nnet/egs",
+    writes="egs_dir",
 )
 @argument("data")
 @argument("ali_dir")

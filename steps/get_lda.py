@@ -30,7 +30,8 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 
 @driver(
     "Usage:  steps/get_lda.py [options] <data> <lang> <ali-dir> <exp-dir>\n"
-    " e.g.:  steps/get_lda.py data/train data/lang exp/tri3_ali exp/tri4_nnet"
+    " e.g.:  steps/get_lda.py data/train data/lang exp/tri3_ali exp/tri4_nnet",
+    writes="exp_dir",
 )
 @argument("data")
 @argument("lang")

@@ -12,7 +12,8 @@ from utils.driver import argument, cmd_option, driver, nj_option, option
 
 @driver(
     "Usage:  steps/make_fbank.py [options] <data-dir> [<log-dir> [<fbank-dir>]]\n"
-    " e.g.: steps/make_fbank.py --nj 4 data/train exp/make_fbank/train fbank"
+    " e.g.: steps/make_fbank.py --nj 4 data/train exp/make_fbank/train fbank",
+    writes="data_dir",
 )
 @argument("data_dir")
 @argument("log_dir", required=False)

@@ -12,7 +12,8 @@ from utils.driver import argument, cmd_option, driver, nj_option, option
 
 @driver(
     "Usage:  steps/make_mfcc.py [options] <data-dir> [<log-dir> [<mfcc-dir>]]\n"
-    " e.g.: steps/make_mfcc.py --nj 4 data/train exp/make_mfcc/train mfcc"
+    " e.g.: steps/make_mfcc.py --nj 4 data/train exp/make_mfcc/train mfcc",
+    writes="data_dir",
 )
 @argument("data_dir")
 @argument("log_dir", required=False)

@@ -16,7 +16,8 @@ from utils.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_tabl
 
 @driver(
     "Usage:  steps/relabel_egs2.py [options] <ali-dir> <egs-in-dir> <egs-out-dir>\n"
-    " e.g.:  steps/relabel_egs2.py exp/nnet/ali_0.5 exp/nnet/egs exp/nnet/egs_0.5"
+    " e.g.:  steps/relabel_egs2.py exp/nnet/ali_0.5 exp/nnet/egs exp/nnet/egs_0.5",
+    writes="egs_out_dir",
 )
 @argument("ali_dir")
 @argument("egs_in_dir")

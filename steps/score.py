@@ -34,7 +34,8 @@ class Setting(NamedTuple):
 @driver(
     "Usage:  steps/score.py [options] <data> <lang-dir|graph-dir> <decode-dir>\n"
     " e.g.:  steps/score.py --tune-on exp/nnet4/decode_dev data/test exp/tri2/graph "
-    "exp/nnet4/decode_test"
+    "exp/nnet4/decode_test",
+    writes="decode_dir",
 )
 @argument("data")
 @argument("graph_dir")

@@ -35,7 +35,8 @@ ALL = "all"
 @driver(
     "Usage:  steps/score_nist.py [options] <data> <lang-dir|graph-dir> <decode-dir>\n"
     " e.g.:  steps/score_nist.py --tune-on exp/nnet/decode_dev --subsets 'swbd=sw_ callhome=en_' "
-    "data/eval2000 exp/graph exp/nnet/decode_eval2000"
+    "data/eval2000 exp/graph exp/nnet/decode_eval2000",
+    writes="decode_dir",
 )
 @argument("data")
 @argument("graph_dir")

@@ -18,7 +18,8 @@ from utils.split_scp import split_evenly
 @driver(
     "Usage:  utils/augment_data_dir.py [options] <prefix> <src-data-dir> <dest-data-dir> "
     "[<wav-dir>]\n"
-    " e.g.: utils/augment_data_dir.py --speed 0.9 sp0.9- data/train data/train_sp0.9"
+    " e.g.: utils/augment_data_dir.py --speed 0.9 sp0.9- data/train data/train_sp0.9",
+    writes="dest_data_dir",
 )
 @argument("prefix")
 @argument("src_data_dir")

@@ -9,7 +9,8 @@ never read.
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,17 +100,13 @@ class DataDir:
 
     def select(self, utterances: Collection[str]) -> "DataDir":
         """What belongs to `utterances`, and to their speakers and recordings."""
-        keys = {UTTERANCE: {u for u in self["utt2spk"] if u in utterances}}
-        keys[SPEAKER] = {self["utt2spk"][u] for u in keys[UTTERANCE]}
-        segments = self.tables.get("segments", {})
-        keys[RECORDING] = {recording_of(s) for u, s in segments.items() if u in keys[UTTERANCE]}
-        tables = {
-            name: restrict(table, keys[self.kind(name)]) for name, table in self.tables.items()
-        }
-        files = keys[self.kind("wav.scp")]
-        if "reco2file_and_channel" in tables:
-            files = {recording_of(value) for value in tables["reco2file_and_channel"].values()}
-        scoring = {
+        (data,) = self.split([utterances])
+        files = data["utt2spk"].keys()
+        if "reco2file_and_channel" in data:
+            files = {recording_of(value) for value in data["reco2file_and_channel"].values()}
+        elif "segments" in data:
+            files = {recording_of(segment) for segment in data["segments"].values()}
+        data.scoring = {
             name: [
                 line
                 for line in lines
@@ -117,7 +114,29 @@ class DataDir:
             ]
             for name, lines in self.scoring.items()
         }
-        return DataDir(tables, self.frame_shift, scoring)
+        return data
+
+    def split(self, parts: Sequence[Collection[str]]) -> list["DataDir"]:
+        """What belongs to the utterances of each part, and to their speakers and recordings.
+
+        No utterance may be in two parts.  The files for scoring are not split.
+        """
+        part_of = {utterance: n for n, part in enumerate(parts) for utterance in part}
+        segments = self.tables.get("segments", {})
+        numbers = {kind: defaultdict(set) for kind in (UTTERANCE, SPEAKER, RECORDING)}
+        for utterance, speaker in self["utt2spk"].items():
+            if (number := part_of.get(utterance)) is not None:
+                numbers[UTTERANCE][utterance].add(number)
+                numbers[SPEAKER][speaker].add(number)
+                if utterance in segments:
+                    numbers[RECORDING][recording_of(segments[utterance])].add(number)
+        split = [DataDir({name: {} for name in self.tables}, self.frame_shift) for _ in parts]
+        for name, table in self.tables.items():
+            parts_with = numbers[self.kind(name)]
+            for key, value in table.items():
+                for number in parts_with.get(key, ()):
+                    split[number].tables[name][key] = value
+        return split
 
     def rename(
         self,

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnet.errors import NgtrainError
@@ -14,30 +14,52 @@ from nnet.errors import NgtrainError
 log = logging.getLogger("ngtrain")
 
 
+HOLDERS = "NGTRAIN_HOLDERS"
+"""The variable that names, to what a driver starts, it and those that started it, a line each."""
+
+
 @contextmanager
-def only_driver_in(directory: Path) -> Iterator[None]:
+def only_driver_in(directory: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a directory, which is made if need be; remove what was half-written in it.
 
     The lock is one of the system's, on the file .lock: it goes with the process that holds it,
     however that ends, and over NFS it holds on all machines.  Temporary files in the directory are
-    then of programs that were killed.  Raises NgtrainError, naming host and process, where another
-    driver holds it.
+    then of programs that were killed.  A driver that another one has started may work in what that
+    one holds.  Raises NgtrainError, naming host and process, where yet another driver holds it; or
+    waits for its end.
     """
+    is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another driver"
+            if holder in _holders():
+                yield
+                return
             raise NgtrainError(f"{directory} is in use: {holder} is working on it") from None
         except OSError as error:  # a file system without locks
             log.warning(
                 "cannot lock %s (%s): see to it that no other driver works on it",
                 *(directory, error.strerror),
             )
+        holder = f"process {os.getpid()} on {os.uname().nodename}"
         file.truncate(0)
-        print(f"process {os.getpid()} on {os.uname().nodename}", file=file, flush=True)
+        print(holder, file=file, flush=True)
+        os.environ[HOLDERS] = "\n".join([*_holders(), holder])
         for temporary in directory.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            os.environ[HOLDERS] = "\n".join(_holders()[:-1])
+            with suppress(OSError):
+                if is_new and os.listdir(directory) == [".lock"]:  # nothing came of it
+                    (directory / ".lock").unlink()
+                    directory.rmdir()
+
+
+def _holders() -> list[str]:
+    return os.environ.get(HOLDERS, "").splitlines()

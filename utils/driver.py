@@ -48,6 +48,7 @@ from nnet.ending import ENDING
 from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING
 from utils import lifeline
+from utils.directory_lock import only_driver_in
 from utils.jobs import Background, run
 from utils.run import num_cores, wait_for
 
@@ -93,9 +94,12 @@ nj_option = option(
 )
 
 
-def driver(usage: str) -> Callable[[Callable], Driver]:
-    """Make a driver of a function, as nnet.cli.program makes a program."""
-    return program(usage, cls=Driver)
+def driver(usage: str, *, writes: str = "") -> Callable[[Callable], Driver]:
+    """Make a driver of a function, as nnet.cli.program makes a program.
+
+    `writes` is the argument that names the directory which it fills: one driver at a time.
+    """
+    return program(usage, cls=Driver, writes=writes)
 
 
 def tool(usage: str) -> Callable[[Callable], Driver]:
@@ -110,6 +114,17 @@ class Driver(Program):
     STANDARD = Program.STANDARD - {"num_threads", "no_pipes"}
 
     GOES_ON = True  # its work takes so long that it is worth saying
+
+    def __init__(self, *args, writes: str = "", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.writes = writes
+
+    def invoke(self, ctx: click.Context) -> int | None:
+        """Run the function, alone in its directory."""
+        if not self.writes:
+            return super().invoke(ctx)
+        with only_driver_in(Path(ctx.params[self.writes])):
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Join options with their values, then read them as every program does."""

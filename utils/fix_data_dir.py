@@ -93,7 +93,10 @@ def complete_utterances(data: DataDir) -> set[str]:
     return kept
 
 
-@driver("Usage:  utils/fix_data_dir.py <data-dir>\n e.g.: utils/fix_data_dir.py data/train")
+@driver(
+    "Usage:  utils/fix_data_dir.py <data-dir>\n e.g.: utils/fix_data_dir.py data/train",
+    writes="data_dir",
+)
 @argument("data_dir")
 def main(data_dir):
     path = Path(data_dir)

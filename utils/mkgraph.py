@@ -17,7 +17,8 @@ COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_
 
 @driver(
     "Usage:  utils/mkgraph.py [options] <lang-dir> <model-dir> <graph-dir>\n"
-    " e.g.: utils/mkgraph.py data/lang_test exp/tri1 exp/tri1/graph"
+    " e.g.: utils/mkgraph.py data/lang_test exp/tri1 exp/tri1/graph",
+    writes="graph_dir",
 )
 @argument("lang_dir")
 @argument("model_dir")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 @driver(
     "Usage:  utils/prepare_lang.py [options] <dict-dir> <oov-word> <tmp-dir> <lang-dir>\n"
     " e.g.: utils/prepare_lang.py --position-dependent-phones false data/local/dict '!SIL' "
-    "data/local/lang data/lang"
+    "data/local/lang data/lang",
+    writes="lang_dir",
 )
 @argument("dict_dir")
 @argument("oov_word")

@@ -7,9 +7,9 @@ The utterances of a speaker stay together, unless --per-utt is given; then the p
 
 from pathlib import Path
 
-from nnet.errors import NgtrainError
 from utils.data_dir import KINDS, DataDir, group_by_value
-from utils.driver import argument, option, require_files, tool
+from utils.directory_lock import only_driver_in
+from utils.driver import argument, integer, option, require_files, tool
 from utils.split_scp import split_evenly, split_groups
 
 
@@ -28,25 +28,24 @@ def is_newer(part: Path, data: Path) -> bool:
     " e.g.: utils/split_data.py data/train 4"
 )
 @argument("data_dir")
-@argument("num_to_split", type=int)
+@argument("num_to_split", type=integer(least=1))
 @option("--per-utt", type=bool, default=False, help="Split speakers too")
 def main(data_dir, num_to_split, per_utt):
-    if num_to_split < 1:
-        raise NgtrainError(f"<num-to-split> is a positive number, not {num_to_split}")
     source = Path(data_dir)
     require_files(source / "utt2spk")
     split_dir = source / f"split{num_to_split}{'utt' if per_utt else ''}"
-    # The last part is written last: if it is complete and new, so are the others.
-    if is_newer(split_dir / str(num_to_split), source):
-        return
-    data = DataDir.read(source)
-    data.scoring = {}  # which is not done in jobs
-    if per_utt:
-        parts = split_evenly(sorted(data["utt2spk"]), num_to_split)
-    else:
-        parts = split_groups(list(group_by_value(data["utt2spk"]).values()), num_to_split)
-    for number, utterances in enumerate(parts, 1):
-        data.select(set(utterances)).write(split_dir / str(number))
+    with only_driver_in(split_dir, wait=True):  # several drivers may want the same parts at once
+        # The last part is written last: if it is complete and new, so are the others.
+        if is_newer(split_dir / str(num_to_split), source):
+            return
+        data = DataDir.read(source)
+        data.scoring = {}  # which is not done in jobs
+        if per_utt:
+            parts = split_evenly(sorted(data["utt2spk"]), num_to_split)
+        else:
+            parts = split_groups(list(group_by_value(data["utt2spk"]).values()), num_to_split)
+        for number, part in enumerate(data.split(parts), 1):
+            part.write(split_dir / str(number))
 
 
 if __name__ == "__main__":
