@@ -193,7 +193,7 @@ class Program(click.Command):
         value = value.strip()
         if not equals and option.type is click.BOOL:
             return name, "true"
-        if not equals or (not value and option.type is not click.STRING):
+        if not equals or (not value and not isinstance(option.type, click.types.StringParamType)):
             raise NgtrainError(f"option {key}{where} needs a value: {name}={_values(option)}")
         return name, value
 

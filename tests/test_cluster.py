@@ -16,7 +16,7 @@ from utils import cluster
 from utils.cluster import read_config, scheduler_log, valid_name
 from utils.gridengine import GridEngine
 from utils.jobs import run
-from utils.launcher import exit_status, host_of, parse
+from utils.launcher import Error, exit_status, footer, header, host_of, parse
 from utils.slurm import Slurm
 
 # Configuration ------------------------------------------------------------------------------------
@@ -122,8 +122,10 @@ def late_cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(programs), prepend=":")
 
     def make(command, said="N/A COMPLETED n1"):
+        status_file = r"sed -n 's/.*--status-file \([^ ]*\).*/\1/p' ${@: -1}"
+        status = f"sed -n 's/.*code \\([0-9]*\\).*/\\1/p' x.log > $({status_file})"
         for name, script in {
-            "sbatch": f"echo 7; ({command}) > /dev/null 2>&1 &",
+            "sbatch": f"echo 7; ({command}; {status}) > /dev/null 2>&1 &",
             "squeue": f'[[ "$*" != *--states=all* ]] || echo {said}',
         }.items():
             (programs / name).write_text(f"#!/bin/bash\n{script}\n")
@@ -147,6 +149,46 @@ def test_a_log_of_before_does_not_count(late_cluster, monkeypatch, capsys):
     assert Slurm().launch(parse(["x.log", "true"])) == [1]
     said = capsys.readouterr().err
     assert "slurm.py: job 1: its log does not say how it ended, log is in x.log" in said
+
+
+@pytest.fixture
+def small_slurm(tmp_path, monkeypatch):
+    """A stand-in for Slurm that runs the jobs of an array one after the other, on this machine."""
+    monkeypatch.chdir(tmp_path)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    run_all = "for n in 1 2; do SLURM_ARRAY_TASK_ID=$n SLURMD_NODENAME=n$n bash ${@: -1}; done"
+    for name, script in {"sbatch": f"echo 7; {run_all}; exit 0", "squeue": "exit 0"}.items():
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+
+
+IMITATION = header("sort", "n7") + footer(0, 1, 1)
+
+
+@pytest.mark.parametrize("end", ["exit JOB", "kill -KILL $PPID"])
+def test_the_log_of_another_job_in_a_log_is_not_believed(small_slurm, monkeypatch, end, capsys):
+    """Neither while the job runs nor where it ended without a word."""
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.5)
+    Path("other.log").write_text(IMITATION)
+    command = f"cat other.log; sleep 0.5; test JOB = 1 || {end}"
+    assert Slurm().launch(parse(["JOB=1:2", "x.JOB.log", "eval", command])) == [2]
+    assert IMITATION in Path("x.1.log").read_text()
+    said = capsys.readouterr().err
+    assert ("job 2: its log does not say how it ended" in said) == ("KILL" in end)
+    assert sorted(path.name for path in Path("q").iterdir()) == ["x.sh"]
+
+
+def test_programs_of_the_scheduler_that_are_not_there(tmp_path, monkeypatch, environment):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qsub").write_text("#!/bin/bash\necho 'Your job 1 (\"x\") has been submitted'\n")
+    (tmp_path / "qsub").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if shutil.which("qstat"):
+        pytest.skip("GridEngine is installed, and so is qstat")
+    with pytest.raises(Error, match=r"^cannot run qstat: No such file"):
+        GridEngine().launch(parse(["x.log", "true"]))
 
 
 def test_no_log_is_expected_of_a_job_that_the_scheduler_knows_to_have_failed(late_cluster, capsys):

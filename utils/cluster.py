@@ -1,9 +1,11 @@
 """Launch jobs through the scheduler of a cluster; slurm.py and gridengine.py say which and how.
 
 The jobs of a call are submitted as one job array, by a command that ends when they have ended.  On
-its machine each job is run by run.py, which writes its log as everywhere.  A job has succeeded when
-its log says so, and not before: neither the scheduler's word nor a log of before counts.  What was
-submitted, and what the scheduler itself has to say, is in the folder q beside that of the logs.
+its machine each job is run by run.py, which writes its log as everywhere, and then a file with the
+job's exit status.  A job has succeeded when both say so, and not before: neither the scheduler's
+word counts, nor a log of before, nor a log of another job that this one printed.  What was
+submitted, what the scheduler itself has to say, and those files while the jobs run, are in the
+folder q beside that of the logs.
 
 How options become those of the scheduler stands in a file such as conf/queue.conf, in the syntax
 of Kaldi's queue.pl and slurm.pl:
@@ -28,9 +30,11 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from nnet.ending import finished_before_ending
 from utils.late_files import eventually
 from utils.launcher import Call, Error, exit_status, remove_log
 
@@ -45,6 +49,47 @@ NUM_TRIES, PAUSE_S = 5, 20
 CARRIED = re.compile(r"PATH|PYTHONPATH|LD_LIBRARY_PATH|LC_ALL|(OMP|OPENBLAS|MKL|NGTRAIN)_\w+")
 """Variables that jobs get from here, whatever the scheduler passes on: where programs are, and how
 matrices are multiplied, for other kernels give other last digits."""
+
+
+@dataclass
+class Jobs:
+    """The jobs of a call that are submitted.
+
+    name: theirs at the scheduler.  No other job has it, so that we can ask for ours, and end them,
+    from the first moment.  folder: where their machines write how they ended.
+    """
+
+    call: Call
+    name: str
+    folder: Path
+
+    def status_file(self, job: int | str) -> Path:
+        return self.folder / f"{self.name}.status.{job}"
+
+    def status(self, job: int) -> int | None:
+        """How a job ended according to its machine and its log; None while they do not say so."""
+        try:
+            status = int(self.status_file(job).read_text())
+        except (OSError, ValueError):
+            return None
+        said = exit_status(self.call.log_of(job))
+        return None if said is None else status or said
+
+    def succeeded(self, job: int) -> bool:
+        return self.status(job) == 0
+
+    def forget(self) -> None:
+        """Remove what their machines wrote."""
+        for job in self.call.jobs:
+            self.status_file(job).unlink(missing_ok=True)
+
+
+def ask(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a program of the scheduler; what it prints is text.  Raises Error if there is none."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise Error(f"cannot run {command[0]}: {error.strerror}") from None
 
 
 class Scheduler(ABC):
@@ -102,27 +147,33 @@ class Scheduler(ABC):
         """
         options = read_config(self, call)
         output = scheduler_log(call)
+        jobs = Jobs(call, f"{valid_name(output.stem)}.{secrets.token_hex(4)}", output.parent)
         try:
             for job in call.jobs:
                 Path(call.log_of(job)).parent.mkdir(parents=True, exist_ok=True)
                 remove_log(call.log_of(job))
             output.parent.mkdir(parents=True, exist_ok=True)
             script = output.with_suffix(".sh")
-            script.write_text(self.script(call))
+            script.write_text(self.script(jobs))
         except OSError as error:
             raise Error(f"cannot write {error.filename}: {error.strerror}") from None
         if call.job_name is not None:
             options += self.array(call)
         hosts = [host for host in call.options.get("exclude_hosts", "").split(",") if host]
-        if hosts:
-            try:
-                return self.run([*options, *self.excluding(hosts)], script, call)
-            except Error as error:
-                self.say(f"cannot do without {', '.join(hosts)}: {error}")
-        return self.run(options, script, call)
+        try:
+            if hosts:
+                try:
+                    excluding = [*options, *self.excluding(hosts)]
+                    return self.run(excluding, script, jobs)
+                except Error as error:
+                    self.say(f"cannot do without {', '.join(hosts)}: {error}")
+            return self.run(options, script, jobs)
+        finally:
+            jobs.forget()
 
-    def script(self, call: Call) -> str:
+    def script(self, jobs: Jobs) -> str:
         """What runs on a machine of the cluster: run.py, for one job."""
+        call = jobs.call
         exports = [
             f"export {name}={shlex.quote(value)}"
             for name, value in sorted(os.environ.items())
@@ -132,33 +183,36 @@ class Scheduler(ABC):
         for name in self.on_node:
             if name in call.options:
                 words += [f"--{name.replace('_', '-')}", call.options[name]]
-        array = f"{call.job_name}=${self.task} " if call.job_name is not None else ""
+        status = shlex.quote(str(jobs.status_file(call.jobs[0])))
+        array = ""
+        if call.job_name is not None:
+            status = f"{shlex.quote(str(jobs.status_file('')))}${self.task}"
+            array = f"{call.job_name}=${self.task} "
         return "\n".join(
             [
                 "#!/bin/bash",
                 f"cd {shlex.quote(os.getcwd())} || exit 1",
                 *exports,
                 "[ ! -f path.sh ] || . ./path.sh",
-                f'exec {shlex.join(words)} --host "{self.here}" \\',
+                f'exec {shlex.join(words)} --host "{self.here}" --status-file {status} \\',
                 f"  {array}{shlex.join([call.log, *call.words])}",
                 "",
             ]
         )
 
-    def run(self, options: list[str], script: Path, call: Call) -> list[int]:
-        """Submit `script` for the jobs of a call and wait for them; returns those that failed.
+    def run(self, options: list[str], script: Path, jobs: Jobs) -> list[int]:
+        """Submit `script` for some jobs and wait for them; returns those that failed.
 
         Raises Error, with what the scheduler said, if it does not take them.
         """
-        # A name that no other job has lets us ask for ours, and end them, from the first moment.
-        name = f"{valid_name(script.stem)}.{secrets.token_hex(4)}"
-        command = [*options, *self.submission(name, script.with_suffix(".log")), str(script)]
+        submission = self.submission(jobs.name, script.with_suffix(".log"))
+        command = [*options, *submission, str(script)]
         for tries_left in reversed(range(NUM_TRIES)):
-            unfinished, said = self.submit_and_wait(command, name, call)
+            unfinished, said = self.submit_and_wait(command, jobs)
             if not unfinished:
                 return []
             if self.submitted.search(said):
-                return self.failed(unfinished, self.fates(name, said), call)
+                return self.failed(unfinished, self.fates(jobs.name, said), jobs)
             reason = " ".join(said.split()) or f"{command[0]} failed"
             if not self.unreachable.search(said):
                 break
@@ -167,73 +221,77 @@ class Scheduler(ABC):
                 time.sleep(PAUSE_S)
         raise Error(f"cannot submit: {reason}")
 
-    def submit_and_wait(self, command: list[str], name: str, call: Call) -> tuple[list[int], str]:
+    def submit_and_wait(self, command: list[str], jobs: Jobs) -> tuple[list[int], str]:
         """Run what submits the jobs and waits for them; those not known to succeed, and its output.
 
         Interrupted, it ends the jobs.
         """
         with tempfile.TemporaryFile() as output:
+            process = None
             try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Control-C is for us
-                )
+                with finished_before_ending():
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,  # Control-C is for us
+                    )
+                unfinished = self.wait(process, output, jobs)
             except OSError as error:
                 raise Error(f"cannot run {command[0]}: {error.strerror}") from None
-            try:
-                unfinished = self.wait(process, output, name, call)
             except BaseException:
-                self.end(process, name)
+                if process is not None:
+                    self.end(process, jobs)
                 raise
             process.kill()  # the jobs themselves have ended
             process.wait()
             return unfinished, text_of(output)
 
-    def wait(
-        self, process: subprocess.Popen, output: IO[bytes], name: str, call: Call
-    ) -> list[int]:
-        """Wait until all logs tell of success, or the jobs have ended; those not known to succeed.
+    def wait(self, process: subprocess.Popen, output: IO[bytes], jobs: Jobs) -> list[int]:
+        """Wait until all jobs have succeeded, or have ended; those not known to succeed.
 
-        Schedulers notice the end of a job late; its log is the first to know.  But of a failure it
-        may not be the end: the scheduler may start the job again.
+        Schedulers notice the end of a job late; what it leaves is the first to know.  But of a
+        failure it may not be the end: the scheduler may start the job again.
         """
-        unfinished, pause_s = list(call.jobs), 0.1
+        unfinished, pause_s = list(jobs.call.jobs), 0.1
         while True:
             ended = process.poll() is not None
             if ended and self.submitted.search(text_of(output)):
-                ended = not self.is_active(name)  # `process` may have lost sight of the jobs
-            unfinished = [job for job in unfinished if exit_status(call.log_of(job)) != 0]
+                ended = not self.is_active(jobs.name)  # `process` may have lost sight of the jobs
+            unfinished = [job for job in unfinished if not jobs.succeeded(job)]
             if ended or not unfinished:
                 return unfinished
             time.sleep(pause_s)
             pause_s = min(1.2 * pause_s, 3.0)
 
-    def end(self, process: subprocess.Popen, name: str) -> None:
+    def end(self, process: subprocess.Popen, jobs: Jobs) -> None:
         """Cancel all jobs, also those that are just being submitted by `process`."""
         deadline = time.monotonic() + PATIENCE_S
-        while process.poll() is None and time.monotonic() < deadline:
-            subprocess.run(self.cancel(name), check=False, capture_output=True)
+        while True:
+            with suppress(Error):
+                ask(self.cancel(jobs.name))
+            if process.poll() is not None or time.monotonic() > deadline:
+                break
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=2)
         process.kill()
         process.wait()
 
-    def failed(self, unfinished: list[int], fates: dict[int, str], call: Call) -> list[int]:
+    def failed(self, unfinished: list[int], fates: dict[int, str], jobs: Jobs) -> list[int]:
         """Which of the jobs that are not known to have succeeded failed, when all have ended."""
-        logs = [call.log_of(job) for job in unfinished if job not in fates]
+        silent = [job for job in unfinished if job not in fates]
+        logs = {job: jobs.call.log_of(job) for job in unfinished}
         eventually(
-            lambda: all(exit_status(log) is not None for log in logs),
-            *{os.path.dirname(os.path.abspath(log)) for log in logs},
+            lambda: all(jobs.status(job) is not None for job in silent),
+            *{jobs.folder, *(os.path.dirname(os.path.abspath(logs[job])) for job in silent)},
             patience_s=PATIENCE_S,
         )
-        failed = [job for job in unfinished if job in fates or exit_status(call.log_of(job)) != 0]
+        failed = [job for job in unfinished if job in fates or not jobs.succeeded(job)]
         for job in failed:
-            if exit_status(call.log_of(job)) is None:
+            if jobs.status(job) is None:
                 fate = fates.get(job, "its log does not say how it ended")
-                self.say(f"job {job}: {fate}, log is in {call.log_of(job)}")
+                self.say(f"job {job}: {fate}, log is in {logs[job]}")
         return failed
 
     def say(self, line: str) -> None:

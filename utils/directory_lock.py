@@ -32,14 +32,17 @@ def only_driver_in(directory: Path, *, wait: bool = False) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another driver"
             if holder in _holders():
                 yield
                 return
-            raise NgtrainError(f"{directory} is in use: {holder} is working on it") from None
+            if not wait:
+                raise NgtrainError(f"{directory} is in use: {holder} is working on it") from None
+            log.info("%s is in use: waiting for %s", directory, holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:  # a file system without locks
             log.warning(
                 "cannot lock %s (%s): see to it that no other driver works on it",

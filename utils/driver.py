@@ -22,7 +22,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -49,7 +48,7 @@ from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING
 from utils import lifeline
 from utils.directory_lock import only_driver_in
-from utils.jobs import Background, run
+from utils.jobs import Background, parse_cmd, run
 from utils.run import num_cores, wait_for
 
 INTERRUPTED = frozenset(128 + number for number in (signal.SIGINT, *ENDING))
@@ -79,8 +78,18 @@ __all__ = [
     "tool",
 ]
 
+
+class _Launcher(click.types.StringParamType):
+    """A launcher and its options, looked at before anything is done."""
+
+    def convert(self, value, param, ctx) -> str:
+        parse_cmd(value)
+        return super().convert(value, param, ctx)
+
+
 cmd_option = option(
     "--cmd",
+    type=_Launcher(),
     default="run.py",
     help="How to launch jobs: run.py (this machine), slurm.py, queue.pl, ... with their options; "
     "--max-retries <n> among these starts a job that failed again",
@@ -198,7 +207,7 @@ def threads_per_job(cmd: str, num_jobs: int) -> int:
     On this machine, through run.py, so many that no core is idle and none has two to run where that
     can be; one where another launcher decides which machines there are.
     """
-    return max(1, num_cores() // num_jobs) if shlex.split(cmd)[0] == "run.py" else 1
+    return max(1, num_cores() // num_jobs) if parse_cmd(cmd)[0] == "run.py" else 1
 
 
 def run_step(name: str, *words) -> None:

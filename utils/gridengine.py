@@ -22,11 +22,10 @@ Without a configuration file this one holds:
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from textwrap import indent
 
-from utils.cluster import Scheduler
+from utils.cluster import Scheduler, ask
 from utils.launcher import Call
 from utils.launcher import main as launcher_main
 
@@ -66,7 +65,7 @@ class GridEngine(Scheduler):
         return ["qdel", name]
 
     def is_active(self, name: str) -> bool:
-        listing = subprocess.run(["qstat", "-j", name], capture_output=True, text=True, check=False)
+        listing = ask(["qstat", "-j", name])
         return listing.returncode == 0 or "do not exist" not in listing.stderr
 
     def fates(self, name: str, said: str) -> dict[int, str]:

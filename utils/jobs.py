@@ -235,7 +235,10 @@ class Call:
 
 def parse_cmd(cmd: str) -> tuple[str, list[str], int]:
     """The launcher of ``--cmd``, its options, and ``--max-retries``.  Raises NgtrainError."""
-    launcher, *options = shlex.split(cmd)
+    try:
+        launcher, *options = shlex.split(cmd)
+    except ValueError:  # nothing, or a quotation mark alone
+        raise NgtrainError(f"--cmd '{cmd}': expected a launcher, such as run.py") from None
     max_retries = 0
     while "--max-retries" in options:
         at = options.index("--max-retries")

@@ -19,6 +19,7 @@ Options:
   --jobs-per-gpu <n>  With --gpu 1, how many jobs share a GPU; each can have that part of its
                       memory for arrays, by CUPY_GPU_MEMORY_LIMIT (default: 1)
   --host <name>       What logs call this machine (default: its name)
+  --status-file <file>  Gets the exit status of a job when its log is complete
 Other options, which would be for a queueing system, are accepted with their value and ignored.
 """
 
@@ -38,6 +39,7 @@ from typing import IO
 
 from nnet.ending import finished_before_ending
 from utils import lifeline
+from utils.data_dir import write_lines
 from utils.gpus import Reservation, reserved_gpus, visible_gpus
 from utils.launcher import Call, Error, footer, header, main, parse, remove_log
 
@@ -149,6 +151,8 @@ class Runner:
                 print(header(command, self.host), end="", file=log, flush=True)
                 status = self.execute(command, log, reservation)
                 log.write(footer(status, time.monotonic() - start, self.num_threads))
+            if "status_file" in self.call.options:
+                write_lines(self.call.options["status_file"], [str(status)])
         except OSError as error:
             print(f"run.py: cannot write the log {log_name}: {error.strerror}", file=sys.stderr)
             return False

@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from textwrap import indent
 
-from utils.cluster import Scheduler
+from utils.cluster import Scheduler, ask
 from utils.launcher import Call, main
 
 DEFAULT_CONFIG = """\
@@ -97,7 +97,7 @@ class Slurm(Scheduler):
 def squeue(name: str, *options: str) -> subprocess.CompletedProcess:
     """What Slurm knows of the jobs called `name`, a line for each."""
     command = ["squeue", "--noheader", "--array", f"--name={name}", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return ask(command)
 
 
 if __name__ == "__main__":

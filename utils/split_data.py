@@ -34,7 +34,7 @@ def main(data_dir, num_to_split, per_utt):
     source = Path(data_dir)
     require_files(source / "utt2spk")
     split_dir = source / f"split{num_to_split}{'utt' if per_utt else ''}"
-    with only_driver_in(split_dir, wait=True):  # several drivers may want the same parts at once
+    with only_driver_in(source, wait=True):  # several drivers may want the same parts at once
         # The last part is written last: if it is complete and new, so are the others.
         if is_newer(split_dir / str(num_to_split), source):
             return
