@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
-from utils.driver import Background, output_of, require_files, run, threads_per_job
+from utils.driver import Background, Driver, output_of, require_files, run, threads_per_job
 from utils.jobs import complaint, reason_of_failure
 from utils.launcher import exit_status, footer, header
 
@@ -89,6 +90,9 @@ def test_options(demo, args, shown):
         (["--nj", "2", "--mix-up=4000", "train"], "there is no option --mix-up"),
         (["-n", "2", "train"], "there is no option -n"),
         (["train", "--nj", "2"], "option --nj stands after an argument"),
+        (["--cmd", "", "train"], "--cmd '': expected a launcher, such as run.py"),
+        (["--cmd", " ", "train"], "--cmd '': expected a launcher"),
+        (["--cmd", "run.py '", "train"], "--cmd 'run.py '': expected a launcher"),
         (["--cmd", "no-such-launcher", "run"], "cannot run --cmd 'no-such-launcher'"),
     ],
 )
@@ -285,6 +289,110 @@ def test_ending_a_driver_ends_its_jobs(demo, tmp_path, number):
     assert err.splitlines()[-1] == "steps/demo.py: warning: interrupted; run it again to go on"
     assert "Traceback" not in err
     assert was_terminated(log)
+
+
+HOLD = '''#!/usr/bin/env python3
+"""Hold a directory."""
+
+import sys
+import time
+from pathlib import Path
+
+from utils.driver import argument, driver, log, option, output_of
+
+
+@driver("Usage:  hold.py <data> <dir>\\n e.g.: hold.py data dir", writes="dir")
+@argument("data")
+@argument("dir")
+@option("--nested", type=bool, default=False, help="Start another one there")
+def main(data, dir, nested):
+    log.info("begun")
+    if nested:
+        output_of(sys.executable, sys.argv[0], data, dir)
+    while Path(data).exists():
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+@pytest.fixture
+def hold(tmp_path, environment):
+    """hold(*options) starts a driver that writes tmp_path/dir as long as tmp_path/data is there."""
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps/hold.py").write_text(HOLD)
+    (tmp_path / "data").touch()
+    processes = []
+
+    def start(*options):
+        command = [sys.executable, tmp_path / "steps/hold.py", *options]
+        processes.append(
+            subprocess.Popen(
+                [*command, tmp_path / "data", tmp_path / "dir"], stderr=subprocess.PIPE, text=True
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_directory_is_for_one_driver_at_a_time(hold, tmp_path):
+    first = hold()
+    assert "steps/hold.py" in first.stderr.readline()  # the command line
+    assert first.stderr.readline() == "steps/hold.py: begun\n"
+    second = hold()
+    assert second.communicate(timeout=20)[1] == (
+        f"steps/hold.py: error: {tmp_path}/dir is in use: process {first.pid} on "
+        f"{os.uname().nodename} is working on it\n"
+    )
+    assert second.returncode == 1
+    first.kill()
+    first.wait()
+    (tmp_path / "data").unlink()
+    (tmp_path / "dir/.x.1234.tmp").touch()
+    third = hold()  # the lock went with the process that held it
+    third.communicate(timeout=20)
+    assert third.returncode == 0
+    assert os.listdir(tmp_path / "dir") == [".lock"]
+
+
+def test_a_driver_may_start_another_in_its_directory(hold, tmp_path):
+    (tmp_path / "data").unlink()
+    outer = hold("--nested", "true")
+    _, err = outer.communicate(timeout=20)
+    assert outer.returncode == 0, err
+    assert not (tmp_path / "dir").exists()  # nothing was written
+
+
+def test_waiting_for_a_directory(tmp_path, environment):
+    script = (
+        "import sys, time; from pathlib import Path; "
+        "from utils.directory_lock import only_driver_in\n"
+        "with only_driver_in(Path(sys.argv[1]), wait=True):\n"
+        "    print('in', flush=True); time.sleep(0.5); print('out', flush=True)"
+    )
+    with open(tmp_path / "said", "w") as said:
+        processes = [
+            subprocess.Popen([sys.executable, "-c", script, tmp_path / "dir"], stdout=said)
+            for _ in range(2)
+        ]
+        assert [process.wait(timeout=20) for process in processes] == [0, 0]
+    assert (tmp_path / "said").read_text().split() == ["in", "out"] * 2
+
+
+def test_every_driver_with_jobs_holds_what_it_writes():
+    """All that take --cmd, but for the training, which sees to it by itself."""
+    modules = [runpy.run_path(str(path)) for path in DRIVERS]
+    drivers = [module["main"] for module in modules if isinstance(module.get("main"), Driver)]
+    launching = [driver for driver in drivers if "--cmd" in driver.options]
+    assert len(launching) > 8
+    for driver in launching:
+        assert driver.writes or "train_multisplice" in driver.usage, driver.usage
 
 
 def test_output_of():

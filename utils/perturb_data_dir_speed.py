@@ -13,7 +13,8 @@ from utils.driver import argument, cmd_option, driver, nj_option
 @driver(
     "Usage:  utils/perturb_data_dir_speed.py [options] <warping-factor> <src-data-dir> "
     "<dest-data-dir>\n"
-    " e.g.: utils/perturb_data_dir_speed.py 0.9 data/train data/train_sp0.9"
+    " e.g.: utils/perturb_data_dir_speed.py 0.9 data/train data/train_sp0.9",
+    writes="dest_data_dir",
 )
 @argument("warping_factor")
 @argument("src_data_dir")
