@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nnet.cli import argument, log, program
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from nnet.nist import read_stm
 from utils.data_dir import DataDir, write_lines
 
@@ -52,7 +53,7 @@ def main(corpora, directory):
         directory / "stm",
         (f"{s.recording} A {s.recording} {s.start} {s.end} {s.text}".rstrip() for s in segments),
     )
-    write_lines(directory / "glm", glm.read_text(errors="surrogateescape").splitlines())
+    write_lines(directory / "glm", text_lines(glm))
     log.info(f"{directory}: {len(recordings)} recordings, {len(names)} utterances")
 
 

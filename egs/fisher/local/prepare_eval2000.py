@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from nnet.nist import COMMENT, read_stm
 from utils.data_dir import DataDir, write_lines
 from utils.sphere import find_sph2pipe, wav_scp_entry
@@ -34,7 +35,7 @@ def read_pem(path: Path) -> dict[str, str]:
     A line is `recording side speaker start end`.
     """
     segments = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if line.startswith(COMMENT) or not line.strip():
             continue
         try:
@@ -48,6 +49,12 @@ def read_pem(path: Path) -> dict[str, str]:
 
 def segment_name(recording: str, side: str, start: float, end: float) -> str:
     return f"{recording}-{side}_{round(100 * start):06d}-{round(100 * end):06d}"
+
+
+def repaired(line: str) -> str:
+    for old, new in REPAIRS:
+        line = line.replace(old, new)
+    return line
 
 
 @program(
@@ -89,11 +96,8 @@ def main(speech_dir, text_dir, directory, num_recordings):
         }
     )
     data.write(directory)
-    text = stm.read_text(errors="surrogateescape")
-    for old, new in REPAIRS:
-        text = text.replace(old, new)
-    write_lines(Path(directory, "stm"), text.splitlines())
-    write_lines(Path(directory, "glm"), glm.read_text(errors="surrogateescape").splitlines())
+    write_lines(Path(directory, "stm"), map(repaired, text_lines(stm)))
+    write_lines(Path(directory, "glm"), text_lines(glm))
     log.info(f"{directory}: {len(spoken)} recordings, {len(segments)} utterances")
 
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from utils.data_dir import DataDir
 from utils.sphere import find_sph2pipe, wav_scp_entry
 
@@ -106,7 +107,7 @@ def read_callers(path: Path) -> dict[str, dict[str, Side]]:
     A caller whose number is not known counts as one person for each call.
     """
     callers = {}
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         fields = [word.strip() for word in line.split(",")]
         if number == 1 or not line.strip():
             continue
@@ -125,7 +126,7 @@ def read_transcript(call: str, path: Path) -> list[Utterance]:
     Raises:
         NgtrainError: the transcript is of another call, or a line is not one.
     """
-    lines = path.read_text(errors="replace").splitlines()
+    lines = list(text_lines(path))
     if not lines or lines[0].split() != ["#", f"{call}.sph"]:
         raise NgtrainError(f"{path}: it does not begin with '# {call}.sph'")
     utterances = []
