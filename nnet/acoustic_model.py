@@ -11,6 +11,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
+from nnet.io.checksums import write_with_checksum
 from nnet.io.tokens import read_object, write_object
 from nnet.network import Network
 from nnet.propagation import compute
@@ -116,8 +117,12 @@ class AcousticModel:
     def load(cls, rxfilename: str) -> AcousticModel:
         return read_object(rxfilename, cls.read)
 
-    def save(self, wxfilename: str, binary: bool = True) -> None:
-        write_object(wxfilename, self.write, binary)
+    def save(self, wxfilename: str, binary: bool = True, checksum: bool = False) -> None:
+        """Write it to a file; with `checksum` a second one beside it, to find damage by."""
+        if checksum:
+            write_with_checksum(wxfilename, self.write, binary)
+        else:
+            write_object(wxfilename, self.write, binary)
 
 
 def load_network(rxfilename: str) -> Network:

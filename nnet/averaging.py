@@ -11,6 +11,7 @@ import numpy as np
 
 from nnet.acoustic_model import AcousticModel
 from nnet.errors import NgtrainError
+from nnet.io.checksums import check_file
 from nnet.network import Network
 
 log = logging.getLogger("ngtrain")
@@ -61,8 +62,9 @@ def _add(total: Network, weight: float, addend: Network, components: Sequence[in
 def load_alike(rxfilenames: Sequence[str]) -> Iterator[AcousticModel]:
     """Load models one after the other.
 
-    Raises NgtrainError, naming the file, for NaN and infinity among the parameters, and for a
-    network whose components are not of the kinds and dimensions that the first one's are.
+    Raises NgtrainError, naming the file, for NaN and infinity among the parameters, for a network
+    whose components are not of the kinds and dimensions that the first one's are, and for a file
+    that is not what its checksum says.
     """
     structure: list | None = None
     for rxfilename in rxfilenames:
@@ -77,6 +79,7 @@ def load_alike(rxfilenames: Sequence[str]) -> Iterator[AcousticModel]:
                 f"{rxfilename}: the network is unlike that of {rxfilenames[0]}: "
                 f"{_first_difference(this, structure)}"
             )
+        check_file(rxfilename)
         yield model
         del model, component  # so that they can be freed before the next one is loaded
 

@@ -38,6 +38,7 @@ from nnet.io.descriptors import reserve_standard_descriptors
 __all__ = [
     "Choice",
     "argument",
+    "checksum_option",
     "finished_before_ending",
     "gpu_option",
     "integer",
@@ -129,6 +130,15 @@ gpu_option = option(
 )
 """Decorator that gives a program ``--use-gpu``.  The device is selected before the function runs;
 the function gets no parameter for it, because it does not need to know."""
+
+checksum_option = option(
+    "--write-checksum",
+    type=bool,
+    default=False,
+    help="Write a checksum into <output>.crc32, by which programs that average or combine models "
+    "find damage",
+)
+"""Decorator for programs whose models other jobs read."""
 
 tf32_option = option(
     "--tf32",

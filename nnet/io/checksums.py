@@ -1,0 +1,91 @@
+"""Checksums of files, beside them, by which damage is found that a disk or a file server did.
+
+Beside exp/nnet/7.2.mdl stands 7.2.mdl.crc32 with a line: the checksum, as zlib and PNG have it, and
+the number of bytes.  The file itself is as Kaldi reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nnet.errors import NgtrainError
+from nnet.io.streams import OutputStream, open_output
+from nnet.io.tokens import Writer, start_writing
+
+PIECE = 1 << 20  # bytes that are read at a time
+
+
+class Checksum:
+    """A stream that counts and sums up what is written to another one."""
+
+    def __init__(self, stream: OutputStream):
+        self._stream = stream
+        self.crc32 = self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self.size += len(memoryview(data).cast("B"))
+
+    def __str__(self) -> str:
+        return f"{self.crc32:08x} {self.size}"
+
+
+def checksum_file(path: str | os.PathLike) -> Path:
+    """Where the checksum of a file is."""
+    return Path(f"{path}.crc32")
+
+
+def write_with_checksum(path: str, write: Callable[[Writer], Any], binary: bool = True) -> None:
+    """Write one object with `write`, then its checksum beside it.
+
+    It is of the bytes in memory: what becomes of them later does not change it.  At no time is it
+    beside another file than its own.  A name that is no file, such as a pipe, gets none.
+
+    Raises:
+        NgtrainError: one of the files cannot be written.
+    """
+    is_file = path not in ("", "-") and not path.startswith("|")
+    if is_file:
+        checksum_file(path).unlink(missing_ok=True)
+    with open_output(path) as stream:
+        summed = Checksum(stream)
+        write(start_writing(summed, binary))
+    if is_file:
+        with open_output(str(checksum_file(path))) as stream:
+            stream.write(f"{summed}\n".encode())
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Compare a file with its checksum, if it has one.
+
+    Raises:
+        NgtrainError: it is another one, or cannot be read.
+    """
+    beside = checksum_file(path)
+    try:
+        expected = beside.read_text(errors="replace").strip()
+    except OSError:
+        return
+    crc32 = size = 0
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(PIECE):
+                crc32, size = zlib.crc32(piece, crc32), size + len(piece)
+    except OSError as error:
+        raise NgtrainError(f"{path}: {error.strerror}") from None
+    if f"{crc32:08x} {size}" != expected:
+        raise NgtrainError(
+            f"{path}: it was damaged or replaced: its checksum and size are {crc32:08x} {size}, "
+            f"and were {expected[:40]} when it was written"
+        )
+
+
+def remove_with_checksum(path: Path) -> None:
+    """Remove a file, if it is there, and its checksum."""
+    checksum_file(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
