@@ -30,11 +30,32 @@ class Score(NamedTuple):
     accuracy: float
 
 
+ROUNDING_S = 2.0
+"""Times in logs are in whole seconds: so much may be between two of them and what passed."""
+
+
 class Span(NamedTuple):
-    """When a command started and ended, in whole seconds of local time."""
+    """When a command started and ended, in whole seconds of local time.
+
+    elapsed_s: seconds that passed, as a clock says that nobody sets.
+    """
 
     start: datetime | None
     end: datetime | None
+    elapsed_s: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, also where the local time was changed meanwhile; None until it ended.
+
+        As at the end of summer, when an hour comes twice.
+        """
+        if not (self.start and self.end):
+            return None
+        between = (self.end - self.start).total_seconds()
+        if self.elapsed_s is None:
+            return max(0.0, between)
+        return between if abs(between - self.elapsed_s) <= ROUNDING_S else self.elapsed_s
 
 
 class Times(NamedTuple):
@@ -124,10 +145,21 @@ class Iteration:
         if not all(span.start and span.end for span in spans):
             return None
         first, last = min(span.start for span in spans), max(span.end for span in spans)
-        jobs = (last - first).total_seconds()
-        training = sum((span.end - span.start).total_seconds() for span in spans) / len(spans)
-        merged = self.merge.end or last  # Kaldi's choice of the best job has no log
-        return Times(training, jobs - training, max(0.0, (merged - last).total_seconds()))
+        jobs = max((span.start - first).total_seconds() + span.seconds for span in spans)
+        training = sum(span.seconds for span in spans) / len(spans)
+        averaging = 0.0  # Kaldi's choice of the best job has no log
+        if self.merge.end:
+            averaging = max(0.0, (self.merge.start - last).total_seconds()) + self.merge.seconds
+        return Times(training, jobs - training, averaging)
+
+    @property
+    def failed(self) -> list[Job]:
+        """Jobs that ended badly, and whose models did not count.
+
+        One that was told to end when it had written its model ended badly, and counts.
+        """
+        bad = (job for job in self.jobs if job.code not in (None, "code 0"))
+        return [job for job in bad if job.number not in self.merged]
 
 
 class Position(NamedTuple):
@@ -218,7 +250,8 @@ class Training:
     def last_sign(self) -> datetime | None:
         """When the last job started or ended, as far as the logs of iterations tell."""
         spans = [span for i in self.iterations for span in (i.merge, *(job.span for job in i.jobs))]
-        return max((time for span in spans for time in span if time), default=None)
+        times = (time for span in spans for time in (span.start, span.end))
+        return max(filter(None, times), default=None)
 
 
 def read_training(dir: str | Path) -> Training:
@@ -267,9 +300,11 @@ def read_training(dir: str | Path) -> Training:
 def read_iterations(dir: Path) -> Iterator[Iteration]:
     """Iterations 0, 1, ... as far as there are logs of their jobs.
 
-    Logs that are older than those of the iteration before them are of an earlier run, of which this
-    one does some iterations again: they do not count.
+    Logs that are older than those of the iteration before them are of an earlier run of a script of
+    Kaldi's, of which this one does some iterations again: they do not count.  Our driver removes
+    such logs, so that where it was at work no time in a log decides anything: clocks are set.
     """
+    is_ours = (dir / "train_options").exists()
     jobs: dict[int, list[int]] = {}
     for path in (dir / "log").glob("train.*.log"):
         if match := re.fullmatch(r"train\.(\d+)\.(\d+)\.log", path.name):
@@ -277,7 +312,7 @@ def read_iterations(dir: Path) -> Iterator[Iteration]:
     x, before = 0, None
     while x in jobs:
         iteration = read_iteration(dir, x, sorted(jobs[x]))
-        if before and iteration.start and iteration.start < before:
+        if before and iteration.start and iteration.start < before and not is_ours:
             return
         yield iteration
         x, before = x + 1, iteration.start or before
@@ -426,7 +461,8 @@ def read_options(file: Path) -> dict[str, str]:
 
 def span_of(log: str) -> Span:
     """What a launcher, run.pl or the like, notes at the beginning and the end of a log."""
-    return Span(*(date(rf"^# {word} .*?at {DATE}", log) for word in ("Started", "Ended")))
+    times = (date(rf"^# {word} .*?at {DATE}", log) for word in ("Started", "Ended"))
+    return Span(*times, last(r"elapsed time (\d+) seconds", log))
 
 
 # As the program `date` prints it.  The time zone is left out: all machines of a cluster have one.

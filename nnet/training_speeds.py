@@ -44,7 +44,7 @@ def measure(training: Training) -> tuple[Speeds, float]:
         raise NgtrainError(f"{training.dir}: it has too few whole iterations to measure times on")
     jobs = [job for iteration in iterations for job in iteration.jobs]
     average, average_per_job = measure_average(iterations)
-    starts = [(job.span.end - job.span.start).total_seconds() - job.steps_s for job in jobs]
+    starts = [job.span.seconds - job.steps_s for job in jobs]
     speeds = Speeds(
         samples_per_s=float(np.median([job.samples / job.steps_s for job in jobs])),
         start=max(0.0, float(np.mean(starts))),

@@ -427,3 +427,52 @@ def test_what_diverges_does_not_hide_the_others():
     assert plots.limits_of(good) == pytest.approx((low, high), abs=0.5)
     constant = plots.Curve("", x, [1.0] * 100, color=1)
     assert plots.limits_of([constant]) is None
+
+
+# Interruptions and clocks -------------------------------------------------------------------------
+
+
+def test_a_job_that_was_interrupted_and_counts(copy, report):
+    """It was told to end when its model was whole: the average has it, and nothing failed."""
+    for x, merged in (5, True), (2, False):
+        edit(copy / f"log/train.{x}.2.log", r"^# Ended \(code 0\)", "# Ended (code 130)")
+        training = read_training(copy)
+        assert (2 in training.iterations[x].merged) == merged
+        assert [job.number for job in training.iterations[x].failed] == ([] if merged else [2])
+    text = report(copy).text
+    assert "Job 2 of iteration 2 failed (code 130)" in text
+    assert "iteration 5 failed" not in text
+
+
+def set_back(file: Path, words: str) -> None:
+    """Make times in a log an hour earlier."""
+    pattern = rf"^(# (?:{words}) .*?at \w+ \w+ +\d+ )(\d+)"
+    text, count = re.subn(
+        pattern,
+        lambda match: f"{match[1]}{int(match[2]) - 1:02}",
+        file.read_text(),
+        flags=re.MULTILINE,
+    )
+    assert count
+    file.write_text(text)
+
+
+def test_a_clock_that_is_set_back(copy, kaldi):
+    """As at the end of summer: no iteration is lost, and none takes an hour or less than none."""
+    (copy / "train_options").write_text("num_epochs 8\n")
+    expected = read_training(copy)
+    for log in (copy / "log").iterdir():
+        x = int(log.name.split(".")[1]) if log.name.startswith(("train.", "average.")) else 0
+        if x == 7 and log.name.startswith("train."):
+            set_back(log, "Ended")
+        elif x >= 7:
+            set_back(log, "Started|Ended")
+    training = read_training(copy)
+    assert len(training.iterations) == len(expected.iterations) == 16
+    for iteration, before in zip(training.iterations, expected.iterations, strict=True):
+        assert iteration.times == pytest.approx(before.times, abs=2.0)
+        assert min(iteration.times) >= 0.0
+    seconds = expected.positions[-1].seconds
+    assert training.positions[-1].seconds == pytest.approx(seconds, abs=3.0)
+    (copy / "train_options").unlink()  # of Kaldi's scripts, which leave logs of earlier runs
+    assert len(read_training(copy).iterations) < 16

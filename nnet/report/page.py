@@ -280,12 +280,11 @@ def jobs_of_note(training: Training) -> str:
     """Jobs that failed or were left out, and iterations that did not average."""
     lines = []
     for iteration in training.iterations:
-        for job in iteration.jobs:
-            if job.code not in (None, "code 0"):
-                lines.append(
-                    f"Job {job.number} of iteration {iteration.number} failed ({job.code}): "
-                    f"{training.dir}/log/train.{iteration.number}.{job.number}.log"
-                )
+        for job in iteration.failed:
+            lines.append(
+                f"Job {job.number} of iteration {iteration.number} failed ({job.code}): "
+                f"{training.dir}/log/train.{iteration.number}.{job.number}.log"
+            )
         if iteration.left_out:
             lines.append(
                 f"The average of iteration {iteration.number} is without "
