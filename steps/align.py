@@ -9,12 +9,11 @@ import re
 import shutil
 from pathlib import Path
 
-from nnet.errors import NgtrainError
 from steps.get_lda import check_same_phones
 from steps.splitting import split_by_speaker
 from steps.transcripts import check_text, transcript_rspecifier
 from utils.commands import JOB, zipped
-from utils.data_dir import write_lines
+from utils.data_dir import read_rows, write_lines
 from utils.driver import (
     argument,
     cmd_option,
@@ -27,6 +26,7 @@ from utils.driver import (
     run,
 )
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
+from utils.losses import Tally, report
 
 
 @driver(
@@ -66,7 +66,8 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
     for old in ali.glob("ali.*.gz"):
-        old.unlink()
+        if re.fullmatch(r"ali\.[0-9]+\.gz", old.name):
+            old.unlink()
     shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
     shutil.copyfile(source / "tree", ali / "tree")
     shutil.copyfile(model, ali / "final.mdl")
@@ -87,24 +88,18 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
         **({} if o["use_gpu"] == "no" else {"gpu": 1}),
     )
     write_lines(ali / "num_jobs", [str(nj)])
-    report(ali, nj)
+    report_losses(data, ali, nj)
 
 
-def report(ali: Path, nj: int) -> None:
+def report_losses(data: Path, ali: Path, nj: int) -> None:
     """Say how many utterances were aligned; NgtrainError if it is fewer than half of them."""
-    done = failed = retried = 0
-    for job in range(1, nj + 1):
-        text = (ali / f"log/align.{job}.log").read_text(errors="replace")
-        counts = re.search(r"Retried (\d+) out of .*\n.* Done (\d+), errors on (\d+)", text)
-        retried, done, failed = (
-            total + int(count)
-            for total, count in zip((retried, done, failed), counts.groups(), strict=True)
-        )
-    log.info(f"aligned {done} of {done + failed} utterances; {retried} needed a wider beam")
-    if failed > done:
-        raise NgtrainError(
-            f"{ali}: most utterances could not be aligned; see {ali}/log/align.*.log"
-        )
+    logs = [ali / f"log/align.{job}.log" for job in range(1, nj + 1)]
+    done = Tally.of(logs, r"Done (?P<done>\d+), errors on \d+")
+    retried = Tally.of(logs, r"Retried (?P<retried>\d+) out of").counts["retried"]
+    report(
+        "aligned", done.counts["done"], len(read_rows(data / "utt2spk")),
+        f"utterances, {retried} with a wider beam", done.example, f"{ali}/log/align.*.log",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from nnet.symbols import SymbolTable
 from nnet.unknown_words import check_transcripts
 from steps.splitting import split_anywhere
 from utils.commands import JOB
-from utils.data_dir import write_lines
+from utils.data_dir import read_rows, write_lines
 from utils.driver import (
     argument,
     cmd_option,
@@ -26,6 +26,7 @@ from utils.driver import (
     run,
 )
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
+from utils.losses import Tally, report
 
 
 @driver(
@@ -83,6 +84,12 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
             jobs=nj,
             **({} if o["use_gpu"] == "no" else {"gpu": 1}),
         )
+        logs = [directory / f"log/decode.{job}.log" for job in range(1, nj + 1)]
+        tally = Tally.of(logs, r"Done (?P<done>\d+) utterances, failed for \d+")
+        report(
+            "decoded", tally.counts["done"], len(read_rows(data / "utt2spk")), "utterances",
+            tally.example, f"{directory}/log/decode.*.log",
+        )  # fmt: skip
     if not o["skip_scoring"]:
         output_of("score.py", *o["scoring_opts"].split(), data, graph, directory)
         log.info((directory / "best_wer").read_text().strip())

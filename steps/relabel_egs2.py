@@ -12,6 +12,7 @@ from steps.get_egs2 import link_to_storage
 from utils.commands import JOB, read_from
 from utils.driver import argument, cmd_option, driver, log, option, read_integer, require_files, run
 from utils.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_table
+from utils.losses import Tally, report
 
 
 @driver(
@@ -53,6 +54,12 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
             *[*relabel, pdfs, *(training_table(egs, JOB) for egs in (old, new))],
             jobs=num_archives,
         )
+        logs = [new / f"log/relabel_egs.{n}.log" for n in range(1, num_archives + 1)]
+        tally = Tally.of(logs, r"labelled (?P<done>\d+) frames out of (?P<all>\d+) examples")
+        report(
+            "gave new labels to", tally.counts["done"], tally.counts["all"], "examples",
+            tally.example, f"{new}/log/relabel_egs.*.log",
+        )  # fmt: skip
     if stage <= 1:
         run(
             cmd,

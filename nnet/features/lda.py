@@ -253,7 +253,8 @@ def accumulate_lda(
             posterior = posteriors[key]
             if len(posterior) != len(features):
                 logger.warning(
-                    "Posterior vs. feats size mismatch %d vs. %d", len(posterior), len(features)
+                    "Posterior vs. feats size mismatch %d vs. %d for utterance %s",
+                    *(len(posterior), len(features), key),
                 )
                 num_failed += 1
                 continue
