@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from steps.get_egs2 import remove_with_target
 from utils.driver import log, read_integer
-from utils.egs_dir import SUBSETS, damaged_archives, training_archive, training_archives
+from utils.egs_dir import SUBSETS, check_archive, training_archive, training_archives
 
 
 def egs_are_whole(egs_dir: Path) -> bool:
     """Whether a directory has all the examples that it says it has."""
+    return not missing_egs(egs_dir)
+
+
+def missing_egs(egs_dir: Path) -> list[Path]:
+    """The files that a directory of examples lacks."""
     num_archives = egs_dir / "info" / "num_archives"
     if not num_archives.exists():
-        return False
+        return [num_archives]
     archives = [training_archive(egs_dir, n + 1) for n in range(read_integer(num_archives))]
-    return all(file.exists() for file in [*archives, *(egs_dir / name for name in SUBSETS)])
+    files = [*archives, *(egs_dir / name for name in SUBSETS)]
+    return [file for file in files if not file.exists()]
 
 
 def forget_egs(egs_dir: Path) -> None:
@@ -35,14 +41,14 @@ def remove_egs(egs_dir: Path) -> None:
 
 
 class ArchiveChecks:
-    """Archives are read through and compared with their checksums, once each.
+    """Files of examples are read through and compared with their checksums, once each.
 
-    That is done in a thread, while others are being trained on.  To be used as a context.
+    That is done in threads, while others are being trained on.  To be used as a context.
     """
 
     def __init__(self):
-        self._reading: dict[tuple[Path, int], Future] = {}
-        self._executor = ThreadPoolExecutor(1)
+        self._reading: dict[Path, Future] = {}
+        self._executor = ThreadPoolExecutor(2)
 
     def __enter__(self) -> ArchiveChecks:
         return self
@@ -50,21 +56,22 @@ class ArchiveChecks:
     def __exit__(self, *_) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def begin(self, egs_dir: Path, numbers: Iterable[int]) -> None:
+    def begin(self, files: Iterable[Path]) -> None:
         """Begin to read those that have not been read."""
-        for n in numbers:
-            if (egs_dir, n) not in self._reading:
-                self._reading[egs_dir, n] = self._executor.submit(
-                    damaged_archives, egs_dir, [n], thorough=True
-                )
+        for file in files:
+            if file not in self._reading:
+                self._reading[file] = self._executor.submit(check_archive, file, thorough=True)
 
-    def damaged(self, egs_dir: Path, numbers: Iterable[int]) -> list[str]:
-        """What is wrong with archives: a line for each that is damaged."""
-        numbers = sorted(set(numbers))
-        self.begin(egs_dir, numbers)
-        now = damaged_archives(egs_dir, numbers)
-        return [
-            found
-            for n in numbers
-            if (found := now.get(n) or self._reading[egs_dir, n].result().get(n))
-        ]
+    def forget(self, files: Iterable[Path]) -> None:
+        """Have files read once more when they are needed again."""
+        for file in files:
+            self._reading.pop(file, None)
+
+    def damaged(self, files: Sequence[Path]) -> list[str]:
+        """What is wrong with files, each of which must be there: a line for each thing."""
+        self.begin(files)
+        damaged = []
+        for file in files:
+            _, now = check_archive(file, thorough=False)
+            damaged += now or self._reading[file].result()[1]
+        return damaged

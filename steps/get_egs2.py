@@ -18,9 +18,11 @@ and what a system needs to make the same features: splice_opts, cmvn_opts, final
 import random
 import shutil
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from nnet.errors import NgtrainError
 from utils.commands import JOB, read_from
@@ -31,6 +33,7 @@ from utils.driver import (
     argument,
     cmd_option,
     driver,
+    integer,
     log,
     option,
     output_of,
@@ -45,6 +48,7 @@ from utils.egs_dir import (
     training_table,
 )
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
+from utils.losses import Tally, report
 
 
 @driver(
@@ -57,9 +61,13 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 @argument("egs_dir")
 @cmd_option
 @feature_options("feat_type", "cmvn_opts", "delta_order", "transform_dir", "online_ivector_dir")
-@option("--frames-per-eg", type=int, default=8, help="Labelled frames per example")
-@option("--left-context", type=int, default=4, help="Frames of input on the left of them")
-@option("--right-context", type=int, default=4, help="Frames of input on the right of them")
+@option("--frames-per-eg", type=integer(least=1), default=8, help="Labelled frames per example")
+@option(
+    "--left-context", type=integer(least=0), default=4, help="Frames of input on the left of them"
+)
+@option(
+    "--right-context", type=integer(least=0), default=4, help="Frames of input on the right of them"
+)
 @option(
     "--reduce-frames-per-eg",
     type=bool,
@@ -68,19 +76,28 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 )
 @option(
     "--num-utts-subset",
-    type=int,
+    type=integer(least=1),
     default=300,
     help="Utterances that are held out, and as many others to compare with",
 )
 @option(
     "--num-valid-frames-combine",
-    type=int,
+    type=integer(least=0),
     default=0,
     help="Frames that are held out, for the final combination of models",
 )
-@option("--num-train-frames-combine", type=int, default=10000, help="Training frames for it")
-@option("--num-frames-diagnostic", type=int, default=4000, help="Frames for diagnostics")
-@option("--samples-per-iter", type=int, default=400000, help="Examples per archive, about")
+@option(
+    "--num-train-frames-combine",
+    type=integer(least=0),
+    default=10000,
+    help="Training frames for it",
+)
+@option(
+    "--num-frames-diagnostic", type=integer(least=1), default=4000, help="Frames for diagnostics"
+)
+@option(
+    "--samples-per-iter", type=integer(least=1), default=400000, help="Examples per archive, about"
+)
 @option(
     "--egs-format",
     type=Choice(EGS_FORMATS),
@@ -89,7 +106,9 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 )
 @option("--postdir", default="", help="Has post.JOB.scp, to train on soft targets")
 @option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
-@option("--srand", type=int, default=0, help="Seed of what is held out and of the order")
+@option(
+    "--srand", type=integer(least=0), default=0, help="Seed of what is held out and of the order"
+)
 @option(
     "--stage",
     type=int,
@@ -116,8 +135,8 @@ class ExampleMaker:
             *(self.data / name for name in ("feats.scp", "utt2spk", "cmvn.scp")),
             *(self.ali / name for name in ("ali.1.gz", "final.mdl", "tree", "num_jobs")),
         )
-        if o.frames_per_eg < 1 or o.samples_per_iter < 1:
-            raise NgtrainError("--frames-per-eg and --samples-per-iter are positive numbers")
+        if reason := nothing_to_combine_on(vars(o)):
+            raise NgtrainError(reason)
         self.features = FeaturePipeline.of(
             self.ali, **{"transform_dir": self.ali, **given_features(vars(o))}
         )
@@ -143,6 +162,7 @@ class ExampleMaker:
         if stage <= 3:
             log.info("Generating training examples on disk")
             self.make_training_examples(num_archives, frames_per_eg)
+            self.report_losses()
         if stage <= 4:
             log.info("recombining and shuffling order of archives on disk")
             self.shuffle(num_archives)
@@ -156,12 +176,8 @@ class ExampleMaker:
         """Write valid_uttlist, which is held out, and train_subset_uttlist, to compare with."""
         size, rng = self.options.num_utts_subset, random.Random(self.options.srand)
         utterances = list(read_table(self.data / "utt2spk"))
-        if len(utterances) <= 4 * size:
-            raise NgtrainError(
-                f"number of utterances {len(utterances)} in your training data is too small versus "
-                f"--num-utts-subset={size}; you probably have so little data that it doesn't make "
-                "sense to train a neural net"
-            )
+        if reason := too_few_utterances(len(utterances), size):
+            raise NgtrainError(f"{self.data}: {reason}")
         valid = rng.sample(utterances, size)
         if (self.data / "utt2uniq").is_file():
             # What is held out must not be trained on in another speed or volume either.
@@ -176,16 +192,10 @@ class ExampleMaker:
     def plan_archives(self) -> tuple[int, int]:
         """Decide on the number of archives and of frames per example, and write info/."""
         o = self.options
-        num_frames, frames_per_eg = read_integer(self.egs / "info/num_frames"), o.frames_per_eg
-        # Rounded up: we assume that it does not divide exactly.
-        num_archives = num_frames // (frames_per_eg * o.samples_per_iter) + 1
-        while (
-            o.reduce_frames_per_eg
-            and frames_per_eg > 1
-            and num_frames // ((frames_per_eg - 1) * o.samples_per_iter) == 0
-        ):
-            frames_per_eg -= 1
-            num_archives = 1
+        num_frames = read_integer(self.egs / "info/num_frames")
+        num_archives, frames_per_eg = plan_archives(
+            num_frames, o.frames_per_eg, o.samples_per_iter, o.reduce_frames_per_eg
+        )
         if frames_per_eg < o.frames_per_eg:
             log.info("reduced frames_per_eg to %d because amount of data is small.", frames_per_eg)
         egs_per_archive = num_frames // (frames_per_eg * num_archives)
@@ -194,7 +204,7 @@ class ExampleMaker:
         self.write_info("egs_per_archive", egs_per_archive)
         self.write_info("left_context", o.left_context)
         self.write_info("right_context", o.right_context)
-        self.write_info("ivector_dim", self.ivector_dim())
+        self.write_info("ivector_dim", self.features.ivector_dim())
         self.write_info("egs_format", o.egs_format)
         log.info(
             "creating %d archives, each with %d egs, with %d labels per example, and "
@@ -202,12 +212,6 @@ class ExampleMaker:
             *(num_archives, egs_per_archive, frames_per_eg, o.left_context, o.right_context),
         )
         return num_archives, frames_per_eg
-
-    def ivector_dim(self) -> int:
-        if not self.features.ivector_dir:
-            return 0
-        ivectors = f"scp:{self.features.ivector_dir}/ivector_online.scp"
-        return int(output_of("feat-to-dim", ivectors, "-"))
 
     def write_info(self, name: str, value: int | str) -> None:
         write_lines(self.egs / "info" / name, [str(value)])
@@ -239,7 +243,9 @@ class ExampleMaker:
         """The command that makes examples; arguments are tables."""
         o = self.options
         context = [f"--left-context={o.left_context}", f"--right-context={o.right_context}"]
-        constant = [f"--const-feat-dim={self.ivector_dim()}"] if self.features.ivector_dir else []
+        constant = (
+            [f"--const-feat-dim={self.features.ivector_dim()}"] if self.features.ivector_dir else []
+        )
         frames = [f"--num-frames={num_frames}"] if num_frames != 1 else []
         return ["nnet-get-egs", *constant, *context, *frames, features, posteriors, output]
 
@@ -328,6 +334,26 @@ class ExampleMaker:
             command = [*get_egs, "|", "nnet-copy-egs", "ark:-", *outputs]
         run(f"{o.cmd} {o.io_opts}", egs / f"log/get_egs.{JOB}.log", *command, jobs=self.num_jobs)
 
+    def report_losses(self) -> None:
+        """Say how much of the data became examples, held out or to train on.
+
+        Raises NgtrainError if it is less than half.
+        """
+        logs = self.egs / "log"
+        jobs = [logs / f"get_egs.{job}.log" for job in range(1, self.num_jobs + 1)]
+        tally = Tally.of(
+            [logs / "create_valid.log", *jobs],
+            r"processed (?P<utterances>\d+) feature files, .* with (?P<frames>\d+) egs in total",
+        )
+        utterances = len(read_table(self.data / "utt2spk"))
+        frames = (
+            f"({tally.counts['frames']} of {read_integer(self.egs / 'info/num_frames')} frames)"
+        )
+        report(
+            "made examples of", tally.counts["utterances"], utterances, f"utterances {frames}",
+            tally.example, f"{logs}/get_egs.*.log",
+        )  # fmt: skip
+
     def shuffle(self, num_archives: int) -> None:
         """The archives to train on: the examples of all jobs in random order."""
         o, egs = self.options, self.egs
@@ -340,6 +366,46 @@ class ExampleMaker:
             *[read_from(["cat", *parts]), training_table(egs, JOB)],
             jobs=num_archives,
         )
+
+
+def nothing_to_combine_on(options: Mapping[str, Any]) -> str:
+    """Why there would be no examples for the final combination; empty if there will be."""
+    if options["num_train_frames_combine"] or options["num_valid_frames_combine"]:
+        return ""
+    return "--num-train-frames-combine 0 leaves nothing to combine models on"
+
+
+def too_few_utterances(count: int, size: int) -> str:
+    """Why `count` utterances are too few for `size` to be held out; empty if they are not."""
+    if count > 4 * size:
+        return ""
+    largest = (count - 1) // 4
+    remedy = f"use --num-utts-subset {largest} or less" if largest > 0 else "it needs more data"
+    return (
+        f"number of utterances {count} in your training data is too small versus "
+        f"--num-utts-subset={size}; you probably have so little data that it doesn't make "
+        f"sense to train a neural net; {remedy}"
+    )
+
+
+def plan_archives(
+    num_frames: int, frames_per_eg: int, samples_per_iter: int, reduce_frames_per_eg: bool
+) -> tuple[int, int]:
+    """The number of archives, and of labelled frames per example.
+
+    samples_per_iter: examples per archive, about.
+    reduce_frames_per_eg: take fewer frames per example as long as all fits into one archive.
+    """
+    # Rounded up: we assume that it does not divide exactly.
+    num_archives = num_frames // (frames_per_eg * samples_per_iter) + 1
+    while (
+        reduce_frames_per_eg
+        and frames_per_eg > 1
+        and num_frames // ((frames_per_eg - 1) * samples_per_iter) == 0
+    ):
+        frames_per_eg -= 1
+        num_archives = 1
+    return num_archives, frames_per_eg
 
 
 def count_frames(data: Path) -> int:

@@ -18,14 +18,17 @@ from utils.driver import (
     argument,
     cmd_option,
     driver,
+    integer,
     log,
     option,
     output_of,
     read_integer,
+    real,
     require_files,
     run,
 )
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
+from utils.losses import Tally, report
 
 
 @driver(
@@ -39,20 +42,42 @@ from utils.feature_pipeline import FeaturePipeline, feature_options, given_featu
 @argument("exp_dir")
 @cmd_option
 @feature_options("feat_type", "cmvn_opts", "transform_dir", "online_ivector_dir")
-@option("--splice-width", type=int, default=4, help="Frames spliced on each side of the middle one")
-@option("--left-context", type=int, help="Frames spliced on the left, instead of --splice-width")
-@option("--right-context", type=int, help="Frames spliced on the right, instead of --splice-width")
-@option("--rand-prune", type=float, default=4.0, help="Prunes small posteriors, for speed")
-@option("--within-class-factor", type=float, default=0.0001, help="Of nnet-get-feature-transform")
-@option("--lda-dim", type=int, help="Dimension of the output (default: that of the input)")
-@option("--num-feats", type=int, default=10000, help="Use about so many utterances at most")
+@option(
+    "--splice-width",
+    type=integer(least=0),
+    default=4,
+    help="Frames spliced on each side of the middle one",
+)
+@option(
+    "--left-context",
+    type=integer(least=0),
+    help="Frames spliced on the left, instead of --splice-width",
+)
+@option(
+    "--right-context",
+    type=integer(least=0),
+    help="Frames spliced on the right, instead of --splice-width",
+)
+@option("--rand-prune", type=real(least=0), default=4.0, help="Prunes small posteriors, for speed")
+@option(
+    "--within-class-factor",
+    type=real(above=0),
+    default=0.0001,
+    help="Of nnet-get-feature-transform",
+)
+@option(
+    "--lda-dim", type=integer(least=1), help="Dimension of the output (default: that of the input)"
+)
+@option(
+    "--num-feats", type=integer(least=1), default=10000, help="Use about so many utterances at most"
+)
 @option(
     "--ivector-randomize-prob",
-    type=float,
+    type=real(0, 1),
     default=0.0,
     help="How probably an i-vector is replaced by another one of the utterance",
 )
-@option("--srand", type=int, default=0, help="Seed of the pruning")
+@option("--srand", type=integer(least=0), default=0, help="Seed of the pruning")
 @option("--stage", type=int, default=0, help="1: the statistics are there; 2: their sum, too")
 def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
     ali, exp = Path(ali_dir), Path(exp_dir)
@@ -83,10 +108,7 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
     select = ["subset_scp.py", "--quiet", some, f"{part}/feats.scp"]
     base = features.commands(part, select=select, num_jobs=num_jobs)
     feat_dim = int(output_of("feat-to-dim", read_from(*base).replace(JOB, "1"), "-"))
-    ivector_dim = 0
-    if features.ivector_dir:
-        ivectors = f"scp:{features.ivector_dir}/ivector_online.scp"
-        ivector_dim = int(output_of("feat-to-dim", ivectors, "-"))
+    ivector_dim = features.ivector_dim()
     lda_dim = o["lda_dim"] or feat_dim * (left + 1 + right) + ivector_dim
 
     if stage <= 0:
@@ -108,6 +130,7 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
             *[ali / "final.mdl", spliced, "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
             jobs=num_jobs,
         )
+        report_losses(exp / "log", num_jobs)
     for name, dim in ("feat_dim", feat_dim), ("lda_dim", lda_dim), ("ivector_dim", ivector_dim):
         write_lines(exp / name, [str(dim)])
 
@@ -129,6 +152,17 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
             *[exp / "lda.mat", exp / "lda.acc"],
         )
     log.info("Finished estimating LDA")
+
+
+def report_losses(logs: Path, num_jobs: int) -> None:
+    """Say of how many utterances there are statistics; NgtrainError if of less than half."""
+    jobs = [logs / f"lda_acc.{job}.log" for job in range(1, num_jobs + 1)]
+    tally = Tally.of(jobs, r"Done (?P<done>\d+) files, failed for (?P<failed>\d+)")
+    done, failed = tally.counts["done"], tally.counts["failed"]
+    report(
+        "took statistics of", done, done + failed, "utterances", tally.example,
+        f"{logs}/lda_acc.*.log",
+    )  # fmt: skip
 
 
 def check_same_phones(lang_phones: Path, ali_phones: Path) -> None:

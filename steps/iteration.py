@@ -1,10 +1,11 @@
 """The jobs of an iteration: which have ended well, and of which its model is made.
 
-A job has ended well when its model is there, which appears whole, and its log tells its objective.
-It is not run again.  A job does not count when
+A job has ended well when its model is there, which appears whole, with its checksum, and its log
+tells its objective.  It is not run again, unless the disk damaged the model.  A job does not count
+when
 
  - it failed for good, or what it made does not show up;
- - its model cannot be read, or has NaN or infinity in it;
+ - its model has NaN or infinity in it, or was damaged each time that it was run;
  - its objective, the log-probability per frame while it trained, is far below that of the middle
    one of the jobs (of an even number the better of the two): by more than FAR_BELOW, and by more
    than half of it.
@@ -19,10 +20,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from pathlib import Path
 from statistics import median_high
 
 from nnet.errors import NgtrainError
+from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
 from nnet.training_logs import last_number, read_left_out
 from utils.data_dir import write_lines
 from utils.driver import output_of
@@ -42,6 +45,7 @@ class Iteration:
     """The jobs 1 to `num_jobs` of iteration `number`, which makes model number + 1.
 
     left_out: why jobs do not count, by their number.
+    num_damaged: how often their models were damaged.
     """
 
     def __init__(self, dir: Path, number: int, num_jobs: int):
@@ -49,6 +53,7 @@ class Iteration:
         self.number = number
         self.num_jobs = num_jobs
         self.left_out = read_left_out(dir).get(number, {})
+        self.num_damaged: Counter[int] = Counter()
 
     def model(self, n: int) -> Path:
         return self.dir / f"{self.number + 1}.{n}.mdl"
@@ -62,13 +67,15 @@ class Iteration:
         return found if found is not None and math.isfinite(found) else None
 
     def ended_well(self, n: int) -> bool:
-        return self.model(n).exists() and self.objective(n) is not None
+        model = self.model(n)
+        is_there = model.exists() and checksum_file(model).exists()
+        return is_there and self.objective(n) is not None
 
     def to_run(self) -> list[int]:
-        """The jobs that have yet to be run; over what they left before nobody may stumble."""
+        """The jobs that have yet to be run; removes what they left."""
         jobs = [n for n in self.counted() if not self.ended_well(n)]
         for n in jobs:
-            self.model(n).unlink(missing_ok=True)
+            remove_with_checksum(self.model(n))
         return jobs
 
     def counted(self) -> list[int]:
@@ -124,16 +131,37 @@ class Iteration:
                     f"below {middle:g}, that of the middle job",
                 )
 
-    def leave_out_broken(self) -> bool:
-        """Leave out, and remove, models that cannot be averaged; says whether there are any."""
-        before = len(self.left_out)
-        for n in self.counted():
-            try:
-                output_of("nnet-am-average", "--print-args=false", self.model(n), "/dev/null")
-            except NgtrainError as error:
-                self.leave_out(n, str(error))
-                self.model(n).unlink(missing_ok=True)
-        return len(self.left_out) > before
+    def discard_broken(self, max_retries: int) -> bool:
+        """Remove models that cannot be averaged; says whether there are any.
+
+        Those that were damaged after they were written are to be made again, up to `max_retries`
+        times; jobs that made what cannot be averaged are left out.
+        """
+        broken = {n: reason for n in self.counted() if (reason := self.reason_against(n))}
+        for n, reason in broken.items():
+            if self.is_damaged(n) and self.num_damaged[n] < max_retries:
+                self.num_damaged[n] += 1
+                log.warning("iteration %d: job %d: %s; starting it again", self.number, n, reason)
+            else:
+                self.leave_out(n, reason)
+            remove_with_checksum(self.model(n))
+        return bool(broken)
+
+    def reason_against(self, n: int) -> str:
+        """Why the model of a job cannot be averaged; empty if it can."""
+        try:
+            output_of("nnet-am-average", "--print-args=false", self.model(n), "/dev/null")
+        except NgtrainError as error:
+            return str(error)
+        return ""
+
+    def is_damaged(self, n: int) -> bool:
+        """Whether the model of a job is another one than it wrote."""
+        try:
+            check_file(self.model(n))
+        except NgtrainError:
+            return True
+        return False
 
     def decide(self, min_jobs: int | None) -> None:
         """Write down which jobs do not count.

@@ -8,9 +8,14 @@ the next iteration.  Finally the last networks are combined, and the priors of t
 what the network says of typical data.
 
 The directory holds the state: however the driver ended, run again it goes on where it stopped, and
-what it makes is the same.  With --stage N it does again what comes from there on: -4 the feature
-transform, -3 the examples, -2 the network, 0, 1, ... the iterations, then the combination, then the
-priors.
+what it makes is the same.  Stages have numbers: -4 the feature transform, -3 the examples, -2 the
+network, N from 0 on iteration N, which starts from model N; with n iterations n is the combination
+and n + 1 the priors.  --stage N does stage N again and all after it; the models that it starts from
+must be there.  --exit-stage N ends before stage N, or at once where that is done already.
+
+All that can be known is checked before anything is made: options, files, programs, whether
+alignments, tree, model and examples belong together, and whether data, jobs, layers and epochs go
+together.  Options can be corrected as long as nothing that they affect has been made.
 
 A job that fails is started again.  One that fails for good, whose model cannot be averaged, or
 whose objective is far below that of the others, does not count in its iteration; the file left_out
@@ -41,13 +46,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from nnet.errors import NgtrainError
+from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
 from nnet.progress import clock, progress_bar
 from nnet.training_logs import last_number, objective
+from steps import get_egs2
 from steps.divergence import check_divergence
 from steps.egs_of_training import ArchiveChecks, egs_are_whole, forget_egs, remove_egs
 from steps.iteration import Iteration, forget_left_out
@@ -57,28 +66,40 @@ from steps.multisplice_configs import (
     parse_splice_indexes,
     presoftmax_scales,
 )
-from steps.training_schedule import Schedule, ScheduleError
+from steps.settings import (
+    EXAMPLES,
+    ITERATIONS,
+    NETWORK,
+    NOTHING,
+    REALIGNMENT,
+    TRANSFORM,
+    Part,
+    changed_options,
+    options_of,
+    parts_made,
+    write_options,
+)
+from steps.training_checks import NEVER, Checks
+from steps.training_files import logs_after, models, models_of_jobs, relabelled_egs
+from steps.training_options import training_options
+from steps.training_schedule import Schedule
 from utils.commands import JOB, pipeline, unzipped
 from utils.data_dir import write_lines
 from utils.directory_lock import only_driver_in
 from utils.driver import (
     Background,
-    Choice,
     argument,
-    cmd_option,
     driver,
     log,
-    option,
     output_of,
     read_integer,
     require_files,
     run,
     run_step,
-    tf32_option,
     threads_per_job,
 )
-from utils.egs_dir import training_table
-from utils.feature_pipeline import feature_options, given_features
+from utils.egs_dir import SUBSETS, training_archive, training_table
+from utils.feature_pipeline import given_features
 from utils.late_files import eventually
 
 
@@ -90,165 +111,9 @@ from utils.late_files import eventually
 @argument("lang")
 @argument("alidir")
 @argument("dir")
-@cmd_option
-@option("--num-epochs", type=float, default=15.0, help="Passes over the data, each frame counted")
-@option(
-    "--initial-effective-lrate",
-    type=float,
-    default=0.01,
-    help="Learning rate at the start; a job's is this times the number of jobs",
-)
-@option("--final-effective-lrate", type=float, default=0.001, help="The same at the end")
-@option(
-    "--nonlin",
-    type=Choice(["pnorm", "relu", "tanh"]),
-    default="pnorm",
-    help="Nonlinearity of the hidden layers",
-)
-@option("--pnorm-input-dim", type=int, default=3000, help="Dimension before the p-norm")
-@option("--pnorm-output-dim", type=int, default=300, help="Dimension after the p-norm")
-@option("--hidden-dim", type=int, default=1024, help="Dimension of relu and tanh layers")
-@option("--num-hidden-layers", type=int, default=3, help="Hidden layers in the end")
-@option("--add-layers-period", type=int, default=2, help="Iterations between additions of layers")
-@option(
-    "--splice-indexes",
-    default="layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3",
-    help="Frames that are spliced together at the input of each layer that splices",
-)
-@option("--bias-stddev", type=float, default=0.5, help="Standard deviation of initial biases")
-@option(
-    "--presoftmax-prior-scale-power",
-    type=float,
-    default=-0.25,
-    help="The inputs of the softmax are scaled by this power of the prior of each class; 0: not",
-)
-@option(
-    "--preconditioning",
-    type=Choice(["online", "simple", "none"]),
-    default="online",
-    help="Natural gradient: online, simple (from the same minibatch), or none (plain gradient)",
-)
-@option("--alpha", type=float, default=4.0, help="Smoothing of the Fisher matrix")
-@option("--precondition-rank-in", type=int, default=20, help="Rank for inputs (online)")
-@option("--precondition-rank-out", type=int, default=80, help="Rank for derivatives (online)")
-@option("--update-period", type=int, default=4, help="Minibatches per update of them (online)")
-@option(
-    "--num-samples-history",
-    type=float,
-    default=2000.0,
-    help="Time constant of the estimates, in frames (online)",
-)
-@option(
-    "--max-change-per-sample",
-    type=float,
-    default=0.075,
-    help="Limit on the change of a layer by a minibatch, over the minibatch size",
-)
-@option("--minibatch-size", type=int, default=128, help="Frames per minibatch")
-@option("--samples-per-iter", type=int, default=400000, help="Frames per job and iteration, about")
-@option("--frames-per-eg", type=int, default=8, help="Labelled frames per example on disk")
-@option("--num-jobs-initial", type=int, default=1, help="Parallel jobs at the start")
-@option("--num-jobs-final", type=int, default=8, help="Parallel jobs at the end")
-@option(
-    "--num-jobs-step",
-    type=int,
-    default=1,
-    help="From this number of jobs on there are multiples of it: the number of GPUs, say",
-)
-@option("--max-retries", type=int, default=2, help="How often a job that failed is started again")
-@option(
-    "--min-jobs",
-    type=int,
-    help="Jobs of an iteration that must succeed (or all, if it has fewer); if not given, half",
-)
-@option(
-    "--start-timeout",
-    type=float,
-    default=0.0,
-    help="Seconds after which a training job that has not started counts as failed; 0: never",
-)
-@option(
-    "--shuffle-buffer-size", type=int, default=5000, help="Examples that a job shuffles at once"
-)
-@option(
-    "--max-models-combine",
-    type=int,
-    default=20,
-    help="Models, or averages of successive ones, that the final combination weighs",
-)
-@option(
-    "--stop-if-diverging",
-    type=bool,
-    default=True,
-    help="Stop where the objective is worse than a guess, or falls far below what it was",
-)
-@option("--fix-nnet", type=bool, default=False, help="Run nnet-am-fix during the first half")
-@option("--min-average", type=float, default=0.05, help="Passed to nnet-am-fix")
-@option("--max-average", type=float, default=0.95, help="Passed to nnet-am-fix")
-@option("--num-jobs-compute-prior", type=int, default=10, help="Jobs that compute posteriors")
-@option("--prior-subset-size", type=int, default=10000, help="Frames for each of them")
-@option(
-    "--realign-times",
-    default="",
-    help="When to realign the data with the network, as proportions of the training: '0.5 0.75'",
-)
-@option("--num-jobs-align", type=int, default=30, help="Jobs of a realignment")
-@option("--align-cmd", default="", help="How to launch them, if not like --cmd")
-@option("--align-use-gpu", default="no", help="Passed to steps/align.py as --use-gpu")
-@option("--srand", type=int, default=0, help="Seed of everything random")
-@option(
-    "--use-gpu",
-    type=Choice(["yes", "no", "optional", "wait"]),
-    default="no",
-    help="Whether training jobs compute on a GPU; yes and wait reserve one for each",
-)
-@tf32_option
-@option(
-    "--num-threads",
-    type=int,
-    help="Threads of a training job; if not given, all jobs share the cores of this machine",
-)
-@option("--parallel-opts", default="", help="Launcher options for training jobs")
-@option(
-    "--combine-num-threads",
-    type=int,
-    help="Threads of the combination; if not given, as many as this machine has cores",
-)
-@option("--combine-parallel-opts", default="", help="Launcher options for it")
-@option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
-@option("--egs-dir", default="", help="Examples that are there already")
-@option("--egs-opts", default="", help="Options for steps/get_egs2.py")
-@option("--get-egs-stage", type=int, default=0, help="Stage of steps/get_egs2.py")
-@option("--lda-opts", default="", help="Options for steps/get_lda.py")
-@option("--lda-dim", default="", help="Dimension of the feature transform; all if not given")
-@option("--randprune", type=float, default=4.0, help="Speeds up the transform's statistics")
-@feature_options("feat_type", "cmvn_opts", "transform_dir", "online_ivector_dir")
-@option("--cleanup", type=bool, default=True, help="Remove what is no longer needed")
-@option("--remove-egs", type=bool, default=True, help="Remove the examples, too, at the end")
-@option("--stage", type=int, help="Do everything from there on (default: what is missing)")
-@option("--exit-stage", type=int, default=-100, help="End before this iteration")
+@training_options
 def main(data, lang, alidir, dir, **options):
-    require_files(
-        f"{data}/feats.scp", f"{lang}/L.fst", f"{lang}/topo", f"{alidir}/final.mdl",
-        f"{alidir}/tree", f"{alidir}/ali.1.gz", f"{alidir}/num_jobs",
-    )  # fmt: skip
-    try:
-        Training(data, lang, alidir, dir, SimpleNamespace(**options)).run()
-    except ScheduleError as error:
-        raise NgtrainError(str(error)) from None
-
-
-EFFECT_ON_EXAMPLES = {
-    "data", "lang", "alidir", "splice_indexes", "samples_per_iter", "frames_per_eg", "egs_opts",
-    "egs_dir", "lda_opts", "lda_dim", "randprune", "transform_dir", "cmvn_opts", "feat_type",
-    "online_ivector_dir", "srand",
-}  # fmt: skip
-NO_EFFECT_ON_RESULT = {
-    "cmd", "stage", "exit_stage", "get_egs_stage", "use_gpu", "num_threads", "parallel_opts",
-    "combine_num_threads", "combine_parallel_opts", "io_opts", "align_cmd", "align_use_gpu",
-    "num_jobs_align", "cleanup", "remove_egs", "max_retries", "min_jobs", "start_timeout",
-    "stop_if_diverging",
-}  # fmt: skip
+    return Training(data, lang, alidir, dir, SimpleNamespace(**options)).run()
 
 
 @dataclass
@@ -266,25 +131,41 @@ class Training:
         self.seconds: Counter[str] = Counter()  # that this run took, by what it did
         self.objectives: list[float] = []  # of iterations
         self.steps_s = 0.0  # of those of iterations, seconds of gradient steps
-        self.splices = checked_splices(self.options)
-        if self.options.egs_dir:
-            self.check_context()
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """All stages that have yet to be done; the exit status."""
+        if self.is_finished():
+            return 0
+        problems = Checks(self, self.parts_that_stay()).problems()
+        for problem in problems:
+            log.error(problem)
+        if problems:
+            return 1
         with only_driver_in(self.dir):
             if self.options.stage is not None:
                 self.forget(self.options.stage)
-            if self.model("final").exists():
-                log.info("%s is there: nothing to do (--stage does it again)", self.model("final"))
-                return
             self.remember_options()
-            with self.timed("transform"):
-                self.estimate_feature_transform()
-            with self.timed("examples"):
-                self.make_examples()
-            with self.timed("initialization"):
-                self.initialize()
+            for stage, what, make in [
+                (-4, "transform", self.estimate_feature_transform),
+                (-3, "examples", self.make_examples),
+                (-2, "initialization", self.initialize),
+            ]:
+                if self.ends_before(stage):
+                    return 0
+                with self.timed(what):
+                    make()
             self.iterate()
+        return 0
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing to do, which it says."""
+        final = self.model("final")
+        if self.options.stage is not None or not final.exists():
+            return False
+        log.info("%s is there: nothing to do (--stage does it again)", final)
+        if changed := changed_options(self.dir, self.given, self.parts_made):
+            log.warning("it was made with other options: %s", ", ".join(changed))
+        return True
 
     def iterate(self) -> None:
         """The iterations, from the latest model on, and what comes after them."""
@@ -292,6 +173,8 @@ class Training:
         log.info("training for %g epochs = %d iterations", o.num_epochs, s.num_iters)
         first = self.first_iteration()
         self.remove_models_of_jobs_before(first)
+        for log_file in logs_after(self.dir, first):  # of an earlier run
+            log_file.unlink()
         jobs_before, jobs = map(s.num_archives_processed, (first, s.num_iters))
         with (
             Diagnostics() as diagnostics,
@@ -300,8 +183,7 @@ class Training:
         ):
             for x in range(first, s.num_iters):
                 show(s.num_archives_processed(x), self.progress(x))
-                if x == o.exit_stage:
-                    log.info("ending before iteration %d, as --exit-stage says", x)
+                if self.ends_before(x):
                     return
                 if x in self.realignments:
                     with self.timed("realignment"):
@@ -318,8 +200,13 @@ class Training:
                     self.remove_models_before(x)
             show(jobs, "combination")
             self.diagnose(s.num_iters, diagnostics)
+            if self.ends_before(s.num_iters):
+                return
+            self.check_examples(s.num_iters)
             with self.timed("combination"):
                 self.combine()
+            if self.ends_before(s.num_iters + 1):
+                return
             with self.timed("priors"):
                 self.adjust_priors("combined", "final", s.num_iters, self.egs_dir(s.num_iters))
             self.diagnose("final", diagnostics)
@@ -342,93 +229,141 @@ class Training:
         """A launcher, as an option --cmd, that has failed jobs started again."""
         return f"{cmd} --max-retries {self.options.max_retries}"
 
+    @cached_property
+    def parts_made(self) -> Part:
+        """The parts of the work of which something is there."""
+        return parts_made(self.dir, self.egs_are_there)
+
+    def parts_that_stay(self) -> Part:
+        """The same of what --stage does not do again."""
+        stage = self.options.stage
+        if stage is None:
+            return self.parts_made
+        first = {TRANSFORM: -4, EXAMPLES: -3, NETWORK: -2, ITERATIONS: 0, REALIGNMENT: 0}
+        before = (part for part, number in first.items() if number < stage)
+        return self.parts_made & reduce(or_, before, NOTHING)
+
+    def ends_before(self, stage: int) -> bool:
+        """Whether --exit-stage says to end before a stage, which it then says, too."""
+        wanted = self.options.exit_stage
+        if wanted == NEVER or stage < wanted:
+            return False
+        log.info("ending before stage %d, as --exit-stage %d says", stage, wanted)
+        return True
+
     def forget(self, stage: int) -> None:
         """Remove what `stage` and those after it have made, so that it is made again."""
-        numbers = {int(file.stem) for file in self.dir.glob("*.mdl") if file.stem.isdecimal()}
-        if stage <= max(numbers, default=0):
-            self.model("combined").unlink(missing_ok=True)
-        elif self.model("final").exists():  # the combination, but for its priors
-            self.model("final").replace(self.model("combined"))
-        self.model("final").unlink(missing_ok=True)
-        for x in numbers:
-            if x > max(stage, 0 if stage > -2 else -1):
-                self.model(x).unlink()
-        for model_of_job in self.dir.glob("*.[0-9]*.mdl"):
-            model_of_job.unlink()
+        numbered, combined, final = models(self.dir), self.model("combined"), self.model("final")
+        if stage <= max(numbered, default=0):
+            combined.unlink(missing_ok=True)
+        elif final.exists():  # the combination, but for its priors
+            final.replace(combined)
+        final.unlink(missing_ok=True)
+        gone = [x for x in numbered if x > max(stage, 0 if stage > -2 else -1)]
+        for x in gone:
+            remove_with_checksum(numbered[x])
+        for model_of_job in models_of_jobs(self.dir).values():
+            remove_with_checksum(model_of_job)
         forget_left_out(self.dir, stage)
-        for egs_dir in self.dir.glob("egs_*"):  # which only a realignment that is done again minds
+        for egs_dir in relabelled_egs(self.dir):  # which only a realignment done again minds
             forget_egs(egs_dir)
         if stage <= -3:
             forget_egs(self.dir / "egs")
         if stage <= -4:
             (self.dir / "lda.mat").unlink(missing_ok=True)
+        if gone:
+            log.info(
+                "--stage %d: removed models %d to %d, to make them again", stage, gone[0], gone[-1]
+            )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All options and arguments, by their names."""
+        return {"data": self.data, "lang": self.lang, "alidir": self.alidir, **vars(self.options)}
 
     def remember_options(self) -> None:
-        """Write down the options, and refuse to go on from what was made with others."""
-        file = self.dir / "train_options"
-        given = {"data": self.data, "lang": self.lang, "alidir": self.alidir, **vars(self.options)}
-        given = {name: str(value) for name, value in given.items()}
-        if self.model(0).exists():
-            matter = given.keys() - NO_EFFECT_ON_RESULT
-        else:
-            matter = EFFECT_ON_EXAMPLES if (self.dir / "lda.mat").exists() else set()
-        if self.options.stage is None and file.exists():
-            before = dict(line.split(" ", 1) for line in file.read_text().splitlines())
-            changed = [
-                f"{name.replace('_', '-')} was '{before[name]}' and is '{given[name]}'"
-                for name in sorted(matter & before.keys())
-                if before[name] != given[name]
-            ]
-            if changed:
-                raise NgtrainError(
-                    f"{self.dir} was begun with other options: {', '.join(changed)}; use the same, "
-                    "another directory, or --stage to say from where to do it again"
-                )
+        """Write down the options; say where what stays was made with others."""
+        if changed := changed_options(self.dir, self.given, self.parts_that_stay()):
+            log.warning("what is kept was made with other options: %s", ", ".join(changed))
         self.log("").parent.mkdir(parents=True, exist_ok=True)
-        write_lines(file, [f"{name} {value}" for name, value in sorted(given.items())])
+        write_options(self.dir, self.given)
 
     # Preparation ----------------------------------------------------------------------------------
 
+    @cached_property
+    def splices(self) -> dict[int, list[int]]:
+        """What --splice-indexes says.  Raises NgtrainError where that is not possible."""
+        o = self.options
+        try:
+            splices = parse_splice_indexes(o.splice_indexes)
+        except ValueError as error:
+            raise NgtrainError(f"--splice-indexes: {error}") from None
+        if max(splices) >= o.num_hidden_layers:
+            raise NgtrainError(
+                f"--splice-indexes: layer{max(splices)} is not one of the {o.num_hidden_layers} "
+                "hidden layers, counted from 0"
+            )
+        return splices
+
+    @property
+    def given_features(self) -> dict[str, str]:
+        return {"transform_dir": self.alidir, **given_features(vars(self.options))}
+
     def feature_options(self) -> list[str]:
-        given = {"transform_dir": self.alidir, **given_features(vars(self.options))}
         return [
-            word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)
+            word
+            for name, value in self.given_features.items()
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
+
+    @property
+    def lda_words(self) -> list:
+        """The options of get_lda.py."""
+        o = self.options
+        left, *_, right = self.splices[0]
+        return [
+            *[*shlex.split(o.lda_opts), *self.feature_options(), "--cmd", self.cmd],
+            *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
+            *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
         ]
 
     def estimate_feature_transform(self) -> None:
         """Stage -4: lda.mat, with the files that say how features are made and their dimensions."""
-        o = self.options
         if (self.dir / "lda.mat").exists():  # the last file that it makes
             return
-        left, *_, right = self.splices[0]
-        run_step(
-            "get_lda.py",
-            *[*shlex.split(o.lda_opts), *self.feature_options(), "--cmd", self.cmd],
-            *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
-            *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
-            *[self.data, self.lang, self.alidir, self.dir],
-        )
+        run_step("get_lda.py", *self.lda_words, self.data, self.lang, self.alidir, self.dir)
 
     @property
     def first_egs_dir(self) -> Path:
         return Path(self.options.egs_dir) if self.options.egs_dir else self.dir / "egs"
 
+    @property
+    def egs_are_there(self) -> bool:
+        """Whether examples are whole; a realignment relabels the first ones, and removes them."""
+        return any(map(egs_are_whole, [self.first_egs_dir, *relabelled_egs(self.dir)]))
+
+    @property
+    def egs_words(self) -> list:
+        """The options of get_egs2.py."""
+        o, (left, right) = self.options, context(self.splices)
+        return [
+            *[*self.feature_options(), "--cmd", self.cmd, "--io-opts", o.io_opts],
+            *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
+            *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
+            # A GPU trains faster than archives can be read.
+            *["--egs-format", "ark" if o.use_gpu == "no" else "h5", "--srand", o.srand],
+            *shlex.split(o.egs_opts),
+        ]
+
+    @property
+    def egs_options(self) -> dict[str, Any]:
+        """The same as get_egs2.py will read it.  Raises NgtrainError where it will not."""
+        return options_of(get_egs2.main, self.egs_words)
+
     def make_examples(self) -> None:
         """Stage -3: the examples, unless --egs-dir says where they are."""
-        o, egs_dir = self.options, self.first_egs_dir
-        # A realignment relabels the first examples, and removes them.
-        whole = any(map(egs_are_whole, [egs_dir, *self.dir.glob("egs_*")]))
-        if not o.egs_dir and not whole:
-            left, right = context(self.splices)
-            run_step(
-                "get_egs2.py",
-                *[*self.feature_options(), "--cmd", self.cmd, "--io-opts", o.io_opts],
-                *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
-                *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
-                # A GPU trains faster than archives can be read.
-                *["--egs-format", "ark" if o.use_gpu == "no" else "h5", "--srand", o.srand],
-                *[*shlex.split(o.egs_opts), self.data, self.alidir, egs_dir],
-            )
+        if not self.options.egs_dir and not self.egs_are_there:
+            run_step("get_egs2.py", *self.egs_words, self.data, self.alidir, self.first_egs_dir)
         self.check_context()
 
     def check_context(self) -> None:
@@ -445,11 +380,15 @@ class Training:
 
     @cached_property
     def schedule(self) -> Schedule:
+        return self.schedule_of(self.egs_info("num_archives"), self.egs_info("frames_per_eg"))
+
+    def schedule_of(self, num_archives: int, frames_per_eg: int) -> Schedule:
+        """What iterations do with so many archives of examples of so many frames."""
         o = self.options
         return Schedule(
             num_epochs=o.num_epochs,
-            num_archives=self.egs_info("num_archives"),
-            frames_per_eg=self.egs_info("frames_per_eg"),
+            num_archives=num_archives,
+            frames_per_eg=frames_per_eg,
             num_jobs_initial=o.num_jobs_initial,
             num_jobs_final=o.num_jobs_final,
             num_jobs_step=o.num_jobs_step,
@@ -470,7 +409,6 @@ class Training:
                 log.warning("--pnorm-input-dim is --pnorm-output-dim: rectified linear units")
                 nonlin = "relu"
         ivector_dim = read_integer(self.dir / "ivector_dim")
-        num_targets = re.search(r"num-pdfs (\d+)", output_of("tree-info", f"{self.alidir}/tree"))
         scales = str(self.dir / "presoftmax_prior_scale_vecfile")
         return MultispliceNetwork(
             splices=self.splices,
@@ -483,9 +421,15 @@ class Training:
             hidden_dim=dims[1],
             affine=self.affine_component(),
             bias_stddev=o.bias_stddev,
-            num_targets=int(num_targets[1]),
+            num_targets=self.num_targets,
             presoftmax_scales=scales if o.presoftmax_prior_scale_power else None,
         )
+
+    @cached_property
+    def num_targets(self) -> int:
+        """Pdf-ids, the outputs of the network."""
+        info = output_of("tree-info", f"{self.alidir}/tree")
+        return int(re.search(r"num-pdfs (\d+)", info)[1])
 
     def affine_component(self) -> str:
         """Type and options of the components that are trained."""
@@ -500,6 +444,12 @@ class Training:
             f"max-change={o.max_change_per_sample * o.minibatch_size:g}",
             "none": f"AffineComponent {learning_rate}",
         }[o.preconditioning]
+
+    @property
+    def alignments(self) -> list[Path]:
+        """The archives of alignments."""
+        ali = Path(self.alidir)
+        return [ali / f"ali.{n + 1}.gz" for n in range(read_integer(ali / "num_jobs"))]
 
     def initialize(self) -> None:
         """Stage -2: 0.mdl, a network of one hidden layer, and the configs of the other layers.
@@ -520,7 +470,7 @@ class Training:
             self.cmd, self.log("nnet_init"),
             "nnet-am-init", f"{self.alidir}/tree", f"{self.lang}/topo",
             f"{pipeline(init)} |", "-", "|",
-            "nnet-train-transitions", "-",
+            "nnet-train-transitions", "--write-checksum=true", "-",
             unzipped(*sorted(Path(self.alidir).glob("ali.*.gz"))), self.model(0),
         )  # fmt: skip
 
@@ -549,10 +499,7 @@ class Training:
 
     def first_iteration(self) -> int:
         """The one that starts from the latest model there is."""
-        o, num_iters = self.options, self.schedule.num_iters
-        first = max(x for x in range(num_iters + 1) if self.model(x).exists())
-        if o.stage is not None and first < min(o.stage, num_iters):
-            raise NgtrainError(f"--stage {o.stage}: the latest model is {self.model(first)}")
+        first = max(x for x in models(self.dir) if x <= self.schedule.num_iters)
         if first > 0:
             log.info("going on from %s", self.model(first))
         return first
@@ -560,12 +507,8 @@ class Training:
     @cached_property
     def realignments(self) -> dict[int, str]:
         """The iterations before which the data is realigned, with their --realign-times."""
-        iterations = {}
-        for time_ in self.options.realign_times.split():
-            if not re.fullmatch(r"0?\.\d+", time_) or not float(time_) > 0.0:
-                raise NgtrainError(f"--realign-times: {time_} is not strictly between 0 and 1")
-            iterations[self.schedule.iteration_at(float(time_))] = time_
-        return iterations
+        times = self.options.realign_times.split()
+        return {self.schedule.iteration_at(float(time_)): time_ for time_ in times}
 
     def egs_dir(self, x: int) -> Path:
         """The examples that iteration x trains on: those of the last realignment."""
@@ -595,23 +538,36 @@ class Training:
         run_step("relabel_egs2.py", "--cmd", self.cmd, "--iter", x, ali, old, new)
 
     def check_examples(self, x: int) -> None:
-        """Raises NgtrainError if archives that iteration x reads are damaged.
+        """Raises NgtrainError if files of examples that iteration x needs are damaged.
 
-        Those of the next iteration are read through while it runs.
+        Those are its archives, and what models are judged and combined on, now and at the end.
+        The archives of the next iteration are read through while this one runs.
         """
-        s, egs_dir = self.schedule, self.egs_dir(x)
-        damaged = self.archive_checks.damaged(egs_dir, s.archives(x))
-        if damaged:
-            if egs_dir.parent != self.dir:
-                advice = "make the examples again"
-            elif egs_dir == self.first_egs_dir:
-                advice = "remove what is damaged, and the examples are made again"
-            else:
-                last = max(y for y in self.realignments if y <= x)
-                advice = f"--stage {last} does the realignment that made them again"
-            raise NgtrainError(f"{'; '.join(damaged)}: {advice}")
+        s, egs_dir, checks = self.schedule, self.egs_dir(x), self.archive_checks
+        subsets = [egs_dir / name for name in SUBSETS]
+        if x == s.num_iters:  # which may be days after they were read first
+            checks.forget(subsets)
+            archives = []
+        else:
+            archives = self.archives(x)
+        if damaged := checks.damaged([*archives, *subsets]):
+            raise NgtrainError(f"{'; '.join(damaged)}: {self.advice_on_damage(x)}")
         if x + 1 < s.num_iters and x + 1 not in self.realignments:
-            self.archive_checks.begin(egs_dir, s.archives(x + 1))
+            checks.begin(self.archives(x + 1))
+
+    def archives(self, x: int) -> list[Path]:
+        """The archives that iteration x reads."""
+        return [training_archive(self.egs_dir(x), n) for n in sorted(self.schedule.archives(x))]
+
+    def advice_on_damage(self, x: int) -> str:
+        """What helps where examples for iteration x are damaged."""
+        egs_dir = self.egs_dir(x)
+        if egs_dir.parent != self.dir:
+            return "make the examples again"
+        if egs_dir == self.first_egs_dir:
+            return "remove what is damaged, and the examples are made again"
+        last = max(y for y in self.realignments if y <= x)
+        return f"--stage {last} does the realignment that made them again"
 
     def diagnose(self, x: int | str, diagnostics: Diagnostics) -> None:
         """Start to compute how good model x is, and how it differs from the one before."""
@@ -628,10 +584,27 @@ class Training:
                 f"ark:{egs}/train_diagnostic.egs", "&&", "nnet-am-info", model,
             )  # fmt: skip
 
+    def check_model(self, x: int) -> None:
+        """Raises NgtrainError if model x is not what was written."""
+        try:
+            check_file(self.model(x))
+        except NgtrainError as error:
+            again = f"iteration {x - 1}" if x > 0 else "the initialization"
+            raise NgtrainError(
+                f"{error}: remove it, and {again} is done again, or {checksum_file(self.model(x))} "
+                "if it is to be used as it is"
+            ) from None
+
     def train(self, x: int) -> Iteration:
         """Run the jobs of iteration x that have not ended well yet."""
-        o, s = self.options, self.schedule
-        iteration = Iteration(self.dir, x, s.num_jobs(x))
+        self.check_model(x)
+        iteration = Iteration(self.dir, x, self.schedule.num_jobs(x))
+        self.run_jobs(iteration)
+        return iteration
+
+    def run_jobs(self, iteration: Iteration) -> None:
+        """Run those that have yet to be run, and leave out what cannot count."""
+        o, s, x = self.options, self.schedule, iteration.number
         to_run = iteration.to_run()
         srand = o.srand + x
         model, layer = self.model(x), s.added_layer(x)
@@ -648,8 +621,8 @@ class Training:
                     jobs.start(
                         f"{self.cmd} {o.parallel_opts}", iteration.log(n),
                         "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--tf32={o.tf32}",
-                        f"--num-threads={threads}",
-                        f"--minibatch-size={o.minibatch_size // (1 if s.averages(x) else 2)}",
+                        f"--num-threads={threads}", "--write-checksum=true",
+                        f"--minibatch-size={self.minibatch_size(x)}",
                         f"--srand={srand}", f"--learning-rate={s.learning_rate(x):.15g}",
                         f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
                         model, training_table(self.egs_dir(x), archive), iteration.model(n),
@@ -657,7 +630,11 @@ class Training:
                     )  # fmt: skip
             iteration.leave_out_failed(jobs.wait())
         iteration.leave_out_far_below()
-        return iteration
+
+    def minibatch_size(self, x: int) -> int:
+        """Half where the model changes fast, which keeps the update stable."""
+        size = self.options.minibatch_size
+        return size if self.schedule.averages(x) else max(1, size // 2)
 
     def check_divergence(self, iteration: Iteration) -> None:
         """Raises NgtrainError, with advice, if the training diverges and is not to go on so."""
@@ -667,20 +644,18 @@ class Training:
             before = Iteration(self.dir, x, self.schedule.num_jobs(x))
             self.objectives.append(before.middle_objective)
         self.objectives.append(iteration.middle_objective)
-        check_divergence(
-            self.objectives, self.network.num_targets, settled=self.schedule.last_addition
-        )
+        check_divergence(self.objectives, self.num_targets, settled=self.schedule.last_addition)
 
     def merge(self, iteration: Iteration) -> None:
         """Make one model of those of an iteration's jobs, and remove these."""
         o, x = self.options, iteration.number
         averages = self.schedule.averages(x)
-        merged = self.model(x + 1)
-        fixing = ""
+        merged, writing = self.model(x + 1), "--write-checksum=true"
+        fixing = []
         if o.fix_nnet and x <= self.schedule.num_iters // 2:
             fixing = [
                 "-", "|", "nnet-am-fix", f"--max-average-deriv={o.max_average:g}",
-                f"--min-average-deriv={o.min_average:g}", "-",
+                f"--min-average-deriv={o.min_average:g}", writing, "-",
             ]  # fmt: skip
         while not merged.exists():
             iteration.decide(o.min_jobs)
@@ -688,11 +663,12 @@ class Training:
             log_file = self.log(f"{'average' if averages else 'select'}.{x}")
             models = map(iteration.model, chosen)
             try:
-                run(self.cmd, log_file, "nnet-am-average", *models, *fixing, merged)
+                run(self.cmd, log_file, "nnet-am-average", writing, *models, *fixing, merged)
             except NgtrainError:
-                if not iteration.leave_out_broken():
+                if not iteration.discard_broken(o.max_retries):
                     forget_left_out(self.dir, x)  # nothing came of it
                     raise
+                self.run_jobs(iteration)
             else:
                 if not eventually(merged.exists, self.dir):
                     raise NgtrainError(f"{log_file}: it ended well, but there is no {merged}")
@@ -752,16 +728,16 @@ class Training:
 
     def remove_models_of_jobs_before(self, x: int) -> None:
         """Remove what jobs made for model x and those before it."""
-        for file in self.dir.glob("*.[0-9]*.mdl"):
-            if int(file.name.split(".")[0]) <= x:
-                file.unlink(missing_ok=True)
+        for (of_model, _), file in models_of_jobs(self.dir).items():
+            if of_model <= x:
+                remove_with_checksum(file)
 
     def remove_models_before(self, x: int) -> None:
         """Remove the models before model x, but every hundredth and those to be combined."""
         first_to_combine = self.schedule.combination()[0][0]
         for y in range(min(x, first_to_combine)):
             if y % 100:
-                self.model(y).unlink(missing_ok=True)
+                remove_with_checksum(self.model(y))
 
     # The end --------------------------------------------------------------------------------------
 
@@ -842,7 +818,8 @@ class Training:
             part.unlink()
         run(
             self.cmd, self.log(f"adjust_priors.{target}"),
-            "nnet-adjust-priors", self.model(source), posterior, self.model(target),
+            "nnet-adjust-priors", "--write-checksum=true", self.model(source), posterior,
+            self.model(target),
         )  # fmt: skip
 
     def clean_up(self) -> None:
@@ -856,22 +833,8 @@ class Training:
             remove_egs(egs_dir)
         for x in range(num_iters):
             if x % 100:
-                self.model(x).unlink(missing_ok=True)
+                remove_with_checksum(self.model(x))
         self.model("combined").unlink(missing_ok=True)
-
-
-def checked_splices(options: SimpleNamespace) -> dict[int, list[int]]:
-    """What --splice-indexes says.  Raises NgtrainError where that is not possible."""
-    try:
-        splices = parse_splice_indexes(options.splice_indexes)
-    except ValueError as error:
-        raise NgtrainError(f"--splice-indexes: {error}") from None
-    if max(splices) >= options.num_hidden_layers:
-        raise NgtrainError(
-            f"--splice-indexes: layer{max(splices)} is not one of the "
-            f"{options.num_hidden_layers} hidden layers, counted from 0"
-        )
-    return splices
 
 
 class Diagnostics(Background):

@@ -13,7 +13,11 @@ from itertools import pairwise
 
 
 class ScheduleError(ValueError):
-    """Options that do not go together, in words for the user."""
+    """Options that do not go together; `problems` says how, in words for the user."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -40,30 +44,44 @@ class Schedule:
     num_jobs_step: int = 1
 
     def __post_init__(self):
-        if self.num_hidden_layers < 1:
-            raise ScheduleError(f"--num-hidden-layers {self.num_hidden_layers}: must be positive")
-        if self.add_layers_period < 1:
-            raise ScheduleError(f"--add-layers-period {self.add_layers_period}: must be positive")
+        if problems := self._problems_of_numbers() or self._problems_of_amounts():
+            raise ScheduleError(problems)
+
+    def _problems_of_numbers(self) -> list[str]:
+        """What is wrong with numbers by themselves, of which one cannot go on to count."""
+        problems = []
+        for name in "num_hidden_layers", "add_layers_period", "num_jobs_step", "max_models_combine":
+            if getattr(self, name) < 1:
+                option = f"--{name.replace('_', '-')}"
+                problems.append(f"{option} {getattr(self, name)}: must be positive")
         if not 1 <= self.num_jobs_initial <= self.num_jobs_final:
-            raise ScheduleError(
+            problems.append(
                 f"--num-jobs-initial {self.num_jobs_initial} must be at least 1 and cannot exceed "
                 f"--num-jobs-final {self.num_jobs_final}"
             )
-        if self.num_jobs_step < 1:
-            raise ScheduleError(f"--num-jobs-step {self.num_jobs_step}: must be positive")
+        rates = self.initial_effective_lrate, self.final_effective_lrate
+        if not all(0.0 < rate < math.inf for rate in rates):
+            problems.append("effective learning rates must be positive numbers")
+        if not 0.0 < self.num_epochs < math.inf:
+            problems.append(f"--num-epochs {self.num_epochs:g}: must be a positive number")
+        return problems
+
+    def _problems_of_amounts(self) -> list[str]:
+        """What the data is too little for."""
+        problems = []
         if self.num_jobs_final > self.num_archives_expanded:
-            raise ScheduleError(
+            problems.append(
                 f"--num-jobs-final {self.num_jobs_final} cannot exceed "
-                f"{self.num_archives_expanded}, the number of archives times frames per example"
+                f"{self.num_archives_expanded}, the number of archives times frames per example; "
+                "use fewer jobs, or fewer --samples-per-iter"
             )
-        if not min(self.initial_effective_lrate, self.final_effective_lrate) > 0.0:
-            raise ScheduleError("effective learning rates must be positive")
         if self.num_iters <= self.last_addition + 2 or self.halfway <= self.last_addition:
-            raise ScheduleError(
+            problems.append(
                 f"{self.num_epochs:g} epochs are {self.num_iters} iterations, too few to add "
                 f"layers up to iteration {self.last_addition} and train them; use more epochs, "
                 "fewer jobs, or fewer --samples-per-iter"
             )
+        return problems
 
     @property
     def num_archives_expanded(self) -> int:

@@ -16,6 +16,7 @@ from nnet.acoustic_model import AcousticModel
 from nnet.errors import NgtrainError
 from nnet.training_logs import read_training
 from steps.divergence import check_divergence
+from steps.egs_of_training import ArchiveChecks
 from steps.iteration import Iteration
 from utils.late_files import eventually
 
@@ -132,6 +133,11 @@ LEFT_OUT = {
         'launch "${command[@]}"; truncate --size=-1000 ${command[-1]}; exit',
         "3.3.mdl: truncated",
     ),
+    "damaged": (
+        'launch "${command[@]}"; printf ngtrain | dd of=${command[-1]} bs=1 seek=40000 '
+        "conv=notrunc 2> /dev/null; exit",
+        r"3\.3\.mdl: it was damaged or replaced: its checksum and size are \w+ \d+, and were \w+",
+    ),
     "diverging": (DIVERGE, r"is more than 2\.\d+ below -4\."),
     "never started": ("exec sleep 1000", "it had not started after 3 seconds"),
 }
@@ -165,6 +171,65 @@ def test_a_job_that_does_not_count(
     assert read_training(nnet).iterations[2].left_out == [3]
     assert (nnet / "3.mdl").read_bytes() != undisturbed
     assert not list(nnet.glob("3.[0-9].mdl"))
+
+
+def damage(file: Path) -> None:
+    """Change a few bytes in the middle."""
+    data = bytearray(file.read_bytes())
+    middle = slice(len(data) // 2, len(data) // 2 + 7)
+    assert data[middle] != b"ngtrain"
+    data[middle] = b"ngtrain"
+    file.write_bytes(data)
+
+
+def test_a_model_that_is_damaged_once(train, nnet, launcher, undisturbed):
+    """It is made again, and all is as if nothing had been."""
+    spoil = "printf ngtrain | dd of=${command[-1]} bs=1 seek=40000 conv=notrunc 2> /dev/null"
+    script = f'[ "$name$again" = train.2.3 ] && {{ launch "${{command[@]}}"; {spoil}; exit 0; }}'
+    result = train(nnet, "--cmd", launcher(script))
+    assert result.returncode == 0, result.stdout
+    line = (
+        r"warning: iteration 2: job 3: .*3\.3\.mdl: it was damaged or replaced.*starting it again"
+    )
+    assert re.search(line, result.stdout), result.stdout
+    assert (nnet / "3.mdl").read_bytes() == undisturbed
+    assert not (nnet / "left_out").exists()
+
+
+def test_an_average_that_is_damaged(train, nnet, undisturbed):
+    """No iteration starts from it; what is said to help does."""
+    damage(nnet / "2.mdl")
+    result = train(nnet)
+    assert result.returncode == 1
+    last = result.stdout.splitlines()[-1]
+    assert f"error: {nnet}/2.mdl: it was damaged or replaced" in last
+    assert "remove it, and iteration 1 is done again" in last
+    assert not list(nnet.glob("log/train.2.*"))
+    (nnet / "2.mdl").unlink()
+    result = train(nnet)
+    assert result.returncode == 0 and "iteration 2/" in result.stdout, result.stdout
+    assert (nnet / "3.mdl").read_bytes() == undisturbed
+
+
+def test_damaged_models_are_not_averaged(run_program, nnet, tmp_path):
+    """Nor combined; a file without a checksum, and text, can be."""
+    models = [tmp_path / f"{n}.mdl" for n in (1, 2)]
+    for model in models:
+        run_program("nnet-am-average", "--write-checksum=true", nnet / "2.mdl", model)
+    assert re.fullmatch(r"[0-9a-f]{8} \d+\n", (tmp_path / "1.mdl.crc32").read_text())
+    run_program("nnet-am-average", *models, tmp_path / "average")
+    damage(models[1])
+    line = f"{models[1]}: it was damaged or replaced".encode()
+    result = run_program("nnet-am-average", *models, tmp_path / "average", check=False)
+    assert result.returncode == 1 and line in result.stderr
+    egs = f"ark:{nnet}/egs/combine.egs"
+    result = run_program("nnet-combine-fast", *models, egs, tmp_path / "combined", check=False)
+    assert result.returncode == 1 and line in result.stderr
+    (tmp_path / "2.mdl.crc32").unlink()
+    run_program("nnet-am-average", *models, tmp_path / "average")
+    text = ["--binary=false", "--write-checksum=true"]
+    run_program("nnet-am-average", *text, models[0], tmp_path / "3.mdl")
+    run_program("nnet-am-average", tmp_path / "3.mdl", models[0], tmp_path / "average")
 
 
 def test_a_decision_that_was_made_is_kept(train, nnet, launcher):
@@ -353,6 +418,28 @@ def test_a_damaged_archive(train, nnet, undisturbed, damage):
     result = train(nnet)
     assert result.returncode == 0, result.stdout
     assert (nnet / "3.mdl").read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("name", ["combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs"])
+def test_a_damaged_subset(train, nnet, name):
+    """What models are judged and combined on is looked at before the iterations."""
+    flip(nnet / "egs" / name)
+    result = train(nnet)
+    assert result.returncode == 1
+    last = result.stdout.splitlines()[-1]
+    assert f"error: {nnet}/egs/{name}: " in last and last.endswith("the examples are made again")
+    assert not list(nnet.glob("log/train.2.*"))
+
+
+def test_a_subset_that_is_damaged_meanwhile(nnet):
+    """It was read at the beginning, and is read again before the end."""
+    subset = nnet / "egs/combine.egs"
+    with ArchiveChecks() as checks:
+        assert checks.damaged([subset]) == []
+        flip(subset)
+        assert checks.damaged([subset]) == []
+        checks.forget([subset])
+        assert len(checks.damaged([subset])) == 1
 
 
 # Drivers ------------------------------------------------------------------------------------------

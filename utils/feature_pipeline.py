@@ -23,7 +23,7 @@ from typing import Any
 from nnet.errors import NgtrainError
 from utils.commands import JOB, Command, options_of, read_from, read_options
 from utils.data_dir import write_lines
-from utils.driver import option, read_integer, require_files
+from utils.driver import option, output_of, read_integer, require_files
 
 OPTIONS = {
     "feat_type": "raw or lda, if it is not to be guessed",
@@ -183,6 +183,12 @@ class FeaturePipeline:
             transforms = self.transforms(num_jobs)
             commands.append(["transform-feats", utt2spk, transforms, "ark:-", "ark:-"])
         return commands
+
+    def ivector_dim(self) -> int:
+        """Dimension of the i-vectors; 0 where there are none."""
+        if self.ivector_dir is None:
+            return 0
+        return int(output_of("feat-to-dim", f"scp:{self.ivector_dir}/ivector_online.scp", "-"))
 
     def transforms(self, num_jobs: int | None) -> str:
         """The table of the adaptation transforms: of a job, if the data was split as they were."""

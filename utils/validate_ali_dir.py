@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Check an alignment directory, and say all that is wrong with it, a line for each problem.
 
-It has num_jobs, tree, final.mdl and ali.1.gz to ali.<num_jobs>.gz, the transition-ids in the
-alignments are those of final.mdl, and no utterance is in two archives.  With a data directory, the
-aligned utterances are in it, and the alignments are as long as its utt2num_frames says.
+It has num_jobs, tree, final.mdl and ali.1.gz to ali.<num_jobs>.gz, tree and final.mdl are of one
+system, the transition-ids in the alignments are those of final.mdl, and no utterance is in two
+archives.  With a data directory, the aligned utterances are in it, and the alignments are as long
+as its utt2num_frames says.
 """
 
 from pathlib import Path
@@ -33,6 +34,35 @@ def problems_of(*command) -> list[str]:
     except NgtrainError as error:
         return [str(error)]
     return []
+
+
+def mismatch(tree_file: Path, model_file: Path, topo_file: Path | None = None) -> str:
+    """Why a tree, a model and a topology are not of one system; empty if they are.
+
+    They are if tree and topology, that of the model if none is given, make the transition-states of
+    the model: it is these that the alignments count.  Raises NgtrainError if one cannot be read.
+    """
+    from nnet.hmm.topology import HmmTopology
+    from nnet.hmm.transition_model import TransitionModel
+    from nnet.hmm.tree import ContextDependency
+    from nnet.io.tokens import read_object
+
+    tree = ContextDependency.load(str(tree_file))
+    model = read_object(str(model_file), TransitionModel.read)
+    different = "they do not belong together"
+    if tree.num_pdfs != model.num_pdfs:
+        sizes = f"has {tree.num_pdfs} pdf-ids, {model_file} {model.num_pdfs}"
+        return f"{tree_file} {sizes}: {different}"
+    topology = HmmTopology.load(str(topo_file)) if topo_file else model.topology
+    names = f"{tree_file} and {topo_file}" if topo_file else str(tree_file)
+    try:
+        made = TransitionModel.from_tree(tree, topology).tuples
+    except ValueError as error:
+        return f"{names}: {error}"
+    if made.tolist() != model.tuples.tolist():
+        counts = f"{len(made)} transition-states, {model_file} has {len(model.tuples)}"
+        return f"{names} make {counts} or others: {different}"
+    return ""
 
 
 def archives_of(ali_dir: Path) -> tuple[list[Path], list[str]]:
@@ -81,10 +111,13 @@ def main(ali_dir, data_dir):
         raise NgtrainError(f"no such directory: {path}")
     archives, problems = archives_of(path)
     lengths: dict[str, int] = {}
-    problems += problems_of("tree-info", path / "tree")
+    of_tree = problems_of("tree-info", path / "tree")
+    problems += of_tree
     of_model = problems_of("copy-transition-model", path / "final.mdl", "/dev/null")
     problems += of_model
     model = None if of_model else path / "final.mdl"
+    if not of_tree and not of_model and (reason := mismatch(path / "tree", model)):
+        problems.append(reason)
     for archive in archives:
         try:
             aligned = aligned_lengths(model, archive)

@@ -1,0 +1,48 @@
+"""The names of what a training makes in its directory, and nothing else that may be there.
+
+7.mdl                 model 7
+7.2.mdl               what job 2 made for model 7
+egs_0.5               the examples with the labels of a realignment
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+NUMBER = r"(0|[1-9][0-9]{0,8})"
+TIME = r"0?\.[0-9]+"
+"""A proportion of the training, of --realign-times."""
+
+
+def models(directory: Path) -> dict[int, Path]:
+    """The models of iterations that are there, by number, in order."""
+    return {number: path for (number,), path in _matches(directory, rf"{NUMBER}\.mdl")}
+
+
+def models_of_jobs(directory: Path) -> dict[tuple[int, ...], Path]:
+    """What jobs made that is there, by the number of the model it is for and that of the job."""
+    return dict(_matches(directory, rf"{NUMBER}\.{NUMBER}\.mdl"))
+
+
+def relabelled_egs(directory: Path) -> list[Path]:
+    """The directories of examples that realignments made."""
+    found = sorted(directory.glob("egs_*"))
+    return [path for path in found if re.fullmatch(f"egs_{TIME}", path.name) and path.is_dir()]
+
+
+LOGS = "train|average|select|progress|compute_prob_valid|compute_prob_train"
+"""The logs that reports read."""
+
+
+def logs_after(directory: Path, x: int) -> list[Path]:
+    """Those of iterations after x, and of models after model x."""
+    pattern = rf"(?:{LOGS})\.{NUMBER}(?:\.[a-z0-9]+)*\.log"
+    found = ((re.fullmatch(pattern, path.name), path) for path in (directory / "log").glob("*.log"))
+    return [path for match, path in found if match and int(match[1]) > x]
+
+
+def _matches(directory: Path, pattern: str) -> list[tuple[tuple[int, ...], Path]]:
+    """The files whose names match, with the numbers in these, in order."""
+    found = ((re.fullmatch(pattern, path.name), path) for path in directory.glob("*.mdl"))
+    return sorted((tuple(map(int, match.groups())), path) for match, path in found if match)
