@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,7 +54,8 @@ def only_driver_in(directory: Path, *, wait: bool = False) -> Iterator[None]:
         print(holder, file=file, flush=True)
         os.environ[HOLDERS] = "\n".join([*_holders(), holder])
         for temporary in directory.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+            if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", temporary.name):  # and nobody else's
+                temporary.unlink(missing_ok=True)
         try:
             yield
         finally:
