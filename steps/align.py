@@ -5,7 +5,6 @@ Writes an alignment directory: `ali.*.gz`, `tree`, `final.mdl`, `num_jobs`, and 
 how features are made.
 """
 
-import re
 import shutil
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from utils.driver import (
 )
 from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
 from utils.losses import Tally, report
+from utils.validate_ali_dir import alignments_in
 
 
 @driver(
@@ -65,9 +65,8 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
     log.info(f"feature type is {features.feat_type}")
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
-    for old in ali.glob("ali.*.gz"):
-        if re.fullmatch(r"ali\.[0-9]+\.gz", old.name):
-            old.unlink()
+    for old in alignments_in(ali):
+        old.unlink()
     shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
     shutil.copyfile(source / "tree", ali / "tree")
     shutil.copyfile(model, ali / "final.mdl")

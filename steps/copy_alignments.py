@@ -16,6 +16,7 @@ from utils.commands import JOB, unzipped, zipped
 from utils.data_dir import read_table, write_lines, write_table
 from utils.driver import argument, cmd_option, driver, log, nj_option, require_files, run
 from utils.feature_pipeline import FeaturePipeline
+from utils.validate_ali_dir import alignments_in
 
 COPIED = ["tree", "final.mdl", "phones.txt"]
 
@@ -38,7 +39,7 @@ def main(data, src_ali_dir, ali_dir, nj, cmd):
     split, nj = split_by_speaker(data, nj)
     log_dir = ali / "log"
     log_dir.mkdir(parents=True, exist_ok=True)
-    for old in ali.glob("ali.*.gz"):
+    for old in alignments_in(ali):
         old.unlink()
     for name in COPIED:
         shutil.copyfile(source / name, ali / name)
@@ -48,7 +49,7 @@ def main(data, src_ali_dir, ali_dir, nj, cmd):
     run(
         cmd,
         f"{log_dir}/originals.log",
-        *["copy-int-vector", unzipped(*sorted(source.glob("ali.*.gz")))],
+        *["copy-int-vector", unzipped(*alignments_in(source))],
         f"ark,scp:{originals}.ark,{originals}.scp",
     )
     place_of = read_table(f"{originals}.scp")

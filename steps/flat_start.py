@@ -20,6 +20,7 @@ from utils.commands import JOB, options_of, read_numbers, zipped
 from utils.data_dir import write_lines
 from utils.driver import argument, cmd_option, driver, log, nj_option, option, require_files, run
 from utils.feature_pipeline import FeaturePipeline, feature_options
+from utils.validate_ali_dir import alignments_in
 
 
 @driver(
@@ -51,7 +52,7 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order)
     cmvn_opts = options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
-    for old in ali.glob("ali.*.gz"):
+    for old in alignments_in(ali):
         old.unlink()
     shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
     FeaturePipeline("raw", cmvn_opts, delta_order).save(ali)

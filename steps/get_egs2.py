@@ -16,6 +16,7 @@ and what a system needs to make the same features: splice_opts, cmvn_opts, final
 """
 
 import random
+import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -120,6 +121,11 @@ def main(data, ali_dir, egs_dir, stage, **options):
     ExampleMaker(Path(data), Path(ali_dir), Path(egs_dir), SimpleNamespace(**options)).run(stage)
 
 
+ALL = r"(valid|train_subset)_all\.egs"
+SUBSET = rf"{ALL}|((valid|train)_)?combine\.egs|(valid|train)_diagnostic\.egs"
+"""Names of files of single frames: those made on the way, and those that stay."""
+
+
 @dataclass
 class ExampleMaker:
     """One run of the driver: a method per stage, in the order of run()."""
@@ -166,7 +172,7 @@ class ExampleMaker:
         if stage <= 4:
             log.info("recombining and shuffling order of archives on disk")
             self.shuffle(num_archives)
-        for archive in self.egs.glob("egs_orig.*.ark"):
+        for archive in self.made(r"egs_orig\.[0-9]+\.[0-9]+\.ark"):
             remove_with_target(archive)
         log.info("Finished preparing training examples")
 
@@ -216,10 +222,14 @@ class ExampleMaker:
     def write_info(self, name: str, value: int | str) -> None:
         write_lines(self.egs / "info" / name, [str(value)])
 
+    def made(self, pattern: str) -> list[Path]:
+        """The files that are there of a name that this driver gives."""
+        return [path for path in self.egs.glob("*") if re.fullmatch(pattern, path.name)]
+
     def remove_outputs(self, stage: int) -> None:
         """Remove what will be made again, so that never old and new files are there together."""
         if stage <= 2:
-            for subset in self.egs.glob("*.egs"):
+            for subset in self.made(SUBSET):
                 subset.unlink()
         if stage <= 4:
             for archive in training_archives(self.egs):
@@ -309,7 +319,7 @@ class ExampleMaker:
             *["nnet-copy-egs", self.info_dir_option],
             *[read_from(["cat", *for_combination]), f"ark:{egs}/combine.egs"],
         )
-        for path in [*for_combination, *egs.glob("*_all.egs"), both, alignments]:
+        for path in [*for_combination, *self.made(ALL), both, alignments]:
             path.unlink()
         self.discard_archive_info()
 

@@ -99,6 +99,14 @@ def reals(text: str) -> list[float]:
     return [float(word) for word in text.split()]
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, in which quotes keep white space.  Raises NgtrainError."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise NgtrainError(f"'{text}': {error}") from None
+
+
 def options_of(step: Driver, words: Iterable[str]) -> dict[str, Any]:
     """The options of another driver that words say, and its defaults for the others.
 
@@ -121,7 +129,7 @@ def effective_options(step: Driver) -> Callable[[str], dict[str, Any]]:
     """A function from a text to options_of() a step, but for those that change no result."""
 
     def means(text: str) -> dict[str, Any]:
-        given = options_of(step, shlex.split(text))
+        given = options_of(step, words_of(text))
         return {name: value for name, value in given.items() if name not in WITHOUT_EFFECT}
 
     return means

@@ -471,7 +471,7 @@ class Training:
             "nnet-am-init", f"{self.alidir}/tree", f"{self.lang}/topo",
             f"{pipeline(init)} |", "-", "|",
             "nnet-train-transitions", "--write-checksum=true", "-",
-            unzipped(*sorted(Path(self.alidir).glob("ali.*.gz"))), self.model(0),
+            unzipped(*self.alignments), self.model(0),
         )  # fmt: skip
 
     def write_presoftmax_scales(self) -> None:

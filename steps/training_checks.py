@@ -6,7 +6,6 @@ Only what is needed by the parts of the work that are still to be done is looked
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -24,7 +23,7 @@ from steps.get_egs2 import (
     too_few_utterances,
 )
 from steps.get_lda import check_same_phones
-from steps.settings import EXAMPLES, NETWORK, TRANSFORM, Part, changed_options, options_of
+from steps.settings import EXAMPLES, NETWORK, TRANSFORM, Part, changed_options, options_of, words_of
 from steps.training_files import TIME, models
 from steps.training_schedule import Schedule, ScheduleError
 from steps.transcripts import check_text
@@ -107,13 +106,13 @@ class Checks:
 
     def lda_options(self) -> Iterator[str]:
         try:
-            options_of(get_lda.main, shlex.split(self.options.lda_opts))
+            options_of(get_lda.main, words_of(self.options.lda_opts))
         except NgtrainError as error:
             yield f"--lda-opts: {error}"
 
     def egs_options(self) -> Iterator[str]:
         try:
-            options = options_of(get_egs2.main, shlex.split(self.options.egs_opts))
+            options = options_of(get_egs2.main, words_of(self.options.egs_opts))
         except NgtrainError as error:
             yield f"--egs-opts: {error}"
         else:

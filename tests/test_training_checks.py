@@ -18,13 +18,16 @@ from nnet.hmm.topology import HmmTopology
 from nnet.hmm.tree import monophone_tree
 from nnet.io.tables import INTEGERS, sequential_table
 from steps import train_multisplice
+from steps.get_egs2 import ExampleMaker
 from steps.settings import SETTINGS, changed_options, parts_made, write_options
 from steps.train_multisplice import Training
 from steps.training_checks import NEVER, stage_problems
 from steps.training_files import logs_after, models, models_of_jobs, relabelled_egs
 from steps.training_schedule import Schedule, ScheduleError
+from utils.directory_lock import only_driver_in
+from utils.egs_dir import ARCHIVE_INFO, training_archives
 from utils.losses import Tally, report
-from utils.validate_ali_dir import mismatch
+from utils.validate_ali_dir import alignments_in, mismatch
 
 
 @pytest.fixture
@@ -305,6 +308,24 @@ def test_only_names_of_the_driver(tmp_path, caplog):
     assert left == {"0.mdl", *others}
     numbers = {path.parent.parent.name for path in tmp_path.glob("*/info/num_archives")}
     assert numbers == {"egs_old", "egs_0.5.bak"}
+
+
+def test_only_names_of_other_drivers(tmp_path):
+    """Of alignments, examples and temporary files."""
+    archives = ["ali.2.gz", "ali.10.gz", "egs.1.ark", "egs.2.h5"]
+    others = ["ali.old.gz", "ali.2.gz.bak", "egs.old.ark", "mine.egs", ".notes.tmp"]
+    for name in [*archives, *others, "combine.egs", "valid_all.egs", f".x.{'0f' * 8}.tmp"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in alignments_in(tmp_path)] == archives[:2]
+    assert sorted(path.name for path in training_archives(tmp_path)) == archives[2:]
+    (tmp_path / ARCHIVE_INFO).mkdir(parents=True)
+    maker = object.__new__(ExampleMaker)
+    maker.egs = tmp_path
+    maker.remove_outputs(stage=0)
+    with only_driver_in(tmp_path):
+        pass
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {".lock", *archives[:2], *others}
 
 
 def test_the_schedule_says_all_at_once():

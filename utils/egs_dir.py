@@ -4,6 +4,7 @@ For each archive info/archives has a file of the same name, written together wit
 many examples and bytes it has, their dimensions and a checksum: what nnet-egs-info says of it.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,7 +40,12 @@ def training_table(egs_dir: Path, number: int | str) -> str:
 
 def training_archives(egs_dir: Path) -> list[Path]:
     """The files of examples to train on that are there, of either format."""
-    return [*egs_dir.glob("egs.*.ark"), *egs_dir.glob("egs.*.h5")]
+    formats = "|".join(EGS_FORMATS)
+    return [
+        path
+        for path in egs_dir.glob("egs.*")
+        if re.fullmatch(rf"egs\.[0-9]+\.({formats})", path.name)
+    ]
 
 
 # Damage -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ archives.  With a data directory, the aligned utterances are in it, and the alig
 as its utt2num_frames says.
 """
 
+import re
 from pathlib import Path
 
 from nnet.errors import NgtrainError
@@ -34,6 +35,14 @@ def problems_of(*command) -> list[str]:
     except NgtrainError as error:
         return [str(error)]
     return []
+
+
+def alignments_in(ali_dir: Path) -> list[Path]:
+    """The archives of alignments that are there, by number; files of other names do not count."""
+    found = (
+        (re.fullmatch(r"ali\.([0-9]+)\.gz", path.name), path) for path in ali_dir.glob("ali.*")
+    )
+    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
 
 
 def mismatch(tree_file: Path, model_file: Path, topo_file: Path | None = None) -> str:
@@ -67,7 +76,7 @@ def mismatch(tree_file: Path, model_file: Path, topo_file: Path | None = None) -
 
 def archives_of(ali_dir: Path) -> tuple[list[Path], list[str]]:
     """The archives that are there, and what is wrong with their numbers."""
-    there = sorted(ali_dir.glob("ali.*.gz"))
+    there = alignments_in(ali_dir)
     try:
         num_jobs = read_integer(ali_dir / "num_jobs")
     except NgtrainError as error:
