@@ -21,7 +21,11 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["nnet", "nnet.*"]),
     package_data={"nnet.cuda": ["*.cu", "*.cuh"], "nnet.report": ["*.css"]},
-    scripts=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "bin").iterdir()),
+    scripts=[
+        f"bin/{path.name}"
+        for path in sorted((ROOT / "bin").iterdir())
+        if path.is_file() and not path.suffix
+    ],
     install_requires=REQUIREMENTS.pop("core"),
     extras_require=REQUIREMENTS,
 )

@@ -26,14 +26,17 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-import click
-from click import Choice
-from click.core import ParameterSource
-
-from nnet import __version__
+from nnet import __version__, environment
 from nnet.ending import end_on_signals, finished_before_ending
 from nnet.errors import NgtrainError
 from nnet.io.descriptors import reserve_standard_descriptors
+
+try:
+    import click
+    from click import Choice
+    from click.core import ParameterSource
+except ImportError as error:
+    environment.without_packages(error)
 
 __all__ = [
     "Choice",
@@ -242,6 +245,7 @@ class Program(click.Command):
         """Run as a process: errors become one line on standard error and an exit status."""
         reserve_standard_descriptors()
         name = self.called(sys.argv[0])
+        environment.set_up()
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         _start_logging(self.log_formatter(name))
         # Keys may hold any bytes, and come out as they came in, whatever the locale.

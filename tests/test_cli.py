@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 from nnet import __version__
 
-PROGRAMS = sorted(path for path in (Path(__file__).parent.parent / "bin").iterdir())
+ROOT = Path(__file__).parent.parent
+PROGRAMS = sorted(path for path in (ROOT / "bin").iterdir() if path.is_file() and not path.suffix)
 
 DEMO = '''#!/usr/bin/env python3
 """Show what the command line gave."""
@@ -375,3 +377,45 @@ def test_help_of_every_program(path, environment):
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "click" in imported
     assert not imported & {"numpy", "scipy", "h5py", "kaldi_io", "cupy"}
+
+
+# Started otherwise than is said ----------------------------------------------------------------
+
+
+@pytest.fixture
+def bare():
+    """An environment without what path.sh sets."""
+    return {"HOME": os.environ.get("HOME", "/"), "PATH": "/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize("name", ["bin/copy-feats", "steps/report.py", "utils/sym2int.py"])
+@pytest.mark.parametrize("optimized", ["0", "2"])
+def test_a_program_that_is_started_without_path_sh(bare, tmp_path, name, optimized):
+    """It finds the project, also where it is called by a link and from elsewhere."""
+    (tmp_path / "link").symlink_to(ROOT)
+    command = [sys.executable, tmp_path / "link" / name, "--help"]
+    result = execute(*command, env=bare | {"PYTHONOPTIMIZE": optimized}, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Usage:" in result.stdout
+
+
+def test_it_finds_other_programs(bare, tmp_path):
+    (tmp_path / "a.txt").write_text("u1  [\n  1 2 ]\n")
+    words = [f"ark:copy-feats ark:{tmp_path}/a.txt ark:- |", "ark,t:-"]
+    result = execute(sys.executable, ROOT / "bin/copy-feats", *words, env=bare)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["u1", "[", "1", "2", "]"]
+    launcher = [sys.executable, ROOT / "utils/run.py", tmp_path / "x.log"]
+    assert execute(*launcher, "copy-feats", "--help", env=bare).returncode == 0
+
+
+def test_a_package_that_is_missing_is_one_line(bare, tmp_path):
+    """Where there is no .venv whose Python has it."""
+    (tmp_path / "bin").mkdir()
+    for name in "bin/copy-feats", "bin/nnet.py", "path.sh":
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "nnet", tmp_path / "nnet")
+    command = [sys.executable, "-S", tmp_path / "bin/copy-feats", "--help"]
+    result = execute(*command, env=bare)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "copy-feats: " in result.stderr and "has no package click" in result.stderr

@@ -29,12 +29,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import click
-
 from nnet.cli import (
     Choice,
     Program,
     argument,
+    click,  # by way of what says where it is missing
     gpu_option,
     integer,
     log,

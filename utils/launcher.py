@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from nnet import environment
 from nnet.ending import SIGNALS, disregard
 from nnet.io.descriptors import reserve_standard_descriptors
 from utils import lifeline
@@ -224,8 +225,9 @@ def main(documentation: str, launch: Callable[[Call], list[int]]) -> int:
     """The program of a launcher, whose `launch` runs a call and returns the jobs that failed."""
     reserve_standard_descriptors()
     name = Path(sys.argv[0]).name
+    environment.set_up()
     if sys.argv[1:2] in (["-h"], ["--help"]):
-        print(documentation.strip())
+        print((documentation or "").strip())
         return 0
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
