@@ -44,6 +44,10 @@ def train(corpus, environment):
     return run
 
 
+def errors(said: list[str]) -> list[str]:
+    return [line for line in said if line.startswith("error: ")]
+
+
 # Before anything is made --------------------------------------------------------------------------
 
 
@@ -72,10 +76,12 @@ def test_too_little_data(train, tmp_path):
     """For the jobs and for the layers, counted before there are examples; and to hold some out."""
     options = ["--num-jobs-final", "9", "--num-epochs", "2"]
     status, said = train(tmp_path / "nnet", *options, "--egs-opts", "--num-utts-subset 5")
+    said = errors(said)
     assert status == 1 and len(said) == 2
     assert said[0].startswith("error: --num-jobs-final 9 cannot exceed 2, the number of archives")
     assert "2 epochs are 0 iterations, too few to add layers" in said[1]
     status, said = train(tmp_path / "nnet", "--egs-opts", "--num-utts-subset 15")
+    said = errors(said)
     assert (status, len(said)) == (1, 1)
     assert "number of utterances 60" in said[0] and "use --num-utts-subset 14 or less" in said[0]
     assert not (tmp_path / "nnet").exists()
@@ -142,6 +148,7 @@ def test_examples_of_other_alignments(train, tmp_path):
         (egs / name).touch()
     (egs / "info/archives/egs.3.ark").write_text("largest-pdf 128\ninput-dim 40\n")
     status, said = train(tmp_path / "nnet", "--egs-dir", egs)
+    said = errors(said)
     assert status == 1 and len(said) == 2, said
     names = [egs / name for name in ("egs.2.ark", "valid_diagnostic.egs", "train_diagnostic.egs")]
     assert said[0].startswith(f"error: no such file: {', '.join(map(str, names))}; make the")
