@@ -18,6 +18,7 @@ from nnet.errors import NgtrainError
 from nnet.fst import ARC, EPSILON, ArrayFst
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io.holders import Holder
+from nnet.io.text import encode
 from nnet.io.tokens import Reader, Writer
 from nnet.symbols import SymbolTable
 
@@ -171,7 +172,7 @@ def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | N
     """
     import kaldifst
 
-    seed = zlib.crc32(key.encode()) & 0x7FFFFFFF
+    seed = zlib.crc32(encode(key)) & 0x7FFFFFFF
     found, path = kaldifst.equal_align(graph.to_kaldifst(), num_frames, seed)
     if not found:
         return None
@@ -202,7 +203,7 @@ def flat_alignment(
     Returns:
         int32 (num_frames,) transition-ids, or None when the utterance is too short.
     """
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    rng = np.random.default_rng(zlib.crc32(encode(key)))
     for silence_probability in 0.5, 0.0:
         path = _shortest_path(graph, transition_model, silence_phones, silence_probability, rng)
         if len(path) <= num_frames:

@@ -8,6 +8,7 @@ the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold th
 
 from pathlib import Path
 
+from nnet.io.text import text_lines
 from nnet.symbols import SymbolTable
 from nnet.unknown_words import check_transcripts
 from steps.splitting import split_anywhere
@@ -92,7 +93,7 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
         )  # fmt: skip
     if not o["skip_scoring"]:
         output_of("score.py", *o["scoring_opts"].split(), data, graph, directory)
-        log.info((directory / "best_wer").read_text().strip())
+        log.info(next(text_lines(directory / "best_wer")))
 
 
 if __name__ == "__main__":

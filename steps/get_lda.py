@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
 from utils.commands import JOB, read_from, read_numbers, unzipped
 from utils.data_dir import write_lines
 from utils.driver import (
@@ -170,7 +171,7 @@ def check_same_phones(lang_phones: Path, ali_phones: Path) -> None:
     if not ali_phones.exists():  # not every alignment directory has one
         return
     phones = [
-        [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        [line for line in text_lines(path) if not line.startswith("#")]
         for path in (lang_phones, ali_phones)
     ]
     if phones[0] != phones[1]:

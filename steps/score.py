@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnet.errors import NgtrainError
-from nnet.io.text import split_words, text_lines
+from nnet.io.text import ENCODING, split_words, text_lines
 from nnet.scoring import WordErrors, score
 from nnet.symbols import SymbolTable
 from nnet.unknown_words import check_transcripts
@@ -90,7 +90,7 @@ def read_results(directory: Path) -> dict[Setting, int]:
     """The number of errors of each setting, from the files that scoring wrote."""
     results = {}
     for path in directory.glob("wer_*_*"):
-        match = re.match(r"%WER \S+ \[ (\d+) / ", path.read_text())
+        match = re.match(r"%WER \S+ \[ (\d+) / ", path.read_text(**ENCODING))
         if match:
             _, lmwt, penalty = path.name.split("_")
             results[Setting(lmwt, penalty)] = int(match[1])

@@ -174,7 +174,9 @@ class Scorer:
         with log_file.open("w") as file:
             status = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
         raw = Path(f"{ctm}.filt.raw")
-        match = raw.exists() and re.search(r"\| *Sum +\|([ \d|]+)\|", raw.read_text())
+        match = raw.exists() and re.search(
+            r"\| *Sum +\|([ \d|]+)\|", raw.read_text(errors="replace")
+        )
         if status or not match:
             raise NgtrainError(f"hubscr.pl failed with status {status}; see {log_file}")
         sentences, num_words, _, sub, dele, ins, _, wrong = map(

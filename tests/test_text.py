@@ -81,21 +81,36 @@ def test_mark_in_the_middle_and_utf_16_are_named(tmp_path):
 # Programs, in the locale C and with Latin-1 -----------------------------------------------------
 
 
-def test_features_of_names_in_latin_1(run_program, shared, tmp_path, monkeypatch):
+def test_all_names_may_be_in_latin_1(run_program, shared, tmp_path, monkeypatch):
+    """Recordings, utterances, words, phones, and the directory: from features to an alignment."""
     monkeypatch.setenv("LC_ALL", "C")
-    data, wav = tmp_path / "data", tmp_path.as_posix().encode() + b"/m\xfcller.wav"
+    data, dictionary = tmp_path / "d\udcfcr", tmp_path / "dict"
     data.mkdir()
-    shutil.copyfile(shared / "fsdd/recordings/0_george_0.wav", wav)
+    dictionary.mkdir()
+    wav = bytes(tmp_path) + b"/m\xfcller.wav"
+    shutil.copyfile(shared / "fsdd/recordings/5_george_0.wav", wav)
     write(data / "wav.scp", b"m\xfc-1 " + wav + b"\n")
     write(data / "utt2spk", b"m\xfc-1 m\xfc\n")
     write(data / "spk2utt", b"m\xfc m\xfc-1\n")
-    write(data / "text", b"m\xfc-1 null\n")
+    write(data / "text", b"m\xfc-1 f\xfcnf\n")
+    write(dictionary / "lexicon.txt", b"<unk> SPN\nf\xfcnf F \xfc N\n")
+    write(dictionary / "silence_phones.txt", b"SIL\nSPN\n")
+    write(dictionary / "nonsilence_phones.txt", b"F\n\xfc\nN\n")
+    write(dictionary / "optional_silence.txt", b"SIL\n")
     config = write(tmp_path / "mfcc.conf", b"--sample-frequency=8000\n")
+    lang, ali = tmp_path / "lang", tmp_path / "ali"
+
+    run_program("prepare_lang.py", dictionary, "<unk>", tmp_path / "tmp", lang)
     run_program("make_mfcc.py", "--nj", "1", "--mfcc-config", config, data)
     run_program("compute_cmvn_stats.py", data)
-    assert (data / "feats.scp").read_bytes().startswith(b"m\xfc-1 ")
-    assert (data / "cmvn.scp").read_bytes().startswith(b"m\xfc ")
-    run_program("validate_data_dir.py", data)
+    said = run_program("validate_data_dir.py", "--lang", lang, "--non-print", data).stderr
+    assert b"all 1 words of " in said
+    run_program("flat_start.py", "--nj", "1", data, lang, ali)
+    run_program("validate_ali_dir.py", ali, data)
+    archive = f"ark:gunzip -c {ali}/ali.1.gz |"
+    times = run_program("ali-to-phones", "--ctm-output", ali / "final.mdl", archive, "-").stdout
+    assert times.startswith(b"m\xfc-1 1 0.00 ")
+    assert b"f\xfcnf " in (lang / "words.txt").read_bytes()
 
 
 def test_words_in_latin_1_stay_as_they_are(run_program, tmp_path):

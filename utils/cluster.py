@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import IO
 
 from nnet.ending import finished_before_ending
+from nnet.io.text import ENCODING
 from utils.late_files import eventually
 from utils.launcher import Call, Error, exit_status, remove_log
 
@@ -154,7 +155,7 @@ class Scheduler(ABC):
                 remove_log(call.log_of(job))
             output.parent.mkdir(parents=True, exist_ok=True)
             script = output.with_suffix(".sh")
-            script.write_text(self.script(jobs))
+            script.write_text(self.script(jobs), **ENCODING)
         except OSError as error:
             raise Error(f"cannot write {error.filename}: {error.strerror}") from None
         if call.job_name is not None:

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import IO
 
 from nnet.ending import finished_before_ending
+from nnet.io.text import ENCODING
 from utils import lifeline
 from utils.data_dir import write_lines
 from utils.gpus import Reservation, reserved_gpus, visible_gpus
@@ -146,7 +147,7 @@ class Runner:
         try:
             Path(log_name).parent.mkdir(parents=True, exist_ok=True)
             remove_log(log_name)
-            with open(log_name, "w", encoding="utf-8") as log:
+            with open(log_name, "w", **ENCODING) as log:
                 start = time.monotonic()
                 print(header(command, self.host), end="", file=log, flush=True)
                 status = self.execute(command, log, reservation)

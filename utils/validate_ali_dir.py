@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io.text import split_words
 from utils.commands import unzipped
 from utils.data_dir import DataDir
 from utils.driver import argument, log, output_of, read_integer, tool
@@ -25,7 +26,8 @@ def aligned_lengths(model: Path | None, archive: Path) -> list[tuple[str, int]]:
     """
     read = ["ali-to-pdf", model] if model is not None else ["copy-int-vector"]
     ids = output_of(*read, unzipped(archive), "ark,t:-")
-    return [(key, len(ids)) for key, *ids in map(str.split, ids.splitlines())]
+    rows = (split_words(line) for line in ids.split("\n") if line)
+    return [(key, len(ids)) for key, *ids in rows]
 
 
 def problems_of(*command) -> list[str]:

@@ -67,6 +67,10 @@ def decode(data: bytes) -> str:
     return data.decode(**ENCODING)
 
 
+def encode(text: str) -> bytes:
+    return text.encode(**ENCODING)
+
+
 def split_words(line: str) -> list[str]:
     """The words of a line: what is between spaces, tabs and other white space of ASCII."""
     if line.isascii() and line.isprintable():

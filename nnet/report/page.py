@@ -37,7 +37,7 @@ def write_report(dirs: Sequence[str | Path], wxfilename: str) -> None:
     trainings = [read_training(dir) for dir in dirs]
     text = training_page(trainings[0]) if len(trainings) == 1 else comparison_page(trainings)
     with open_output(wxfilename) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def training_page(training: Training) -> str:
