@@ -26,7 +26,7 @@ SUBJECTS = {
         nnet-am-average nnet-combine-fast nnet-adjust-priors nnet-train-transitions
     """,
     "Diagnostics of a training": """
-        nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info
+        nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info nnet-file-info
     """,
     "Making and changing networks": """
         nnet-init nnet-am-init nnet-insert nnet-replace-last-layers nnet-am-reinitialize

@@ -131,9 +131,9 @@ class ArrayFst:
             NgtrainError: no transducer, truncated, of a kind other than vector or const, with arcs
                 to states that it does not have, negative labels, or costs that are none.
         """
-        (magic,) = struct.unpack("<i", stream.read_exact(4))
-        if magic != _MAGIC:
-            raise stream.fail("expected a transducer in OpenFst's binary form")
+        magic = bytes(stream.read_exact(4))
+        if magic != struct.pack("<i", _MAGIC):
+            raise stream.mismatch("a transducer in OpenFst's binary form", magic)
         fst_type, arc_type = _read_string(stream), _read_string(stream)
         version, flags, _, start, num_states, num_arcs = _HEADER_END.unpack(
             stream.read_exact(_HEADER_END.size)

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -162,6 +163,48 @@ def test_command_that_we_stop_reading_has_not_failed(command):
 def test_command_fails_when_what_was_wanted_is_all_that_came():
     with pytest.raises(NgtrainError, match="status 3"), open_input("echo a; exit 3 |") as stream:
         assert stream.read(2) == b"a\n"
+
+
+@pytest.mark.parametrize("command", ["(echo a; exit 3) | cat", "echo a | (cat; exit 3) | cat"])
+def test_a_part_of_a_command_fails(command, tmp_path):
+    failure = pytest.raises(NgtrainError, match=r"command failed with status 3: .*echo a")
+    with failure, open_input(f"{command} |") as stream:
+        assert stream.read() == b"a\n"
+    failure = pytest.raises(NgtrainError, match="command failed with status 3")
+    with failure, open_output(f"| (cat; exit 3) | cat > {tmp_path}/out") as stream:
+        stream.write(b"a\n")
+
+
+def test_a_part_of_a_command_that_ends_by_sigpipe_has_not_failed():
+    """Its reader wanted no more, which is so in Kaldi, too."""
+    with open_input("yes | head -n 2 |") as stream:
+        assert stream.read() == b"y\ny\n"
+    with open_input("yes || exit 2 | head -n 2 |") as stream:
+        assert stream.read(2) == b"y\n"
+
+
+def test_a_line_of_any_length_takes_linear_time(tmp_path, monkeypatch):
+    """Copying all that was read at each of the 30000 reads would take minutes."""
+    (tmp_path / "line").write_bytes(b"utt " + b"x" * 4_000_000 + b"\nend")
+    monkeypatch.setattr(streams, "CHUNK", 128)
+    start = time.process_time()
+    with open_input(f"{tmp_path}/line") as stream:
+        assert len(stream.readline()) == 4_000_005
+        assert stream.readline() == b"end"
+    with open_input(f"{tmp_path}/line") as stream:
+        assert len(stream.read_until(b"n")) == 4_000_007
+    assert time.process_time() - start < 10
+
+
+def test_what_errors_quote_is_short(tmp_path):
+    name = "x" * 100_000
+    for bad in name, f"{name} ", f"ark:{name}", f"| {name}", f"{name}\0", f"{name}:{'9' * 100_000}":
+        with pytest.raises(NgtrainError) as error:
+            open_input(bad)
+        assert len(str(error.value)) < 1000
+    with pytest.raises(NgtrainError) as error, open_input(f"false {name} |") as stream:
+        stream.read(1)
+    assert len(str(error.value)) < 1000
 
 
 def test_error_in_what_a_command_wrote_is_not_hidden_by_our_closing_it():

@@ -491,3 +491,22 @@ def test_read_ahead_passes_errors_on():
     assert next(ahead) == 1
     with pytest.raises(NgtrainError, match="broken"):
         next(ahead)
+
+
+def test_a_command_that_fails_when_all_that_was_asked_for_is_there():
+    with pytest.raises(NgtrainError, match="status 3"):  # noqa: SIM117
+        with random_access_table("ark:(echo a 1; echo b 2; exit 3) |", INTEGERS) as table:
+            assert table["b"].tolist() == [2]
+
+
+@pytest.mark.parametrize("key", [b"a\0", b"\x1f\x8b", b"a\x7fb"])
+def test_what_is_no_key(tmp_path, key):
+    (tmp_path / "x").write_bytes(key + b" 1 2\n")
+    with pytest.raises(NgtrainError, match="not an archive"):
+        read_all(f"ark:{tmp_path}/x", INTEGERS)
+
+
+def test_a_file_that_a_script_names_is_told_with_its_key(tmp_path):
+    (tmp_path / "scp").write_text("utt1 /no/such/file\n")
+    with pytest.raises(NgtrainError, match=r"/no/such/file.*\(of the key utt1\)"):
+        read_all(f"scp:{tmp_path}/scp", MATRIX)

@@ -249,9 +249,7 @@ def parse_cmd(cmd: str) -> tuple[str, list[str], int]:
         del options[at : at + 2]
     for before, word in pairwise([launcher, *options]):
         if re.fullmatch(r"\w+=\d+:\d+", word) and not before.startswith("-"):
-            raise NgtrainError(
-                f"{word} in --cmd: how many jobs there are is an option, such as --nj"
-            )
+            raise NgtrainError(f"{word} in --cmd: the number of jobs is an option, such as --nj")
     return launcher, options, max_retries
 
 

@@ -45,7 +45,7 @@ def read_one_of(reader, *tokens: str) -> str:
     """Read a token that must be one of `tokens`, and return it."""
     token = reader.token()
     if token not in tokens:
-        raise reader.fail(f"expected {' or '.join(tokens)}, found {token!r}")
+        raise reader.stream.mismatch(" or ".join(tokens), token.encode())
     return token
 
 

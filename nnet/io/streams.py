@@ -22,11 +22,14 @@ import sys
 
 from nnet.ending import unfinished
 from nnet.errors import NgtrainError
+from nnet.io.kinds import EMPTY, HEAD_SIZE, Kind, kind_of, kind_of_object
 
 # One read from the system. Large enough to make the calls cheap, small enough for random access.
 CHUNK = 1 << 17
 # The most that is allocated on the word of a file before its bytes have been seen.
 PIECE = 1 << 24
+# Bytes that say of what kind something is.
+_AHEAD = 64
 # Longer than any key or token that a person would write; a binary file has no space for long.
 LONGEST_TOKEN = 1 << 12
 
@@ -61,6 +64,7 @@ class InputStream:
         self._position = 0  # of the next byte, in the buffer
         self._start = 0  # of the buffer, in the stream
         self._at_end = False
+        self._head = b""  # what was read first
 
     def tell(self) -> int:
         """The position of the next byte, from the start of the stream."""
@@ -80,10 +84,35 @@ class InputStream:
             raise NgtrainError(f"{self.name}: cannot seek to {offset}: it has {size} bytes")
         self._buffer, self._position, self._start, self._at_end = b"", 0, offset, False
 
-    def fail(self, reason: str) -> NgtrainError:
-        """The error to raise for bad contents: names the stream, the key and the position."""
-        key = f", key {self.key}" if self.key else ""
-        return NgtrainError(f"{self.name}{key}: {reason} (at byte {self.tell()})")
+    def fail(self, reason: str, found: bytes = b"") -> NgtrainError:
+        """The error to raise for bad contents: names the stream, the key and the position.
+
+        Says of what kind the file is where that explains it: always for one of another format than
+        Kaldi's, otherwise if what was found, just read or peeked at, is of a known kind.
+        """
+        kind = self._kind(found)
+        key = f", key {shortened(self.key, 100)}" if self.key else ""
+        hint = f": {kind.hint('FILE' if self._process else self.name)}" if kind else ""
+        return NgtrainError(f"{self.name}{key}: {reason} (at byte {self.tell()}){hint}")
+
+    def mismatch(self, expected: str, found: bytes) -> NgtrainError:
+        """The error to raise when something else was found than what was expected."""
+        return self.fail(f"expected {expected}, found {printable(found)}", found)
+
+    def refuse_foreign(self) -> None:
+        """Raises NgtrainError if this is of another format, whose lines may look like ours."""
+        self.peek(1)
+        if self._kind(b"") not in (None, EMPTY):
+            raise self.fail("it cannot be read as it is")
+
+    def _kind(self, found: bytes) -> Kind | None:
+        kind = kind_of(self._head) if self._head or self._at_end else None
+        if kind is not None and (kind.is_foreign or kind is EMPTY):
+            return kind
+        if not found:
+            return None
+        at_the_start = self.tell() - len(found) < _AHEAD
+        return kind_of_object(found + self.peek(_AHEAD)) or (kind if at_the_start else None)
 
     def _read_raw(self, size: int) -> bytes:
         try:
@@ -93,6 +122,7 @@ class InputStream:
         if not data:
             self._at_end = True
             return b""
+        self._head = self._head or bytes(data[:HEAD_SIZE])
         return data
 
     def _fill(self) -> bool:
@@ -192,7 +222,8 @@ class InputStream:
         while end == len(self._buffer) and end - self._position <= LONGEST_TOKEN and self._fill():
             end = _NO_SPACE.match(self._buffer, self._position).end()
         if end - self._position > LONGEST_TOKEN:
-            raise self.fail("expected a word, found something long without white space")
+            token = self._buffer[self._position : end]
+            raise self.mismatch("a word", token)
         token = self._buffer[self._position : end]
         self._position = end
         return token
@@ -219,7 +250,9 @@ class InputStream:
 
     def __exit__(self, kind, error, traceback) -> None:
         # When its command failed, that is why a stream ended too early: say that instead.
-        if kind is None or (issubclass(kind, NgtrainError) and self._at_end):
+        # A generator that is closed, having been asked for all that was wanted, ended well.
+        ended_well = kind is None or kind is GeneratorExit
+        if ended_well or (issubclass(kind, NgtrainError) and self._at_end):
             self.close()
         else:
             with contextlib.suppress(NgtrainError):
@@ -384,6 +417,13 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
     if len(match[2]) > _MOST_DIGITS:
         raise NgtrainError(f"no file is so large: {shortened(rxfilename)}")
     return match[1], int(match[2])
+
+
+def printable(data: bytes) -> str:
+    """What was found, fit for one line of an error message."""
+    text = data[:20].decode("ascii", "backslashreplace")
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return f"'{text}'" + ("..." if len(data) > 20 else "")
 
 
 def shortened(text: str, most: int = 300) -> str:

@@ -7,6 +7,7 @@ to read it (`ark:FILE`, `scp:FILE`, `ark,s,cs:gunzip -c FILE.gz |`) and a wspeci
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,23 @@ from nnet.io.holders import (
     Holder,
     select_range,
 )
-from nnet.io.streams import InputStream, OutputStream, open_input, open_output, split_offset
-from nnet.io.text import BYTE_ORDER_MARK, decode, split_key, split_words, text_lines
+from nnet.io.kinds import HEAD_SIZE, kind_of
+from nnet.io.streams import (
+    InputStream,
+    OutputStream,
+    open_input,
+    open_output,
+    shortened,
+    split_offset,
+)
+from nnet.io.text import (
+    BYTE_ORDER_MARK,
+    ENCODING,
+    decode,
+    split_key,
+    split_words,
+    text_lines,
+)
 
 __all__ = [
     "COMPRESSED_MATRIX",
@@ -58,6 +74,10 @@ logger = logging.getLogger("ngtrain")
 
 _READ_OPTIONS = frozenset(["b", "t", "o", "no", "p", "np", "s", "ns", "cs", "ncs", "bg"])
 _WRITE_OPTIONS = frozenset(["b", "t", "f", "nf", "p"])
+
+
+# What no key has in it (Kaldi's util/text-utils.cc, IsToken).
+_NO_KEY = re.compile(rb"[\0-\x20\x7f]")
 
 
 @dataclass(frozen=True)
@@ -180,7 +200,7 @@ def archive_entries(
     """
     try:
         with stream:
-            while (key := _read_key(stream)) is not None:
+            while (key := read_key(stream)) is not None:
                 stream.key = key
                 value = holder.read(stream)
                 stream.key = ""
@@ -191,13 +211,13 @@ def archive_entries(
         logger.warning("the rest of an archive is passed over: %s", error)
 
 
-def _read_key(stream: InputStream) -> str | None:
+def read_key(stream: InputStream) -> str | None:
     """The key of the next entry of an archive and the space after it; None at the end."""
     key = stream.read_token()
     if not key:
         return None
-    if key[0] == 0:
-        raise stream.fail("not an archive: no key before the first object")
+    if _NO_KEY.search(key):
+        raise stream.mismatch("a key before the object (not an archive)", key)
     if decode(key).startswith(BYTE_ORDER_MARK):
         raise stream.fail("the first key begins with a byte order mark, which no terminal shows")
     following = stream.peek(1)
@@ -238,14 +258,20 @@ class _ScriptReader:
             rxfilename, _, part = rxfilename[:-1].rpartition("[")
         path, offset = split_offset(rxfilename)
         if path == rxfilename:  # No offset: a whole file or a pipe, of no use for the next entry.
-            with open_input(rxfilename) as stream:
+            with self._open(rxfilename, key) as stream:
                 return self._read(stream, key, part)
         if path != self._path or self._stream is None:
             self.close()
-            self._stream = open_input(path)
+            self._stream = self._open(path, key)
             self._path = path
         self._stream.seek(offset)
         return self._read(self._stream, key, part)
+
+    def _open(self, rxfilename: str, key: str) -> InputStream:
+        try:
+            return open_input(rxfilename)
+        except NgtrainError as error:
+            raise NgtrainError(f"{error} (of the key {shortened(key, 100)})") from None
 
     def _read(self, stream: InputStream, key: str, part: str | None) -> Any:
         stream.key = key
@@ -274,8 +300,10 @@ def read_script(rxfilename: str) -> list[tuple[str, str]]:
     for number, line in enumerate(text_lines(rxfilename), 1):
         key, name = split_key(line)
         if not name or "\0" in line:
-            reason = f"line {number} is not a key and the name of a file"
-            raise NgtrainError(f"{rxfilename}: {reason}")
+            kind = kind_of(line.encode(**ENCODING)[:HEAD_SIZE])
+            hint = f": {kind.hint(rxfilename)}" if kind and kind.form != "lines" else ""
+            reason = f"line {number} is not a key and the name of a file{hint}"
+            raise NgtrainError(f"{shortened(rxfilename)}: {reason}")
         script.append((key, name))
     return script
 

@@ -31,11 +31,13 @@ def text_lines(rxfilename: str | os.PathLike) -> Iterator[str]:
     """The lines of a text file, or of a pipe or standard input (`-`), without their newlines.
 
     Raises:
-        NgtrainError: it cannot be read, a line begins with a byte order mark, or it is UTF-16.
+        NgtrainError: it cannot be read, a line begins with a byte order mark, or it is UTF-16 or
+            of another format than text, such as a compressed file or a web page.
     """
     with open_input(os.fspath(rxfilename)) as stream:
         if stream.peek(2).startswith(_UTF_16):
             raise NgtrainError(f"{stream.name}: it is UTF-16 and should be UTF-8 (see iconv)")
+        stream.refuse_foreign()
         num_lines = 0
         for block in _whole_lines(stream):
             lines = decode(block).split("\n")

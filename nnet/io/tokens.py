@@ -15,7 +15,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.io import kaldi
 from nnet.io.matrices import HEADER_SIZE, CompressedMatrix, data_size
-from nnet.io.streams import InputStream, OutputStream, open_input, open_output
+from nnet.io.streams import InputStream, OutputStream, open_input, open_output, printable
 
 T = TypeVar("T")
 
@@ -56,11 +56,11 @@ class Reader:
             raise self.fail("truncated: expected a token, found the end")
         space = self.stream.read(1)
         if space not in (b" ", b"\n", b"\t", b"\r"):
-            raise self.fail(f"truncated after the token {_printable(token)}")
+            raise self.stream.fail(f"truncated after the token {printable(token)}", token)
         try:
             return token.decode()
         except UnicodeDecodeError:
-            raise self.fail(f"expected a token, found {_printable(token)}") from None
+            raise self.stream.mismatch("a token", token) from None
 
     def peek_token(self) -> str:
         """The token that comes next, left where it is; "" at the end of the stream."""
@@ -77,7 +77,7 @@ class Reader:
         for expected in tokens:
             token = self.token()
             if token != expected:
-                raise self.fail(f"expected {expected}, found {_printable(token.encode())}")
+                raise self.stream.mismatch(expected, token.encode())
 
     def integer(self) -> int:
         """A signed 32-bit integer."""
@@ -89,15 +89,16 @@ class Reader:
 
     def _integer(self, binary_form: struct.Struct, mark: int, least: int, most: int) -> int:
         if self.binary:
-            size, value = binary_form.unpack(self._exactly(5, "an integer"))
+            data = self._exactly(5, "an integer")
+            size, value = binary_form.unpack(data)
             if size != mark:
-                raise self.fail(f"expected an integer, found a size marker of {size}")
+                raise self.stream.fail(f"expected an integer, found a size marker of {size}", data)
             return value
         word = self._word("an integer")
         try:
             value = int(word)
         except ValueError:
-            raise self.fail(f"expected an integer, found {_printable(word)}") from None
+            raise self.fail(f"expected an integer, found {printable(word)}") from None
         if not least <= value <= most:
             raise self.fail(f"integer out of range: {value}")
         return value
@@ -108,7 +109,7 @@ class Reader:
             self.stream.skip_space()
         letter = self._exactly(1, "T or F")
         if letter not in (b"T", b"F"):
-            raise self.fail(f"expected T or F, found {_printable(letter)}")
+            raise self.fail(f"expected T or F, found {printable(letter)}")
         return letter == b"T"
 
     def real(self) -> float:
@@ -119,7 +120,7 @@ class Reader:
                 return _FLOAT.unpack(self._exactly(5, "a number"))[1]
             if size == b"\x08":
                 return _DOUBLE.unpack(self._exactly(9, "a number"))[1]
-            raise self.fail(f"expected a number, found {_printable(size)}")
+            raise self.fail(f"expected a number, found {printable(size)}")
         return self._numbers([self._word("a number")])[0]
 
     def vector(self, dtype=None) -> np.ndarray:
@@ -161,7 +162,7 @@ class Reader:
         if self.binary:
             token = self.token()
             if token not in ("FP", "DP"):
-                raise self.fail(f"expected a packed matrix, found {_printable(token.encode())}")
+                raise self.fail(f"expected a packed matrix, found {printable(token.encode())}")
             rows = self.integer()
             if rows < 0:
                 raise self.fail(f"packed matrix of {rows} rows")
@@ -209,7 +210,7 @@ class Reader:
         try:
             return np.array(list(map(int, words)), np.int32)
         except (ValueError, OverflowError):
-            raise self.fail(f"expected integers, found {_printable(b' '.join(words))}") from None
+            raise self.fail(f"expected integers, found {printable(b' '.join(words))}") from None
 
     def _exactly(self, size: int, what: str) -> bytes:
         data = self.stream.read(size)
@@ -227,14 +228,14 @@ class Reader:
         try:
             return list(map(float, words))
         except ValueError:
-            raise self.fail(f"expected numbers, found {_printable(b' '.join(words))}") from None
+            raise self.fail(f"expected numbers, found {printable(b' '.join(words))}") from None
 
     def _bracketed(self, what: str) -> bytes:
         """The text between `[` and `]`; consumes the newline after them."""
         self.stream.skip_space()
         if self.stream.peek(1) != b"[":
             found = self.stream.peek(20)
-            raise self.fail(f"expected a {what} in text form, found {_printable(found)}")
+            raise self.stream.mismatch(f"a {what} in text form", found)
         text = self.stream.read_until(b"]")
         if not text.endswith(b"]"):
             raise self.fail(f"truncated: a {what} without ]")
@@ -249,7 +250,7 @@ class Reader:
         if header[:3] not in (b"F" + kind.encode() + b" ", b"D" + kind.encode() + b" "):
             if not header:
                 raise self.fail(f"truncated: expected a {what}, found the end")
-            raise self.fail(f"expected a {what} in binary form, found {_printable(header)}")
+            raise self.stream.mismatch(f"a {what} in binary form", header)
         if len(header) < 3 + 5 * num_dimensions:
             raise self.fail(f"truncated in the header of a {what}")
         shape = []
@@ -418,10 +419,3 @@ def _mirrored(lower: np.ndarray) -> np.ndarray:
 
 def _text_row(values: list[float]) -> str:
     return "%.7g " * len(values) % tuple(values)
-
-
-def _printable(data: bytes) -> str:
-    """What was found, fit for one line of an error message."""
-    text = data[:20].decode("ascii", "backslashreplace")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return f"'{text}'" + ("..." if len(data) > 20 else "")

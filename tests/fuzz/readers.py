@@ -5,6 +5,7 @@ anything. It either returns or raises NgtrainError.
 """
 
 import contextlib
+import gzip
 import io
 import os
 import tempfile
@@ -24,6 +25,7 @@ from nnet.components import component_from_config
 from nnet.errors import NgtrainError
 from nnet.features.lda import LdaStatistics
 from nnet.features.wave import WAVE, Wave
+from nnet.file_info import describe
 from nnet.fst import ARC, FST, ArrayFst
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.transition_model import TransitionModel
@@ -551,7 +553,28 @@ def specifier_seeds() -> list[bytes]:
     ]
 
 
+def describe_file(path: str) -> None:
+    exhaust(describe(path))
+
+
+def files_to_describe() -> list[bytes]:
+    """One of each kind that nnet-file-info looks into, and some of them compressed."""
+    matrix = MATRIX_32
+    kinds = [
+        *written(acoustic_model().write),
+        *written(network().write),
+        *written(trees()[1].write),
+        *written(topology().write),
+        *written(lambda writer: writer.matrix(matrix)),
+        *(b"key " + form for form in written(lambda writer: writer.vector(matrix[0]))),
+        *(b"key " + form for form in written(lambda writer: writer.matrix(matrix))),
+        b"key 1 2 3\nkey2 4 5\n",
+    ]
+    return [*kinds, *map(gzip.compress, kinds)]
+
+
 READERS = [
+    FuzzedReader("file info", describe_file, files_to_describe),
     FuzzedReader("model", load_model, lambda: written(acoustic_model().write)),
     FuzzedReader("network", load_network, lambda: [*written(network().write), OLD_COMPONENTS]),
     FuzzedReader("network config", load_network_config, config_seeds),

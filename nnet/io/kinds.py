@@ -1,0 +1,151 @@
+"""What kind of file this is, told from its first bytes: for messages, and for nnet-file-info.
+
+The names in angle brackets are those that Kaldi's objects begin with; the rest are the signatures
+of other formats, most of which users meet because a download failed or a file is still compressed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+HEAD_SIZE = 1024
+"""How many bytes are enough."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        name: what it is, as in "this is ...".
+        remedy: what to do when it is met in the place of another, with {} for the file's name.
+        is_foreign: whether no reader of this project reads it as it stands.
+        form: how what follows is laid out, where nnet-file-info looks further: the name of one of
+            its functions.
+    """
+
+    name: str
+    remedy: str = ""
+    is_foreign: bool = False
+    form: str = ""
+
+    def hint(self, file: str) -> str:
+        """The end of a message about a file."""
+        return f"this is {self.name}" + (f": {self.remedy.format(file)}" if self.remedy else "")
+
+
+def _compressed(by: str, unpack: str) -> Kind:
+    return Kind(f"compressed by {by}", f"read it as '{unpack} -c {{}} |'", True, "compressed")
+
+
+EMPTY = Kind("an empty file")
+_RECORDING = "convert it with ffmpeg or sox"
+
+_FOREIGN: dict[bytes, Kind] = {
+    rb"\x1f\x8b": _compressed("gzip", "gunzip"),
+    rb"BZh[1-9]1AY&SY": _compressed("bzip2", "bunzip2"),
+    rb"\xfd7zXZ\0": _compressed("xz", "xz -d"),
+    rb"\x28\xb5\x2f\xfd": _compressed("zstd", "zstd -d"),
+    rb"\x89HDF\r\n\x1a\n": Kind("an HDF5 file", "examples are read as 'h5:{}'", True, "hdf5"),
+    rb"(?s:PK\x03\x04.*?/(data\.pkl|version|byteorder))": Kind("a PyTorch checkpoint", "", True),
+    rb"(?s:PK\x03\x04.*?\.npy)": Kind("a NumPy archive (npz)", "", True),
+    rb"PK\x03\x04": Kind("a zip archive", "unpack it", True),
+    rb"\x93NUMPY": Kind("a NumPy array (npy)", "", True),
+    rb"\x80\x02\x8a\nl\xfc\x9cF\xf9 j": Kind("a PyTorch checkpoint", "", True),
+    rb"\x80[\x02-\x05][\x95}\])(cX\x8c]": Kind("a Python pickle, which is never read", "", True),
+    rb"\s*<(?i:!doctype html|html)": Kind("a web page, as of a download that failed", "", True),
+    rb"\s*<\?xml": Kind("an XML file", "", True),
+    rb"version https://git-lfs": Kind("a pointer of Git LFS", "run 'git lfs pull'", True),
+    rb"(?s:.{257}ustar)": Kind("a tar archive", "unpack it", True),
+    rb"%PDF-": Kind("a PDF document", "", True),
+    rb"\x7fELF": Kind("a program", "", True),
+    rb"#!": Kind("a script", "", True),
+    rb"\s*\{\s*\"": Kind("a JSON file", "", True),
+    rb"\xff\xfe|\xfe\xff": Kind("text in UTF-16", "convert it to UTF-8 with iconv", True),
+    rb"OggS": Kind("an Ogg recording", _RECORDING, True),
+    rb"ID3|\xff[\xf2\xf3\xfa\xfb]": Kind("an MP3 recording", _RECORDING, True),
+}
+"""By a regular expression that the first bytes match."""
+
+_OBJECTS: dict[bytes, Kind] = {
+    rb"RIFF|RIFX|RF64": Kind("a WAV recording", form="wave"),
+    rb"fLaC": Kind("a FLAC recording"),
+    rb"NIST_1A": Kind("a SPHERE recording"),
+    rb"(?s:\xd6\xfd\xb2\x7e.{4}\w+.{4}(compact)?lattice)": Kind("a lattice", form="transducer"),
+    rb"\xd6\xfd\xb2\x7e": Kind("a transducer (FST)", form="transducer"),
+    rb"\x74\xfb\xb2\x7e": Kind("a symbol table of OpenFst in binary form"),
+    rb"<TransitionModel>": Kind("a transition model", form="model"),
+    rb"<Nnet>": Kind("a network without its transition model", form="network"),
+    rb"<Nnet3>": Kind("a network of nnet3, which is another format than nnet2"),
+    rb"<DIMENSION>": Kind("a Gaussian mixture model"),
+    rb"<DiagGMM": Kind("a Gaussian mixture"),
+    rb"<FullGMM": Kind("a Gaussian mixture with full covariances"),
+    rb"<IvectorExtractor>": Kind("an i-vector extractor"),
+    rb"<LDAACCS>": Kind("statistics for LDA"),
+    rb"ContextDependency": Kind("a decision tree", form="tree"),
+    rb"<Topology>": Kind("an HMM topology", form="topology"),
+    rb"<NnetExample>": Kind("an example to train on", form="example"),
+    rb"<DiscriminativeNnetExample>": Kind("an example for discriminative training"),
+    rb"<Nnet3(Chain)?Eg>": Kind("an example of nnet3, which is another format than nnet2"),
+    rb"CM[23]? ": Kind("a compressed matrix", form="matrix"),
+    rb"[FD]M ": Kind("a matrix", form="matrix"),
+    rb"[FD]V ": Kind("a vector", form="vector"),
+    rb"[FD]P ": Kind("a symmetric matrix"),
+}
+_BINARY: dict[bytes, Kind] = {
+    # Frames of one class with weight 1, as an alignment becomes them.
+    rb"(?s:\x04.{4}\x04\x01\0\0\0\x04.{4}\x04\0\0\x80\x3f)": Kind("a posterior", form="posterior"),
+    rb"\x04": Kind("a list of integers, as of an alignment", form="integers"),
+}
+_TEXT: dict[bytes, Kind] = {
+    rb"[ \t]*\[ \d+ [\d.e+-]+ (\d+ [\d.e+-]+ )*\] ": Kind("a posterior", form="posterior"),
+    rb"[ \t]*\[[ \t]*\n": Kind("a matrix", form="matrix"),
+    rb"[ \t]*\[[-+.\dadefin \t]+\]?": Kind("a vector", form="vector"),
+    rb"[ \t]*\[": Kind("a matrix", form="matrix"),
+}
+_LINES: dict[bytes, Kind] = {
+    rb"\s*\\data\\": Kind("a language model in the ARPA format"),
+    rb"(#.*\n|\s)*--[\w-]+=": Kind("options for --config", form="lines"),
+    rb"(#.*\n|\s)*\w*Component\w* ": Kind("a config for nnet-init", form="lines"),
+    rb"\S+[ \t]+(\S+:\d+|\S.*\||\S+\.(wav|sph|flac|ark|mat))[ \t]*\n": Kind(
+        "a script file, for scp:", form="lines"
+    ),
+    rb"\S+[ \t]+-?\d+[ \t]*\n": Kind("a table of numbers, such as symbols", form="lines"),
+    rb"\S+([ \t]+-?\d+)+[ \t]*(\n|$)": Kind("lists of integers as text", form="lines"),
+}
+
+
+def kind_of(head: bytes) -> Kind | None:
+    """What begins with these bytes (HEAD_SIZE of them, or all there are); None if it is unknown.
+
+    A file of keys and objects is an archive of the first one's kind.
+    """
+    if not head:
+        return EMPTY
+    return _match(_FOREIGN, head) or kind_of_object(head) or _archive(head) or _lines(head)
+
+
+def kind_of_object(head: bytes) -> Kind | None:
+    """The same for one of Kaldi's objects, with or without the mark of binary form before it."""
+    if head.startswith(b"\0B"):
+        return _match(_OBJECTS | _BINARY, head[2:])
+    return _match(_OBJECTS | _TEXT, head)
+
+
+def _archive(head: bytes) -> Kind | None:
+    key = re.match(rb"[^\s\0]+[ \t]", head)
+    of = kind_of_object(head[key.end() :]) if key else None
+    return Kind(f"an archive; its first entry is {of.name}", form="archive") if of else None
+
+
+def _lines(head: bytes) -> Kind | None:
+    text = head.decode("utf-8", "replace")
+    strange = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text)
+    if "\0" in text or 10 * strange > len(text):
+        return None
+    return _match(_LINES, head) or Kind("text", form="lines")
+
+
+def _match(kinds: dict[bytes, Kind], head: bytes) -> Kind | None:
+    return next((kind for pattern, kind in kinds.items() if re.match(pattern, head)), None)
