@@ -127,9 +127,12 @@ class Setting(NamedTuple):
     penalty_name: str
 
     def fill_in(self, wspecifier: str) -> str:
-        """Replace LMWT and PENALTY."""
-        filled = wspecifier.replace("LMWT", self.lmwt_name)
-        return filled.replace("PENALTY", self.penalty_name)
+        """Replace LMWT and PENALTY: in the name of the file, or if they are not in it anywhere."""
+        folder, slash, name = wspecifier.rpartition("/")
+        if "LMWT" not in name and "PENALTY" not in name:
+            folder, slash, name = "", "", wspecifier
+        filled = name.replace("LMWT", self.lmwt_name).replace("PENALTY", self.penalty_name)
+        return f"{folder}{slash}{filled}"
 
 
 def decoding_settings(

@@ -419,3 +419,51 @@ def test_a_package_that_is_missing_is_one_line(bare, tmp_path):
     result = execute(*command, env=bare)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert "copy-feats: " in result.stderr and "has no package click" in result.stderr
+
+
+# Standard descriptors that were closed ----------------------------------------------------------
+
+
+@pytest.fixture
+def closed(tmp_path, environment):
+    """closed(command) runs it in bash, beside a small archive `in`; the CompletedProcess."""
+    (tmp_path / "in").write_text("a [ 1 2 ]\nb [ 3 ]\n")
+
+    def run(command):
+        return subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("descriptors", ["2>&-", "<&-", "<&- 2>&-"])
+def test_nothing_gets_into_an_output(closed, tmp_path, descriptors):
+    """Not the command line, either, where the output would get the number of standard error."""
+    assert closed("copy-vector ark:in ark:good").returncode == 0
+    for output in "ark:- > out", "ark:out":
+        assert closed(f"copy-vector ark:in {output} {descriptors}").returncode == 0
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "good").read_bytes()
+        (tmp_path / "out").unlink()
+
+
+def test_standard_output_that_is_closed(closed, tmp_path):
+    """What writes none works, what does says so; neither leaves half of anything."""
+    assert closed("copy-vector ark:in ark:out >&-").returncode == 0
+    assert (tmp_path / "out").exists()
+    for command in "copy-vector ark:in ark:-", "feat-to-dim --help", "tree-info --help":
+        result = closed(f"{command} >&-")
+        assert result.returncode == 1
+        assert b"Bad file descriptor" in result.stderr and b"Traceback" not in result.stderr
+    result = closed("copy-vector ark:- ark:out2 <&-")
+    assert result.returncode == 1 and b"standard input: Bad file descriptor" in result.stderr
+    assert not (tmp_path / "out2").exists()
+
+
+def test_all_of_them_closed(closed, tmp_path):
+    """Programs, pipes, launchers and drivers do what they do."""
+    assert closed("copy-vector 'ark:cat in |' 'ark:| cat > out' <&- >&- 2>&-").returncode == 0
+    assert (tmp_path / "out").stat().st_size > 10
+    assert closed("run.py JOB=1:2 x.JOB.log cat in <&- >&- 2>&-").returncode == 0
+    assert "a [ 1 2 ]" in (tmp_path / "x.2.log").read_text()
+    assert closed("utt2spk_to_spk2utt.py /dev/null <&- 2>&-").returncode == 0
