@@ -354,6 +354,12 @@ def test_mkgraph(run_program, kaldi, tmp_path):
         assert (tmp_path / "graph" / name).read_bytes() == (lang / name).read_bytes()
     again = run_program("mkgraph.py", lang, source, tmp_path / "graph")
     assert b"up to date" in again.stderr
+    shutil.copytree(lang, tmp_path / "lang")
+    words = (lang / "words.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "lang/words.txt").write_text("".join(words[:5]))
+    other = run_program("mkgraph.py", tmp_path / "lang", source, tmp_path / "other", check=False)
+    assert b"G.fst has" in other.stderr and b"it was made for other words" in other.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_graph_of_another_model_is_refused(kaldi, tree, disambig, run_program, tmp_path):

@@ -8,6 +8,7 @@ Kaldi's utils/mkgraph.sh puts there.
 import shutil
 from pathlib import Path
 
+from nnet.errors import NgtrainError
 from utils.data_dir import write_lines
 from utils.driver import argument, driver, log, option, require_files
 
@@ -36,7 +37,7 @@ def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remo
     from nnet.graph import decoding_graph, remove_word
     from nnet.hmm.transition_model import TransitionModel
     from nnet.hmm.tree import ContextDependency
-    from nnet.symbols import read_integers
+    from nnet.symbols import SymbolTable, read_integers
 
     lang, graph_dir = Path(lang_dir), Path(graph_dir)
     tree, model = Path(model_dir, "tree"), Path(model_dir, "final.mdl")
@@ -48,6 +49,12 @@ def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remo
         log.info(f"{output} is up to date.")
         return
     grammar = ArrayFst.load(str(lang / "G.fst"))
+    words = SymbolTable.load(str(lang / "words.txt"))
+    if unknown := set(grammar.arcs["olabel"].tolist()) - words.symbol_of.keys():
+        raise NgtrainError(
+            f"{lang}/G.fst has {len(unknown)} words that words.txt has not, such as number "
+            f"{min(unknown)}: it was made for other words"
+        )
     if remove_oov:
         [oov] = read_integers(str(lang / "oov.int"))
         grammar = remove_word(grammar, oov)
