@@ -55,7 +55,58 @@ def test_what_is_done_aside_comes_after_the_fork_and_before_the_join(cupy):
     assert x.tolist() == [expected]
 
 
-def test_the_fake_shows_a_missing_join():
+def test_what_is_done_aside_is_not_the_main_streams(cupy):
+    main = cupy.cuda.get_current_stream()
+    with Stream():
+        assert cupy.cuda.get_current_stream() is not main
+        with Stream():
+            assert cupy.cuda.get_current_stream() is not main
+    assert cupy.cuda.get_current_stream() is main
+
+
+def test_what_is_allocated_while_captured_is_the_graphs(cupy):
+    x, results = cupy.asarray(np.zeros(3)), []
+
+    def function():
+        add(x, 1.0)
+        results.append(x + 1)
+
+    replayed = Replayed(function)
+    for _ in range(4):
+        replayed(None)
+    assert results[-1].tolist() == [5.0] * 3
+    with pytest.raises(AssertionError, match="from the pool that all share"):
+        captured(cupy, function)
+
+
+@pytest.mark.parametrize(
+    ("what", "function"),
+    [("waits", lambda cupy, x: float(x)), ("uploads", lambda cupy, x: cupy.asarray(np.ones(3)))],
+)
+def test_host_transfers_are_errors_while_captured(cupy, what, function):
+    x = cupy.asarray(np.zeros(()))
+    replayed = Replayed(lambda: function(cupy, x))
+    replayed(None)
+    with pytest.raises(RuntimeError, match=f"stream is capturing, so {what} are disallowed"):
+        replayed(None)
+    assert not cupy.cuda.get_current_stream().is_capturing()
+
+
+# The stand-in -------------------------------------------------------------------------------------
+
+
+def captured(cupy, function):
+    stream = cupy.cuda.get_current_stream()
+    stream.begin_capture()
+    try:
+        function()
+    finally:
+        graph = stream.end_capture()
+    return graph
+
+
+@pytest.mark.parametrize("replays", [True, False])
+def test_the_fake_shows_a_missing_join(replays):
     results = []
     for order in fake_cupy.FORWARD, fake_cupy.BACKWARD:
         with fake_cupy.installed(order=order) as cupy, cupy.cuda.Stream():
@@ -66,20 +117,73 @@ def test_the_fake_shows_a_missing_join():
                     np.multiply(x, x, out=y)
                 add(x, 1.0)
 
-            replayed = Replayed(function)
-            for _ in range(2):
+            if replays:
+                replayed = Replayed(function)
                 replayed(None)
+                replayed(None)
+            else:
+                function()
+                early = y.tolist()
+                aside.join()
+                assert early == (y.tolist() if order == fake_cupy.FORWARD else [0.0])
             results.append(y.tolist())
-    assert results == [[4.0], [9.0]]
+    assert results == ([[4.0], [9.0]] if replays else [[1.0], [4.0]])
 
 
-def test_host_transfers_and_allocations_are_errors_while_captured(cupy):
-    x = cupy.asarray(np.zeros(3))
-    for function in (lambda: x + 1, lambda: float(x.sum()), lambda: cupy.asarray(np.ones(3))):
-        replayed = Replayed(function)
-        replayed(None)
-        with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="while a stream is captured"):
-            replayed(None)
+def test_current_stream_as_in_cupy(cupy):
+    """CuPy's tests/cupy_tests/cuda_tests/test_stream.py: `with` forgets what use() has set."""
+    current, (main, other) = cupy.cuda.get_current_stream, (cupy.cuda.Stream() for _ in range(2))
+    outer = current()
+    main.use()
+    with other:
+        assert current() == other
+        main.use()
+        assert current() == main
+    assert current() == outer
+
+
+def test_capture_as_in_cupy(cupy):
+    """cupy/cuda/stream.pyx, and what NVIDIA says of streams and events while they are captured."""
+    Error, null = cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.Stream.null
+    with null, pytest.raises(RuntimeError, match="cannot capture on the default"):
+        captured(cupy, lambda: None)
+    main, other, event = cupy.cuda.get_current_stream(), cupy.cuda.Stream(), cupy.cuda.Event()
+    event.record()
+    with pytest.raises(Error, match="StreamCaptureIsolation"):
+        captured(cupy, lambda: main.wait_event(event))
+
+    def fork():
+        event.record()
+        other.wait_event(event)
+        assert other.is_capturing()
+        with other:
+            add(x, 1.0)
+
+    x = cupy.asarray(np.zeros(1))
+    with pytest.raises(Error, match="StreamCaptureUnjoined"):
+        captured(cupy, fork)
+    assert not other.is_capturing()
+    with pytest.raises(Error, match="CapturedEvent"):
+        main.wait_event(event)
+    with pytest.raises(Error, match="CapturedEvent"):
+        event.synchronize()
+    assert x.tolist() == [0.0]
+
+
+def test_libraries_refuse_a_capture_as_in_cupy(cupy):
+    import cupy.cublas
+
+    a = cupy.asarray(np.eye(3))
+    for function in (
+        lambda: cupy.cublas.gemm("N", "N", a, a, out=a),
+        lambda: np.matmul(a, a, out=a),
+        lambda: a @ a,
+        lambda: cupy.einsum("ij,ij->i", a, a),
+        lambda: cupy.linalg.inv(a),
+    ):
+        function()
+        with pytest.raises(NotImplementedError, match="during stream capture"):
+            captured(cupy, function)
 
 
 def test_the_fake_refuses_what_cupy_refuses(cupy):
