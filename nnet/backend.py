@@ -17,7 +17,6 @@ import math
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterator
 from importlib import import_module
 from types import ModuleType
@@ -38,7 +37,6 @@ Array = Any
 
 F = TypeVar("F", bound=Callable)
 
-_SECONDS_BETWEEN_TRIALS = 5
 _BLOCK_SIZE = 1 << 16  # elements; a few arrays of that size fit in a core's second-level cache
 
 
@@ -47,6 +45,7 @@ class _Device:
 
     module: ModuleType = np
     tf32: bool = False
+    selection = contextlib.ExitStack()  # what ends when another device is selected
     to_repeat: list[Callable[[], None]] | None = None
 
 
@@ -64,68 +63,24 @@ def select_device(use_gpu: str, tf32: bool = False) -> None:
     """
     if use_gpu not in ("yes", "no", "optional", "wait"):
         raise NgtrainError(f"--use-gpu={use_gpu}: expected yes, no, optional or wait")
+    _Device.selection.close()
     _Device.module, _Device.tf32 = np, False
     if use_gpu == "no":
         return
+    from nnet.cuda.device import acquire
+
     try:
-        _Device.module = _acquire_gpu(wait=use_gpu == "wait")
-        if tf32:
-            _use_tf32()
+        _Device.module = acquire(use_gpu == "wait", tf32, until=_Device.selection)
+        _Device.tf32 = tf32
     except NgtrainError as error:
         if use_gpu != "optional":
             raise NgtrainError(f"--use-gpu={use_gpu}: {error}") from None
         log.warning("Computing on the CPU: %s", error)
 
 
-def _acquire_gpu(wait: bool) -> ModuleType:
-    """Import CuPy and make the GPU with the most free memory current."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise NgtrainError(
-            f"no GPU can be used because CuPy cannot be imported ({error}); "
-            "install it for your CUDA version, for instance by utils/setup_env.sh gpu-cuda12"
-        ) from None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise NgtrainError(f"no GPU can be used: {error}") from None
-    while True:
-        free_memory = {i: free for i in range(count) if (free := _free_memory(cupy, i)) is not None}
-        if free_memory:
-            best = max(free_memory, key=free_memory.get)
-            cupy.cuda.Device(best).use()
-            name = cupy.cuda.runtime.getDeviceProperties(best)["name"].decode()
-            log.info("Using GPU %d: %s, %d MB free", best, name, free_memory[best] >> 20)
-            cupy.cuda.Stream(non_blocking=True).use()  # the default one cannot be captured
-            return cupy
-        if not wait:
-            raise NgtrainError(f"none of the {count} GPUs is free")
-        log.info("None of the %d GPUs is free; waiting", count)
-        time.sleep(_SECONDS_BETWEEN_TRIALS)
-
-
-def _use_tf32() -> None:
-    """Let cuBLAS use tensor cores for the products of matrices that _cupy_gemm() asks for."""
-    import cupy
-
-    tf32_tensor_op_math = 3  # of cublasMath_t in cublas_api.h
-    cupy.cuda.cublas.setMathMode(cupy.cuda.get_cublas_handle(), tf32_tensor_op_math)
-    _Device.tf32 = True
-
-
 def uses_tf32() -> bool:
     """Whether select_device() was asked for TF32, and found a GPU."""
     return _Device.tf32
-
-
-def _free_memory(cupy: ModuleType, device: int) -> int | None:
-    """Bytes free on a GPU, or None when it is another process's alone."""
-    try:
-        with cupy.cuda.Device(device):
-            return cupy.cuda.runtime.memGetInfo()[0]
-    except cupy.cuda.runtime.CUDARuntimeError:
-        return None
 
 
 def array_module(array: Array) -> ModuleType:
@@ -190,26 +145,13 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
 
     `out` is C-contiguous; `a` and `b` are C-contiguous or transposes of such, or are copied.
     """
-    if array_module(out) is np:
-        blas.gemm(a, b, out, alpha=1.0, beta=0.0)
-        return out
-    return _cupy_gemm(a, b, out, alpha=1.0, beta=0.0)
+    _blas(out).gemm(a, b, out, alpha=1.0, beta=0.0)
+    return out
 
 
 def add_matmul(a: Array, b: Array, out: Array, alpha: float = 1.0) -> None:
     """out += alpha a @ b, without a temporary of the size of `out`; for arrays as in matmul()."""
-    if array_module(out) is np:
-        blas.gemm(a, b, out, alpha=alpha, beta=1.0)
-    else:
-        _cupy_gemm(a, b, out, alpha=alpha, beta=1.0)
-
-
-def _cupy_gemm(a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
-    import cupy.cublas
-
-    if out.size:
-        cupy.cublas.gemm("N", "N", a, b, out=out, alpha=alpha, beta=beta)
-    return out
+    _blas(out).gemm(a, b, out, alpha=alpha, beta=1.0)
 
 
 def gram(a: Array, out: Array) -> Array:
@@ -217,10 +159,13 @@ def gram(a: Array, out: Array) -> Array:
 
     Arrays as in matmul().
     """
-    if array_module(out) is np:
-        blas.gram(a, out)
-        return out
-    return array_module(out).matmul(a, a.T, out=out)
+    _blas(out).gram(a, out)
+    return out
+
+
+def _blas(array: Array) -> ModuleType:
+    """Where gemm() and gram() are for an array's device."""
+    return blas if array_module(array) is np else import_module("nnet.cuda.cublas")
 
 
 def row_blocks(a: Array) -> list[slice]:

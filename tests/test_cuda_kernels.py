@@ -1,8 +1,5 @@
 """The CUDA kernels, run on the CPU by cuda_on_cpu.h, against NumPy in float64."""
 
-import shutil
-import subprocess
-
 import fake_cupy
 import numpy as np
 import pytest
@@ -14,9 +11,6 @@ from nnet.cuda import eigh, fisher, kernels, layers
 from nnet.cuda import simple as cuda_simple
 from nnet.natural_gradient import simple
 
-needs_compiler = pytest.mark.skipif(
-    not shutil.which("g++"), reason="needs g++, to run CUDA on the CPU"
-)
 SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
 
 
@@ -69,7 +63,6 @@ def softmax(x):
 # Layers -------------------------------------------------------------------------------------------
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax(cupy, shape, dtype):
@@ -88,14 +81,12 @@ def test_softmax(cupy, shape, dtype):
     np.testing.assert_array_equal(x.get(), y.get())
 
 
-@needs_compiler
 def test_softmax_passes_nan_on(cupy):
     x = cupy.asarray(np.float32([[1, np.nan, 2], [1, 2, 3]]))
     layers.softmax(x, x, floor=1e-20)
     assert np.isnan(x.get()[0]).all() and np.isfinite(x.get()[1]).all()
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 def test_objective_and_its_derivative(cupy, shape):
     rng = np.random.default_rng(2)
@@ -113,7 +104,6 @@ def test_objective_and_its_derivative(cupy, shape):
     assert_close(y, dense - dense.sum(axis=1, keepdims=True) * y_host)
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 def test_normalize(cupy, shape):
     floor = 2.0**-66
@@ -131,7 +121,6 @@ def test_normalize(cupy, shape):
         assert_close(result, expected, rtol=1e-5)
 
 
-@needs_compiler
 @pytest.mark.parametrize(("rows", "groups", "size"), [(1, 1, 1), (5, 7, 10), (300, 4, 3)])
 def test_pnorm(cupy, rows, groups, size):
     x_host, x = normal(cupy, rows, groups * size)
@@ -154,7 +143,6 @@ NONLINEAR = {
 }
 
 
-@needs_compiler
 @pytest.mark.parametrize("function", NONLINEAR)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nonlinear(cupy, function, shape):
@@ -172,7 +160,6 @@ def test_nonlinear(cupy, function, shape):
     assert_close(d, d_host * slope(value(x_host)))
 
 
-@needs_compiler
 def test_nonlinear_at_the_edges(cupy):
     x = cupy.asarray(np.float32([[np.inf, -np.inf, np.nan, 200, -200]]))
     for function, (value, _) in NONLINEAR.items():
@@ -182,7 +169,6 @@ def test_nonlinear_at_the_edges(cupy):
             np.testing.assert_array_equal(y.get(), value(x.get()))
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", [(1, 1), (100, 70), (33, 64)])
 def test_column_sums_without_slopes(cupy, shape):
     y_host, y = normal(cupy, *shape)
@@ -191,7 +177,6 @@ def test_column_sums_without_slopes(cupy, shape):
     np.testing.assert_allclose(value_sum.get(), y_host.sum(axis=0), rtol=1e-10, atol=1e-12)
 
 
-@needs_compiler
 def test_sums_over_ranges(cupy):
     x_host, x = normal(cupy, 300, 7)
     starts, y = np.array([0, 1, 4]), empty(cupy, 300, 3)
@@ -199,7 +184,6 @@ def test_sums_over_ranges(cupy):
     assert_close(y, np.add.reduceat(x_host, starts, axis=1))
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 def test_row_dots(cupy, shape):
     (a_host, a), (b_host, b) = normal(cupy, *shape), normal(cupy, *shape, seed=1)
@@ -208,7 +192,6 @@ def test_row_dots(cupy, shape):
     assert_close(products, (a_host * b_host).sum(axis=1))
 
 
-@needs_compiler
 @pytest.mark.parametrize("size", [1, 7, 8, 3000])
 def test_random_numbers_are_numpys(cupy, size):
     state = np.uint64([2**64 - 3, 5, 2**40 + 7])
@@ -222,7 +205,6 @@ def test_random_numbers_are_numpys(cupy, size):
 # Affine functions ---------------------------------------------------------------------------------
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bias_and_column_of_ones(cupy, shape):
     rows, dim = shape
@@ -236,7 +218,6 @@ def test_bias_and_column_of_ones(cupy, shape):
     np.testing.assert_array_equal(extended.get(), np.hstack([x_host, np.ones((rows, 1))]))
 
 
-@needs_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("max_change", "factor"), [(0.0, 1.0), (1000.0, 1.0), (3.0, 0.5)])
 def test_scale_step(cupy, shape, max_change, factor):
@@ -283,7 +264,6 @@ def eigen(cupy, Z, scales=None):
     return c.get(), U.get()
 
 
-@needs_compiler
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 80])
 def test_eigenvalues_and_eigenvectors(cupy, n):
     for Z in matrices(n, np.random.default_rng(3)):
@@ -295,7 +275,6 @@ def test_eigenvalues_and_eigenvectors(cupy, n):
         np.testing.assert_allclose(U @ Z, c[:, np.newaxis] * U, atol=1e-11 * n * size)
 
 
-@needs_compiler
 def test_small_eigenvalues_are_as_exact_as_large_ones(cupy):
     n = 12
     A = np.eye(n) + 0.02 * np.random.default_rng(4).standard_normal((n, n))
@@ -306,7 +285,6 @@ def test_small_eigenvalues_are_as_exact_as_large_ones(cupy):
     assert (c >= stretch[0] * scales**2).all() and (c <= stretch[-1] * scales**2).all()
 
 
-@needs_compiler
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_eigenvalues_of_what_is_not_finite(cupy, bad):
     Z = np.eye(5)
@@ -314,7 +292,6 @@ def test_eigenvalues_of_what_is_not_finite(cupy, bad):
     assert np.isnan(eigen(cupy, Z)[0]).all()
 
 
-@needs_compiler
 def test_large_matrices_are_not_in_shared_memory():
     with fake_cupy.installed() as cupy:
         for n in eigh.MAX_IN_SHARED_MEMORY, eigh.MAX_IN_SHARED_MEMORY + 1:
@@ -323,7 +300,6 @@ def test_large_matrices_are_not_in_shared_memory():
             np.testing.assert_allclose(c, np.linalg.eigvalsh(A @ A.T)[::-1], atol=1e-9)
 
 
-@needs_compiler
 @pytest.mark.parametrize("rows", ["random", "parallel", "zero", "of all magnitudes"])
 def test_orthonormalise(cupy, rows):
     rng = np.random.default_rng(6)
@@ -346,7 +322,6 @@ def test_orthonormalise(cupy, rows):
         np.testing.assert_allclose(Q.get(), by_cholesky, atol=1e-12)
 
 
-@needs_compiler
 def test_norms_of_rows(cupy):
     N, D, R = 6, 40, 5
     X_host, X = normal(cupy, N, D)
@@ -377,7 +352,6 @@ def test_norms_of_rows(cupy):
     assert gamma.get() == 1
 
 
-@needs_compiler
 @pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 75])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rank", [1, 200])
@@ -396,7 +370,6 @@ def test_smoothed_inverse(cupy, n, dtype, rank):
         assert_close(S, expected, rtol=1e-9)
 
 
-@needs_compiler
 @pytest.mark.parametrize("n", [1, 5, 75])
 def test_leaving_one_out(cupy, n):
     D, mu = 30, np.float64(0.7)
@@ -415,26 +388,3 @@ def test_leaving_one_out(cupy, n):
         cuda_simple.leave_rows_out(X, cupy.asarray(Q), of_device, row_products)
         assert_close(X, X_hat, rtol=2e-5)
         assert_close(row_products, (X_hat**2).sum(axis=1), rtol=2e-5)
-
-
-# Compilation for a GPU ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kernels_compile_for_a_gpu(tmp_path, dtype):
-    code = kernels.source(dtype)
-    if shutil.which("nvcc"):
-        file = tmp_path / "kernels.cu"
-        file.write_text(code)
-        command = ["nvcc", "-std=c++17", "-arch=sm_90", "-cubin", "-Werror=all-warnings"]
-        subprocess.run([*command, "-o", tmp_path / "kernels.cubin", file], check=True)
-    try:
-        from cupy.cuda.compiler import nvrtc
-
-        program = nvrtc.createProgram(code, "kernels.cu", (), ())
-    except (ImportError, RuntimeError, OSError) as error:
-        if not shutil.which("nvcc"):
-            pytest.skip(f"needs nvcc or NVRTC (by CuPy): {error}")
-        return
-    nvrtc.compileProgram(program, ["-std=c++17", "-arch=sm_90"])
-    assert len(nvrtc.getCUBIN(program)) > 10_000

@@ -1,23 +1,23 @@
 """Training as on a GPU, on one or on a stand-in: the same numbers, and no waiting in a step."""
 
 import contextlib
-import shutil
 
 import fake_cupy
 import numpy as np
 import pytest
+from fake_cupy.libraries import TF32
 from test_natural_gradient import DEGENERATE, correlated_rows
 
 from nnet import backend
 from nnet.acoustic_model import load_network
+from nnet.cuda import libraries
 from nnet.cuda.inbox import NUM_SLOTS
+from nnet.cuda.streams import join_all
 from nnet.io.examples import Minibatch, read_minibatches
 from nnet.natural_gradient.online import EPSILON, OnlinePreconditioner
 from nnet.network import Network
 from nnet.training import train
 from nnet.training_step import TrainingStep
-
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++, to run CUDA on the CPU")
 
 ONLINE = (
     "AffineComponentPreconditionedOnline rank-in=5 rank-out=8 update-period=4 "
@@ -135,6 +135,18 @@ def test_training_gives_the_same_network(gpu, name, order):
                     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
+def test_the_main_stream_lasts(gpu, order):
+    """And is not the legacy one, of which no graph can be captured."""
+    with gpu(order) as cupy:
+        main = cupy.cuda.get_current_stream()
+        assert main.ptr != 0
+        train(network_of("online"), minibatches(9))
+        assert cupy.cuda.get_current_stream() is main
+        backend.select_device("no")
+        assert cupy.cuda.get_current_stream().ptr == 0
+
+
 @pytest.mark.parametrize(
     ("name", "period"), [("plain", 1), ("simple", 1), ("noise", 1), ("online", 4), ("sigmoid", 4)]
 )
@@ -144,6 +156,7 @@ def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
         cycles = step.train_on(minibatches(60))
         for _ in range(20):
             next(cycles)
+        assert fake_cupy.counts["allocations while captured"] == 0
         fake_cupy.counts.clear()
         assert sum(len(next(cycles)) for _ in range(4)) == 4 * period
         # A graph for each cycle; a copy to the device and one into place for each minibatch, of
@@ -168,7 +181,7 @@ def test_golden_training(gpu, golden, name, order):
         assert_same_parameters(network, kaldis, rtol=2e-4)
 
 
-@pytest.mark.parametrize("order", ["FORWARD", "GPU"])
+@pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
 @pytest.mark.parametrize("first", DEGENERATE)
 @pytest.mark.parametrize("rank", [10, 39])
 def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
@@ -182,6 +195,7 @@ def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
             norm = np.linalg.norm(X.astype(np.float64))
             X = cupy.asarray(X)
             scale, X = online.precondition(X).get(), X.get()
+            join_all()
             W, e, d = (a.get() for a in (online.W, online.e, online.d))
             assert np.isfinite(scale) and np.isfinite(X).all() and np.isfinite(W).all(), kind
             R = W / np.sqrt(e)[:, np.newaxis]
@@ -230,13 +244,16 @@ def test_online_does_not_learn_from_what_is_not_finite(gpu):
             before = None if online.W is None else online._next[0].get()
             scale = online.precondition(cupy.asarray(X)).get()
             assert np.isnan(scale) == np.isnan(value)
+            join_all()
             if before is not None:
                 assert np.array_equal(online._next[0].get(), before) == np.isnan(value)
         assert np.isfinite(online.W.get()).all() and np.isfinite(online._next[0].get()).all()
 
 
-def test_tf32_is_asked_for(gpu):
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_asked_for(gpu, tf32):
     with gpu():
-        assert fake_cupy.math_mode == []
-        backend.select_device("yes", tf32=True)
-        assert fake_cupy.math_mode == [("handle", 3)]
+        backend.select_device("yes", tf32=tf32)
+        a, out = (backend.zeros((2, 2), np.float32) for _ in range(2))
+        backend.matmul(a, a, out=out)
+        assert libraries.library("cublas").modes[-1] == (TF32 if tf32 else 0)

@@ -22,6 +22,7 @@ import types
 import numpy as np
 import pytest
 
+from fake_cupy import libraries
 from fake_cupy.kernels import RawModule
 from fake_cupy.streams import (
     BACKWARD,
@@ -67,6 +68,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     strides = property(lambda self: self._host.strides)
     itemsize = property(lambda self: self._host.itemsize)
     T = property(lambda self: ndarray(self._host.T))
+
+    @property
+    def data(self):
+        pointer = self._host.ctypes.data
+        libraries.arrays[pointer] = self._host
+        return types.SimpleNamespace(ptr=pointer)
 
     def __len__(self):
         return len(self._host)
@@ -272,8 +279,6 @@ def _gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
     return out
 
 
-math_mode: list = []
-"""Arguments of setMathMode."""
 cublas = types.ModuleType("cupy.cublas")
 cublas.gemm = _gemm
 
@@ -308,8 +313,6 @@ cuda = types.SimpleNamespace(
     using_allocator=using_allocator,
     get_current_stream=get_current_stream,
     is_available=lambda: True,
-    get_cublas_handle=lambda: "handle",
-    cublas=types.SimpleNamespace(setMathMode=lambda *args: math_mode.append(args)),
     runtime=types.SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: 1,
@@ -331,23 +334,26 @@ cupyx.empty_pinned = empty_pinned
 @contextlib.contextmanager
 def installed(max_threads: int = 1, order: int = FORWARD):
     """`import cupy` gives this module; kernels run with so many threads, in such an order."""
+    from nnet.cuda import cublas as ours
     from nnet.cuda import kernels
+    from nnet.cuda import libraries as theirs
 
-    module = sys.modules[__name__]
+    module, library = sys.modules[__name__], theirs.library
     names = {"cupy": module, "cupy.cublas": cublas, "cupyx": cupyx}
     before = {name: sys.modules.get(name) for name in names}
     settings = Emulation.max_threads, Emulation.order
     sys.modules.update(names)
     Emulation.max_threads, Emulation.order = max_threads, order
+    theirs.library = {"cublas": libraries.Cublas()}.__getitem__
     counts.clear()
-    math_mode.clear()
-    forget = [f.cache_clear for f in (kernels._kernel, kernels._module)]
+    forget = [f.cache_clear for f in (kernels._kernel, kernels._module, ours._handle)]
     for clear in forget:
         clear()
     try:
         yield module
     finally:
         Emulation.max_threads, Emulation.order = settings
+        theirs.library = library
         reset()
         for name, value in before.items():
             if value is None:
