@@ -100,7 +100,10 @@ def _running(name):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say which tests were left out, and why: a line for each reason."""
+    """Say what tests have recorded, and which were left out, and why: a line for each reason."""
+    passed = terminalreporter.stats.get("passed", [])
+    for name, value in sorted({item for report in passed for item in report.user_properties}):
+        terminalreporter.write_line(f"{name} {value}")
     files: dict[str, Counter] = defaultdict(Counter)
     for report in terminalreporter.stats.get("skipped", []):
         _, _, reason = report.longrepr

@@ -6,7 +6,7 @@
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
-utils/setup_env.sh synth plots docs dev
+utils/setup_env.sh synth plots docs nvrtc dev
 . ./path.sh
 
 ruff check --quiet .
