@@ -60,7 +60,7 @@ PROBLEMS = {
     wrong_product: r"GPU 0 \(fake GPU\) cannot be used: it computes 3 \* 2 \* 2 wrongly$",
     failing_product: r"GPU 0 \(fake GPU\) cannot be used: cuBLAS cannot multiply .* status 15$",
     no_gpu: "no GPU can be used: cudaErrorNoDevice: none is detected$",
-    no_cupy: r"no GPU can be used because CuPy cannot be imported .* setup_env.sh gpu-cuda12$",
+    no_cupy: r"no GPU can be used because CuPy cannot be imported .*/setup_env.sh gpu-cuda12$",
 }
 
 
