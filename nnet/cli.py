@@ -331,7 +331,9 @@ def _standard_options() -> list[click.Option]:
         option("--help", type=bool, default=False, help="Print this message"),
         option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
         option("--verbose", type=int, default=0, help="The higher, the more is logged"),
-        option("--num-threads", type=int, default=1, help="Threads of the matrix library"),
+        option(
+            "--num-threads", type=integer(least=1), default=1, help="Threads of the matrix library"
+        ),
         option(
             "--no-pipes",
             type=bool,

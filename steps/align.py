@@ -21,6 +21,7 @@ from utils.driver import (
     log,
     nj_option,
     option,
+    real,
     require_files,
     run,
 )
@@ -45,8 +46,8 @@ from utils.validate_ali_dir import alignments_in
     default="--transition-scale=1.0 --acoustic-scale=0.1 --self-loop-scale=0.1",
     help="Scales, as options of nnet-align-compiled",
 )
-@option("--beam", type=float, default=10, help="Decoding beam")
-@option("--retry-beam", type=float, default=40, help="Decoding beam of a second try")
+@option("--beam", type=real(above=0), default=10, help="Decoding beam")
+@option("--retry-beam", type=real(least=0), default=40, help="Decoding beam of a second try")
 @option("--careful", type=bool, default=False, help="See nnet-align-compiled")
 @option("--iter", default="final", help="Align with <src-dir>/<iter>.mdl")
 @gpu_option

@@ -19,10 +19,12 @@ from utils.driver import (
     cmd_option,
     driver,
     gpu_option,
+    integer,
     log,
     nj_option,
     option,
     output_of,
+    real,
     require_files,
     run,
 )
@@ -42,9 +44,9 @@ from utils.losses import Tally, report
 @cmd_option
 @option("--lmwt", default="7:17", help="Values of LMWT, such as 7:17 or 7:17,20:60:5")
 @option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY")
-@option("--beam", type=float, default=15.0, help="Decoding beam")
-@option("--max-active", type=int, default=7000, help="States active at most")
-@option("--min-active", type=int, default=200, help="States active at least")
+@option("--beam", type=real(above=0), default=15.0, help="Decoding beam")
+@option("--max-active", type=integer(least=1), default=7000, help="States active at most")
+@option("--min-active", type=integer(least=0), default=200, help="States active at least")
 @option("--iter", default="final", help="Decode with this model")
 @gpu_option
 @feature_options("feat_type", "transform_dir", "online_ivector_dir")

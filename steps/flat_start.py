@@ -18,7 +18,17 @@ from steps.splitting import split_by_speaker
 from steps.transcripts import check_text, transcript_rspecifier
 from utils.commands import JOB, options_of, read_numbers, zipped
 from utils.data_dir import write_lines
-from utils.driver import argument, cmd_option, driver, log, nj_option, option, require_files, run
+from utils.driver import (
+    argument,
+    cmd_option,
+    driver,
+    log,
+    nj_option,
+    option,
+    real,
+    require_files,
+    run,
+)
 from utils.feature_pipeline import FeaturePipeline, feature_options
 from utils.validate_ali_dir import alignments_in
 
@@ -35,7 +45,7 @@ from utils.validate_ali_dir import alignments_in
 @cmd_option
 @option(
     "--silence-duration",
-    type=float,
+    type=real(least=0),
     default=0.0,
     help="How long states of silence last, relative to others (0: a single frame)",
 )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import stat
@@ -467,3 +468,30 @@ def test_all_of_them_closed(closed, tmp_path):
     assert closed("run.py JOB=1:2 x.JOB.log cat in <&- >&- 2>&-").returncode == 0
     assert "a [ 1 2 ]" in (tmp_path / "x.2.log").read_text()
     assert closed("utt2spk_to_spk2utt.py /dev/null <&- 2>&-").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nnet-decode-faster --max-active=0 a b c d",
+        "nnet-combine-fast --minibatch-size=0 a b c",
+        "nnet-combine-fast --num-threads=0 a b c",
+        "nnet-am-copy --num-threads=0 a b",
+        "nnet-compute-prob --minibatch-size=-1 a b",
+        "nnet-align-compiled --beam=nan a b c d",
+        "align.py --nj 0 a b c d",
+        "align.py --beam -1 a b c d",
+        "get_egs2.py --frames-per-eg 0 a b c",
+        "get_lda.py --lda-dim 0 a b c d",
+        "decode.py --beam inf a b c",
+        "split_data.py a 0",
+        "train_ngram_lm.py --order 99999999999999999999 a b c",
+    ],
+)
+def test_a_number_out_of_its_range(environment, tmp_path, words):
+    """It is refused before anything is opened or made."""
+    result = execute(*words.split(), cwd=tmp_path)
+    *_, line = result.stderr.splitlines()
+    assert result.returncode == 1 and "Invalid value for" in line
+    assert re.search(r"is not (in the range|a finite number)", line)
+    assert list(tmp_path.iterdir()) == []

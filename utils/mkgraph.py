@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnet.errors import NgtrainError
 from utils.data_dir import write_lines
-from utils.driver import argument, driver, log, option, require_files
+from utils.driver import argument, driver, log, option, real, require_files
 
 COPIED = ["words.txt", "phones.txt", "phones/silence.csl", "phones/disambig.*"]
 COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_silence.*"]
@@ -24,8 +24,12 @@ COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_
 @argument("lang_dir")
 @argument("model_dir")
 @argument("graph_dir")
-@option("--transition-scale", type=float, default=1.0, help="Scale of transition probabilities")
-@option("--self-loop-scale", type=float, default=0.1, help="Scale of self-loop probabilities")
+@option(
+    "--transition-scale", type=real(least=0), default=1.0, help="Scale of transition probabilities"
+)
+@option(
+    "--self-loop-scale", type=real(least=0), default=0.1, help="Scale of self-loop probabilities"
+)
 @option(
     "--remove-oov",
     type=bool,

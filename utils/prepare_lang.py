@@ -21,7 +21,7 @@ from nnet.io.text import text_lines
 from nnet.symbols import SymbolTable
 from utils.data_dir import write_lines
 from utils.dictionary import POSITIONS, Dictionary, PhoneSets, flat
-from utils.driver import argument, driver, log, option
+from utils.driver import argument, driver, integer, log, option
 
 if TYPE_CHECKING:
     from nnet.lexicon import Pronunciation
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 @argument("oov_word")
 @argument("tmp_dir")
 @argument("lang_dir")
-@option("--num-sil-states", type=int, default=5, help="States of silence models")
-@option("--num-nonsil-states", type=int, default=3, help="States of other models")
+@option("--num-sil-states", type=integer(least=1), default=5, help="States of silence models")
+@option("--num-nonsil-states", type=integer(least=1), default=3, help="States of other models")
 @option(
     "--position-dependent-phones",
     type=bool,

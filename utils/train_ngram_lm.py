@@ -16,7 +16,7 @@ from nnet.symbols import SymbolTable, read_integers
 from nnet.unknown_words import check_transcripts
 from utils.commands import quote
 from utils.data_dir import read_rows
-from utils.driver import argument, driver, log, option, require_files
+from utils.driver import argument, driver, integer, log, option, require_files
 
 
 @driver(
@@ -27,7 +27,7 @@ from utils.driver import argument, driver, log, option, require_files
 @argument("text")
 @argument("lang_dir")
 @argument("arpa")
-@option("--order", type=int, default=3, help="Order of the model, 3 for trigrams")
+@option("--order", type=integer(least=1), default=3, help="Order of the model, 3 for trigrams")
 @option("--min-counts", default="", help="For each order, how often an n-gram must come to be kept")
 @option("--heldout", default="", help="Other transcripts, to tell the perplexity of")
 def main(text, lang_dir, arpa, order, min_counts, heldout):
