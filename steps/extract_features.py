@@ -8,7 +8,7 @@ from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
 from utils.commands import JOB
 from utils.data_dir import write_lines
-from utils.driver import log, require_files, run
+from utils.driver import log, require_contents, require_files, run
 from utils.split_scp import split_evenly
 
 
@@ -35,6 +35,7 @@ def extract_features(
     segments = data / "segments"
     has_segments = segments.exists()
     require_files(data / "wav.scp", data / "utt2spk", config)
+    require_contents(segments if has_segments else data / "wav.scp")
     log_dir.mkdir(parents=True, exist_ok=True)
     feature_dir.mkdir(parents=True, exist_ok=True)
 

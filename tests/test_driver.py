@@ -410,6 +410,23 @@ def test_require_files(tmp_path):
         require_files(tmp_path / "a", tmp_path / "b", tmp_path / "c")
 
 
+@pytest.mark.parametrize("name", ["wav.scp", "segments", "feats.scp", "utt2spk"])
+def test_an_empty_file_is_named(tmp_path, run_program, name):
+    data, config = tmp_path / "data", tmp_path / "mfcc.conf"
+    data.mkdir()
+    config.touch()
+    for file in "wav.scp", "segments", "feats.scp", "utt2spk":
+        (data / file).write_text("u1 x 0 1\n")
+    (data / name).write_text("")
+    said = run_program("split_data.py", data, 1, check=False).stderr.decode()
+    assert said.splitlines()[-1].endswith(f"error: there is nothing in {data}/{name}")
+    if name in ("wav.scp", "segments"):
+        if name == "wav.scp":
+            (data / "segments").unlink()
+        make = run_program("make_mfcc.py", "--mfcc-config", config, data, check=False)
+        assert make.stderr.decode().splitlines()[-1].endswith(f"nothing in {data}/{name}")
+
+
 @pytest.mark.parametrize("path", DRIVERS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_help_of_every_driver(path, environment):
     """It explains with an example, and at once: nothing slow is imported."""

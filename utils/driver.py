@@ -69,6 +69,7 @@ __all__ = [
     "output_of",
     "read_integer",
     "real",
+    "require_contents",
     "require_files",
     "run",
     "run_step",
@@ -243,6 +244,14 @@ def require_files(*paths: str | os.PathLike) -> None:
     missing = [str(path) for path in paths if not os.path.isfile(path)]
     if missing:
         raise NgtrainError(f"no such file: {', '.join(missing)}")
+
+
+def require_contents(*paths: str | os.PathLike) -> None:
+    """Raises NgtrainError that names every file of `paths` that is not there, or else is empty."""
+    require_files(*paths)
+    empty = [str(path) for path in paths if os.path.getsize(path) == 0]
+    if empty:
+        raise NgtrainError(f"there is nothing in {', '.join(empty)}")
 
 
 def read_integer(path: Path) -> int:

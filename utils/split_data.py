@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.data_dir import KINDS, DataDir, group_by_value, write_lines
 from utils.directory_lock import only_driver_in
-from utils.driver import argument, integer, option, require_files, tool
+from utils.driver import argument, integer, option, require_contents, require_files, tool
 from utils.split_scp import split_evenly, split_groups
 
 NOTE = "made_of"
@@ -47,6 +47,7 @@ def contents_of(data: Path) -> list[str]:
 def main(data_dir, num_to_split, per_utt):
     source = Path(data_dir)
     require_files(source / "utt2spk")
+    require_contents(*(source / name for name in KINDS if (source / name).exists()))
     split_dir = source / f"split{num_to_split}{'utt' if per_utt else ''}"
     with only_driver_in(source, wait=True):  # several drivers may want the same parts at once
         contents, last = contents_of(source), split_dir / str(num_to_split)
