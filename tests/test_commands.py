@@ -7,6 +7,7 @@ import pytest
 
 from nnet.errors import NgtrainError
 from nnet.io.streams import open_input, open_output
+from steps.transcripts import transcript_rspecifier
 from utils.commands import (
     JOB,
     for_launcher,
@@ -20,6 +21,7 @@ from utils.commands import (
 )
 from utils.data_dir import write_lines
 from utils.driver import run
+from utils.feature_pipeline import FeaturePipeline
 from utils.jobs import parse_cmd
 
 NASTY = [
@@ -148,3 +150,18 @@ def test_what_is_no_list_of_numbers(text, tmp_path):
     with pytest.raises(NgtrainError, match=r"silence.csl: expected numbers and colons") as error:
         read_numbers(tmp_path / "silence.csl")
     assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read"),
+    [
+        ("cmvn_opts", "--norm-means=true $(touch PWNED)", FeaturePipeline.of),
+        ("delta_order", "2; touch PWNED", FeaturePipeline.of),
+        ("oov.int", "1; touch PWNED; true", lambda lang: transcript_rspecifier(lang, lang)),
+    ],
+)
+def test_small_files_of_a_directory(name, text, read, tmp_path):
+    """What drivers make commands of is refused by its name, and nothing of it is run."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(NgtrainError, match=f"{name}: "):
+        read(tmp_path)

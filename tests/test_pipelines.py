@@ -124,3 +124,16 @@ def recordings(folder: Path) -> Path:
     for name, text in tables.items():
         (data / name).write_text(text.format(f=folder))
     return data
+
+
+@pytest.mark.parametrize("part", ["nnet-init", "ali-to-post"])
+def test_a_part_of_the_training_that_fails(corpus, begun, tmp_path, run_program, fail_in, part):
+    """In a pipe in the name of a model, or in a pipeline of a job."""
+    nnet = shutil.copytree(begun / "nnet", tmp_path / "nnet")
+    for model in nnet.glob("*.mdl"):
+        model.unlink()
+    fail_in(part)
+    options = ["--realign-times", "", *NNET_OPTIONS, "--exit-stage", "-100"]
+    result = run_program(*corpus.command(nnet, *options), check=False)
+    assert result.returncode != 0, result.stderr.decode()
+    assert not (nnet / "final.mdl").exists()
