@@ -1,11 +1,11 @@
 """NIST sphere files (.sph) as recordings of a data directory."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.features.not_audio import is_shortened
 
 HEADER_SIZE = 1024
 
@@ -28,11 +28,10 @@ def wav_scp_entry(path: Path, sph2pipe: str | None) -> str:
     """
     path = path.resolve()
     with open(path, "rb") as file:
-        header = file.read(HEADER_SIZE).decode("latin-1")
-    coding = re.search(r"^sample_coding -s\d+ (\S+)", header, re.MULTILINE)
-    if not header.startswith("NIST_1A"):
+        header = file.read(HEADER_SIZE)
+    if not header.startswith(b"NIST_1A"):
         raise NgtrainError(f"{path}: it is not a NIST sphere file")
-    if not coding or "shorten" not in coding[1]:
+    if not is_shortened(header):
         return str(path)
     if not sph2pipe:
         raise NgtrainError(

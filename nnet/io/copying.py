@@ -39,4 +39,5 @@ def copy_objects(
         for key, value in entries:
             output.write(key, change(value))
             count += 1
+        entries.losses.report(f"%d of {count + entries.losses.count} entries were passed over")
     return count

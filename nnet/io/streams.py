@@ -53,11 +53,13 @@ class InputStream:
     Attributes:
         name: what to call the stream in messages.
         key: the key of the table entry being read, or "" outside tables; used in messages.
+        is_archive: whether entries are read from it one after another, as they stand there.
     """
 
     def __init__(self, raw: io.RawIOBase, name: str, process=None):
         self.name = name
         self.key = ""
+        self.is_archive = False
         self._raw = raw
         self._process = process
         self._buffer = b""
@@ -91,9 +93,8 @@ class InputStream:
         Kaldi's, otherwise if what was found, just read or peeked at, is of a known kind.
         """
         kind = self._kind(found)
-        key = f", key {shortened(self.key, 100)}" if self.key else ""
         hint = f": {kind.hint('FILE' if self._process else self.name)}" if kind else ""
-        return NgtrainError(f"{self.name}{key}: {reason} (at byte {self.tell()}){hint}")
+        return NgtrainError(f"{self.place}: {reason} (at byte {self.tell()}){hint}")
 
     def mismatch(self, expected: str, found: bytes) -> NgtrainError:
         """The error to raise when something else was found than what was expected."""
@@ -113,6 +114,22 @@ class InputStream:
             return None
         at_the_start = self.tell() - len(found) < _AHEAD
         return kind_of_object(found + self.peek(_AHEAD)) or (kind if at_the_start else None)
+
+    @property
+    def place(self) -> str:
+        """The stream and the key, for messages."""
+        return f"{self.name}, key {shortened(self.key, 100)}" if self.key else self.name
+
+    def size(self) -> int | None:
+        """The bytes of a regular file; None of a pipe or a device, which may be endless."""
+        try:
+            status = os.fstat(self._raw.fileno())
+            position = self._raw.tell()
+        except OSError:
+            return None
+        # Standard input may be a file of which others have read the beginning.
+        is_all = position == self._start + len(self._buffer)
+        return status.st_size if stat.S_ISREG(status.st_mode) and is_all else None
 
     def _read_raw(self, size: int) -> bytes:
         try:

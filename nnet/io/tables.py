@@ -31,6 +31,7 @@ from nnet.io.holders import (
     select_range,
 )
 from nnet.io.kinds import HEAD_SIZE, kind_of
+from nnet.io.losses import Losses
 from nnet.io.streams import (
     InputStream,
     OutputStream,
@@ -145,24 +146,32 @@ def sequential_table(rspecifier: str, holder: Holder) -> "SequentialTable":
         NgtrainError: no such file or not an rspecifier; later, an entry cannot be read.
     """
     specifier = _parse(rspecifier, _READ_OPTIONS)
-    permissive = "p" in specifier.options
+    losses = Losses()
+    passed_over = losses if "p" in specifier.options else None
     if specifier.script is not None:
         stream = None
-        entries = _script_entries(read_script(specifier.script), holder, permissive)
+        entries = _script_entries(read_script(specifier.script), holder, passed_over)
     else:
         stream = open_input(specifier.archive)
-        entries = archive_entries(stream, holder, permissive)
+        entries = archive_entries(stream, holder, passed_over)
     if "bg" in specifier.options:
         entries = read_ahead(entries)
-    return SequentialTable(stream, entries)
+    return SequentialTable(stream, entries, losses)
 
 
 class SequentialTable:
-    """An iterator over (key, value) that closes its files at the end or as a context manager."""
+    """An iterator over (key, value) that closes its files at the end or as a context manager.
 
-    def __init__(self, stream: InputStream | None, entries: Iterator[tuple[str, Any]]):
+    Attributes:
+        losses: what the option `p` passed over until now; of an archive, its rest counts as one.
+    """
+
+    def __init__(
+        self, stream: InputStream | None, entries: Iterator[tuple[str, Any]], losses: Losses
+    ):
         self._stream = stream
         self._entries = entries
+        self.losses = losses
 
     def __iter__(self) -> "SequentialTable":
         return self
@@ -192,12 +201,14 @@ class SequentialTable:
 
 
 def archive_entries(
-    stream: InputStream, holder: Holder, permissive: bool = False
+    stream: InputStream, holder: Holder, passed_over: Losses | None = None
 ) -> Iterator[tuple[str, Any]]:
     """The entries of an archive from the stream's position on; closes the stream at its end.
 
-    Nothing is read before an entry is asked for.
+    Nothing is read before an entry is asked for. With `passed_over`, which then counts that, an
+    entry that cannot be read is the end and not an error.
     """
+    stream.is_archive = True
     try:
         with stream:
             while (key := read_key(stream)) is not None:
@@ -206,9 +217,10 @@ def archive_entries(
                 stream.key = ""
                 yield key, value
     except NgtrainError as error:
-        if not permissive:
+        if passed_over is None:
             raise
         logger.warning("the rest of an archive is passed over: %s", error)
+        passed_over.add(str(error))
 
 
 def read_key(stream: InputStream) -> str | None:
@@ -229,16 +241,17 @@ def read_key(stream: InputStream) -> str | None:
 
 
 def _script_entries(
-    script: list[tuple[str, str]], holder: Holder, permissive: bool = False
+    script: list[tuple[str, str]], holder: Holder, passed_over: Losses | None = None
 ) -> Iterator[tuple[str, Any]]:
     with _ScriptReader(holder) as reader:
         for key, rxfilename in script:
             try:
                 value = reader.read(key, rxfilename)
             except NgtrainError as error:
-                if not permissive:
+                if passed_over is None:
                     raise
                 logger.warning("passed over: %s", error)
+                passed_over.add(str(error))
             else:
                 yield key, value
 
@@ -252,7 +265,19 @@ class _ScriptReader:
         self._stream: InputStream | None = None
 
     def read(self, key: str, rxfilename: str) -> Any:
-        """The object at `file`, `file:offset` or `command |`, or the [range] of it."""
+        """The object at `file`, `file:offset` or `command |`, or the [range] of it.
+
+        Raises:
+            NgtrainError: it cannot be read; the message has the key in it.
+        """
+        try:
+            return self._open_and_read(key, rxfilename)
+        except NgtrainError as error:
+            if f", key {key}: " in str(error):
+                raise
+            raise NgtrainError(f"key {key}: {error}") from error
+
+    def _open_and_read(self, key: str, rxfilename: str) -> Any:
         part = None
         if rxfilename.endswith("]") and "[" in rxfilename:
             rxfilename, _, part = rxfilename[:-1].rpartition("[")
@@ -338,8 +363,12 @@ class RandomAccessTable:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self:
-            raise NgtrainError(f"no key {key} in {self.name}")
+            raise NgtrainError(self.why_not(key))
         return self._value(key)
+
+    def why_not(self, key: str) -> str:
+        """Why a key is not in it."""
+        return f"no key {key} in {self.name}"
 
     def __contains__(self, key: str) -> bool:
         raise NotImplementedError
@@ -377,15 +406,21 @@ class _RandomAccessScript(RandomAccessTable):
             raise NgtrainError(f"{specifier.script}: the same key on two lines")
         self._reader = _ScriptReader(holder)
         self._last: tuple[str, Any] = ("", None)
+        self._unreadable = ("", "")  # the last one, which segments of a recording ask for again
+
+    def why_not(self, key: str) -> str:
+        unreadable, error = self._unreadable
+        return error if key == unreadable else super().why_not(key)
 
     def __contains__(self, key: str) -> bool:
-        if key not in self._files:
+        if key not in self._files or key == self._unreadable[0]:
             return False
         if self._is_permissive:
             try:
                 self._value(key)
             except NgtrainError as error:
                 logger.warning("passed over: %s", error)
+                self._unreadable = (key, str(error))
                 return False
         return True
 
@@ -406,7 +441,7 @@ class _RandomAccessArchive(RandomAccessTable):
         self._is_called_sorted = "s" in options and "cs" in options
         self._once = "o" in options
         self._stream = open_input(specifier.archive)
-        self._entries = archive_entries(self._stream, holder, "p" in options)
+        self._entries = archive_entries(self._stream, holder, Losses() if "p" in options else None)
         self._kept: dict[str, Any] = {}
         self._last_read = ""
         self._last_asked = ""

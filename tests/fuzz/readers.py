@@ -388,6 +388,7 @@ def audio_seeds() -> list[bytes]:
     for file_format, subtype in (
         *(("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("FLAC", "PCM_16")),
         *(("NIST", "PCM_16"), ("WAVEX", "PCM_24"), ("AIFF", "PCM_16")),
+        *(("RF64", "PCM_16"), ("WAV", "IMA_ADPCM"), ("AU", "ULAW"), ("OGG", "VORBIS")),
     ):
         file = io.BytesIO()
         soundfile.write(file, samples, 8000, format=file_format, subtype=subtype)

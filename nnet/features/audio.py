@@ -1,0 +1,199 @@
+"""Samples of recordings in any format that libsndfile reads, from files, archives and pipes.
+
+What a header claims is not believed: samples are decoded until there are no more of them, and one
+recording may have MOST_BYTES and MOST_SAMPLES, so that one without an end takes no more memory.
+"""
+
+import io
+import os
+import re
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.features.not_audio import what_it_is
+from nnet.io.streams import PIECE, InputStream
+
+MOST_BYTES = 1 << 31
+"""Of one recording as it is stored; the largest that the sizes of most WAVE files can say."""
+MOST_SAMPLES = 1 << 30
+"""Of one recording, all channels together: 18 hours at 16 kHz, 3 hours of stereo at 48 kHz."""
+
+FULL_SCALE = np.float32(32768.0)
+"""What libsndfile calls 1."""
+
+_MOST_RATE = 1_000_000  # Hz
+_BLOCK = 1 << 20  # samples decoded at a time
+# What recordings in a pipe begin with; where there is no end, only the beginning can be asked.
+_BEGINNINGS = re.compile(
+    rb"fLaC|OggS|FORM|\.snd|dns\.|caff|riff|NIST_1A|Creative Voice File|ID3|\xff[\xe0-\xff]"
+)
+# Formats in which a recording says where it ends, so that others may follow it in an archive.
+_KNOW_THEIR_END = ("FLAC", "OGG", "AIFF", "AU", "CAF")
+_LENGTH_UNKNOWN = (1 << 63) - 1
+_TOO_LARGE = re.compile(r"(\d+) \(should be (\d+)\)")
+_SPHERE_LENGTH = re.compile(rb"NIST_1A.*^sample_count -i (\d{1,18})\b", re.DOTALL | re.MULTILINE)
+
+
+class View:
+    """What is left of a regular file, as a file of its own that can be sought in.
+
+    Attributes:
+        error: what went wrong while reading; libsndfile's callbacks cannot raise it.
+    """
+
+    def __init__(self, stream: InputStream, size: int):
+        self._stream = stream
+        self._start = stream.tell()
+        self._size = size - self._start
+        self._position = 0
+        self.error: Exception | None = None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, as in io.IOBase."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """The place, from the start of the view."""
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        """Fill a buffer as far as the file goes; the number of bytes."""
+        wanted = min(len(buffer), max(0, self._size - self._position))
+        try:
+            self._stream.seek(self._start + self._position)
+            data = self._stream.read(wanted)
+        except Exception as error:
+            self.error = self.error or error
+            return 0
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def open_audio(stream: InputStream) -> View | io.BytesIO:
+    """What is left of a stream as a file that can be sought in: read into memory if it is a pipe.
+
+    Raises:
+        NgtrainError: an archive that is read from its beginning; or a pipe or a device that does
+            not begin as audio does, or has no end.
+    """
+    beginning, size = stream.peek(512), stream.size()
+    if (stream.is_archive or size is None) and not _BEGINNINGS.match(beginning):
+        raise refusal(stream, beginning)
+    if stream.is_archive:
+        raise unreadable(
+            stream,
+            "only WAVE can be read from an archive without its script file (scp:); other formats "
+            "do not say where the next recording begins",
+        )
+    if size is not None:
+        return View(stream, size)
+    contents = io.BytesIO()
+    copy_bytes(stream, contents, MOST_BYTES + 1)
+    contents.seek(0)
+    return contents
+
+
+def copy_bytes(stream: InputStream, target: io.BytesIO, most: int) -> int:
+    """Copy as many bytes as there are, at most so many; how many there were.
+
+    Raises:
+        NgtrainError: they are more than MOST_BYTES.
+    """
+    count = 0
+    while count < most and (piece := stream.read(min(PIECE, most - count))):
+        count += len(piece)
+        if count > MOST_BYTES:
+            raise unreadable(stream, f"more than {MOST_BYTES >> 20} MiB, or without an end")
+        target.write(piece)
+    return count
+
+
+def decode(stream: InputStream, file: View | io.BytesIO, embedded: bool) -> tuple[np.ndarray, int]:
+    """The samples (channels, frames) float32, on the scale of 16-bit integers, and their rate (Hz).
+
+    Args:
+        stream: where `file` comes from, for messages.
+        embedded: whether other recordings follow in the same file.
+    Raises:
+        NgtrainError: no audio, cut short, too long, or with a sample that is NaN or infinite.
+    """
+    import soundfile  # brings a shared library; not everybody who reads tables reads audio
+
+    beginning = file.getvalue()[:1024] if isinstance(file, io.BytesIO) else stream.peek(1024)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if embedded and sound.format not in (*_KNOW_THEIR_END, "WAV", "WAVEX"):
+                raise unreadable(
+                    stream,
+                    f"{sound.format} in an archive does not say where it ends: "
+                    "put it in a file of its own, or use WAVE or FLAC",
+                )
+            samples = _samples(stream, sound, embedded, beginning)
+            rate = sound.samplerate
+    except soundfile.SoundFileError as error:
+        if isinstance(file, View) and file.error:
+            raise file.error from error
+        said = getattr(error, "error_string", str(error)).rstrip(".")
+        raise refusal(stream, beginning, said) from error
+    if isinstance(file, View) and file.error:
+        raise file.error
+    if not 0 < rate <= _MOST_RATE:
+        raise unreadable(stream, f"a sampling rate of {rate} Hz")
+    return samples, rate
+
+
+def _samples(stream, sound, embedded: bool, beginning: bytes) -> np.ndarray:
+    """All samples, for which there is memory as they come and not as many as the header says."""
+    if embedded and sound.frames == _LENGTH_UNKNOWN:
+        raise unreadable(stream, "its header does not say how long it is, and others follow it")
+    blocks: list[np.ndarray] = []
+    frames = 0
+    size = max(1, _BLOCK // sound.channels)
+    while len(block := sound.read(size, dtype="float32", always_2d=True)):
+        frames += len(block)
+        if frames * sound.channels > MOST_SAMPLES:
+            raise unreadable(stream, f"more than {MOST_SAMPLES} samples")
+        blocks.append(block)
+    if frames < (expected := _claimed_frames(sound, beginning)):
+        raise unreadable(stream, f"truncated: {expected} samples expected, {frames} found")
+    if any(int(claimed) > int(true) for claimed, true in _TOO_LARGE.findall(sound.extra_info)):
+        raise unreadable(stream, f"truncated: {frames} samples found, its header has more")
+    samples = np.empty((sound.channels, frames), np.float32)
+    first = 0
+    for block in blocks:
+        np.multiply(block.T, FULL_SCALE, out=samples[:, first : first + len(block)])
+        first += len(block)
+    if not np.isfinite(samples).all():
+        channel, frame = np.argwhere(~np.isfinite(samples))[0]
+        raise unreadable(
+            stream, f"a sample that is NaN or infinite: number {frame} of channel {channel}"
+        )
+    return samples
+
+
+def _claimed_frames(sound, beginning: bytes) -> int:
+    """As many frames as the header says, 0 if it says nothing."""
+    sphere = _SPHERE_LENGTH.match(beginning)  # which libsndfile does not compare
+    if sphere:
+        return int(sphere[1])
+    return 0 if sound.frames == _LENGTH_UNKNOWN else sound.frames
+
+
+def unreadable(stream: InputStream, reason: str) -> NgtrainError:
+    """The error for a recording; names its file and its key."""
+    return NgtrainError(f"{stream.place}: {reason}")
+
+
+def refusal(stream: InputStream, beginning: bytes, said: str = "") -> NgtrainError:
+    """The error for what is no audio that can be read; names what it is instead, if that is known.
+
+    Args:
+        beginning: its first bytes.
+        said: why libsndfile would not read it.
+    """
+    what = what_it_is(beginning, stream.name) or said or "its format is not recognised"
+    return unreadable(stream, f"no audio that can be read: {what}")
