@@ -8,9 +8,9 @@ there, and <data-dir>/cmvn.scp that points into it (Kaldi's steps/compute_cmvn_s
 import shutil
 from pathlib import Path
 
-from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
+from utils.data_dir import read_table
 from utils.driver import argument, driver, log, require_files, run
+from utils.losses import judge, losses_in
 
 
 @driver(
@@ -32,20 +32,22 @@ def main(data_dir, log_dir, cmvn_dir):
 
     stats = cmvn_dir.resolve() / f"cmvn_{name}"
     # One job on this machine: it is fast.
+    log_file = log_dir / f"cmvn_{name}.log"
     run(
         "run.py",
-        f"{log_dir}/cmvn_{name}.log",
+        log_file,
         *["compute-cmvn-stats", f"--spk2utt=ark:{data}/spk2utt", f"scp:{data}/feats.scp"],
         f"ark,scp:{stats}.ark,{stats}.scp",
     )
     shutil.copyfile(f"{stats}.scp", data / "cmvn.scp")
 
-    num_stats = len(list(text_lines(data / "cmvn.scp")))
-    num_speakers = len(list(text_lines(data / "spk2utt")))
-    if num_stats == 0:
-        raise NgtrainError(f"{data}: no speaker got CMVN statistics; see {log_dir}/cmvn_{name}.log")
-    if num_stats != num_speakers:
-        log.warning(f"{num_speakers - num_stats} of {num_speakers} speakers got no CMVN statistics")
+    for loss in losses_in([log_file]):
+        judge(loss.count, loss.total, str(loss))
+    stats, speakers = read_table(data / "cmvn.scp"), read_table(data / "spk2utt")
+    missing = [speaker for speaker in speakers if speaker not in stats]
+    if missing:
+        sentence = f"{len(missing)} of {len(speakers)} speakers have no statistics"
+        judge(len(missing), len(speakers), f"{data}: {sentence}, such as {missing[0]}")
     log.info(f"Succeeded creating CMVN stats for {name}")
 
 

@@ -1,15 +1,20 @@
 """What steps/make_mfcc.py and steps/make_fbank.py do, worked from Kaldi's steps/make_mfcc.sh."""
 
-import re
+import os
 import shutil
 from pathlib import Path
 
+from nnet.cli import read_config
 from nnet.errors import NgtrainError
+from nnet.io.streams import split_offset
 from nnet.io.text import text_lines
 from utils.commands import JOB
-from utils.data_dir import write_lines
+from utils.data_dir import read_table, write_lines
 from utils.driver import log, require_contents, require_files, run
+from utils.losses import judge, losses_in, reason_in
 from utils.split_scp import split_evenly
+
+MOST = 0.05  # of the utterances may be without features, as in Kaldi
 
 
 def extract_features(
@@ -28,14 +33,17 @@ def extract_features(
 
     Reads data/wav.scp, and data/segments if there is one.  Writes the archives
     feature_dir/raw_KIND_NAME.JOB.ark, data/feats.scp that points into them, data/utt2num_frames,
-    data/utt2dur, data/frame_shift and data/conf/KIND.conf.  Raises NgtrainError when a job fails or
-    when more than one utterance in twenty has no features.
+    data/utt2dur, data/frame_shift and data/conf/KIND.conf.  Raises NgtrainError when a job fails,
+    or when more than one recording in twenty is not there or one utterance in twenty has no
+    features.
     """
     name = data.resolve().name
     segments = data / "segments"
     has_segments = segments.exists()
     require_files(data / "wav.scp", data / "utt2spk", config)
     require_contents(segments if has_segments else data / "wav.scp")
+    shift = frame_shift(config)
+    _check_files(data)
     log_dir.mkdir(parents=True, exist_ok=True)
     feature_dir.mkdir(parents=True, exist_ok=True)
 
@@ -56,9 +64,10 @@ def extract_features(
         source = []
     archive = feature_dir.resolve() / f"raw_{kind}_{name}.{JOB}"
     num_frames, durations = f"{log_dir}/utt2num_frames.{JOB}", f"{log_dir}/utt2dur.{JOB}"
+    log_file = f"{log_dir}/make_{kind}_{name}.{JOB}.log"
     run(
         cmd,
-        f"{log_dir}/make_{kind}_{name}.{JOB}.log",
+        log_file,
         *source,
         *[f"compute-{kind}-feats", "--verbose=2", f"--config={config}"],
         *([f"--write-utt2dur=ark,t:{durations}"] if write_utt2dur else []),
@@ -78,11 +87,10 @@ def extract_features(
             parts += [Path(parts_of_table.replace(JOB, str(n + 1))) for n in range(nj)]
     for file in parts:
         file.unlink()
-    shift = re.search(r"^--frame-shift=(\d+)", Path(config).read_text(), re.MULTILINE)
-    (data / "frame_shift").write_text(f"{0.001 * int(shift[1]):.3f}\n" if shift else "0.01\n")
+    write_lines(data / "frame_shift", [f"{shift:.10g}"])
     (data / "conf").mkdir(exist_ok=True)
     shutil.copyfile(config, data / "conf" / f"{kind}.conf")
-    _check_coverage(data)
+    _say_losses(data, [Path(log_file.replace(JOB, str(n + 1))) for n in range(nj)])
     log.info(f"Succeeded creating {kind.upper()} features for {name}")
 
 
@@ -92,16 +100,46 @@ def _concatenate(pattern: str, nj: int, output: Path) -> None:
     write_lines(output, [line for file in files for line in text_lines(file)])
 
 
-def _check_coverage(data: Path) -> None:
-    """Raise NgtrainError when fewer than 95% of the utterances have features."""
-    num_features = len(list(text_lines(data / "feats.scp")))
-    num_utterances = len(list(text_lines(data / "utt2spk")))
-    if num_features < num_utterances - num_utterances // 20:
-        raise NgtrainError(
-            f"{data}: only {num_features} of {num_utterances} utterances have features"
-        )
-    if num_features != num_utterances:
-        log.warning(
-            f"{data}: {num_utterances - num_features} of {num_utterances} utterances have no "
-            f"features; consider using utils/fix_data_dir.py {data}"
-        )
+def frame_shift(config: str) -> float:
+    """The seconds between frames with the options of a config file; the last --frame-shift counts.
+
+    Raises NgtrainError if that is no number.
+    """
+    shift = "10"
+    for line in read_config(config):
+        name, _, value = line.partition("=")
+        if name.lower().replace("_", "-") == "--frame-shift":
+            shift = value.strip()
+    try:
+        return float(shift) / 1000
+    except ValueError:
+        raise NgtrainError(f"{config}: --frame-shift={shift} is not a number") from None
+
+
+def _check_files(data: Path) -> None:
+    """Raise NgtrainError when many recordings are not there, before hours of work on the others."""
+    recordings = read_table(data / "wav.scp")
+    files = [split_offset(name)[0] for name in recordings.values() if not name.endswith("|")]
+    missing = [file for file in files if not os.path.exists(file)]
+    if missing:
+        sentence = f"{len(missing)} of {len(recordings)} recordings are not there"
+        sentence = f"{data}/wav.scp: {sentence}, such as {missing[0]}"
+        judge(len(missing), len(recordings), sentence, many=0, most=MOST)
+
+
+def _say_losses(data: Path, logs: list[Path]) -> None:
+    """Say what has no features and why; raise NgtrainError if that is more than MOST of all."""
+    for loss in losses_in(logs):
+        if not loss.before:  # of recordings that have features
+            judge(loss.count, loss.total, str(loss), most=1.0)
+    features, utterances = read_table(data / "feats.scp"), read_table(data / "utt2spk")
+    missing = [utterance for utterance in utterances if utterance not in features]
+    if not missing:
+        return
+    reason = reason_in(logs, missing[0]) or f"see {logs[0].parent}"
+    sentence = (
+        f"{data}: {len(missing)} of {len(utterances)} utterances have no features, such as "
+        f"{missing[0]}: {reason}"
+    )
+    judge(len(missing), len(utterances), sentence, many=0, most=MOST)
+    log.info(f"utils/fix_data_dir.py {data} would leave them out of the other files, too")

@@ -37,7 +37,7 @@ def combine(sources: dict[str, DataDir]) -> DataDir:
         for data in sources.values():
             data.tables.setdefault("utt2uniq", {utt: utt for utt in data["utt2spk"]})
     shifts = {data.frame_shift for data in sources.values() if "feats.scp" in data}
-    if len(shifts - {None}) > 1:
+    if len({shift.strip().rstrip("0") for shift in shifts - {None}}) > 1:  # 0.010 is 0.01
         raise NgtrainError(f"frame_shift differs: {', '.join(sorted(shifts - {None}))}")
 
     combined = DataDir({}, next(iter(shifts), None))

@@ -118,4 +118,6 @@ def augment_recordings(
                 num_quieter += 1
             output.write(key, copy)
             num_done += 1
+        lost = recordings.losses
+        lost.report(f"no copy of %d of {num_done + lost.count} recordings")
     return num_done, num_quieter

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip
+from nnet.io.losses import Losses
 from nnet.io.tables import (
     FEATURES,
     FLOAT_VECTOR,
@@ -123,7 +124,8 @@ class Accumulator:
     """Adds up statistics of utterances, weighted if there is a table of weights.
 
     Attributes:
-        num_done, num_errors: utterances counted, and utterances that could not be.
+        num_done: utterances counted.
+        lost: utterances that could not be.
     """
 
     def __init__(self, weights_rspecifier: str = ""):
@@ -131,7 +133,7 @@ class Accumulator:
             random_access_table(weights_rspecifier, FLOAT_VECTOR) if weights_rspecifier else None
         )
         self.num_done = 0
-        self.num_errors = 0
+        self.lost = Losses()
 
     def per_utterance(self, feats_rspecifier: str, stats_wspecifier: str) -> None:
         """Write the statistics of every utterance."""
@@ -139,6 +141,7 @@ class Accumulator:
             sequential_table(feats_rspecifier, FEATURES) as utterances,
             table_writer(stats_wspecifier, MATRIX) as output,
         ):
+            self.lost = utterances.losses
             for key, features in utterances:
                 if (stats := self._add(None, key, features)) is not None:
                     output.write(key, stats)
@@ -158,7 +161,7 @@ class Accumulator:
                     features = utterances.get(key)
                     if features is None:
                         logger.warning("Did not find features for utterance %s", key)
-                        self.num_errors += 1
+                        self.lost.add(key, utterances.why_not(key))
                     else:
                         stats = self._add(stats, key, features)
                 if stats is None:
@@ -174,6 +177,7 @@ class Accumulator:
         """
         stats = None
         with sequential_table(feats_rspecifier, FEATURES) as utterances:
+            self.lost = utterances.losses
             for key, features in utterances:
                 stats = self._add(stats, key, features)
         if stats is None:
@@ -181,12 +185,12 @@ class Accumulator:
         return stats
 
     def _add(self, stats: np.ndarray | None, key: str, features: np.ndarray) -> np.ndarray | None:
-        """Statistics with one utterance more; as they were if its weights are no good."""
+        """Statistics with one utterance more; as they were if it or its weights are no good."""
+        if len(features) == 0:
+            return self._leave_out(stats, key, "empty feature matrix")
         weights = self._weights.get(key) if self._weights is not None else None
         if self._weights is not None and (weights is None or len(weights) != len(features)):
-            logger.warning("no weights, or a wrong number of them, for utterance %s", key)
-            self.num_errors += 1
-            return stats
+            return self._leave_out(stats, key, "no weights, or a wrong number of them")
         if stats is None:
             stats = np.zeros((2, features.shape[1] + 1))
         try:
@@ -194,4 +198,9 @@ class Accumulator:
         except NgtrainError as error:
             raise NgtrainError(f"utterance {key}: {error}") from error
         self.num_done += 1
+        return stats
+
+    def _leave_out(self, stats: np.ndarray | None, key: str, reason: str) -> np.ndarray | None:
+        logger.warning("utterance %s: %s", key, reason)
+        self.lost.add(key, reason)
         return stats

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from nnet.errors import NgtrainError
 from nnet.io.copying import copy_objects
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import (
@@ -29,6 +30,8 @@ def copy_features(
         num_frames_wspecifier: where to write the utterances' lengths, if not empty.
     Returns:
         The number of utterances; None for a file.
+    Raises:
+        NgtrainError: one has NaN or infinity and is to be compressed.
     """
     if not is_rspecifier(source):
         return copy_objects(source, target, FLOAT_MATRIX, binary)
@@ -42,10 +45,16 @@ def copy_features(
         if num_frames_wspecifier:
             lengths = stack.enter_context(table_writer(num_frames_wspecifier, INTEGER))
         for key, features in entries:
-            output.write(key, CompressedMatrix.compress(features, layout) if compress else features)
+            if compress:
+                try:
+                    features = CompressedMatrix.compress(features, layout)
+                except NgtrainError as error:
+                    raise NgtrainError(f"{source}, key {key}: {error}") from error
+            output.write(key, features)
             if lengths is not None:
-                lengths.write(key, len(features))
+                lengths.write(key, features.shape[0])
             count += 1
+        entries.losses.report(f"%d of {count + entries.losses.count} entries were passed over")
     return count
 
 

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.errors import NgtrainError
+from nnet.features.utterances import Skip
 from nnet.hmm.transition_model import TransitionModel
-from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
+from nnet.io.tables import (
+    FEATURES,
+    POSTERIOR,
+    RandomAccessTable,
+    random_access_table,
+    sequential_table,
+)
 from nnet.io.tokens import Reader, Writer, read_object
 
 logger = logging.getLogger("ngtrain")
@@ -238,26 +245,21 @@ def accumulate_lda(
             model does not have.
     """
     stats = None
-    num_done = num_failed = 0
+    num_done = 0
     with (
         sequential_table(feats_rspecifier, FEATURES) as utterances,
         random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
     ):
+        lost = utterances.losses
         for key, features in utterances:
+            try:
+                posterior = _posterior(posteriors, key, features)
+            except Skip as reason:
+                logger.warning("utterance %s: %s", key, reason)
+                lost.add(key, reason)
+                continue
             if stats is None:
                 stats = LdaStatistics(transition_model.num_pdfs, features.shape[1])
-            if key not in posteriors:
-                logger.warning("No posteriors for utterance %s", key)
-                num_failed += 1
-                continue
-            posterior = posteriors[key]
-            if len(posterior) != len(features):
-                logger.warning(
-                    "Posterior vs. feats size mismatch %d vs. %d for utterance %s",
-                    *(len(posterior), len(features), key),
-                )
-                num_failed += 1
-                continue
             if features.shape[1] != len(stats.second):
                 raise NgtrainError(
                     f"utterance {key} has features of dimension {features.shape[1]}, "
@@ -271,8 +273,22 @@ def accumulate_lda(
             if num_done % 100 == 0:
                 logger.info("Done %d utterances.", num_done)
     if stats is None:
-        raise NgtrainError(f"no features in {feats_rspecifier}")
-    return stats, num_done, num_failed
+        why = f" that have posteriors; {lost.example}" if lost.count else ""
+        raise NgtrainError(f"no features in {feats_rspecifier}{why}")
+    lost.report(f"%d of {num_done + lost.count} utterances were not used")
+    return stats, num_done, lost.count
+
+
+def _posterior(posteriors: RandomAccessTable, key: str, features: np.ndarray) -> list:
+    """The posterior of an utterance, one entry a frame.  Raises Skip if there is none."""
+    if len(features) == 0:
+        raise Skip("empty feature matrix")
+    if key not in posteriors:
+        raise Skip("no posteriors")
+    posterior = posteriors[key]
+    if len(posterior) != len(features):
+        raise Skip(f"posteriors of {len(posterior)} frames, features of {len(features)}")
+    return posterior
 
 
 def _pdf_posteriors(

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.features.utterances import Skip
+from nnet.features.utterances import Skip, leave_out
 from nnet.features.wave import WAVE, Wave
+from nnet.io.losses import Losses
 from nnet.io.tables import FLOAT_MATRIX, REAL, sequential_table, table_writer
 
 logger = logging.getLogger("ngtrain")
+
+_MOST_RATE = 1e6  # Hz
+_LONGEST_FRAME = 10_000.0  # ms
 
 
 class SpectralFeatures:
@@ -29,7 +33,9 @@ class SpectralFeatures:
         own: fields of its MfccOptions or FbankOptions.
         dither: standard deviation of the noise.
         allow_downsample, allow_upsample: whether recordings of a higher or a lower sample rate than
-            the configured one are resampled, rather than refused.
+            the configured one are resampled, rather than passed over.
+    Raises:
+        NgtrainError: options with which there are no features.
     """
 
     def __init__(
@@ -57,6 +63,15 @@ class SpectralFeatures:
             for name, value in values.items():
                 setattr(options, name, value)
         self._options.frame_opts.dither = 0.0
+        _check_frames(self._options.frame_opts)
+        length = self._options.frame_opts.samp_freq * self._options.frame_opts.frame_length_ms
+        silence = np.zeros(int(0.001 * length) + 1, np.float32)
+        try:
+            self._extractor(self._options).accept_waveform(
+                self._options.frame_opts.samp_freq, silence
+            )
+        except (ValueError, RuntimeError) as error:
+            raise NgtrainError(f"options with which there are no features: {error}") from error
         self._dither = dither
         self._srand = srand
         self._allow_downsample = allow_downsample
@@ -66,14 +81,14 @@ class SpectralFeatures:
         """Features (T, D) float32 of samples (n,) on the scale of 16-bit integers.
 
         Raises:
-            NgtrainError: the sample rate is not the configured one, and may not be changed.
-            Skip: too short for one frame.
+            Skip: too short for one frame; the sample rate is not the configured one, and may not
+                be changed; samples are so large that features are infinite.
         """
         expected = self._options.frame_opts.samp_freq
         if sample_rate != expected:
             allowed = self._allow_downsample if sample_rate > expected else self._allow_upsample
             if not allowed:
-                raise NgtrainError(
+                raise Skip(
                     f"utterance {key} is sampled at {sample_rate} Hz, not at the {expected:g} Hz "
                     "of --sample-frequency (see --allow-downsample and --allow-upsample)"
                 )
@@ -83,11 +98,29 @@ class SpectralFeatures:
             noise = rng.standard_normal(len(samples), np.float32)
             samples = samples + np.float32(self._dither) * noise
         extractor = self._extractor(self._options)
-        extractor.accept_waveform(expected, samples)
-        extractor.input_finished()
+        try:
+            extractor.accept_waveform(expected, samples)
+            extractor.input_finished()
+        except RuntimeError as error:
+            raise Skip(str(error)) from error
         if extractor.num_frames_ready == 0:
             raise Skip("too short for one frame")
-        return np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])
+        matrix = np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])
+        if not np.isfinite(matrix).all():
+            raise Skip("NaN or infinity in its features: its samples are too large")
+        return matrix
+
+
+def _check_frames(options) -> None:
+    """Raise NgtrainError for frames over which kaldi-native-fbank would crash, or never end."""
+    rate, shift, length = options.samp_freq, options.frame_shift_ms, options.frame_length_ms
+    if not 1 <= rate <= _MOST_RATE:
+        raise NgtrainError(f"--sample-frequency={rate:g} is not between 1 and {_MOST_RATE:g} Hz")
+    for name, value, least in ("frame-shift", shift, 1), ("frame-length", length, 2):
+        if not value <= _LONGEST_FRAME or int(rate * 0.001 * value) < least:
+            raise NgtrainError(
+                f"--{name}={value:g} is not between {least} samples and {_LONGEST_FRAME:g} ms"
+            )
 
 
 def _resample(samples: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
@@ -115,37 +148,50 @@ def compute_features(
         utt2dur_wspecifier: where to write durations in seconds, if not empty.
     Returns:
         The numbers of recordings with output and of recordings.
+    Raises:
+        NgtrainError: there are recordings, and none of them has features.
     """
-    num_done = num_recordings = 0
+    num_done = 0
+    several_channels, silent = Losses(), Losses()
     with (
         sequential_table(wav_rspecifier, WAVE) as recordings,
         table_writer(feats_wspecifier, FLOAT_MATRIX) as output,
         table_writer(utt2dur_wspecifier or "ark:/dev/null", REAL) as durations,
     ):
+        lost = recordings.losses
         for key, recording in recordings:
-            num_recordings += 1
             try:
                 if recording.duration < min_duration:
                     raise Skip(f"of {recording.duration:g} seconds, too short")
-                matrix = features(key, _channel(key, recording, channel), recording.sample_rate)
+                samples = _channel(key, recording, channel, several_channels)
+                matrix = features(key, samples, recording.sample_rate)
             except Skip as reason:
-                logger.warning("no output for utterance %s: %s", key, reason)
+                leave_out(lost, key, reason)
                 continue
+            if not samples.any():
+                silent.add(key)
             if subtract_mean:
                 matrix -= matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
             output.write(key, matrix)
             durations.write(key, recording.duration)
             num_done += 1
-            if num_recordings % 10 == 0:
-                logger.info("Processed %d utterances", num_recordings)
-    return num_done, num_recordings
+            if num_done % 10 == 0:
+                logger.info("Processed %d utterances", num_done)
+        count = num_done + lost.count
+        several_channels.report(f"%d of {count} recordings have several channels: used the first")
+        silent.report(f"%d of {count} recordings are silent: all of their samples are zero")
+        if lost.count and not num_done:
+            raise NgtrainError(f"no features of any of {count} recordings, such as {lost.example}")
+        lost.report(f"no features of %d of {count} recordings")
+    return num_done, count
 
 
-def _channel(key: str, recording: Wave, channel: int) -> np.ndarray:
+def _channel(key: str, recording: Wave, channel: int, several_channels: Losses) -> np.ndarray:
     num_channels = len(recording.samples)
     if channel == -1:
         if num_channels > 1:
             logger.warning("utterance %s has %d channels; using the first", key, num_channels)
+            several_channels.add(key)
         return recording.samples[0]
     if channel >= num_channels:
         raise Skip(f"{num_channels} channels, but --channel={channel}")

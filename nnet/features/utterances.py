@@ -6,13 +6,20 @@ from collections.abc import Callable
 import numpy as np
 
 from nnet.errors import NgtrainError
+from nnet.io.losses import Losses
 from nnet.io.tables import FEATURES, sequential_table, table_writer
 
 logger = logging.getLogger("ngtrain")
 
 
 class Skip(Exception):
-    """Raised for an utterance that gets no output; the message is logged as a warning."""
+    """Raised for an utterance that gets no output; the message says why."""
+
+
+def leave_out(lost: Losses, key: str, reason: Skip) -> None:
+    """Count an utterance that gets no output, and say why."""
+    logger.warning("no output for utterance %s: %s", key, reason)
+    lost.add(key, reason)
 
 
 def map_features(
@@ -23,24 +30,28 @@ def map_features(
     """Write function(utterance, features) of every utterance's features (T, D) float32.
 
     Returns:
-        The number of utterances written, and that of utterances for which it raised :class:`Skip`.
+        The number of utterances written, and that of the others: those without a frame, those for
+        which `function` raised :class:`Skip`, and those that the table passed over.
     Raises:
         NgtrainError: naming the utterance when `function` raises it.
     """
-    num_done = num_skipped = 0
+    num_done = 0
     with (
         sequential_table(feats_rspecifier, FEATURES) as entries,
         table_writer(feats_wspecifier, FEATURES) as output,
     ):
+        lost = entries.losses
         for key, features in entries:
             try:
+                if len(features) == 0:
+                    raise Skip("empty feature matrix")
                 result = function(key, features)
             except Skip as reason:
-                logger.warning("no output for utterance %s: %s", key, reason)
-                num_skipped += 1
+                leave_out(lost, key, reason)
                 continue
             except NgtrainError as error:
                 raise NgtrainError(f"utterance {key} of {feats_rspecifier}: {error}") from error
             output.write(key, result)
             num_done += 1
-    return num_done, num_skipped
+    lost.report(f"no output for %d of {num_done + lost.count} utterances")
+    return num_done, lost.count

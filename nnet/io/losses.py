@@ -2,8 +2,6 @@
 
 import logging
 
-from nnet.errors import NgtrainError
-
 logger = logging.getLogger("ngtrain")
 
 
@@ -33,18 +31,3 @@ class Losses:
         """
         if self.count:
             logger.warning(f"{sentence}, such as %s", self.count, self.example)
-
-
-MANY, TOO_MANY = 0.02, 0.5
-
-
-def judge(count: int, total: int, sentence: str, most: float = TOO_MANY) -> None:
-    """Say a sentence about `count` of `total` that are lost: as a warning from 2 % on.
-
-    Raises:
-        NgtrainError: with that sentence, where they are more than the part `most` of the total.
-    """
-    if count > most * total:
-        raise NgtrainError(sentence)
-    if count:
-        logger.log(logging.WARNING if count >= MANY * total else logging.INFO, "%s", sentence)
