@@ -8,7 +8,7 @@ online natural gradient, the products of matrices alone (ceiling), and plain SGD
 from measure import write_json
 from train_step import METHODS, network_config, num_threads, time_methods
 
-from nnet.cli import Choice, gpu_option, option, program
+from nnet.cli import Choice, gpu_option, option, program, tf32_option
 
 USUAL = {
     "num_hidden_layers": 4,
@@ -39,11 +39,18 @@ SWEEPS = {
 Usage:  benchmarks/growth.py [options]
  e.g.: benchmarks/growth.py --num-threads=1 --peers=torch --json=growth.json"""
 )
-@option("--num-rounds", type=int, default=3, help="Rounds of four minibatches to be timed")
+@option("--num-rounds", type=int, default=3, help="Rounds to be timed")
+@option(
+    "--minibatches-per-round",
+    type=int,
+    default=4,
+    help="A multiple of the update period, 4; on a GPU, where a step takes a millisecond, 400",
+)
 @option("--peers", type=Choice(["none", "torch"]), default="none", help="Time PyTorch, too")
 @option("--json", default="", help="Write all figures to this file, too")
 @gpu_option
-def main(num_rounds, peers, json):
+@tf32_option
+def main(num_rounds, minibatches_per_round, peers, json):
     figures = {}
     for sweep, points in SWEEPS.items():
         figures[sweep] = {}
@@ -51,7 +58,9 @@ def main(num_rounds, peers, json):
             dims = USUAL | changed
             minibatch_size = dims.pop("minibatch_size")
             configs = {method: network_config(method, **dims) for method in METHODS}
-            rounds, num_parameters = time_methods(configs, minibatch_size, num_rounds, peers)
+            rounds, num_parameters = time_methods(
+                configs, minibatch_size, num_rounds, peers, minibatches_per_round
+            )
             best = {method: min(times) for method, times in rounds.items()}
             figures[sweep][name] = {"num_parameters": num_parameters, "seconds": best}
             relative = {method: best[method] / best["plain"] for method in best}

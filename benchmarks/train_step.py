@@ -214,7 +214,7 @@ def print_table(rounds, minibatch_size):
     for name, times in rounds.items():
         best = min(times)
         print(
-            f"{name:16}{1000 * best:10.1f}{1000 * statistics.median(times):11.1f}"
+            f"{name:16}{1000 * best:10.3f}{1000 * statistics.median(times):11.3f}"
             f"{minibatch_size / best:10.0f}{best / plain:9.2f}"
         )
 
