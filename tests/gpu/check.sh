@@ -46,7 +46,7 @@ part card 30 bash -c 'date +%F; nproc; nvidia-smi; python3 -V
   python3 -c "import numpy, cupy; print(numpy.__version__, cupy.__version__); cupy.show_config()"'
 [ "$gpu" = no ] || part probe 90 tests/gpu/probe.py
 part tests 150 python3 -m pytest -q -p no:cacheprovider --durations 5 \
-  tests/test_cuda_kernels.py tests/test_cuda_training.py -k "GPU or compile"
+  tests/test_cuda_*.py -k "GPU or compile"
 
 peers=none
 python3 -c 'import torch' 2>/dev/null && peers=torch
