@@ -589,10 +589,10 @@ class Training:
         try:
             check_file(self.model(x))
         except NgtrainError as error:
-            again = f"iteration {x - 1}" if x > 0 else "the initialization"
+            stage = max((y for y in models(self.dir) if y < x), default=-2)
             raise NgtrainError(
-                f"{error}: remove it, and {again} is done again, or {checksum_file(self.model(x))} "
-                "if it is to be used as it is"
+                f"{error}; --stage {stage} makes it again, or remove "
+                f"{checksum_file(self.model(x))} if it is to be used as it is"
             ) from None
 
     def train(self, x: int) -> Iteration:
@@ -756,6 +756,9 @@ class Training:
         groups = [[self.model(x) for x in group] for group in s.combination()]
         last_models = [model for group in groups for model in group]
         require_files(*last_models)
+        for group in s.combination():
+            for x in group:
+                self.check_model(x)
         models = [
             group[0] if len(group) == 1 else f"{pipeline(['nnet-am-average', *group, '-'])} |"
             for group in groups
