@@ -11,7 +11,6 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
-from nnet.io.checksums import write_with_checksum
 from nnet.io.tokens import read_object, write_object
 from nnet.network import Network
 from nnet.propagation import compute
@@ -119,10 +118,7 @@ class AcousticModel:
 
     def save(self, wxfilename: str, binary: bool = True, checksum: bool = False) -> None:
         """Write it to a file; with `checksum` a second one beside it, to find damage by."""
-        if checksum:
-            write_with_checksum(wxfilename, self.write, binary)
-        else:
-            write_object(wxfilename, self.write, binary)
+        write_object(wxfilename, self.write, binary, checksum)
 
 
 def load_network(rxfilename: str) -> Network:

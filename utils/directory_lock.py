@@ -54,7 +54,7 @@ def only_driver_in(directory: Path, *, wait: bool = False) -> Iterator[None]:
         print(holder, file=file, flush=True)
         os.environ[HOLDERS] = "\n".join([*_holders(), holder])
         for temporary in directory.glob(".*.tmp"):
-            if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", temporary.name):  # and nobody else's
+            if re.fullmatch(r"\..+\.[0-9a-f]+\.tmp", temporary.name):  # and nobody else's
                 temporary.unlink(missing_ok=True)
         try:
             yield

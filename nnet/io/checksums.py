@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nnet.errors import NgtrainError
-from nnet.io.streams import OutputStream, open_output
-from nnet.io.tokens import Writer, start_writing
+from nnet.io.streams import OutputStream
 
 PIECE = 1 << 20  # bytes that are read at a time
 
@@ -38,26 +35,6 @@ class Checksum:
 def checksum_file(path: str | os.PathLike) -> Path:
     """Where the checksum of a file is."""
     return Path(f"{path}.crc32")
-
-
-def write_with_checksum(path: str, write: Callable[[Writer], Any], binary: bool = True) -> None:
-    """Write one object with `write`, then its checksum beside it.
-
-    It is of the bytes in memory: what becomes of them later does not change it.  At no time is it
-    beside another file than its own.  A name that is no file, such as a pipe, gets none.
-
-    Raises:
-        NgtrainError: one of the files cannot be written.
-    """
-    is_file = path not in ("", "-") and not path.startswith("|")
-    if is_file:
-        checksum_file(path).unlink(missing_ok=True)
-    with open_output(path) as stream:
-        summed = Checksum(stream)
-        write(start_writing(summed, binary))
-    if is_file:
-        with open_output(str(checksum_file(path))) as stream:
-            stream.write(f"{summed}\n".encode())
 
 
 def check_file(path: str | os.PathLike) -> None:

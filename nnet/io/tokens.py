@@ -14,6 +14,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.io import kaldi
+from nnet.io.checksums import Checksum, checksum_file
 from nnet.io.matrices import HEADER_SIZE, CompressedMatrix, data_size
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output, printable
 
@@ -381,14 +382,28 @@ def read_object(rxfilename: str, parse: Callable[[Reader], T]) -> T:
         return parse(Reader(stream, read_binary_header(stream)))
 
 
-def write_object(wxfilename: str, write: Callable[[Writer], Any], binary: bool = True) -> None:
+def write_object(
+    wxfilename: str, write: Callable[[Writer], Any], binary: bool = True, checksum: bool = False
+) -> None:
     """Write one object with `write`; the file appears when it is whole.
+
+    Args:
+        checksum: write that of the bytes in memory, which nothing that becomes of the file changes,
+            beside it.  At no time is it beside another file than its own.  A name that is no file,
+            such as a pipe, gets none.
 
     Raises:
         NgtrainError: the file cannot be written.
     """
+    checksum = checksum and wxfilename not in ("", "-") and not wxfilename.startswith("|")
+    if checksum:
+        checksum_file(wxfilename).unlink(missing_ok=True)
     with open_output(wxfilename) as stream:
-        write(start_writing(stream, binary))
+        summed = Checksum(stream) if checksum else stream
+        write(start_writing(summed, binary))
+    if checksum:
+        with open_output(str(checksum_file(wxfilename))) as stream:
+            stream.write(f"{summed}\n".encode())
 
 
 def read_binary_header(stream: InputStream) -> bool:
