@@ -45,8 +45,8 @@ from nnet.io.text import (
     ENCODING,
     decode,
     split_key,
-    split_words,
     text_lines,
+    visible,
 )
 
 __all__ = [
@@ -79,6 +79,7 @@ _WRITE_OPTIONS = frozenset(["b", "t", "f", "nf", "p"])
 
 # What no key has in it (Kaldi's util/text-utils.cc, IsToken).
 _NO_KEY = re.compile(rb"[\0-\x20\x7f]")
+_MARK = "begins with a byte order mark, which no terminal shows"
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def read_key(stream: InputStream) -> str | None:
     if _NO_KEY.search(key):
         raise stream.mismatch("a key before the object (not an archive)", key)
     if decode(key).startswith(BYTE_ORDER_MARK):
-        raise stream.fail("the first key begins with a byte order mark, which no terminal shows")
+        raise stream.fail(f"the first key {_MARK}")
     following = stream.peek(1)
     if not following:
         raise stream.fail(f"truncated after the key {decode(key)}")
@@ -550,10 +551,13 @@ class TableWriter:
         """Append an entry.
 
         Raises:
-            NgtrainError: it cannot be written, or the key is empty or has white space.
+            NgtrainError: it cannot be written, or the key is empty, begins with a byte order mark,
+                or has white space or control characters.
         """
-        if split_words(key) != [key]:
-            raise NgtrainError(f"{self._specifier.text}: not a key: '{key}'")
+        if not key or _NO_KEY.search(_encode(key)):
+            raise NgtrainError(f"{self._specifier.text}: not a key: '{visible(key)}'")
+        if key.startswith(BYTE_ORDER_MARK):
+            raise NgtrainError(f"{self._specifier.text}: the key {visible(key)} {_MARK}")
         self._write(key, value)
 
     def _write(self, key: str, value: Any) -> None:
