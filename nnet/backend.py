@@ -14,21 +14,18 @@ import contextlib
 import functools
 import logging
 import math
-import os
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from nnet import blas
 from nnet.errors import NgtrainError
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+from nnet.threads import for_each
 
 log = logging.getLogger("ngtrain")
 
@@ -182,22 +179,9 @@ def row_blocks(a: Array) -> list[slice]:
 def in_row_blocks(function: Callable[[slice, Workspace], None], a: Array) -> None:
     """Call `function(rows, scratch)` for slices of the rows of a matrix, together all of them.
 
-    The blocks are shared among threads.  What `scratch` held before is undefined.
+    Threads divide the blocks among themselves.  What `scratch` held before is undefined.
     """
-    blocks = row_blocks(a)
-
-    def compute(part: list[slice]) -> None:
-        for rows in part:
-            function(rows, _scratch())
-
-    num_threads = min(_num_threads(), len(blocks))
-    if num_threads <= 1:
-        compute(blocks)
-        return
-    others = [_threads().submit(compute, blocks[i::num_threads]) for i in range(1, num_threads)]
-    compute(blocks[::num_threads])
-    for other in others:
-        other.result()
+    for_each(lambda rows: function(rows, _scratch()), row_blocks(a))
 
 
 def _scratch() -> Workspace:
@@ -208,20 +192,6 @@ def _scratch() -> Workspace:
 
 
 _thread = threading.local()
-
-
-@functools.cache
-def _num_threads() -> int:
-    """As many as the matrix library has been given."""
-    asked_for = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    return int(asked_for) if asked_for.isdecimal() and int(asked_for) else os.cpu_count() or 1
-
-
-@functools.cache
-def _threads() -> Executor:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(_num_threads() - 1, thread_name_prefix="row blocks")
 
 
 class Inbox:

@@ -1,21 +1,34 @@
 """Linear algebra on the CPU, by the BLAS and LAPACK that SciPy carries.
 
-NumPy carries another copy of the same library.  Each has threads of its own, which wait for work
-by spinning: a training step that used both would have them take the processors from each other.
+Results do not depend on the number of threads.  A large product is divided into pieces, which are
+blocks of the result, or parts of the sum that are added in their order: into which, its shape alone
+decides, and one thread computes each.  The threads are ours (nnet.threads).  The library is told to
+have one: its own would divide a product by their number, and spin while they wait for each other.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.util
+from collections.abc import Callable
+from ctypes import byref, c_char, c_int, c_void_p
 from importlib.machinery import PathFinder
 from types import ModuleType
 
 import numpy as np
 
 from nnet.errors import NgtrainError
+from nnet.threads import for_each
 
 _PREFIX = {"f": "s", "d": "d"}  # of the names of routines, by the precision
+_REAL = {"f": ctypes.c_float, "d": ctypes.c_double}
+_MOST_PIECES = 8
+_SHORTEST = 256  # of what is divided: with shorter pieces, preparing what they share takes longer
+_LEAST_FLOPS = 1 << 24  # of a piece; less is not worth waking a thread
+_ALIGNMENT = 16  # of where a piece begins: the library computes blocks of such a size at once
+_FLOPS_PER_ELEMENT = 16  # that a processor does in the time it takes to fetch one
+_LARGEST_LEAF = 128  # rows of a matrix that LAPACK inverts as a whole
 
 
 def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
@@ -25,47 +38,75 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: floa
     """
     if not out.size:
         return
-    if len(out) == 1:
-        _gemv(b.T, a[0], out[0], alpha, beta)
+    (m, k), n = a.shape, b.shape[1]
+    if k != len(b) or out.shape != (m, n):
+        raise ValueError(f"shapes do not match: {a.shape} @ {b.shape} = {out.shape}")
+    if m == 1:
+        _vector_gemm(b.T, a[0], out[0], alpha, beta)
         return
-    if out.shape[1] == 1:
-        _gemv(a, b[:, 0], out[:, 0], alpha, beta)
+    if n == 1:
+        _vector_gemm(a, b[:, 0], out[:, 0], alpha, beta)
         return
-    # BLAS is column-major: what it sees of a C-contiguous matrix is the transpose.
-    left, left_transposed = _column_major(b.T)
-    right, right_transposed = _column_major(a.T)
-    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemm")
-    routine(
-        alpha,
-        left,
-        right,
-        beta=beta,
-        c=out.T,
-        trans_a=left_transposed,
-        trans_b=right_transposed,
-        overwrite_c=True,
-    )
-
-
-def _gemv(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    """out = beta * out + alpha * a @ x, for which gemm would be slow."""
-    columns, transposed = _column_major(a)
-    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemv")
-    routine(alpha, columns, x, beta=beta, y=out, trans=transposed, overwrite_y=True)
+    divides_sum = k >= 2 * max(m, n)
+    pieces = _pieces(k if divides_sum else max(m, n), 2 * m * n * k)
+    if len(pieces) == 1:
+        _small_gemm(a, b, out, alpha, beta)
+        return
+    a, b = _contiguous(a, out.dtype), _contiguous(b, out.dtype)
+    if divides_sum:
+        _divided_sum(a, b, out, alpha, beta, pieces)
+    elif m > n:
+        for_each(lambda rows: _gemm(a[rows], b, out[rows], alpha, beta), pieces)
+    else:
+        for_each(lambda columns: _gemm(a, b[:, columns], out[:, columns], alpha, beta), pieces)
 
 
 def gram(a: np.ndarray, out: np.ndarray) -> None:
     """The upper triangle of a @ a.T into that of `out`, which is C-contiguous; `a` as in gemm()."""
-    columns, transposed = _column_major(a)
-    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "syrk")
-    routine(1.0, columns, c=out.T, trans=transposed, lower=True, overwrite_c=True)
+    m, k = a.shape
+    pieces = _pieces(m, m * m * k)
+    if len(pieces) == 1:
+        columns, transposed = _column_major(a)
+        routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "syrk")
+        routine(1.0, columns, c=out.T, trans=transposed, lower=True, overwrite_c=True)
+        return
+    a = _contiguous(a, out.dtype)
+
+    def compute(block: tuple[slice, slice]) -> None:
+        rows, columns = block
+        if rows == columns:
+            _syrk(a[rows], out[rows, columns])
+        else:
+            _gemm(a[rows], a[columns].T, out[rows, columns], 1.0, 0.0)
+
+    blocks = [(rows, columns) for i, rows in enumerate(pieces) for columns in pieces[i:]]
+    for_each(compute, sorted(blocks, key=lambda block: block[0] == block[1]))  # large ones first
 
 
 def inverse(a: np.ndarray) -> np.ndarray:
     """The inverse of a positive definite matrix of float64, whose upper triangle is given.
 
+    By blocks, which leaves nearly all of the work to products:
+
+        [ P   Q ]^{-1}   [ P^{-1} + T S T^T   -T S ]        T = P^{-1} Q
+        [ Q^T R ]      = [ -S T^T                S ],       S = (R - Q^T T)^{-1}.
+
     Raises NgtrainError where the matrix is not positive definite.
     """
+    if len(a) <= _LARGEST_LEAF:
+        return _lapack_inverse(a)
+    h = len(a) // 2
+    Q, R = np.ascontiguousarray(a[:h, h:]), np.ascontiguousarray(a[h:, h:])
+    corner, T, TS = inverse(a[:h, :h]), np.empty_like(Q), np.empty_like(Q)
+    gemm(corner, Q, T, alpha=1.0, beta=0.0)
+    gemm(Q.T, T, R, alpha=-1.0, beta=1.0)
+    S = inverse(R)
+    gemm(T, S, TS, alpha=1.0, beta=0.0)
+    gemm(TS, T.T, corner, alpha=1.0, beta=1.0)
+    return np.block([[corner, -TS], [-TS.T, S]])
+
+
+def _lapack_inverse(a: np.ndarray) -> np.ndarray:
     lapack = _library("_flapack")
     factor, failed = lapack.dpotrf(a.T, lower=True, clean=False)
     if not failed:
@@ -84,9 +125,131 @@ def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors
 
 
+# Pieces -------------------------------------------------------------------------------------------
+
+
+def _pieces(length: int, flops: int) -> list[slice]:
+    """Slices of a dimension of `length`, for work of so many operations; one where it is small."""
+    number = 1
+    while (
+        number < _MOST_PIECES
+        and length >= 2 * number * _SHORTEST
+        and flops >= 2 * number * _LEAST_FLOPS
+    ):
+        number *= 2
+    size = -(-length // (number * _ALIGNMENT)) * _ALIGNMENT
+    return [slice(begin, min(begin + size, length)) for begin in range(0, length, size)]
+
+
+def _divided_sum(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float, parts: list[slice]
+) -> None:
+    """gemm(), by the sum of products of some columns of `a` and rows of `b`."""
+    sums = [out, *np.empty((len(parts) - 1, *out.shape), out.dtype)]
+
+    def compute(p: int) -> None:
+        _gemm(a[:, parts[p]], b[parts[p]], sums[p], alpha, beta if p == 0 else 0.0)
+
+    for_each(compute, range(len(parts)))
+    for addend in sums[1:]:
+        out += addend
+
+
+def _vector_gemm(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
+    """out = beta * out + alpha * a @ x, for which gemm would be slow."""
+    pieces = _pieces(len(out), _FLOPS_PER_ELEMENT * a.size)
+    if len(pieces) == 1:
+        columns, transposed = _column_major(a)
+        routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemv")
+        routine(alpha, columns, x, beta=beta, y=out, trans=transposed, overwrite_y=True)
+        return
+    a, x = _contiguous(a, out.dtype), np.ascontiguousarray(x, out.dtype)
+    for_each(lambda rows: _gemv(a[rows], x, out[rows], alpha, beta), pieces)
+
+
+def _small_gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
+    # BLAS is column-major: what it sees of a C-contiguous matrix is the transpose.
+    left, left_transposed = _column_major(b.T)
+    right, right_transposed = _column_major(a.T)
+    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemm")
+    routine(
+        alpha,
+        left,
+        right,
+        beta=beta,
+        c=out.T,
+        trans_a=left_transposed,
+        trans_b=right_transposed,
+        overwrite_c=True,
+    )
+
+
 def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:
     """A column-major matrix, and whether `a` is its transpose."""
     return (a, False) if a.flags.f_contiguous else (a.T, True)
+
+
+# Routines for pieces ------------------------------------------------------------------------------
+# While one of these runs, other threads do, too.  SciPy's wrappers, which start faster, stop them.
+
+
+def _gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
+    """gemm() for blocks of matrices; `out` is one of a C-contiguous matrix."""
+    (m, k), n, real = a.shape, b.shape[1], _REAL[out.dtype.char]
+    (a_kind, *a_place), (b_kind, *b_place), (_, *place) = map(_seen, (a, b, out))
+    dims = byref(c_int(n)), byref(c_int(m)), byref(c_int(k))
+    alpha, beta = byref(real(alpha)), byref(real(beta))
+    routine = _routine("gemm", out.dtype.char)
+    routine(b_kind, a_kind, *dims, alpha, *b_place, *a_place, beta, *place)
+
+
+def _gemv(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
+    """out = beta * out + alpha * a @ x for a block of a matrix, and vectors without gaps."""
+    real, one = _REAL[out.dtype.char], byref(c_int(1))
+    kind, *a_place = _seen(a.T)
+    rows, columns = a.shape if kind is _AS_IS else a.shape[::-1]
+    dims = byref(c_int(rows)), byref(c_int(columns))
+    alpha, beta = byref(real(alpha)), byref(real(beta))
+    x_place, place = (c_void_p(x.ctypes.data), one), (c_void_p(out.ctypes.data), one)
+    _routine("gemv", out.dtype.char)(kind, *dims, alpha, *a_place, *x_place, beta, *place)
+
+
+def _syrk(a: np.ndarray, out: np.ndarray) -> None:
+    """gram() for blocks of matrices."""
+    (m, k), real = a.shape, _REAL[out.dtype.char]
+    (kind, *a_place), (_, *place) = _seen(a.T), _seen(out)
+    dims = byref(c_int(m)), byref(c_int(k))
+    alpha, beta = byref(real(1)), byref(real(0))
+    _routine("syrk", out.dtype.char)(_LOWER, kind, *dims, alpha, *a_place, beta, *place)
+
+
+_AS_IS, _TRANSPOSED, _LOWER = (byref(c_char(letter)) for letter in (b"N", b"T", b"L"))
+
+
+def _seen(a: np.ndarray) -> tuple:
+    """How column-major BLAS gets at `a.T`: as it is or transposed, its address and its stride.
+
+    `a` is a block of a matrix that is C-contiguous or the transpose of such.
+    """
+    kind, stride, dim = _AS_IS, a.strides[0], a.shape[1]
+    if a.strides[1] != a.itemsize:
+        kind, stride, dim = _TRANSPOSED, a.strides[1], a.shape[0]
+    return kind, c_void_p(a.ctypes.data), byref(c_int(max(stride // a.itemsize, dim)))
+
+
+def _contiguous(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`a`, or a copy that is contiguous and of that type."""
+    a = a.astype(dtype, copy=False)
+    return a if a.flags.forc else np.ascontiguousarray(a)
+
+
+@functools.cache
+def _routine(name: str, precision: str) -> Callable[..., None]:
+    """A routine of BLAS, which takes the addresses of its arguments."""
+    capsule = getattr(_library("_fblas"), _PREFIX[precision] + name)._cpointer
+    prototype = ctypes.PYFUNCTYPE(c_void_p, ctypes.py_object, ctypes.c_char_p)
+    address_in = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
+    return ctypes.CFUNCTYPE(None)(address_in(capsule, None))
 
 
 @functools.cache
@@ -96,7 +259,17 @@ def _library(name: str) -> ModuleType:
     folders = importlib.util.find_spec("scipy").submodule_search_locations
     spec = PathFinder.find_spec(name, [f"{folder}/linalg" for folder in folders])
     if spec is None:
-        return importlib.import_module(f"scipy.linalg.{name}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+        module = importlib.import_module(f"scipy.linalg.{name}")
+    else:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    _take_its_threads(module)
     return module
+
+
+def _take_its_threads(module: ModuleType) -> None:
+    """Tell the library behind a module of SciPy's to have one thread, if it is of a known make."""
+    library = ctypes.CDLL(module.__file__)
+    for name in "scipy_openblas_set_num_threads", "openblas_set_num_threads", "MKL_Set_Num_Threads":
+        if hasattr(library, name):
+            getattr(library, name)(c_int(1))

@@ -292,17 +292,22 @@ class Program(click.Command):
             select_device(ctx.params.pop("use_gpu"), ctx.params.pop("tf32", False))
 
     def set_num_threads(self, ctx: click.Context) -> None:
-        """Tell the linear-algebra libraries, unless the user has done so in the environment.
+        """Tell nnet.threads, unless the user has done so in the environment.
 
         One thread is the default because the drivers run one job per core.  A program that has a
-        --num-threads of its own divides its work itself.
+        --num-threads of its own divides its work itself.  OpenBLAS is told to have one whatever
+        is asked for, because its results depend on how many it has.
         """
         variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        given = [os.environ[variable] for variable in variables if variable in os.environ]
         is_ours = any(option.name == "num_threads" for option in self.standard_options)
         asked_for = ctx.get_parameter_source("num_threads") is ParameterSource.COMMANDLINE
-        if (asked_for and is_ours) or not any(variable in os.environ for variable in variables):
+        if (asked_for and is_ours) or not given:
             count = ctx.params["num_threads"] if is_ours else 1
             os.environ.update(dict.fromkeys(variables, str(count)))
+        elif "OMP_NUM_THREADS" not in os.environ:
+            os.environ["OMP_NUM_THREADS"] = given[0]
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
     def _explain(self, error: Exception) -> str:
         """Say in one line what went wrong."""
@@ -332,7 +337,10 @@ def _standard_options() -> list[click.Option]:
         option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
         option("--verbose", type=int, default=0, help="The higher, the more is logged"),
         option(
-            "--num-threads", type=integer(least=1), default=1, help="Threads of the matrix library"
+            "--num-threads",
+            type=integer(least=1),
+            default=1,
+            help="Threads, on which no result depends",
         ),
         option(
             "--no-pipes",

@@ -42,6 +42,7 @@ from nnet.shares import Shares
 log = logging.getLogger("ngtrain")
 
 CONVERGED = 1e-7  # A step of L-BFGS that gains less than this per frame is the last.
+MOST_SHARES = 4  # A share's gradient is multiplied with every network, which takes time.
 LEAST_OF_ALIKE = 0.01  # The Fisher matrix hardly differs between networks that are alike.
 
 
@@ -91,7 +92,7 @@ def combine(
     fisher_floor, alpha, fisher_minibatch_size: see preconditioner().
     max_lbfgs_dim: how many steps L-BFGS remembers.
     regularizer: lambda above.
-    num_processes: how many share the examples.
+    num_processes: how many share the examples, up to MOST_SHARES; the result is the same.
 
     Raises NgtrainError when the objective at the start is not finite.
     """
@@ -147,8 +148,10 @@ class Objective:
         self._network = networks[0].copy()
         self._gradient = networks[0].copy()
         self._propagation = Propagation(self._network)
-        self._examples = examples.split(-(-len(examples) // num_processes))
-        self._gradients = Shares(self._gradient_of, self._examples)
+        self._num_processes = num_processes
+        minibatches = -(-len(examples) // minibatch_size)
+        self._examples = examples.split(-(-minibatches // MOST_SHARES) * minibatch_size)
+        self._gradients = Shares(self._gradient_of, self._examples, num_processes)
 
     def __enter__(self) -> Objective:
         return self
@@ -190,7 +193,7 @@ class Objective:
 
     def fisher_matrix(self, scales: np.ndarray, minibatch_size: int) -> np.ndarray:
         """Scatter of the gradients of minibatches at `scales`, (N C, N C)."""
-        with Shares(self._scatter_of, self._examples) as scatters:
+        with Shares(self._scatter_of, self._examples, self._num_processes) as scatters:
             return sum(scatters(scales, minibatch_size))
 
     def _scatter_of(

@@ -1,7 +1,7 @@
-"""The same computation on several shares of data at once, each in a process of its own.
+"""The same computation on several shares of data, by several processes at once.
 
-Threads of the matrix library wait for each other at every product: where another program has one of
-the processors, they lose more than they gain.  Processes meet once per pass over the data.
+Threads meet at every large product and do what is small one at a time; processes meet once per pass
+over the data.  What is computed does not depend on their number, if that of the shares does not.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from nnet.errors import NgtrainError
 
 
 class Shares:
-    """Calls `function(share, *args)` for all shares at once; leaving the block ends its processes.
+    """Calls `function(share, *args)` for all shares; leaving the block ends its processes.
 
-    The first share is computed here, and with one share alone there is no other process.  The
-    others start as copies of this process, so that `function` and the shares may be anything; what
-    changes here later, they do not see.  Arguments and results are small: they are sent.
+    num_processes: how many share the shares, this one, which has the first, among them; if not
+        given, each share has one.
+
+    The others start as copies of this process, so that `function` and the shares may be anything;
+    what changes here later, they do not see.  Arguments and results are small: they are sent.
     """
 
-    def __init__(self, function: Callable, shares: Sequence):
+    def __init__(self, function: Callable, shares: Sequence, num_processes: int | None = None):
+        count = min(num_processes or len(shares), len(shares))
         self._function = function
-        self._share = shares[0]
+        self._num_shares = len(shares)
+        self._own = shares[::count]
         self._others: list[Connection] = []
-        for share in shares[1:]:
+        for i in range(1, count):
             here, there = get_context("fork").Pipe()
             process = get_context("fork").Process(
-                target=_serve, args=(here, there, function, share), daemon=True
+                target=_serve, args=(here, there, function, shares[i::count]), daemon=True
             )
             process.start()
             there.close()
@@ -48,13 +52,16 @@ class Shares:
         try:
             for other in self._others:
                 other.send(args)
-            own = self._function(self._share, *args)
-            return [own, *(other.recv() for other in self._others)]
+            own = [self._function(share, *args) for share in self._own]
+            results = [own, *(other.recv() for other in self._others)]
         except (EOFError, BrokenPipeError):
             raise NgtrainError("one of the processes that share the data has ended") from None
+        return [results[i % len(results)][i // len(results)] for i in range(self._num_shares)]
 
 
-def _serve(parents_end: Connection, connection: Connection, function: Callable, share: Any) -> None:
+def _serve(
+    parents_end: Connection, connection: Connection, function: Callable, shares: Sequence
+) -> None:
     """Answer calls until the other end is closed, of which this process has a copy, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and ends us
     parents_end.close()
@@ -63,4 +70,4 @@ def _serve(parents_end: Connection, connection: Connection, function: Callable, 
             args = connection.recv()
         except EOFError:
             return
-        connection.send(function(share, *args))
+        connection.send([function(share, *args) for share in shares])
