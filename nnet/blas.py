@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import math
+import threading
 from collections.abc import Callable
 from ctypes import byref, c_char, c_int, c_void_p
 from importlib.machinery import PathFinder
@@ -145,14 +147,32 @@ def _divided_sum(
     a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float, parts: list[slice]
 ) -> None:
     """gemm(), by the sum of products of some columns of `a` and rows of `b`."""
-    sums = [out, *np.empty((len(parts) - 1, *out.shape), out.dtype)]
+    sums = [out, *_scratch((len(parts) - 1, *out.shape), out.dtype)]
 
     def compute(p: int) -> None:
         _gemm(a[:, parts[p]], b[parts[p]], sums[p], alpha, beta if p == 0 else 0.0)
 
     for_each(compute, range(len(parts)))
-    for addend in sums[1:]:
-        out += addend
+    with np.errstate(all="ignore"):  # BLAS does not warn either
+        for addend in sums[1:]:
+            out += addend
+
+
+class _Memory(threading.local):
+    """The calling thread's, for sums of parts; kept, since they are needed again and again."""
+
+    held = np.empty(0, np.uint8)
+
+
+_memory = _Memory()
+
+
+def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in the calling thread's memory, valid until the next call."""
+    size = math.prod(shape) * dtype.itemsize
+    if len(_memory.held) < size:
+        _memory.held = np.empty(size, np.uint8)
+    return _memory.held[:size].view(dtype).reshape(shape)
 
 
 def _vector_gemm(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:

@@ -32,8 +32,8 @@ and files.  It differs where that script is wrong or where more is known:
  - --fix-nnet false is false; there it was overridden where the network has rectified linear units.
  - The plain average of the last models is the final one where it is better on held-out data than
    their weighted combination.
- - The threads of a job, --num-threads, are those of the matrix library; there, by default, 16
-   threads train and share the parameters.
+ - The threads of a job, --num-threads, divide the work of a minibatch, and the model is the same by
+   any number of them; there, by default, 16 threads train and share the parameters.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def parameters(network):
 @pytest.mark.parametrize(
     "affine",
     [
-        "AffineComponent learning-rate=0.01",
+        "AffineComponent learning-rate=0.0001",
         "AffineComponentPreconditioned learning-rate=0.01 alpha=4.0 max-change=10.0",
         "AffineComponentPreconditionedOnline learning-rate=0.01 rank-in=20 rank-out=80 "
         "update-period=2 num-samples-history=2000 alpha=4.0 max-change-per-sample=0.075",
