@@ -134,7 +134,7 @@ def repeated_on_host() -> Iterator[list[Callable[[], None]]]:
 @on_gpu("layers")
 def row_dots(a: Array, b: Array, out: Array) -> None:
     """The dot product of each row of `a` with that of `b`, (rows, dim), into `out`, (rows,)."""
-    np.einsum("nd,nd->n", a, b, out=out)
+    in_row_blocks(lambda rows, _: np.einsum("nd,nd->n", a[rows], b[rows], out=out[rows]), a)
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:

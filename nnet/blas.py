@@ -25,11 +25,10 @@ from nnet.threads import for_each
 
 _PREFIX = {"f": "s", "d": "d"}  # of the names of routines, by the precision
 _REAL = {"f": ctypes.c_float, "d": ctypes.c_double}
-_MOST_PIECES = 8
-_SHORTEST = 256  # of what is divided: with shorter pieces, preparing what they share takes longer
-_LEAST_FLOPS = 1 << 24  # of a piece; less is not worth waking a thread
+_SHORTEST = 128  # of what is divided, times the number of pieces: each prepares what they share
+_LEAST_FLOPS = 8_000_000  # of a piece, in single precision; less is not worth waking a thread
+_MOST_PIECES = 16
 _ALIGNMENT = 16  # of where a piece begins: the library computes blocks of such a size at once
-_FLOPS_PER_ELEMENT = 16  # that a processor does in the time it takes to fetch one
 _LARGEST_LEAF = 128  # rows of a matrix that LAPACK inverts as a whole
 
 
@@ -44,13 +43,13 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: floa
     if k != len(b) or out.shape != (m, n):
         raise ValueError(f"shapes do not match: {a.shape} @ {b.shape} = {out.shape}")
     if m == 1:
-        _vector_gemm(b.T, a[0], out[0], alpha, beta)
+        _gemv(b.T, a[0], out[0], alpha, beta)
         return
     if n == 1:
-        _vector_gemm(a, b[:, 0], out[:, 0], alpha, beta)
+        _gemv(a, b[:, 0], out[:, 0], alpha, beta)
         return
     divides_sum = k >= 2 * max(m, n)
-    pieces = _pieces(k if divides_sum else max(m, n), 2 * m * n * k)
+    pieces = _pieces(k if divides_sum else max(m, n), 2 * m * n * k, out.dtype)
     if len(pieces) == 1:
         _small_gemm(a, b, out, alpha, beta)
         return
@@ -66,7 +65,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: floa
 def gram(a: np.ndarray, out: np.ndarray) -> None:
     """The upper triangle of a @ a.T into that of `out`, which is C-contiguous; `a` as in gemm()."""
     m, k = a.shape
-    pieces = _pieces(m, m * m * k)
+    pieces = _pieces(m, m * m * k, out.dtype)
     if len(pieces) == 1:
         columns, transposed = _column_major(a)
         routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "syrk")
@@ -130,15 +129,14 @@ def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # Pieces -------------------------------------------------------------------------------------------
 
 
-def _pieces(length: int, flops: int) -> list[slice]:
+def _pieces(length: int, flops: int, dtype: np.dtype) -> list[slice]:
     """Slices of a dimension of `length`, for work of so many operations; one where it is small."""
     number = 1
-    while (
-        number < _MOST_PIECES
-        and length >= 2 * number * _SHORTEST
-        and flops >= 2 * number * _LEAST_FLOPS
-    ):
-        number *= 2
+    while 2 * number <= _MOST_PIECES:
+        more = 2 * number
+        if length < more * more * _SHORTEST or flops * dtype.itemsize < more * 4 * _LEAST_FLOPS:
+            break
+        number = more
     size = -(-length // (number * _ALIGNMENT)) * _ALIGNMENT
     return [slice(begin, min(begin + size, length)) for begin in range(0, length, size)]
 
@@ -175,16 +173,11 @@ def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return _memory.held[:size].view(dtype).reshape(shape)
 
 
-def _vector_gemm(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
+def _gemv(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
     """out = beta * out + alpha * a @ x, for which gemm would be slow."""
-    pieces = _pieces(len(out), _FLOPS_PER_ELEMENT * a.size)
-    if len(pieces) == 1:
-        columns, transposed = _column_major(a)
-        routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemv")
-        routine(alpha, columns, x, beta=beta, y=out, trans=transposed, overwrite_y=True)
-        return
-    a, x = _contiguous(a, out.dtype), np.ascontiguousarray(x, out.dtype)
-    for_each(lambda rows: _gemv(a[rows], x, out[rows], alpha, beta), pieces)
+    columns, transposed = _column_major(a)
+    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemv")
+    routine(alpha, columns, x, beta=beta, y=out, trans=transposed, overwrite_y=True)
 
 
 def _small_gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
@@ -221,17 +214,6 @@ def _gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: flo
     alpha, beta = byref(real(alpha)), byref(real(beta))
     routine = _routine("gemm", out.dtype.char)
     routine(b_kind, a_kind, *dims, alpha, *b_place, *a_place, beta, *place)
-
-
-def _gemv(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    """out = beta * out + alpha * a @ x for a block of a matrix, and vectors without gaps."""
-    real, one = _REAL[out.dtype.char], byref(c_int(1))
-    kind, *a_place = _seen(a.T)
-    rows, columns = a.shape if kind is _AS_IS else a.shape[::-1]
-    dims = byref(c_int(rows)), byref(c_int(columns))
-    alpha, beta = byref(real(alpha)), byref(real(beta))
-    x_place, place = (c_void_p(x.ctypes.data), one), (c_void_p(out.ctypes.data), one)
-    _routine("gemv", out.dtype.char)(kind, *dims, alpha, *a_place, *x_place, beta, *place)
 
 
 def _syrk(a: np.ndarray, out: np.ndarray) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+from queue import SimpleQueue
+from typing import Any
 
 
 def num_threads() -> int:
@@ -48,7 +47,7 @@ def for_each(function: Callable[[Any], None], items: Sequence) -> None:
         for item in items:
             function(item)
         return
-    left = deque(items)
+    left, begun, ends = deque(items), deque(), SimpleQueue()
 
     def work() -> None:
         while left:
@@ -58,22 +57,40 @@ def for_each(function: Callable[[Any], None], items: Sequence) -> None:
                 return
             function(item)
 
-    others = [_pool(num_threads() - 1).submit(work) for _ in range(num_others)]
+    def help() -> None:
+        begun.append(True)
+        error = None
+        try:
+            work()
+        except BaseException as raised:
+            error = raised
+        ends.put(error)
+
+    queue = _helpers(num_threads() - 1)
+    for _ in range(num_others):
+        queue.put(help)
     try:
         work()
     finally:
         left.clear()
-        # One that has not begun by now has nothing left to do.
-        begun = [other for other in others if not other.cancel()]
-        for other in begun:
-            other.result()
+        # A thread that has not begun by now will find nothing to do.
+        errors = [ends.get() for _ in range(len(begun))]
+    for error in filter(None, errors):
+        raise error
 
 
 @functools.cache
-def _pool(size: int) -> Executor:
-    from concurrent.futures import ThreadPoolExecutor
+def _helpers(count: int) -> SimpleQueue:
+    """Where so many threads get functions to call."""
+    queue = SimpleQueue()
 
-    return ThreadPoolExecutor(size, thread_name_prefix="pieces of work")
+    def serve() -> None:
+        while True:
+            queue.get()()
+
+    for _ in range(count):
+        threading.Thread(target=serve, name="pieces of work", daemon=True).start()
+    return queue
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)
+os.register_at_fork(after_in_child=_helpers.cache_clear)
