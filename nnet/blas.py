@@ -25,9 +25,10 @@ from nnet.threads import for_each
 
 _PREFIX = {"f": "s", "d": "d"}  # of the names of routines, by the precision
 _REAL = {"f": ctypes.c_float, "d": ctypes.c_double}
-_SHORTEST = 128  # of what is divided, times the number of pieces: each prepares what they share
+_SHORTEST = 128  # times the number of pieces: each has to prepare what they share
 _LEAST_FLOPS = 8_000_000  # of a piece, in single precision; less is not worth waking a thread
 _MOST_PIECES = 16
+_LARGEST_SUM = 1 << 20  # elements: each part of a sum needs as many
 _ALIGNMENT = 16  # of where a piece begins: the library computes blocks of such a size at once
 _LARGEST_LEAF = 128  # rows of a matrix that LAPACK inverts as a whole
 
@@ -48,7 +49,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: floa
     if n == 1:
         _gemv(a, b[:, 0], out[:, 0], alpha, beta)
         return
-    divides_sum = k >= 2 * max(m, n)
+    divides_sum = k >= 2 * max(m, n) and out.size <= _LARGEST_SUM
     pieces = _pieces(k if divides_sum else max(m, n), 2 * m * n * k, out.dtype)
     if len(pieces) == 1:
         _small_gemm(a, b, out, alpha, beta)
@@ -130,7 +131,7 @@ def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pieces(length: int, flops: int, dtype: np.dtype) -> list[slice]:
-    """Slices of a dimension of `length`, for work of so many operations; one where it is small."""
+    """Slices of a dimension of `length`, for so many operations; one where that is little."""
     number = 1
     while 2 * number <= _MOST_PIECES:
         more = 2 * number

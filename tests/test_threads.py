@@ -22,6 +22,7 @@ PRODUCTS = {  # m, k, n of (m, k) @ (k, n): which dimension is divided, and into
     (512, 4000, 80): ("k", 4),
     (80, 512, 4000): ("n", 4),
     (512, 400, 8200): ("n", 8),
+    (1500, 3100, 800): ("m", 2),  # parts of the sum would be large
     (1, 592, 4000): (None, 1),
     (4000, 592, 1): (None, 1),
     (1030, 700, 1029): ("m", 2),  # the last piece is shorter
@@ -185,6 +186,20 @@ def test_combination():
         ).tobytes()
         == results[0].tobytes()
     )
+
+
+def test_programs(shared, run_program, tmp_path):
+    """Which get the number as an option, or from the environment."""
+    golden = shared / "kaldi/golden"
+    start, egs = golden / "training/online_pnorm/0.mdl", f"ark:{golden}/egs_1frame.ark"
+    for count in COUNTS:
+        option = f"--num-threads={count}"
+        trained, combined = tmp_path / f"{count}.mdl", tmp_path / f"combined.{count}.mdl"
+        run_program("nnet-train-simple", option, "--minibatch-size=256", start, egs, trained)
+        options = option, "--num-lbfgs-iters=3", "--minibatch-size=128"
+        run_program("nnet-combine-fast", *options, start, tmp_path / "1.mdl", egs, combined)
+    for name in "{}.mdl", "combined.{}.mdl":
+        assert len({(tmp_path / name.format(count)).read_bytes() for count in COUNTS}) == 1
 
 
 # Threads and processes ----------------------------------------------------------------------------
