@@ -73,8 +73,10 @@ def for_each(function: Callable[[Any], None], items: Sequence) -> None:
         work()
     finally:
         left.clear()
-        # A thread that has not begun by now will find nothing to do.
-        errors = [ends.get() for _ in range(len(begun))]
+        # A thread that has not begun by now will find nothing to do; if it says so first, wait on.
+        errors = []
+        while len(errors) < len(begun):
+            errors.append(ends.get())
     for error in filter(None, errors):
         raise error
 

@@ -1,6 +1,7 @@
 """Threads divide work; results are the same, byte for byte, by any number of them."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -215,6 +216,20 @@ def test_pieces_are_done_at_once_and_each_once():
 
     for_each(work, range(3))
     assert sorted(done) == [0, 1, 2]
+
+
+def test_all_pieces_are_done_in_the_end():
+    """Whenever the others begin: with those that do, and with those that find nothing to do."""
+    set_num_threads(4)
+    for i in range(2000):
+        done = []
+
+        def work(item, done=done, seconds=i % 7 * 1e-5):
+            time.sleep(item * seconds)
+            done.append(item)
+
+        for_each(work, range(4))
+        assert sorted(done) == [0, 1, 2, 3]
 
 
 def test_a_thread_that_does_not_come_is_not_waited_for():
