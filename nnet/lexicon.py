@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nnet.errors import NgtrainError
 from nnet.fst import EPSILON, ArrayFst
 from nnet.hmm.topology import NO_PDF, Entry, HmmState, HmmTopology
-from nnet.io.text import split_words, text_lines
+from nnet.io.text import split_words, text_lines, visible
 from nnet.symbols import SymbolTable
 
 RESERVED_WORDS = frozenset({"<eps>", "<s>", "</s>", "#0"})
@@ -32,7 +32,8 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
     """Read lexicon.txt (`word phone ...`) or lexiconp.txt (`word probability phone ...`).
 
     Raises:
-        NgtrainError: a line is malformed, or its word is reserved.
+        NgtrainError: a line is malformed, its word is reserved, or the same word has the same
+            pronunciation on two lines, as Kaldi's utils/validate_dict_dir.pl refuses it.
     """
     lexicon = []
     for number, line in enumerate(text_lines(path), 1):
@@ -51,7 +52,25 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
         lexicon.append(Pronunciation(word, probability, tuple(fields)))
     if not lexicon:
         raise NgtrainError(f"{path}: the lexicon is empty")
+    _refuse_repetitions(path, lexicon)
     return lexicon
+
+
+def _refuse_repetitions(path: str, lexicon: list[Pronunciation]) -> None:
+    """Raises NgtrainError if an entry, of which there is one on every line, comes again."""
+    line_of: dict[tuple, int] = {}
+    repeated = [
+        (line_of[entry.word, entry.phones], number, entry)
+        for number, entry in enumerate(lexicon, 1)
+        if line_of.setdefault((entry.word, entry.phones), number) != number
+    ]
+    if repeated:
+        first, again, entry = repeated[0]
+        raise NgtrainError(
+            f"{path}: lines {first} and {again} are the same pronunciation, "
+            f"'{visible(' '.join((entry.word, *entry.phones)))}' ({len(repeated)} lines come "
+            "again): leave each only once"
+        )
 
 
 def mark_word_positions(lexicon: Iterable[Pronunciation]) -> list[Pronunciation]:

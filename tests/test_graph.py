@@ -214,7 +214,16 @@ def test_lang_directory_with_positions(run_program, dictionary, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [
-        ("lexicon.txt", "one W AH X\n!SIL SIL\n", "phone X"),
+        (
+            "lexicon.txt",
+            "one W AH X\n!SIL SIL\n",
+            "phone X, which is neither in silence_phones.txt",
+        ),
+        (
+            "lexicon.txt",
+            "one W AH N\n!SIL SIL\none W AH AH\none  W AH\tN\n!SIL SIL\n",
+            "lexicon.txt: lines 1 and 4 are the same pronunciation, 'one W AH N' (2 lines come",
+        ),
         ("lexicon.txt", "one W AH N\n", "!SIL"),
         ("lexicon.txt", "one\n!SIL SIL\n", "line 1"),
         ("lexicon.txt", "<s> AH\n!SIL SIL\n", "<s>"),
@@ -225,6 +234,7 @@ def test_lang_directory_with_positions(run_program, dictionary, tmp_path):
         ("extra_questions.txt", "AH FOO\n", "extra_questions.txt: FOO is neither in"),
         ("lexiconp.txt", "one 1.0 W AH N\n!SIL 1.5 SIL\n", "line 2: 1.5 is no probability"),
         ("lexiconp.txt", "one inf W AH N\n", "line 1: inf is no probability"),
+        ("lexiconp.txt", "one 1.0 W AH N\none 0.5 W AH N\n", "lines 1 and 2 are the same"),
         (
             "lexiconp.txt",
             "!SIL 1.0 SIL\n",

@@ -21,6 +21,8 @@ UNUSED = {
 }
 """Files that Kaldi's prepare_lang.sh uses and this does not, and what that means."""
 
+_NEITHER = "neither in silence_phones.txt nor in nonsilence_phones.txt"
+
 PhoneSets = list[list[str]]
 
 
@@ -84,21 +86,18 @@ class Dictionary:
         for phone in set(self.optional_silence) - set(silence):
             found.append(f"optional_silence.txt: {visible(phone)} is not in silence_phones.txt")
         unknown = sorted(set(flat(self.questions)) - known)
-        found += [f"extra_questions.txt: {self._no_phone(phone)}" for phone in unknown]
+        found += [f"extra_questions.txt: {visible(phone)} is {_NEITHER}" for phone in unknown]
         first_word: dict[str, str] = {}
         for entry in self.lexicon:
             for phone in set(entry.phones) - known:
                 first_word.setdefault(phone, entry.word)
         found += [
-            f"the lexicon: {visible(word)} has the phone {self._no_phone(phone)}"
+            f"the lexicon: {visible(word)} has the phone {visible(phone)}, which is {_NEITHER}"
             for phone, word in first_word.items()
         ]
         if oov_word not in {entry.word for entry in self.lexicon}:
             found.append(f"the word for unknown words, {oov_word}, has no pronunciation")
         return [f"{self.path}: {problem}" for problem in found]
-
-    def _no_phone(self, phone: str) -> str:
-        return f"{visible(phone)} is neither in silence_phones.txt nor in nonsilence_phones.txt"
 
 
 def read_lexicons(path: Path) -> list[Pronunciation]:

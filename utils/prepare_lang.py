@@ -13,11 +13,12 @@ The directory has the layout of Kaldi's utils/prepare_lang.sh.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
+from nnet.io.text import encode, text_lines
 from nnet.symbols import SymbolTable
 from utils.data_dir import write_lines
 from utils.dictionary import POSITIONS, Dictionary, PhoneSets, flat
@@ -64,7 +65,6 @@ def main(
         add_disambiguation,
         add_word_disambiguation_loops,
         lexicon_fst,
-        mark_word_positions,
         usual_topology,
     )
 
@@ -77,70 +77,55 @@ def main(
         log.error(problem)
     if problems:
         return 1
-    lexicon, questions = dictionary.lexicon, dictionary.questions
-    silence, nonsilence = dictionary.silence, dictionary.nonsilence
+    if position_dependent_phones:
+        dictionary = with_word_positions(dictionary)
+    silence, nonsilence = flat(dictionary.silence), flat(dictionary.nonsilence)
     [optional_silence] = dictionary.optional_silence
 
-    if position_dependent_phones:
-        lexicon = mark_word_positions(lexicon)
-        questions = expand(questions, silence, nonsilence) + position_questions(silence, nonsilence)
-        silence, nonsilence = expand(silence, silence, []), expand(nonsilence, [], nonsilence)
+    lexicon = dictionary.lexicon
     with_disambig, num_disambig = add_disambiguation(lexicon)
     silence_disambig = f"#{num_disambig + 1}"
+    disambig = [f"#{n}" for n in range(num_disambig + 2)]
     tmp.mkdir(parents=True, exist_ok=True)
     write_lexicon(tmp / "lexiconp.txt", lexicon)
     write_lexicon(tmp / "lexiconp_disambig.txt", with_disambig)
-
     shutil.rmtree(lang / "phones", ignore_errors=True)
     (lang / "phones").mkdir(parents=True)
-    disambig = [f"#{n}" for n in range(num_disambig + 2)]
-    phones = number(lang / "phones.txt", ["<eps>", *flat(silence), *flat(nonsilence), *disambig])
-    vocabulary = sorted(
-        {entry.word for entry in lexicon}, key=lambda w: w.encode(errors="surrogateescape")
-    )
-    words = number_words(lang, ["<eps>", *vocabulary, "#0", "<s>", "</s>"])
-    write_lines(lang / "oov.txt", [oov_word])
-    write_lines(lang / "oov.int", [str(words.number(oov_word))])
-
-    sets = [flat(silence), *nonsilence] if share_silence_phones else silence + nonsilence
-    roots = [["shared", "split", *phone_set] for phone_set in sets]
-    if share_silence_phones:
-        roots[0][:2] = ["not-shared", "not-split"]
-    write_phone_lists(
-        lang,
-        phones,
-        silence=[[phone] for phone in flat(silence)],
-        nonsilence=[[phone] for phone in flat(nonsilence)],
-        context_indep=[[phone] for phone in flat(silence)],
-        optional_silence=[[optional_silence]],
-        disambig=[[symbol] for symbol in disambig],
-        sets=sets,
-        extra_questions=questions,
-        roots=roots,
-    )
+    phones = number(lang / "phones.txt", ["<eps>", *silence, *nonsilence, *disambig])
+    words = number_words(lang, lexicon, oov_word)
+    write_phone_lists(lang, phones, phone_lists(dictionary, disambig, share_silence_phones))
     if position_dependent_phones:
-        write_word_boundaries(lang, phones, flat(silence) + flat(nonsilence))
-    write_lines(lang / "phones/wdisambig.txt", ["#0"])
-    write_lines(lang / "phones/wdisambig_phones.int", [str(phones.number("#0"))])
-    write_lines(lang / "phones/wdisambig_words.int", [str(words.number("#0"))])
+        write_word_boundaries(lang, phones, silence + nonsilence)
+    write_word_disambiguation(lang, phones, words)
     write_align_lexicon(lang, phones, words, lexicon, optional_silence)
 
-    topology = usual_topology(
-        [phones.number(phone) for phone in flat(nonsilence)],
-        [phones.number(phone) for phone in flat(silence)],
-        num_nonsil_states,
-        num_sil_states,
-    )
-    topology.save(str(lang / "topo"), binary=False)
+    numbers = [[phones.number(phone) for phone in kind] for kind in (nonsilence, silence)]
+    usual_topology(*numbers, num_nonsil_states, num_sil_states).save(f"{lang}/topo", binary=False)
     silence_model = optional_silence, sil_prob
-    lexicon_fst(lexicon, phones, words, *silence_model).save(str(lang / "L.fst"))
+    lexicon_fst(lexicon, phones, words, *silence_model).save(f"{lang}/L.fst")
     add_word_disambiguation_loops(
         lexicon_fst(with_disambig, phones, words, *silence_model, silence_disambig), phones, words
-    ).save(str(lang / "L_disambig.fst"))
-    log.info(f"{len(vocabulary)} words and {len(flat(sets))} phones in {lang}")
+    ).save(f"{lang}/L_disambig.fst")
+    num_words, num_phones = len({entry.word for entry in lexicon}), len(silence + nonsilence)
+    log.info(f"{num_words} words and {num_phones} phones in {lang}")
 
 
 # Phones by position in the word -------------------------------------------------------------------
+
+
+def with_word_positions(dictionary: Dictionary) -> Dictionary:
+    """Mark the phones of a dictionary by where in words they are."""
+    from nnet.lexicon import mark_word_positions
+
+    silence, nonsilence = dictionary.silence, dictionary.nonsilence
+    questions = expand(dictionary.questions, silence, nonsilence)
+    return replace(
+        dictionary,
+        lexicon=mark_word_positions(dictionary.lexicon),
+        silence=expand(silence, silence, []),
+        nonsilence=expand(nonsilence, [], nonsilence),
+        questions=questions + position_questions(silence, nonsilence),
+    )
 
 
 def expand(sets: PhoneSets, silence: PhoneSets, nonsilence: PhoneSets) -> PhoneSets:
@@ -174,11 +159,17 @@ def number(path: Path, symbols: list[str]) -> SymbolTable:
     return SymbolTable(((symbol, n) for n, symbol in enumerate(symbols)), str(path))
 
 
-def number_words(lang: Path, words: list[str]) -> SymbolTable:
-    """Write words.txt.  A grammar made for other words goes, since its numbers mean others now."""
+def number_words(lang: Path, lexicon: list[Pronunciation], oov_word: str) -> SymbolTable:
+    """Write words.txt and which of them stands for unknown words.
+
+    A grammar made for other words goes, since its numbers mean others now.
+    """
     path, grammar = lang / "words.txt", lang / "G.fst"
     before = list(text_lines(path)) if path.exists() else []
-    table = number(path, words)
+    vocabulary = sorted({entry.word for entry in lexicon}, key=encode)
+    table = number(path, ["<eps>", *vocabulary, "#0", "<s>", "</s>"])
+    write_lines(lang / "oov.txt", [oov_word])
+    write_lines(lang / "oov.int", [str(table.number(oov_word))])
     if grammar.exists() and before != list(text_lines(path)):
         grammar.unlink()
         log.warning(f"{grammar} was made for other words, and is removed: make it again")
@@ -189,7 +180,29 @@ def write_lexicon(path: Path, lexicon: list[Pronunciation]) -> None:
     write_lines(path, (f"{word}\t{p}\t{' '.join(phones)}" for word, p, phones in lexicon))
 
 
-def write_phone_lists(lang: Path, phones: SymbolTable, **lists: PhoneSets) -> None:
+def phone_lists(
+    dictionary: Dictionary, disambig: list[str], share_silence_phones: bool
+) -> dict[str, PhoneSets]:
+    """The lists of phones of a lang directory, by the names of their files."""
+    silence = [[phone] for phone in flat(dictionary.silence)]
+    first = [flat(silence)] if share_silence_phones else dictionary.silence
+    sets = first + dictionary.nonsilence
+    roots = [["shared", "split", *phone_set] for phone_set in sets]
+    if share_silence_phones:
+        roots[0][:2] = ["not-shared", "not-split"]
+    return {
+        "silence": silence,
+        "nonsilence": [[phone] for phone in flat(dictionary.nonsilence)],
+        "context_indep": silence,
+        "optional_silence": [dictionary.optional_silence],
+        "disambig": [[symbol] for symbol in disambig],
+        "sets": sets,
+        "extra_questions": dictionary.questions,
+        "roots": roots,
+    }
+
+
+def write_phone_lists(lang: Path, phones: SymbolTable, lists: dict[str, PhoneSets]) -> None:
     """Write each list as text and as numbers, those of single phones with colons (csl) too."""
     for name, rows in lists.items():
         numbers = [[str(phones.number_of.get(word, word)) for word in row] for row in rows]
@@ -198,6 +211,13 @@ def write_phone_lists(lang: Path, phones: SymbolTable, **lists: PhoneSets) -> No
         write_lines(f"{path}.int", map(" ".join, numbers))
         if name not in ("sets", "extra_questions", "roots"):
             write_lines(f"{path}.csl", [":".join(flat(numbers))])
+
+
+def write_word_disambiguation(lang: Path, phones: SymbolTable, words: SymbolTable) -> None:
+    """Write what #0, by which the grammar marks its back-off arcs, is as a phone and as a word."""
+    write_lines(lang / "phones/wdisambig.txt", ["#0"])
+    write_lines(lang / "phones/wdisambig_phones.int", [str(phones.number("#0"))])
+    write_lines(lang / "phones/wdisambig_words.int", [str(words.number("#0"))])
 
 
 def write_align_lexicon(

@@ -47,7 +47,8 @@ def pronunciations(word: str, dictionary: Dictionary) -> list[tuple[str, ...]]:
     if word in dictionary or "_" not in word:
         return dictionary.get(word, [])
     parts = [dictionary.get(part, []) for part in word.split("_")]
-    return [tuple(itertools.chain(*choice)) for choice in itertools.product(*parts)]
+    whole = (tuple(itertools.chain(*choice)) for choice in itertools.product(*parts))
+    return list(dict.fromkeys(whole))  # other parts may sound the same together
 
 
 @program(
