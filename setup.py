@@ -19,8 +19,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["nnet", "nnet.*"]),
-    package_data={"nnet.cuda": ["*.cu", "*.cuh"], "nnet.report": ["*.css"]},
+    packages=[*find_packages(include=["nnet", "nnet.*"]), "nnet.conf"],
+    package_dir={"nnet.conf": "conf"},
+    package_data={
+        "nnet.conf": ["*.conf"],
+        "nnet.cuda": ["*.cu", "*.cuh"],
+        "nnet.report": ["*.css"],
+    },
     scripts=[
         f"bin/{path.name}"
         for path in sorted((ROOT / "bin").iterdir())

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from nnet import __version__, environment
+from nnet.config_files import find_config
 from nnet.ending import end_on_signals, finished_before_ending
 from nnet.errors import NgtrainError
 from nnet.io.descriptors import reserve_standard_descriptors
@@ -332,7 +333,12 @@ class Program(click.Command):
 def _standard_options() -> list[click.Option]:
     """What programs have in common; the first two act while the command line is read."""
     declarations = [
-        option("--config", default="", help="Read options from this file first (may be repeated)"),
+        option(
+            "--config",
+            default="",
+            help="Read options from this file first (may be repeated); conf/... is looked for in "
+            "the current folder, then in the project's root",
+        ),
         option("--help", type=bool, default=False, help="Print this message"),
         option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
         option("--verbose", type=int, default=0, help="The higher, the more is logged"),
@@ -369,9 +375,10 @@ def _split_command_line(args: list[str]) -> tuple[list[str], list[str], list[str
 
 
 def read_config(filename: str) -> list[str]:
-    """The lines ``--name=value`` of a config file, without comments.  Raises NgtrainError."""
+    """Read the lines ``--name=value`` of a config file, without comments.  Raises NgtrainError."""
     from nnet.io.text import text_lines
 
+    filename = find_config(filename)
     lines = [line.partition("#")[0].strip() for line in text_lines(filename)]
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("--"):

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from nnet.cli import read_config
+from nnet.config_files import find_config
 from nnet.errors import NgtrainError
 from nnet.io.streams import split_offset
 from nnet.io.text import text_lines
@@ -40,6 +41,9 @@ def extract_features(
     name = data.resolve().name
     segments = data / "segments"
     has_segments = segments.exists()
+    wanted, config = config, find_config(config)
+    if config != wanted:
+        log.info(f"there is no {wanted} here: using {config}")
     require_files(data / "wav.scp", data / "utt2spk", config)
     require_contents(segments if has_segments else data / "wav.scp")
     shift = frame_shift(config)

@@ -20,7 +20,12 @@ from utils.driver import argument, cmd_option, driver, nj_option, option
 @argument("fbank_dir", required=False)
 @nj_option
 @cmd_option
-@option("--fbank-config", default="conf/fbank.conf", help="Config file for compute-fbank-feats")
+@option(
+    "--fbank-config",
+    default="conf/fbank.conf",
+    help="Config file for compute-fbank-feats; conf/... is looked for in the current folder, then "
+    "in the project's root",
+)
 @option("--compress", type=bool, default=True, help="Write compressed matrices")
 @option("--write-utt2num-frames", type=bool, default=True, help="Write data-dir/utt2num_frames")
 @option("--write-utt2dur", type=bool, default=True, help="Write data-dir/utt2dur")

@@ -7,8 +7,8 @@ word counts, nor a log of before, nor a log of another job that this one printed
 submitted, what the scheduler itself has to say, and those files while the jobs run, are in the
 folder q beside that of the logs.
 
-How options become those of the scheduler stands in a file such as conf/queue.conf, in the syntax
-of Kaldi's queue.pl and slurm.pl:
+How options become those of the scheduler stands in a file, such as conf/queue.conf of the current
+folder or else of the project, in the syntax of Kaldi's queue.pl and slurm.pl:
 
     command qsub -cwd -S /bin/bash -j y
     option mem=* -l mem_free=$0        what --mem <value> becomes; $0 stands for the value
@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from nnet.config_files import find_config
 from nnet.ending import finished_before_ending
 from nnet.io.text import ENCODING
 from utils.late_files import eventually
@@ -96,17 +97,16 @@ def ask(command: list[str]) -> subprocess.CompletedProcess:
 class Scheduler(ABC):
     """What differs between schedulers.
 
-    name: that of the launcher.  config_file: where the options stand if --config does not say it;
-    where that is not there, default_config holds.  task: the variable that has the number of a job
-    of an array.  here: what a log says of machine and job, as bash expands it.  submitted: matches
-    what the submission has printed if the scheduler took the jobs.  unreachable: matches what it
-    prints when trying again later may help.  own_options: those that need not be in a
-    configuration.  on_node: the options that are for run.py, too.
+    name: that of the launcher.  config_file: where the options stand if --config does not say it.
+    task: the variable that has the number of a job of an array.  here: what a log says of machine
+    and job, as bash expands it.  submitted: matches what the submission has printed if the
+    scheduler took the jobs.  unreachable: matches what it prints when trying again later may help.
+    own_options: those that need not be in a configuration.  on_node: the options that are for
+    run.py, too.
     """
 
     name: str
     config_file: str
-    default_config: str
     task: str
     here: str
     submitted: re.Pattern
@@ -307,14 +307,11 @@ def read_config(scheduler: Scheduler, call: Call) -> list[str]:
 
     Raises Error for a line that makes no sense, or an option that is not described.
     """
-    path = call.options.get("config", scheduler.config_file)
-    if os.path.exists(path) or "config" in call.options:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Error(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
-    else:
-        path, text = "the default configuration", scheduler.default_config
+    path = find_config(call.options.get("config", scheduler.config_file))
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
     command: list[str] = []
     becomes: dict[tuple[str, str], str] = {}  # by option and value, or * for any
     values: dict[str, str] = {}

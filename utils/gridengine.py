@@ -12,40 +12,24 @@ Options:
   --gpu <n>            GPUs of each job, which it has for itself as with run.py (default: 0)
   --max-jobs-run <n>   How many jobs run at the same time (default: as many as there is room for)
   --exclude-hosts <a>,<b>...  Machines not to use, unless no others could do it
-  --config <file>      What these options become, and other options (default: conf/queue.conf, or
-                       if that is not there, what is said below)
+  --config <file>      What these options become, and other options (default: conf/queue.conf, in
+                       the current folder or, if it is not there, in the project's root)
 Options with one dash go to qsub as they are.
-
-Without a configuration file this one holds:
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from textwrap import indent
 
 from utils.cluster import Scheduler, ask
 from utils.launcher import Call
 from utils.launcher import main as launcher_main
 
-DEFAULT_CONFIG = """\
-command qsub -v PATH -cwd -S /bin/bash -j y -l arch=*64*
-option mem=* -l mem_free=$0,ram_free=$0
-option mem=0
-option num_threads=* -pe smp $0
-option num_threads=1
-option max_jobs_run=* -tc $0
-default gpu=0
-option gpu=0
-option gpu=* -l gpu=$0 -q *.q
-"""
-
 
 class GridEngine(Scheduler):
     name = "queue.py"
     config_file = "conf/queue.conf"
-    default_config = DEFAULT_CONFIG
     task = "SGE_TASK_ID"
     here = "$HOSTNAME, GridEngine job $JOB_ID.$SGE_TASK_ID${RESTARTED/#0/}"
     submitted = re.compile(r"^Your job(?:-array)? \d+.*has been submitted", flags=re.MULTILINE)
@@ -77,4 +61,4 @@ class GridEngine(Scheduler):
 
 
 def main() -> int:
-    return launcher_main(f"{__doc__}\n{indent(DEFAULT_CONFIG, '  ')}", GridEngine().launch)
+    return launcher_main(__doc__, GridEngine().launch)

@@ -14,12 +14,10 @@ Options:
   --time <limit>       Time that each job may take (default: the cluster's)
   --max-jobs-run <n>   How many jobs run at the same time (default: as many as there is room for)
   --exclude-hosts <a>,<b>...  Machines not to use, unless no others could do it
-  --config <file>      What these options become, and other options (default: conf/slurm.conf, or
-                       if that is not there, what is said below)
+  --config <file>      What these options become, and other options (default: conf/slurm.conf, in
+                       the current folder or, if it is not there, in the project's root)
 Options with one dash go to sbatch as they are.  A node that fails is the cluster's to replace: if
 it is configured so (JobRequeue), jobs start again elsewhere, and their logs say so.
-
-Without a configuration file this one holds:
 """
 
 from __future__ import annotations
@@ -28,27 +26,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from textwrap import indent
 
 from utils.cluster import Scheduler, ask
 from utils.launcher import Call, main
-
-DEFAULT_CONFIG = """\
-command sbatch --ntasks=1
-option time=* --time=$0
-option mem=* --mem-per-cpu=$0
-option mem=0
-option num_threads=* --cpus-per-task=$0
-default gpu=0
-option gpu=0
-option gpu=* --gres=gpu:$0
-"""
 
 
 class Slurm(Scheduler):
     name = "slurm.py"
     config_file = "conf/slurm.conf"
-    default_config = DEFAULT_CONFIG
     own_options = frozenset({"max_jobs_run"})
     task = "SLURM_ARRAY_TASK_ID"
     here = (
@@ -101,4 +86,4 @@ def squeue(name: str, *options: str) -> subprocess.CompletedProcess:
 
 
 if __name__ == "__main__":
-    sys.exit(main(f"{__doc__}\n{indent(DEFAULT_CONFIG, '  ')}", Slurm().launch))
+    sys.exit(main(__doc__, Slurm().launch))

@@ -103,7 +103,7 @@ samples_per_iter() {
 
 # What the three networks have in common.
 train_opts=(
-  --cmd "$train_cmd" --use-gpu "$use_gpu" --frames-per-eg 8 --num-jobs-compute-prior 2
+  --config conf/small.conf --cmd "$train_cmd" --use-gpu "$use_gpu"
   --num-jobs-initial $((num_jobs < 2 ? num_jobs : 2)) --num-jobs-final "$num_jobs"
 )
 
@@ -159,8 +159,7 @@ for split in "${splits[@]}"; do
     if todo $((4 + round)) "small network $round, and alignment with it"; then
       fresh "$exp/nnet$round"
       train_multisplice.py "${train_opts[@]}" --egs-opts "$egs_opts" \
-        --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/train" 14)" \
-        --num-hidden-layers 2 --pnorm-input-dim 400 --pnorm-output-dim 100 \
+        --samples-per-iter "$(samples_per_iter "$data/train" 14)" --num-hidden-layers 2 \
         --splice-indexes "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3" --max-models-combine 5 \
         "$data/train" "$lang" "$exp/ali$((round - 1))" "$exp/nnet$round"
       train=$data/train
@@ -174,9 +173,7 @@ for split in "${splits[@]}"; do
   if todo 7 "full network, on all the training data"; then
     fresh "$exp/nnet"
     train_multisplice.py "${train_opts[@]}" --egs-opts "$egs_opts" \
-      --num-epochs 3 --samples-per-iter "$(samples_per_iter "$data/augmented" 16)" \
-      --num-hidden-layers 3 --pnorm-input-dim 400 --pnorm-output-dim 100 \
-      --splice-indexes "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3 layer2/-5:5" \
+      --samples-per-iter "$(samples_per_iter "$data/augmented" 16)" \
       "$data/augmented" "$lang" "$exp/ali2" "$exp/nnet"
     finish 7
   fi

@@ -46,8 +46,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 
-conf=convergence
-if [ $quick = true ]; then conf=convergence_quick; : "${hours:=0.03}"; fi
+if [ $quick = true ]; then : "${hours:=0.03}"; fi
 
 recipe=$(cd "$(dirname "$0")/.." && pwd)
 dir=${dir:-$recipe/exp/convergence/$corpus}
@@ -66,7 +65,8 @@ cd "$recipe"
 [ -e "$base/graph/HCLG.fst" ] || mkgraph.py "$base/lang" "$base/ali2" "$base/graph"
 
 # What all trainings have in common.
-cp "conf/$conf.conf" "$dir/train.conf"
+cp conf/convergence.conf "$dir/train.conf"
+if [ $quick = true ]; then cat conf/convergence_quick.conf >> "$dir/train.conf"; fi
 if [ -n "$num_epochs" ]; then echo "--num-epochs=$num_epochs" >> "$dir/train.conf"; fi
 which=(--quick=$quick)
 if [ -n "$parts" ]; then which+=(--parts="$parts"); fi
@@ -91,6 +91,6 @@ for name in hours parts grid_jobs num_epochs; do
 done
 if [ $quick = true ]; then command+=" --quick"; fi
 setting="Made by \`$command\`. Networks and seed are in
-\`conf/$conf.conf\`; they were trained on $(wc -l < "$base/data/augmented/text") utterances, all of
+\`conf/convergence.conf\`; they were trained on $(wc -l < "$base/data/augmented/text") utterances, all of
 them on the same examples, with the learning rate of a job N times that of one job alone."
 local/compare_trials.py "${which[@]}" --setting="$setting" "$dir" "$dir/results"
