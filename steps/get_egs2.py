@@ -27,7 +27,13 @@ from typing import Any
 
 from nnet.errors import NgtrainError
 from utils.commands import JOB, read_from
-from utils.data_dir import group_by_value, read_table, write_lines
+from utils.data_dir import (
+    group_by_value,
+    read_amounts,
+    read_frame_shift,
+    read_table,
+    write_lines,
+)
 from utils.driver import (
     Background,
     Choice,
@@ -422,13 +428,10 @@ def count_frames(data: Path) -> int:
     """Number of frames of a data directory, from what it says or else from its features."""
     utterances = read_table(data / "utt2spk")
     for name in "utt2num_frames", "utt2dur":
-        table = read_table(data / name) if (data / name).is_file() else {}
-        if utterances.keys() <= table.keys():
-            total = sum(float(table[utterance]) for utterance in utterances)
-            shift = data / "frame_shift"
-            if name == "utt2dur":
-                total /= float(shift.read_text()) if shift.is_file() else 0.01
-            return round(total)
+        amounts = read_amounts(data / name) if (data / name).is_file() else {}
+        if utterances.keys() <= amounts.keys():
+            total = sum(amounts[utterance] for utterance in utterances)
+            return round(total / read_frame_shift(data) if name == "utt2dur" else total)
     return int(output_of("feat-to-len", f"scp:{data}/feats.scp"))
 
 

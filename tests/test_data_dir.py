@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
-from utils.data_dir import DataDir, read_table, write_lines
+from steps.get_egs2 import count_frames
+from utils.data_dir import DataDir, read_frame_shift, read_table, write_lines
 from utils.split_scp import split_evenly, split_groups
 
 
@@ -450,6 +451,49 @@ def test_fix_changes_nothing_when_nothing_would_be_left(run_program, data):
     assert b"no utterance is in all the files" in result.stderr
     assert len(lines_of(data / "utt2spk")) == 4
     assert not (data / ".backup").exists()
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        (
+            {"utt2dur": "x-1 2.5/x-2 3"},
+            "{data}/utt2dur has none of those of utt2spk: remove what is of older data",
+        ),
+        (
+            {"utt2dur": "x-1 2.5", "utt2num_frames": "x-1 250", "cmvn_scp": "b c.ark:9"},
+            "; {data}/utt2dur, {data}/utt2num_frames have none of those",
+        ),
+        ({"wav_scp": "r9 r9.wav"}, "; {data}/wav.scp has none"),
+        ({"text": "a-1 one", "utt2dur": "b-1 2.5"}, "so nothing was changed\n"),  # none of the two
+    ],
+)
+def test_fix_names_the_file_of_other_utterances(run_program, data, files, said):
+    write_files(data, **files)
+    result = run_program("fix_data_dir.py", data, check=False)
+    assert result.returncode == 1
+    assert said.format(data=data) in result.stderr.decode()
+    assert len(lines_of(data / "utt2spk")) == 4
+
+
+def test_numbers_of_a_data_directory(run_program, data, tmp_path):
+    """They are read in one way, whichever file they are in."""
+    write_files(data, utt2dur="a-1 1/a-2 0.2/a-3 0.3/b-1 0.1")
+    assert count_frames(data) == 160
+    (data / "utt2num_frames").unlink()
+    assert read_frame_shift(data) == 0.01 and count_frames(data) == 160
+    write_files(data, frame_shift="0.005")
+    assert count_frames(data) == 320
+    for text in "ten ms", "0", "-0.01", "nan", "inf", "10", "":
+        write_files(data, frame_shift=text)
+        with pytest.raises(NgtrainError, match=f"^{data}/frame_shift: expected the seconds .*0.01"):
+            count_frames(data)
+    for value in "two", "-1", "nan", "inf", "":
+        write_files(data, utt2dur=f"a-1 1/a-2 {value}/a-3 x/b-1 0.1")
+        with pytest.raises(NgtrainError, match=f"^{data}/utt2dur: 2 lines .* such as a-2"):
+            count_frames(data)
+    result = run_program("subset_data_dir.py", "--shortest", data, 2, tmp_path / "x", check=False)
+    assert b"utt2dur: 2 lines have no number from 0 on, such as a-2" in result.stderr
 
 
 def test_validate_good_directories(run_program, data, shared):

@@ -7,6 +7,7 @@ never read.
 """
 
 import logging
+import math
 import os
 import sys
 from collections import defaultdict
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnet.errors import NgtrainError
-from nnet.io.text import ENCODING, split_key, text_lines
+from nnet.io.streams import shortened
+from nnet.io.text import ENCODING, split_key, text_lines, visible
 
 logger = logging.getLogger("ngtrain")
 
@@ -262,6 +264,42 @@ def read_table(path: str | os.PathLike) -> Table:
                 raise NgtrainError(f"{path}: line {number}: the key {key} comes a second time")
             seen.add(key)
     return table
+
+
+def to_number(text: str) -> float:
+    """The number that `text` says, or NaN, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def read_amounts(path: str | os.PathLike) -> dict[str, float]:
+    """Read a file such as utt2dur or utt2num_frames.
+
+    Raises NgtrainError if a value is not a finite number from 0 on.
+    """
+    amounts = {key: to_number(value) for key, value in read_table(path).items()}
+    if bad := [key for key, amount in amounts.items() if not 0 <= amount < math.inf]:
+        raise NgtrainError(f"{path}: {len(bad)} lines have no number from 0 on, such as {bad[0]}")
+    return amounts
+
+
+def read_frame_shift(data: str | os.PathLike) -> float:
+    """The seconds between the frames of a data directory; 0.01 where it does not say.
+
+    Raises NgtrainError if its file frame_shift has something else than that.
+    """
+    path = Path(data) / "frame_shift"
+    if not path.is_file():
+        return 0.01
+    text = path.read_text(**ENCODING).strip()
+    if not 0 < to_number(text) <= 1:
+        raise NgtrainError(
+            f"{path}: expected the seconds between frames, such as 0.01, found "
+            f"'{visible(shortened(text))}'"
+        )
+    return to_number(text)
 
 
 def write_table(path: str | os.PathLike, table: Table) -> None:

@@ -21,7 +21,7 @@ from utils.data_dir import (
     DataDir,
     Table,
     recording_of,
-    restrict,
+    to_number,
 )
 from utils.driver import argument, driver, log, require_files
 
@@ -65,32 +65,42 @@ def mended_lines(path: Path) -> list[str]:
     return kept
 
 
-def is_positive(value: str) -> bool:
-    try:
-        return float(value) > 0
-    except ValueError:
-        return False
+def complete_utterances(data: DataDir, path: Path) -> set[str]:
+    """The utterances that are in all decisive files, with their speakers and recordings.
 
-
-def complete_utterances(data: DataDir) -> set[str]:
-    """The utterances that are in all decisive files, with their speakers and recordings."""
-    kept = set(data["utt2spk"])
+    Raises NgtrainError if there are none, and names the files that have not a single utterance.
+    """
     for name in "utt2dur", "utt2num_frames":
         if name in data:
-            data.tables[name] = {k: v for k, v in data[name].items() if is_positive(v)}
+            data.tables[name] = {k: v for k, v in data[name].items() if to_number(v) > 0}
+    utterances = data["utt2spk"].keys()
+    kept, strangers = set(utterances), []
     for kind, names in DECISIVE.items():
         for name in (name for name in names if name in data):
-            table, before = data[name], kept
-            if kind == SPEAKER:
-                kept = {utt for utt in kept if data["utt2spk"][utt] in table}
-            elif kind == RECORDING and "segments" in data:
-                segments = restrict(data["segments"], kept)
-                kept = {utt for utt, value in segments.items() if recording_of(value) in table}
-            else:
-                kept = kept & table.keys()
-            if lost := before - kept:
+            there = utterances_in(data, name, kind)
+            if not there & utterances:
+                strangers.append(name)
+            if lost := kept - there:
                 log.info(f"{len(lost)} utterances are not in {name}, such as {min(lost)}")
-    return kept
+            kept &= there
+    if kept:
+        return kept
+    message = f"{path}: no utterance is in all the files, so nothing was changed"
+    if strangers:
+        which = ", ".join(f"{path / name}" for name in strangers)
+        has = "has" if len(strangers) == 1 else "have"
+        message += f"; {which} {has} none of those of utt2spk: remove what is of older data"
+    raise NgtrainError(message)
+
+
+def utterances_in(data: DataDir, name: str, kind: str) -> set[str]:
+    """The utterances of which a file has a line, or has one of their speaker or recording."""
+    table = data[name]
+    if kind == SPEAKER:
+        return {utt for utt, speaker in data["utt2spk"].items() if speaker in table}
+    if kind == RECORDING and "segments" in data:
+        return {utt for utt, value in data["segments"].items() if recording_of(value) in table}
+    return set(table)
 
 
 @driver(
@@ -103,9 +113,7 @@ def main(data_dir):
     require_files(path / "utt2spk")
     names = [name for name in FILES if (path / name).is_file()]
     data = DataDir.read(path, read_first_values, mended_lines)
-    kept = complete_utterances(data)
-    if not kept:
-        raise NgtrainError(f"{path}: no utterance is in all the files, so nothing was changed")
+    kept = complete_utterances(data, path)
     (path / ".backup").mkdir(exist_ok=True)
     for name in names:
         shutil.copy2(path / name, path / ".backup" / name)

@@ -6,9 +6,10 @@ By default <num-utt> utterances are taken, evenly spread over the directory.  Wi
 """
 
 import random
+from pathlib import Path
 
 from nnet.errors import NgtrainError
-from utils.data_dir import DataDir, group_by_value, read_rows, require_other_dir
+from utils.data_dir import DataDir, group_by_value, read_amounts, read_rows, require_other_dir
 from utils.driver import argument, driver, log, option
 
 
@@ -27,11 +28,12 @@ def some_speakers(data: DataDir, num_utterances: int, srand: int) -> list[str]:
     return chosen
 
 
-def shortest(data: DataDir, number: int) -> list[str]:
+def shortest(path: Path, number: int) -> list[str]:
     """The `number` utterances with the fewest frames."""
     for name in "utt2num_frames", "utt2dur":
-        if name in data:
-            return sorted(data[name], key=lambda utt: (float(data[name][utt]), utt))[:number]
+        if (path / name).is_file():
+            amounts = read_amounts(path / name)
+            return sorted(amounts, key=lambda utt: (amounts[utt], utt))[:number]
     raise NgtrainError("--shortest needs utt2num_frames or utt2dur in the data directory")
 
 
@@ -99,7 +101,7 @@ def main(
     elif first or last:
         chosen = utterances[:number] if first else utterances[len(utterances) - number :]
     elif take_shortest:
-        chosen = shortest(data, number)
+        chosen = shortest(Path(src_data_dir), number)
     else:
         chosen = spread(utterances, number)
     subset = data.select(set(chosen))

@@ -31,6 +31,7 @@ from utils.data_dir import (
     Table,
     group_by_value,
     recording_of,
+    to_number,
 )
 from utils.driver import argument, log, option, tool
 
@@ -113,14 +114,6 @@ class Checks:
             self.problem(name, f"{len(bad)} lines are not '{form}', such as '{line}'")
 
 
-def number(text: str) -> float:
-    """The number that `text` says, or NaN, which is in no range."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
 def check_speakers(checks: Checks, need_spk_sort: bool) -> None:
     checks.values("utt2spk", lambda value: len(value.split()) == 1, "utterance speaker")
     utt2spk = {utt: speaker for utt, speaker in checks.tables["utt2spk"].items() if speaker}
@@ -170,7 +163,7 @@ def check_segments(checks: Checks) -> None:
         fields = value.split()
         if len(fields) == 4 and fields[3].isdecimal():
             fields.pop()  # the channel
-        return len(fields) == 3 and 0 <= number(fields[1]) < number(fields[2])
+        return len(fields) == 3 and 0 <= to_number(fields[1]) < to_number(fields[2])
 
     checks.values("segments", is_segment, "utterance recording begin end [channel]")
 
@@ -204,10 +197,12 @@ def check_recordings(checks: Checks) -> None:
 
 def check_numbers(checks: Checks) -> None:
     for name in "utt2dur", "reco2dur":
-        checks.values(name, lambda value: number(value) > 0, f"{name[:-4]} seconds")
-    checks.values("utt2num_frames", lambda n: n.isdecimal() and number(n) > 0, "utterance number")
+        checks.values(name, lambda value: to_number(value) > 0, f"{name[:-4]} seconds")
+    checks.values(
+        "utt2num_frames", lambda n: n.isdecimal() and to_number(n) > 0, "utterance number"
+    )
     for name in "utt2warp", "spk2warp":
-        checks.values(name, lambda value: 0.5 < number(value) < 1.5, f"{name[:3]} 0.5..1.5")
+        checks.values(name, lambda value: 0.5 < to_number(value) < 1.5, f"{name[:3]} 0.5..1.5")
     checks.values("spk2gender", lambda value: value in ("m", "f"), "speaker m|f")
 
 
