@@ -1,5 +1,7 @@
 """Augmented recordings, and augmented copies of data directories."""
 
+import re
+import shutil
 import wave
 from pathlib import Path
 
@@ -104,3 +106,48 @@ def test_copy_of_a_data_directory(tmp_path, run_program):
     assert (dest / "segments").read_text() == "x-s-1 x-r1 0.400 1.800\nx-s-2 x-r2 0.000 -1.000\n"
     lengths = run_program("wav-copy", f"scp:{dest}/wav.scp", "ark:-").stdout
     assert len(lengths) == pytest.approx(2 * (2 * 2 * RATE + 44), abs=16)
+
+
+def test_recordings_that_cannot_be_read_are_left_out(tmp_path, run_program):
+    """With their utterances, which is said, and refused where they are most."""
+    source, dest = tmp_path / "source", tmp_path / "dest"
+    source.mkdir()
+    names = [f"r{n}" for n in range(4)]
+    for name in names:
+        write_wav(tmp_path / f"{name}.wav", TONE)
+    (source / "wav.scp").write_text("".join(f"{name} {tmp_path}/{name}.wav\n" for name in names))
+    segments = [f"s-{n} r{n // 2} 0.{n % 2} 0.9\n" for n in range(8)]
+    (source / "segments").write_text("".join(segments))
+    (source / "utt2spk").write_text("".join(f"s-{n} s\n" for n in range(8)))
+    (tmp_path / "r2.wav").write_text("<html>404</html>")
+    command = "augment_data_dir.py", "--speed=0.5", "--nj=1", "x-", source, dest
+    said = run_program(*command).stderr.decode()
+    assert f"warning: {dest}: 1 of 4 recordings have no copy, such as x-r2: " in said
+    assert "key x-r2: no audio that can be read: " in said and "a web page" in said
+    assert "; 2 utterances are left out with them" in said
+    kept = [f"x-s-{n}" for n in range(8) if n not in (4, 5)]
+    for name, keys in ("utt2spk", kept), ("segments", kept), ("wav.scp", ["x-r0", "x-r1", "x-r3"]):
+        assert [line.split()[0] for line in (dest / name).read_text().splitlines()] == keys
+
+    for name in "r0", "r1":
+        (tmp_path / f"{name}.wav").write_bytes(b"")
+    shutil.rmtree(dest)
+    result = run_program(*command, check=False)
+    assert result.returncode == 1
+    assert "3 of 4 recordings have no copy, such as x-r0: " in result.stderr.decode()
+    assert not (dest / "utt2spk").exists()
+
+
+def test_what_is_clipped_is_named(tmp_path, run_program):
+    """Of floating-point recordings."""
+    import soundfile
+
+    for name, volume in ("quiet", 0.5), ("loud", 1.5):
+        tone = volume * TONE / np.abs(TONE).max()
+        soundfile.write(tmp_path / f"{name}.wav", tone, RATE, subtype="FLOAT")
+    wavs = "".join(f"{name} {tmp_path}/{name}.wav\n" for name in ("loud", "quiet"))
+    (tmp_path / "wav.scp").write_text(wavs)
+    out = tmp_path / "out.ark"
+    said = run_program("wav-copy", f"scp:{tmp_path}/wav.scp", f"ark:{out}").stderr.decode()
+    [warning] = [line for line in said.splitlines() if "WARNING" in line]
+    assert re.search(rf"{out}, key loud: clipping \d+ samples$", warning)

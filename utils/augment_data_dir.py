@@ -3,15 +3,24 @@
 
 Names of utterances, recordings and speakers get a prefix, so that the copy can be combined with the
 original; utt2uniq says which utterances are copies of the same one.  The recordings are written to
-archives in <wav-dir> (default: <dest-data-dir>/data).  Features are to be computed afterwards.
+archives in <wav-dir> (default: <dest-data-dir>/data).  Recordings that cannot be read are passed
+over, which is said, and is an error if they are most.  Features are to be computed afterwards.
 """
 
 from pathlib import Path
 
 from nnet.errors import NgtrainError
 from utils.commands import JOB
-from utils.data_dir import DataDir, read_table, require_other_dir, write_table
+from utils.data_dir import (
+    DataDir,
+    Table,
+    read_table,
+    recording_of,
+    require_other_dir,
+    write_table,
+)
 from utils.driver import argument, cmd_option, driver, log, nj_option, option, run
+from utils.losses import judge, reason_in
 from utils.split_scp import split_evenly
 
 
@@ -51,12 +60,15 @@ def main(prefix, src_data_dir, dest_data_dir, wav_dir, nj, cmd, **augmentation):
         f"{log_dir}/wav_augment.{JOB}.log",
         "wav-augment",
         *[f"--{name.replace('_', '-')}={value}" for name, value in augmentation.items()],
-        f"scp:{log_dir}/wav.{JOB}.scp",
+        f"scp,p:{log_dir}/wav.{JOB}.scp",
         f"ark,scp:{wav}.{JOB}.ark,{wav}.{JOB}.scp",
         jobs=nj,
     )
+    copies: Table = {}
     for n in range(1, nj + 1):
-        data["wav.scp"].update(read_table(f"{wav}.{n}.scp"))
+        copies |= read_table(f"{wav}.{n}.scp")
+    logs = [log_dir / f"wav_augment.{n}.log" for n in range(1, nj + 1)]
+    data = with_recordings(data, copies, dest, logs)
     data.write(dest)
     data.say_what_is_left_out(src_data_dir)
     log.info("made %s of %s", dest, src_data_dir)
@@ -80,6 +92,29 @@ def augmented(data: DataDir, prefix: str, speed: float) -> DataDir:
                 [recording, *(f"{time:.3f}" for time in times), channel]
             ).rstrip()
     return copy
+
+
+def with_recordings(data: DataDir, copies: Table, dest: Path, logs: list[Path]) -> DataDir:
+    """Put the copies of recordings in their places; what has none is left out, which is said.
+
+    Raises NgtrainError if that is most of the data.
+    """
+    recordings = data["wav.scp"]
+    missing = [name for name in recordings if name not in copies]
+    data.tables["wav.scp"] = copies
+    if not missing:
+        return data
+    kept = set(copies)
+    if "segments" in data:
+        kept = {utt for utt, value in data["segments"].items() if recording_of(value) in copies}
+    num_lost = len(data["utt2spk"].keys() - kept)
+    reason = reason_in(logs, missing[0]) or f"see {logs[0].parent}"
+    sentence = (
+        f"{dest}: {len(missing)} of {len(recordings)} recordings have no copy, such as "
+        f"{missing[0]}: {reason}; {num_lost} utterances are left out with them"
+    )
+    judge(len(missing), len(recordings), sentence)
+    return data.select(kept)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def _write(writer: Writer, recording: Wave) -> None:
     samples = np.rint(recording.samples)
     clipped = np.clip(samples, -32768, 32767)
     if not np.array_equal(samples, clipped):
-        logger.warning("clipping %d samples", int((samples != clipped).sum()))
+        count = int((samples != clipped).sum())
+        logger.warning("%s: clipping %d samples", writer.stream.place, count)
     contents = io.BytesIO()
     with wave.open(contents, "wb") as file:
         file.setnchannels(len(samples))

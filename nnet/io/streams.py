@@ -118,7 +118,7 @@ class InputStream:
     @property
     def place(self) -> str:
         """The stream and the key, for messages."""
-        return f"{self.name}, key {shortened(self.key, 100)}" if self.key else self.name
+        return _place(self.name, self.key)
 
     def size(self) -> int | None:
         """The bytes of a regular file; None of a pipe or a device, which may be endless."""
@@ -280,14 +280,24 @@ class OutputStream:
     """A buffered stream of bytes whose contents appear under its name only when it is closed.
 
     Leaving the context on an exception removes what was written, if it was a regular file.
+
+    Attributes:
+        name: what to call the stream in messages.
+        key: the key of the table entry being written, or "" outside tables; used in messages.
     """
 
     def __init__(self, raw: io.RawIOBase, name: str, process=None, rename=None):
         self.name = name
+        self.key = ""
         self._file = io.BufferedWriter(raw, CHUNK)
         self._process = process
         self._rename = rename  # (temporary name, final name) of a regular file
         self._written = 0
+
+    @property
+    def place(self) -> str:
+        """The stream and the key, for messages."""
+        return _place(self.name, self.key)
 
     def tell(self) -> int:
         """The number of bytes written so far."""
@@ -371,6 +381,10 @@ class OutputStream:
             self.close()
         else:
             self.abort()
+
+
+def _place(name: str, key: str) -> str:
+    return f"{name}, key {shortened(key, 100)}" if key else name
 
 
 def open_input(rxfilename: str) -> InputStream:

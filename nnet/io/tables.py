@@ -597,6 +597,7 @@ class _ArchiveWriter(TableWriter):
         if self._script is not None:
             position = self._archive.tell()
             self._script.write(_encode(f"{key} {self._specifier.archive}:{position}\n"))
+        self._archive.key = key
         self._holder.write(self._archive, value, self._binary)
         if self._flush:
             for stream in self._streams():
@@ -630,6 +631,7 @@ class _ScriptWriter(TableWriter):
                 return
             raise NgtrainError(f"no key {key} in {self._specifier.script}")
         with open_output(self._files[key]) as stream:
+            stream.key = key
             self._holder.write(stream, value, self._binary)
 
 
