@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from nnet.errors import NgtrainError
 
@@ -30,28 +31,14 @@ def only_driver_in(directory: Path, *, wait: bool = False) -> Iterator[None]:
     waits for its end.
     """
     is_new = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another driver"
-            if holder in _holders():
-                yield
-                return
-            if not wait:
-                raise NgtrainError(f"{directory} is in use: {holder} is working on it") from None
-            log.info("%s is in use: waiting for %s", directory, holder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # a file system without locks
-            log.warning(
-                "cannot lock %s (%s): see to it that no other driver works on it",
-                *(directory, error.strerror),
-            )
+    lock = _lock(directory, wait)
+    if lock is None:
+        yield
+        return
+    with lock:
         holder = f"process {os.getpid()} on {os.uname().nodename}"
-        file.truncate(0)
-        print(holder, file=file, flush=True)
+        lock.truncate(0)
+        print(holder, file=lock, flush=True)
         os.environ[HOLDERS] = "\n".join([*_holders(), holder])
         for temporary in directory.glob(".*.tmp"):
             if re.fullmatch(r"\..+\.[0-9a-f]+\.tmp", temporary.name):  # and nobody else's
@@ -61,9 +48,39 @@ def only_driver_in(directory: Path, *, wait: bool = False) -> Iterator[None]:
         finally:
             os.environ[HOLDERS] = "\n".join(_holders()[:-1])
             with suppress(OSError):
-                if is_new and os.listdir(directory) == [".lock"]:  # nothing came of it
-                    (directory / ".lock").unlink()
-                    directory.rmdir()
+                (directory / ".lock").unlink()
+                if is_new:
+                    directory.rmdir()  # which it is not where something came of it
+
+
+def _lock(directory: Path, wait: bool) -> TextIO | None:
+    """The file .lock, locked; None where a driver that started this one has locked it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / ".lock"
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (who asks for it closes it)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another driver"
+        if holder in _holders():
+            file.close()
+            return None
+        if not wait:
+            file.close()
+            raise NgtrainError(f"{directory} is in use: {holder} is working on it") from None
+        log.info("%s is in use: waiting for %s", directory, holder)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:  # a file system without locks
+        log.warning(
+            "cannot lock %s (%s): see to it that no other driver works on it",
+            *(directory, error.strerror),
+        )
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return file
+    file.close()  # a driver that has ended took the file away after it was opened here
+    return _lock(directory, wait)
 
 
 def _holders() -> list[str]:

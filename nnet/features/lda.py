@@ -255,7 +255,7 @@ def accumulate_lda(
             try:
                 posterior = _posterior(posteriors, key, features)
             except Skip as reason:
-                logger.warning("utterance %s: %s", key, reason)
+                logger.warning("%s for utterance %s", reason, key)
                 lost.add(key, reason)
                 continue
             if stats is None:
@@ -282,12 +282,12 @@ def accumulate_lda(
 def _posterior(posteriors: RandomAccessTable, key: str, features: np.ndarray) -> list:
     """The posterior of an utterance, one entry a frame.  Raises Skip if there is none."""
     if len(features) == 0:
-        raise Skip("empty feature matrix")
+        raise Skip("Empty feature matrix")
     if key not in posteriors:
-        raise Skip("no posteriors")
+        raise Skip("No posteriors")
     posterior = posteriors[key]
     if len(posterior) != len(features):
-        raise Skip(f"posteriors of {len(posterior)} frames, features of {len(features)}")
+        raise Skip(f"Posterior vs. feats size mismatch {len(posterior)} vs. {len(features)}")
     return posterior
 
 
