@@ -10,7 +10,6 @@ import bz2
 import gzip
 import lzma
 import os
-import struct
 import time
 import zlib
 from collections import Counter
@@ -286,15 +285,17 @@ def _lines(stream: InputStream, path: str) -> Iterator[str]:
         yield f"{name} {shortened(text, 100)}"
 
 
-def _wave(stream: InputStream, path: str) -> Iterator[str]:
-    """The format of a WAV recording, from its header."""
-    head = stream.peek(HEAD_SIZE)
-    at = head.find(b"fmt ")
-    if at > 0 and len(head) >= at + 24:
-        _, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, at + 8)
-        yield f"channels {channels}"
-        yield f"sample-rate {rate}"
-        yield f"bits {bits}"
+def _recording(stream: InputStream, path: str) -> Iterator[str]:
+    """What the header of a recording says; a header may not know how long it is."""
+    from nnet.features.audio import read_header
+    from nnet.features.riff import claimed_duration, is_wave
+
+    rate, channels, coding, num_samples = read_header(stream)
+    yield f"sample-rate {rate}"
+    yield f"channels {channels}"
+    yield f"coding {coding}"
+    duration = claimed_duration(stream) if is_wave(stream.peek(12)) else num_samples / rate
+    yield f"duration {duration:.10g} s" if duration else "duration unknown"
 
 
 def _hdf5(stream: InputStream, path: str) -> Iterator[str]:
@@ -331,7 +332,7 @@ _DETAILS: dict[str, Callable[[InputStream, str], Iterator[str]]] = {
     "transducer": _transducer,
     "archive": _archive,
     "lines": _lines,
-    "wave": _wave,
+    "recording": _recording,
     "hdf5": _hdf5,
     **{form: _object(form) for form in _UNITS},
 }

@@ -9,10 +9,10 @@ import pytest
 
 from nnet.errors import NgtrainError
 from nnet.features import audio, riff
-from nnet.features.not_audio import what_it_is
 from nnet.features.wave import WAVE, Wave
 from nnet.io.streams import InputStream, open_input
 from nnet.io.tables import sequential_table
+from nnet.io.text import text_lines
 
 RATE = 8000
 TONE = np.rint(3000 * np.sin(0.35 * np.arange(2000))).astype(np.int16)
@@ -353,13 +353,16 @@ SHORTEN = (
 @pytest.mark.parametrize(
     "contents, said",
     [
-        (b"", "it is empty"),
+        (b"", "an empty file"),
         (b"<!DOCTYPE html>\n<html><body>404</body></html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        (b"\x1f\x8b\x08" + bytes(100), "use `gunzip -c {path} |`"),
-        (b"\0\0\0\x20ftypM4A " + bytes(100), "use `ffmpeg -v error -i {path} -f wav - |`"),
-        (b"\0BFM \x04" + bytes(100), "an object of Kaldi"),
-        (b"this is no recording at all", "it is text"),
+        (b"\x1f\x8b\x08" + bytes(100), "compressed by gzip: read it as 'gunzip -c {path} |'"),
+        (
+            b"\0\0\0\x20ftypM4A " + bytes(100),
+            "(AAC, ALAC): read it as 'ffmpeg -v error -i {path} -f wav - |'",
+        ),
+        (b"\0BFM \x04" + bytes(100), "no audio that can be read: a matrix"),
+        (b"this is no recording at all", "no audio that can be read: text"),
         (b"RIFF\x10\0\0\0AVI " + bytes(100), "a film"),
         (SHORTEN, "compressed by shorten: use `sph2pipe -f wav -p {path} |`"),
     ],
@@ -376,6 +379,15 @@ def test_what_is_no_audio_is_named(tmp_path, contents, said):
     assert "no audio that can be read: " in str(error.value)
 
 
-def test_mp3_is_named_where_libsndfile_does_not_read_it():
-    assert "ffmpeg" in what_it_is(b"ID3\x04" + bytes(100), "x.mp3")
-    assert "MP3" in what_it_is(b"\xff\xfb\x90\x00" + bytes(100), "x.mp3")
+@pytest.mark.parametrize("beginning", [b"ID3\x04" + bytes(100), b"\xff\xfb\x90\x00" + bytes(100)])
+def test_mp3_is_named_where_libsndfile_does_not_read_it(tmp_path, beginning):
+    (tmp_path / "x.mp3").write_bytes(beginning)
+    with open_input(f"{tmp_path}/x.mp3") as stream:
+        said = str(audio.refusal(stream, beginning, "Format not recognised"))
+    assert f"an MP3 recording: read it as 'ffmpeg -v error -i {tmp_path}/x.mp3" in said
+
+
+@pytest.mark.parametrize("name", ["MAC", "ID3", "wvpk", "ajkg", "OggS"])
+def test_names_of_utterances_are_no_formats(tmp_path, name):
+    (tmp_path / "text").write_text(f"{name} some words\n")
+    assert list(text_lines(tmp_path / "text")) == [f"{name} some words"]

@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import soundfile
 
 from nnet.egs import copy_examples
 from nnet.errors import NgtrainError
@@ -24,6 +25,10 @@ from nnet.io.tokens import write_object
 from nnet.lexicon import usual_topology
 from nnet.network import Network
 
+SHORTEN = (
+    b"NIST_1A\n   1024\nsample_count -i 8000\nsample_coding -s26 pcm,embedded-shorten-v2.00\n"
+    b"end_head\n"
+).ljust(1024)
 PAGE = b"<!DOCTYPE html>\n<html><body>404 not found</body></html>\n"
 
 
@@ -133,6 +138,40 @@ KINDS = {
     "text": ["text", "lines 1"],
     "wav": ["a WAV recording", "sample-rate 8000"],
 }
+
+
+@pytest.mark.parametrize(
+    "file_format, subtype, kind, coding",
+    [
+        ("WAV", "PCM_16", "a WAV recording", "Signed 16 bit PCM"),
+        ("WAV", "FLOAT", "a WAV recording", "32 bit float"),
+        ("RF64", "PCM_24", "a WAV recording", "Signed 24 bit PCM"),
+        ("FLAC", "PCM_16", "a FLAC recording", "Signed 16 bit PCM"),
+        ("NIST", "ULAW", "a SPHERE recording", "U-Law"),
+    ],
+)
+def test_what_is_in_a_recording(tmp_path, file_format, subtype, kind, coding):
+    """By its header alone, also where the file is compressed and its samples are many."""
+    path = f"{tmp_path}/recording"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (300_000, 2))
+    soundfile.write(path, noise, 16000, subtype, format=file_format)
+    said = [kind, "sample-rate 16000", "channels 2", f"coding {coding}", "duration 18.75 s"]
+    assert list(describe(path)) == said
+    assert list(describe(f"gzip -c {path} |")) == ["compressed by gzip", *said]
+    assert list(describe(f"head -c 2000000 {path} |")) == said
+
+
+def test_recordings_that_do_not_say_how_long_they_are_or_are_compressed(tmp_path):
+    path = tmp_path / "recording"
+    soundfile.write(path, np.zeros(100), 8000, format="WAV")
+    contents = bytearray(path.read_bytes())
+    place = contents.index(b"data") + 4
+    contents[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(contents)
+    assert list(describe(str(path)))[-1] == "duration unknown"
+    path.write_bytes(SHORTEN)
+    with pytest.raises(NgtrainError, match=r"shorten: use `sph2pipe -f wav -p .*/recording \|`"):
+        list(describe(str(path)))
 
 
 @pytest.mark.parametrize("name", KINDS)

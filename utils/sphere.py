@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 from nnet.errors import NgtrainError
-from nnet.features.not_audio import is_shortened
 
 HEADER_SIZE = 1024
 
@@ -26,6 +25,8 @@ def wav_scp_entry(path: Path, sph2pipe: str | None) -> str:
     Raises:
         NgtrainError: it is no sphere file, or is compressed and there is no sph2pipe.
     """
+    from nnet.features.audio import is_shortened  # brings NumPy
+
     path = path.resolve()
     with open(path, "rb") as file:
         header = file.read(HEADER_SIZE)

@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.features.not_audio import what_it_is
+from nnet.io.kinds import Kind, kind_of
 from nnet.io.streams import PIECE, InputStream
 
 MOST_BYTES = 1 << 31
@@ -23,6 +23,7 @@ FULL_SCALE = np.float32(32768.0)
 """What libsndfile calls 1."""
 
 _MOST_RATE = 1_000_000  # Hz
+_LONGEST_HEADER = 1 << 20  # bytes
 _BLOCK = 1 << 20  # samples decoded at a time
 # What recordings in a pipe begin with; where there is no end, only the beginning can be asked.
 _BEGINNINGS = re.compile(
@@ -146,6 +147,25 @@ def decode(stream: InputStream, file: View | io.BytesIO, embedded: bool) -> tupl
     return samples, rate
 
 
+def read_header(stream: InputStream) -> tuple[int, int, str, int]:
+    """The sampling rate (Hz), channels, coding and samples of each, as a header says them.
+
+    The samples are 0 if it does not say; those of WAVE are for riff.py to know.
+    Raises:
+        NgtrainError: no audio.
+    """
+    import soundfile
+
+    beginning = stream.peek(_LONGEST_HEADER)
+    try:
+        with soundfile.SoundFile(io.BytesIO(beginning)) as sound:
+            num_samples = _claimed_frames(sound, beginning)
+            return sound.samplerate, sound.channels, sound.subtype_info, num_samples
+    except soundfile.SoundFileError as error:
+        said = getattr(error, "error_string", str(error)).rstrip(".")
+        raise refusal(stream, beginning, said) from error
+
+
 def _samples(stream, sound, embedded: bool, beginning: bytes) -> np.ndarray:
     """All samples, for which there is memory as they come and not as many as the header says."""
     if embedded and sound.frames == _LENGTH_UNKNOWN:
@@ -195,5 +215,22 @@ def refusal(stream: InputStream, beginning: bytes, said: str = "") -> NgtrainErr
         beginning: its first bytes.
         said: why libsndfile would not read it.
     """
-    what = what_it_is(beginning, stream.name) or said or "its format is not recognised"
+    kind = kind_of(beginning)
+    if is_shortened(beginning):
+        what = stream.called(_SHORTENED)
+    elif kind is None or (said and kind.form == "recording"):
+        what = said or "its format is not recognised"
+    else:
+        what = stream.called(kind)
     return unreadable(stream, f"no audio that can be read: {what}")
+
+
+_SHORTENED = Kind(
+    "a SPHERE recording that is compressed by shorten", "use `sph2pipe -f wav -p {} |`", True
+)
+
+
+def is_shortened(header: bytes) -> bool:
+    """Whether this is the header of a NIST SPHERE file that is compressed by shorten."""
+    coding = re.search(rb"^sample_coding -s\d+ (\S+)", header, re.MULTILINE)
+    return header.startswith(b"NIST_1A") and coding is not None and b"shorten" in coding[1]

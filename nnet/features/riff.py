@@ -36,15 +36,9 @@ def read_wave(stream: InputStream, embedded: bool) -> io.BytesIO:
         NgtrainError: it is cut short, has no samples, or does not say where it ends but has to.
     """
     start = stream.tell()
-    form, riff_size = struct.unpack("<4sI", _exactly(stream, 12)[:8])
-    order = ">" if form == b"RIFX" else "<"
-    if order == ">":
-        riff_size = int.from_bytes(riff_size.to_bytes(4, "little"), "big")
-    chunks, data_size = _walk_to_data(stream, order)
-    if data_size == _IN_DS64 and b"ds64" in chunks:
-        riff_size, data_size = struct.unpack_from("<QQ", chunks[b"ds64"])
+    form, order, riff_size, chunks, data_size = _read_header(stream)
     end = start + 8 + riff_size
-    is_known = 0 < data_size < _LARGEST_SIZE or (data_size > 0 and b"ds64" in chunks)
+    is_known = _is_known(data_size, chunks)
     if embedded and data_size == 0 and end == stream.tell():
         is_known = True  # a recording without samples
     if embedded and not is_known:
@@ -66,6 +60,35 @@ def read_wave(stream: InputStream, embedded: bool) -> io.BytesIO:
         if not embedded and stream.peek(1):
             logger.warning("%s: more follows the recording, and is not read", stream.place)
     return contents
+
+
+def claimed_duration(stream: InputStream) -> float:
+    """Read the header of a WAVE file; the seconds that it says, 0 if it does not say.
+
+    Raises:
+        NgtrainError: it is cut short, or there are no samples.
+    """
+    _, order, _, chunks, data_size = _read_header(stream)
+    description = chunks[b"fmt "]
+    rate = struct.unpack_from(f"{order}I", description, 8)[0] if len(description) >= 12 else 0
+    return data_size / rate if rate > 0 and _is_known(data_size, chunks) else 0.0
+
+
+def _read_header(stream: InputStream) -> tuple[bytes, str, int, dict[bytes, bytes], int]:
+    """Read up to the samples: form, order of bytes, size of RIFF, chunks, and size of `data`."""
+    form, riff_size = struct.unpack("<4sI", _exactly(stream, 12)[:8])
+    order = ">" if form == b"RIFX" else "<"
+    if order == ">":
+        riff_size = int.from_bytes(riff_size.to_bytes(4, "little"), "big")
+    chunks, data_size = _walk_to_data(stream, order)
+    if data_size == _IN_DS64 and b"ds64" in chunks:
+        riff_size, data_size = struct.unpack_from("<QQ", chunks[b"ds64"])
+    return form, order, riff_size, chunks, data_size
+
+
+def _is_known(data_size: int, chunks: dict[bytes, bytes]) -> bool:
+    """Whether the size of the samples was known when the header was written."""
+    return 0 < data_size < _LARGEST_SIZE or (data_size > 0 and b"ds64" in chunks)
 
 
 def _walk_to_data(stream: InputStream, order: str) -> tuple[dict[bytes, bytes], int]:

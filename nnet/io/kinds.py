@@ -30,9 +30,9 @@ class Kind:
     is_foreign: bool = False
     form: str = ""
 
-    def hint(self, file: str) -> str:
-        """The end of a message about a file."""
-        return f"this is {self.name}" + (f": {self.remedy.format(file)}" if self.remedy else "")
+    def of(self, file: str) -> str:
+        """What a file of this name is, and the remedy."""
+        return self.name + (f": {self.remedy.format(file)}" if self.remedy else "")
 
 
 def _compressed(by: str, unpack: str) -> Kind:
@@ -40,7 +40,11 @@ def _compressed(by: str, unpack: str) -> Kind:
 
 
 EMPTY = Kind("an empty file")
-_RECORDING = "convert it with ffmpeg or sox"
+
+
+def _recording(name: str) -> Kind:
+    return Kind(name, "read it as 'ffmpeg -v error -i {} -f wav - |'", True)
+
 
 _FOREIGN: dict[bytes, Kind] = {
     rb"\x1f\x8b": _compressed("gzip", "gunzip"),
@@ -60,18 +64,26 @@ _FOREIGN: dict[bytes, Kind] = {
     rb"(?s:.{257}ustar)": Kind("a tar archive", "unpack it", True),
     rb"%PDF-": Kind("a PDF document", "", True),
     rb"\x7fELF": Kind("a program", "", True),
+    rb"#!AMR": _recording("an AMR recording"),
     rb"#!": Kind("a script", "", True),
     rb"\s*\{\s*\"": Kind("a JSON file", "", True),
     rb"\xff\xfe|\xfe\xff": Kind("text in UTF-16", "convert it to UTF-8 with iconv", True),
-    rb"OggS": Kind("an Ogg recording", _RECORDING, True),
-    rb"ID3|\xff[\xf2\xf3\xfa\xfb]": Kind("an MP3 recording", _RECORDING, True),
+    rb"OggS\0": _recording("an Ogg recording"),
+    rb"ID3[\2-\4]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]": _recording("an MP3 recording"),
+    rb"(?s:\0\0..ftyp)": _recording("an MPEG-4 recording (AAC, ALAC)"),
+    rb"\x30\x26\xb2\x75": _recording("a Windows Media recording"),
+    rb"\x1aE\xdf\xa3": _recording("a Matroska or WebM recording"),
+    rb"(?s:RIFF.{4}AVI )": _recording("a film (AVI)"),
+    rb"(?s:wvpk.{4}[\x02-\x10]\x04)": _recording("a WavPack recording"),
+    rb"(?s:MAC .[\x0e\x0f])": _recording("a Monkey's Audio recording"),
+    rb"ajkg[\1-\3]": Kind("compressed by shorten", "read it as 'shorten -x {} - |'", True),
 }
 """By a regular expression that the first bytes match."""
 
 _OBJECTS: dict[bytes, Kind] = {
-    rb"RIFF|RIFX|RF64": Kind("a WAV recording", form="wave"),
-    rb"fLaC": Kind("a FLAC recording"),
-    rb"NIST_1A": Kind("a SPHERE recording"),
+    rb"RIFF|RIFX|RF64|BW64": Kind("a WAV recording", form="recording"),
+    rb"fLaC": Kind("a FLAC recording", form="recording"),
+    rb"NIST_1A": Kind("a SPHERE recording", form="recording"),
     rb"(?s:\xd6\xfd\xb2\x7e.{4}\w+.{4}(compact)?lattice)": Kind("a lattice", form="transducer"),
     rb"\xd6\xfd\xb2\x7e": Kind("a transducer (FST)", form="transducer"),
     rb"\x74\xfb\xb2\x7e": Kind("a symbol table of OpenFst in binary form"),

@@ -93,8 +93,12 @@ class InputStream:
         Kaldi's, otherwise if what was found, just read or peeked at, is of a known kind.
         """
         kind = self._kind(found)
-        hint = f": {kind.hint('FILE' if self._process else self.name)}" if kind else ""
+        hint = f": this is {self.called(kind)}" if kind else ""
         return NgtrainError(f"{self.place}: {reason} (at byte {self.tell()}){hint}")
+
+    def called(self, kind: Kind) -> str:
+        """What it is if it is of a kind, and the remedy."""
+        return kind.of("FILE" if self._process else self.name)
 
     def mismatch(self, expected: str, found: bytes) -> NgtrainError:
         """The error to raise when something else was found than what was expected."""

@@ -327,7 +327,7 @@ def read_script(rxfilename: str) -> list[tuple[str, str]]:
         key, name = split_key(line)
         if not name or "\0" in line:
             kind = kind_of(line.encode(**ENCODING)[:HEAD_SIZE])
-            hint = f": {kind.hint(rxfilename)}" if kind and kind.form != "lines" else ""
+            hint = f": this is {kind.of(rxfilename)}" if kind and kind.form != "lines" else ""
             reason = f"line {number} is not a key and the name of a file{hint}"
             raise NgtrainError(f"{shortened(rxfilename)}: {reason}")
         script.append((key, name))
