@@ -22,6 +22,17 @@ for number in signal.SIGINT, signal.SIGHUP, signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)
 
 
+SLOW = frozenset({"ali_dir", "corpora", "corpus", "egs_dir", "experiment", "pages"})
+"""Fixtures that take seconds to make, or that tests train on: a test with one of them is slow."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if not SLOW.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The reference data: ../shared beside the checkout, or $NGTRAIN_SHARED."""

@@ -1,11 +1,21 @@
 #!/usr/bin/env bash
 # Lint, format and tests; in a fresh clone it first makes the virtual environment.
 #
-# Usage: tests/run.sh [<pytest option or test file> ...]
-#  e.g.: tests/run.sh -x tests/test_cli.py
+# Usage: tests/run.sh [--fast] [<pytest option or test file> ...]
+#  e.g.: tests/run.sh --fast
+#        tests/run.sh -x tests/test_cli.py
+#
+#   --fast  without the tests that are marked slow or cluster, and as many at a time as there are cores
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+options=()
+if [ "${1:-}" = --fast ]; then
+  shift
+  options=(-m "not slow and not cluster" --numprocesses auto --dist loadfile)
+fi
+
 utils/setup_env.sh synth plots docs nvrtc dev
 . ./path.sh
 
@@ -18,4 +28,4 @@ if [ ! -d "${NGTRAIN_SHARED:-../shared}" ]; then
   echo "tests/run.sh: no reference data at ${NGTRAIN_SHARED:-../shared}:" \
     "the tests that compare with Kaldi's files are left out, and counted below"
 fi
-pytest "$@"
+pytest "${options[@]}" "$@"

@@ -298,6 +298,7 @@ def test_recordings_without_an_end(tmp_path, monkeypatch, beginning):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_chunks_without_an_end(tmp_path, monkeypatch):
     monkeypatch.setattr(riff, "MOST_BYTES", 1 << 16)
     (tmp_path / "head").write_bytes(b"RIFF\xff\xff\xff\xffWAVE")

@@ -90,6 +90,7 @@ def test_bad_options_end_in_one_line(tmp_path, run_program, bad):
     assert not (tmp_path / "out.ark").exists()
 
 
+@pytest.mark.slow
 def test_copy_of_a_data_directory(tmp_path, run_program):
     source, dest = tmp_path / "source", tmp_path / "dest"
     source.mkdir()

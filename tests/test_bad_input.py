@@ -51,6 +51,7 @@ def fails(run_program, files):
 # 1. A file that is not there ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -77,6 +78,7 @@ def test_missing_file_in_a_script(fails, files):
 # 2. A model that is cut short ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [0, 1, 300, 3000, 100_000, -20])
 @pytest.mark.parametrize(
     "command", ["nnet-am-copy {dir}/cut {out}", "nnet-train-simple {dir}/cut ark:{egs} {out}"]
@@ -127,6 +129,7 @@ def test_truncated_examples(fails, files, command):
 # 4. Text where binary is expected, and the other way round ----------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "contents",
     [b"utt1 \0Bhello world, this is text\n", b"utt1 hello\n", b"\0Butt1 ", b"hello\n", b"\xff\xfe"],

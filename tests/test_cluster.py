@@ -200,7 +200,9 @@ def test_no_log_is_expected_of_a_job_that_the_scheduler_knows_to_have_failed(lat
 # Real schedulers ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["slurm.py", "queue.py"])
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.cluster) for name in ("slurm.py", "queue.py")]
+)
 def launcher(request):
     request.getfixturevalue({"slurm.py": "slurm", "queue.py": "gridengine"}[request.param])
     return request.param
@@ -277,6 +279,7 @@ def test_jobs_are_cancelled(launcher, by, environment, tmp_path):
     assert not left
 
 
+@pytest.mark.cluster
 def test_a_node_that_goes_down(slurm, environment, tmp_path, monkeypatch, caplog):
     """Its jobs start again on the other one, and the log says so."""
     monkeypatch.chdir(tmp_path)
@@ -315,6 +318,7 @@ def wait_until(is_so, timeout_s=60):
         time.sleep(0.1)
 
 
+@pytest.mark.cluster
 def test_the_same_training_everywhere(slurm, gridengine, corpus, run_program, tmp_path):
     """Byte for byte, for a given number of threads; the beginning is the same for all."""
 

@@ -214,6 +214,7 @@ def test_combination_improves(toy_networks, toy_examples, initial_model, caplog)
     assert value == pytest.approx(after, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_golden_models(shared, run_program, tmp_path):
     """Three models by Kaldi; the result is theirs in all that is not combined."""
     experiment = shared / "kaldi/exp/nnet_ms"

@@ -44,6 +44,7 @@ def results(answer):
     return values
 
 
+@pytest.mark.slow
 @on_each_gpu
 @in_each_precision
 def test_nvcc_compiles_all_kernels(tmp_path, gpu, dtype, record_property):

@@ -264,6 +264,7 @@ def eigen(cupy, Z, scales=None):
     return c.get(), U.get()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 80])
 def test_eigenvalues_and_eigenvectors(cupy, n):
     for Z in matrices(n, np.random.default_rng(3)):
@@ -352,6 +353,7 @@ def test_norms_of_rows(cupy):
     assert gamma.get() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 75])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rank", [1, 200])

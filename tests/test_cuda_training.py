@@ -114,6 +114,7 @@ def assert_same_parameters(on_gpu, on_cpu, rtol):
             assert np.linalg.norm(a - b) <= rtol * np.linalg.norm(b), (ours.index, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_training_gives_the_same_network(gpu, name, order):
@@ -181,6 +182,7 @@ def test_golden_training(gpu, golden, name, order):
         assert_same_parameters(network, kaldis, rtol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
 @pytest.mark.parametrize("first", DEGENERATE)
 @pytest.mark.parametrize("rank", [10, 39])

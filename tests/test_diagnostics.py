@@ -57,6 +57,7 @@ def test_parameter_change(network):
     np.testing.assert_allclose(change, norms * relative, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_progress_between_golden_models(experiment, run_program):
     """The shares of components sum to the change of the objective, ever better with segments."""
     egs = f"ark:{experiment / 'train_diagnostic.egs'}"

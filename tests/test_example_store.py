@@ -106,6 +106,7 @@ def test_minibatches_are_those_of_the_archive(golden, store):
     assert all(same(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_programs_take_a_store_where_they_take_an_archive(golden, run_program, tmp_path):
     def run(name, *arguments):
         run_program(name, *(str(a).replace("DIR", str(tmp_path)) for a in arguments))
@@ -368,6 +369,7 @@ def test_other_tools_read_what_is_written_and_take_the_footer_away(store):
     fails(store, "an HDF5 file without the footer of examples")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_checksum", [True, False])
 @pytest.mark.parametrize("seed", range(20))
 def test_flipped_bits_give_examples_or_an_error(store, seed, with_checksum):

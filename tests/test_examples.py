@@ -304,6 +304,7 @@ def test_a_full_shuffle_makes_all_orders_equally_likely(tmp_path, monkeypatch):
     assert min(counts) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 10, 50, 80])
 def test_a_subset_is_uniform(tmp_path, monkeypatch, size):
     rng = np.random.default_rng(size)

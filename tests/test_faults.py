@@ -96,6 +96,7 @@ def launcher(tmp_path):
 # Jobs -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sabotage", "reason"),
     [
@@ -231,6 +232,7 @@ def test_damaged_models_are_not_averaged(run_program, nnet, tmp_path):
     run_program("nnet-am-average", tmp_path / "3.mdl", models[0], tmp_path / "average")
 
 
+@pytest.mark.slow
 def test_a_decision_that_was_made_is_kept(train, nnet, launcher):
     """A driver that is killed when it had decided averages the same jobs when it goes on."""
     fails = "[ $name = train.2.2 ] && { launch false; exit 1; }"
@@ -263,6 +265,7 @@ def test_too_few_jobs(train, nnet, launcher, undisturbed):
     assert [log.stat().st_mtime_ns for log in logs] == before  # these were not run again
 
 
+@pytest.mark.slow
 def test_divergence_stops_the_training(train, nnet, launcher):
     """It does so again when it is run again, at once."""
     diverges = launcher(f"if [[ $name = train.2.* ]]; then {DIVERGE}; fi")

@@ -651,6 +651,7 @@ def test_lda_programs(tmp_path, rng, run_program):
     np.testing.assert_allclose(lda @ covariance @ lda.T, np.eye(2), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_copying_and_summing_programs(feats, tmp_path, run_program):
     entries, rspecifier = feats
     run_program("matrix-sum-rows", rspecifier, f"ark:{tmp_path}/sums")

@@ -67,6 +67,7 @@ def relative_distances(network, reference) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", STEPS)
 def test_parameters_are_kaldis(trajectory, num_steps):
     network = trajectory.start.network

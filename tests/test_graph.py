@@ -211,6 +211,7 @@ def test_lang_directory_with_positions(run_program, dictionary, tmp_path):
     assert {"SIL nonword", "SIL_S singleton", "AH_B begin", "Z_I internal"} <= set(boundaries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [

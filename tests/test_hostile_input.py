@@ -153,6 +153,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("name", LARGE)
 def test_memory_follows_the_size_of_the_file(fuzz, name, binary):
@@ -175,6 +176,7 @@ def test_natural_numbers(number):
     assert natural(str(number)) == natural(str(number).encode()) == number
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.text(max_size=12))
 def test_what_is_no_natural_number(text):
@@ -211,6 +213,7 @@ COMMANDS = [
 NO_PIPES = "--no-pipes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command, how",
     [

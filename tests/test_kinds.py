@@ -216,6 +216,7 @@ def test_damaged_files_and_bombs(files, tmp_path, monkeypatch):
 GZIP = "this is compressed by gzip: read it as 'gunzip -c {files}/feats.gz |'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "reason"),
     [

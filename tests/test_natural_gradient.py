@@ -148,6 +148,7 @@ def test_simple_equals_its_explicit_formula(N, D, alpha):
     np.testing.assert_allclose(row_products, (X**2).sum(axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("N", "D"), [(128, 300), (300, 60)])
 def test_simple_in_single_precision(N, D):
     X = correlated_rows(np.random.default_rng(4), N, D, np.float32)
@@ -243,6 +244,7 @@ def test_simple_stays_finite(kind, N):
         np.testing.assert_allclose(scale * np.linalg.norm(X.astype(np.float64)), norm, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_online_stays_orthonormal_in_single_precision_over_hundreds_of_updates():
     """Derivatives of a network whose last layer starts at zero: none, then few, then growing.
 
