@@ -69,6 +69,7 @@ def keys_of(archive) -> list[str]:
         return [key for key, _ in table]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_recordings_without_features(recordings, tmp_path, run_program, name):
     contents, reason = BAD[name]
@@ -211,6 +212,7 @@ def test_what_a_script_names_and_is_not_there_is_said_with_its_key(tmp_path, run
 # Options ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option, said",
     [
@@ -299,6 +301,7 @@ def test_a_driver_says_what_has_no_features(data, run_program):
     assert "key web: no audio that can be read: a web page" in warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["web", "short", "rate", "nan"])
 def test_more_than_one_in_twenty_is_an_error(data, run_program, name):
     contents, reason = BAD[name]

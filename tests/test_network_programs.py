@@ -33,6 +33,7 @@ def model(golden) -> str:
     return str(golden / "training/online_multisplice/1.mdl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["sgd_relu", "sgd_sigmoid", "simple_pnorm", "online_lowrank", "online_multisplice"]
 )
@@ -67,6 +68,7 @@ def test_raw_networks(model, run_program, tmp_path):
     np.testing.assert_allclose(network.learning_rates, [0.01, 0.01])
 
 
+@pytest.mark.slow
 def test_nnet_am_copy_changes_what_it_is_asked_to(model, run_program, tmp_path):
     original, out = AcousticModel.load(model).network, tmp_path / "out.mdl"
 
@@ -95,6 +97,7 @@ def test_nnet_am_copy_changes_what_it_is_asked_to(model, run_program, tmp_path):
         assert f"expected {option.split('=')[0]} to be" in result.stderr.decode()
 
 
+@pytest.mark.slow
 def test_dropout_comes_and_goes(model, golden, run_program, tmp_path):
     config = tmp_path / "dropout.config"
     config.write_text(
@@ -122,6 +125,7 @@ def test_dropout_comes_and_goes(model, golden, run_program, tmp_path):
     assert out.read_bytes() == Path(model).read_bytes()
 
 
+@pytest.mark.slow
 def test_init_and_insert(golden, run_program, tmp_path):
     config = golden / "training/online_multisplice/nnet.config"
     raw, same, other = (tmp_path / f"{i}.raw" for i in range(3))
@@ -179,6 +183,7 @@ def test_model_of_the_wrong_size_is_refused(golden, run_program, tmp_path):
     assert b"neural net has 40, transition model has 128" in result.stderr
 
 
+@pytest.mark.slow
 def test_compute_programs(model, golden, run_program, tmp_path):
     features = dict(sequential_table(f"ark:{golden}/feats.ark", MATRIX))
     network = load_network(model)
@@ -224,6 +229,7 @@ def test_compute_from_egs_and_compute_prob_agree(model, golden, run_program, tmp
     np.testing.assert_allclose(log_prob, printed, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_on_archives_as_they_are(model, golden, run_program, tmp_path):
     """--frame and --shuffle-buffer-size do what nnet-copy-egs and nnet-shuffle-egs would."""
     egs = f"ark:{golden}/egs_8frames.ark"

@@ -109,6 +109,7 @@ def said(file: Path, pattern: str) -> str:
 # The numbers of a training ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_logs(page, kaldi):
     rows = page.tables["Models"][1:]
     assert [row[0] for row in rows] == [*map(str, range(16)), "final"]
@@ -214,6 +215,7 @@ def test_time_of_an_iteration():
 # What did not go as it should ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_training_that_is_running(copy, report):
     """Iteration 7 of 16: job 1 has ended, job 2 is writing a line, job 3 has not started."""
     (copy / "final.mdl").unlink()
@@ -243,6 +245,7 @@ def test_logs_of_an_earlier_run_do_not_count(copy):
     assert len(read_training(copy).iterations) == 9
 
 
+@pytest.mark.slow
 def test_jobs_left_out_and_failed(copy, report):
     edit(copy / "log" / "average.6.log", r"exp/ms1/7\.2\.mdl ", "")
     edit(copy / "log" / "train.6.2.log", r"\(code 0\)", "(code 1; signal 9)")
@@ -255,6 +258,7 @@ def test_jobs_left_out_and_failed(copy, report):
     assert "averages is of all jobs" not in page.text
 
 
+@pytest.mark.slow
 def test_numbers_that_are_none(copy, report):
     """A training that diverged still has a report."""
     for file in (copy / "log").glob("progress.*.log"):
@@ -271,6 +275,7 @@ def test_numbers_that_are_none(copy, report):
     assert 5 not in training.scores["valid"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -325,16 +330,19 @@ def test_colors_are_those_of_the_page(page):
         assert f"{name}:" in style.split("@media")[0] and f"{name}:" in dark
 
 
+@pytest.mark.slow
 def test_names_are_escaped(copy, report):
     odd = copy.rename(copy.with_name("a<b>&c"))
     page = report(odd)
     assert str(odd) in page.text and "<b>&c" not in page.source
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_page(page, report, kaldi):
     assert report(kaldi).source == page.source
 
 
+@pytest.mark.slow
 def test_several_are_compared(copy, run_program, tmp_path):
     for dir, rate in ("one", 0.01), ("two", 0.02):
         shutil.copytree(copy, copy.parent / dir)
@@ -352,6 +360,7 @@ def test_several_are_compared(copy, run_program, tmp_path):
     assert page.tables["Options that differ"][1:] == [["lrate", "0.01", "0.02"]]
 
 
+@pytest.mark.slow
 def test_the_driver_writes_into_the_directory(copy, run_program, page):
     said = run_program("report.py", copy).stderr.decode()
     assert f"wrote {copy}/report.html" in said
@@ -432,6 +441,7 @@ def test_what_diverges_does_not_hide_the_others():
 # Interruptions and clocks -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_that_was_interrupted_and_counts(copy, report):
     """It was told to end when its model was whole: the average has it, and nothing failed."""
     for x, merged in (5, True), (2, False):

@@ -48,6 +48,7 @@ def test_any_name_and_options_after_it(run_py, tmp_path):
     assert "5umber 5" in (tmp_path / "5.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words, line",
     [
@@ -128,6 +129,7 @@ def test_a_signal_ends_the_jobs_and_what_they_started(environment, tmp_path, num
     ]
 
 
+@pytest.mark.slow
 def test_jobs_that_share_a_gpu(run_py, tmp_path, monkeypatch):
     """Two on each of two GPUs, with bounded memory; who wants a GPU for itself waits for them."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
@@ -186,6 +188,7 @@ def test_jobs_do_not_survive_a_run_py_that_is_killed(environment, tmp_path):
     assert not list(tmp_path.glob("survived.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signals", [["KILL"], ["TERM", "KILL"], ["INT", "KILL"], ["INT", "INT", "INT"]], ids="-".join
 )

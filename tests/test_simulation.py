@@ -190,6 +190,7 @@ def test_more_jobs_make_fewer_iterations_of_the_same_work(table):
         assert hours < float(row["undisturbed_h"]) < hours + int(row["iterations"]) * 40 / 3600
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_table(table):
     options = ["--num-jobs=16 64", "--samples-per-second=1400", "--spread=0.2"]
     options += ["--failures-per-hour=0.5", "--num-trials=2"]
@@ -221,6 +222,7 @@ def test_most_models_are_there_in_the_end():
     assert most_models(schedule) == 1 + len(range(18, 25)) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, reason",
     [

@@ -75,6 +75,7 @@ def test_as_long_as_asked_for(corpus):
     assert 18 <= seconds < 18 + 3 * 6  # 3 speakers, each stops after the utterance that fills it
 
 
+@pytest.mark.slow
 def test_same_seed_same_recordings_whatever_the_number_of_jobs(corpus, make_corpus, tmp_path):
     again = make_corpus(tmp_path / "again", "--num-jobs=3")
     assert recordings(again) == recordings(corpus)

@@ -81,6 +81,7 @@ def test_mark_in_the_middle_and_utf_16_are_named(tmp_path):
 # Programs, in the locale C and with Latin-1 -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_names_may_be_in_latin_1(run_program, shared, tmp_path, monkeypatch):
     """Recordings, utterances, words, phones, and the directory: from features to an alignment."""
     monkeypatch.setenv("LC_ALL", "C")
