@@ -5,9 +5,9 @@ The examples are made from random features, of 40 dimensions with 4 frames of co
 with one labelled frame or with eight.  Programs are run whole, and what they make goes to
 /dev/null, so that starting counts and the disk does not; with $KALDI_ROOT set, Kaldi's programs of
 the same names do the same on the same files, in turns with ours.  Minibatches, which are single
-labelled frames of the examples with their context, decompressed, are timed inside a process.  The
-table shows the best of some rounds: thousands of examples per second of real time and of processor
-time, and the peak of memory."""
+labelled frames of the examples with their context, are timed inside a process: decompressed, and
+once as they are sent to a GPU.  The table shows the best of some rounds: thousands of examples per
+second of real time and of processor time, and the peak of memory."""
 
 import multiprocessing
 import time
@@ -36,12 +36,14 @@ STORE_PROGRAMS = {
     "copy from HDF5": "nnet-copy-egs h5:egs.h5 ark:/dev/null",
     "shuffle, from HDF5": "nnet-shuffle-egs h5:egs.h5 ark:/dev/null",
 }
-# The table, and the number of examples to shuffle among (None for the order of the table).
+# The table, the number of examples to shuffle among (None for the order of the table), and whether
+# to leave the frames compressed, as for a GPU.
 MINIBATCHES = {
-    "minibatches": ("ark:egs", None),
-    "minibatches, shuffled": ("ark:egs", POOL_SIZE),
-    "minibatches, HDF5": ("h5:egs.h5", None),
-    "minibatches, HDF5 shuffled": ("h5:egs.h5", POOL_SIZE),
+    "minibatches": ("ark:egs", None, False),
+    "minibatches, shuffled": ("ark:egs", POOL_SIZE, False),
+    "minibatches, HDF5": ("h5:egs.h5", None, False),
+    "minibatches, HDF5 shuffled": ("h5:egs.h5", POOL_SIZE, False),
+    "the same, compressed": ("h5:egs.h5", POOL_SIZE, True),
 }
 
 
@@ -128,8 +130,8 @@ def programs(directory, num_frames, num_rounds):
     return costs
 
 
-def minibatches(directory, table, pool_size, num_rounds):
-    """The costs of reading decompressed minibatches of single frames, in each round."""
+def minibatches(directory, table, pool_size, compressed, num_rounds):
+    """The costs of reading minibatches of single frames, in each round."""
     import numpy as np
 
     from nnet.io.examples import read_minibatches
@@ -146,6 +148,7 @@ def minibatches(directory, table, pool_size, num_rounds):
             frame="random",
             buffer_size=pool_size,
             rng=np.random.default_rng(seed),
+            compressed=compressed,
         ):
             pass
         costs.append(Cost(time.perf_counter() - wall_s, time.process_time() - cpu_s, 0.0))

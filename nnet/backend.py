@@ -221,6 +221,11 @@ def inbox() -> Inbox:
     return DeviceInbox()
 
 
+def decompresses() -> bool:
+    """Whether an inbox() takes frames as nnet.io.compressed_frames.CompressedFrames, too."""
+    return _Device.module is not np
+
+
 class Aside:
     """What is done inside ``with aside`` may go on beside what comes after it, until join().
 

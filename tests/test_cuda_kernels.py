@@ -9,7 +9,12 @@ from nnet.components.noise import draw_uniform
 from nnet.components.softmax import Labels
 from nnet.cuda import eigh, fisher, kernels, layers
 from nnet.cuda import simple as cuda_simple
+from nnet.cuda.inbox import DeviceInbox
+from nnet.io.examples import EXAMPLE, NnetExample, read_minibatches
+from nnet.io.matrices import CompressedMatrix
+from nnet.io.tables import table_writer
 from nnet.natural_gradient import simple
+from nnet.propagation import arrays_of
 
 SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
 
@@ -58,6 +63,42 @@ def labels(cupy, rows, dim, rng):
 def softmax(x):
     y = np.exp(x - x.max(axis=1, keepdims=True))
     return y / y.sum(axis=1, keepdims=True)
+
+
+# Examples -----------------------------------------------------------------------------------------
+
+
+def write_examples(path, formats, num_frames, spk_dim):
+    """Examples of several labelled frames, in one format after the other."""
+    rng = np.random.default_rng(4)
+    with table_writer(f"ark:{path}", EXAMPLE) as writer:
+        for i in range(60):
+            frames_here = num_frames[i % len(num_frames)]
+            rows = 10.0 ** rng.integers(-3, 4) * rng.standard_normal((frames_here + 9, 13))
+            matrix = CompressedMatrix.compress(rows.astype(np.float32), formats[i % len(formats)])
+            labels = [[(int(pdf), 1.0)] for pdf in rng.integers(0, 100, frames_here)]
+            spk_info = rng.standard_normal(spk_dim).astype(np.float32)
+            writer.write(f"u-{i}", NnetExample(labels, matrix, 5, spk_info))
+
+
+@pytest.mark.parametrize("spk_dim", [0, 3])
+@pytest.mark.parametrize("num_frames", [(1,), (8,), (8, 5)])
+@pytest.mark.parametrize("formats", [("CM",), ("CM2",), ("CM3",), ("CM", "CM2", "CM3")])
+def test_frames_are_decompressed_to_the_bit(cupy, tmp_path, formats, num_frames, spk_dim):
+    """On their way through an inbox, whole minibatches and a smaller one."""
+    write_examples(tmp_path / "egs", formats, num_frames, spk_dim)
+
+    def minibatches(compressed):
+        options = {"frame": "random", "rng": np.random.default_rng(3), "compressed": compressed}
+        return list(read_minibatches(f"ark:{tmp_path}/egs", 25, 3, 2, **options))
+
+    inbox = DeviceInbox()
+    for ours, theirs in zip(minibatches(True), minibatches(False), strict=True):
+        assert len(ours) == len(theirs)
+        received = inbox.receive(inbox.send(arrays_of(ours)), 0)
+        for a, b in zip(received, arrays_of(theirs), strict=True):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            assert a.get().tobytes() == b.tobytes()
 
 
 # Layers -------------------------------------------------------------------------------------------

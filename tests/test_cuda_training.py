@@ -1,6 +1,7 @@
 """Training as on a GPU, on one or on a stand-in: the same numbers, and no waiting in a step."""
 
 import contextlib
+import itertools
 
 import fake_cupy
 import numpy as np
@@ -13,6 +14,7 @@ from nnet.acoustic_model import load_network
 from nnet.cuda import libraries
 from nnet.cuda.inbox import NUM_SLOTS
 from nnet.cuda.streams import join_all
+from nnet.io.compressed_frames import CompressedFrames
 from nnet.io.examples import Minibatch, read_minibatches
 from nnet.natural_gradient.online import EPSILON, OnlinePreconditioner
 from nnet.network import Network
@@ -167,9 +169,28 @@ def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
         assert not fake_cupy.counts
 
 
+def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden):
+    with gpu():
+        network = load_network(str(golden / "training" / "sgd_tanh" / "0.mdl"))
+        context = network.left_context, network.right_context
+        egs = f"ark:{golden}/egs_8frames.ark"
+        options = {"frame": 0, "compressed": backend.decompresses()}
+        group = list(read_minibatches(egs, 16, *context, **options))[:-1]
+        assert all(isinstance(minibatch.frames, CompressedFrames) for minibatch in group)
+        steps = TrainingStep(network).train_on(itertools.cycle(group))
+        for _ in range(2 * len(group)):
+            next(steps)
+        fake_cupy.counts.clear()
+        assert sum(len(next(steps)) for _ in range(16)) == 16
+        # A graph, a copy to the device and one into place, and this for each minibatch.
+        assert abs(fake_cupy.counts.pop("launches") - 4 * 16) <= 2 * NUM_SLOTS
+        assert not fake_cupy.counts
+
+
 @pytest.mark.parametrize("order", ["FORWARD", "GPU"])
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("name", ["online_lowrank", "sgd_tanh"])
-def test_golden_training(gpu, golden, name, order):
+def test_golden_training(gpu, golden, name, compressed, order):
     """Kaldi's own training run, to the tolerance of tests/test_golden_training.py."""
     directory = golden / "training" / name
     size = int((directory / "minibatch").read_text())
@@ -177,7 +198,8 @@ def test_golden_training(gpu, golden, name, order):
     with gpu(order):
         network = load_network(str(directory / "0.mdl"))
         context = network.left_context, network.right_context
-        examples = list(read_minibatches(f"ark:{golden}/egs_1frame.ark", size, *context))
+        egs = f"ark:{golden}/egs_1frame.ark"
+        examples = list(read_minibatches(egs, size, *context, compressed=compressed))
         train(network, examples[:5])
         assert_same_parameters(network, kaldis, rtol=2e-4)
 

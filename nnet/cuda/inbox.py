@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 
 from nnet.backend import Array, Inbox
+from nnet.cuda.kernels import THREADS, launch
+from nnet.io.compressed_frames import CompressedFrames
 
 NUM_SLOTS = 8  # one parcel being sent, one that waits, and some that the device has yet to receive
 _ALIGNMENT = 256  # bytes
@@ -23,29 +26,53 @@ class DeviceInbox(Inbox):
         self._copying = cupy.cuda.Stream(non_blocking=True)
         self._slots = itertools.cycle([_Slot() for _ in range(NUM_SLOTS)])
         self._layout = _Layout(())
-        self._places: dict[int, Array] = {}
+        self._places: dict[int, tuple[_Layout, Array]] = {}
+        self._frames: dict[int, Array] = {}
         self.age = 0
 
-    def send(self, arrays: tuple[np.ndarray, ...]) -> Any:
+    def send(self, arrays: tuple[np.ndarray | CompressedFrames, ...]) -> Any:
+        shape = None
+        if isinstance(arrays[0], CompressedFrames):
+            shape = arrays[0].shape
+            arrays = arrays[0].data, arrays[0].places, *arrays[1:]
         if not self._layout.has_room_for(arrays):
             self._layout = _Layout(arrays)
         slot = next(self._slots)
         with self._device:
             slot.fill(arrays, self._layout, self._copying)
-        return slot
+        return slot, shape
 
     def receive(self, parcel: Any, place: int) -> tuple[Array, ...]:
         import cupy
 
+        slot, shape = parcel
         stream = cupy.cuda.get_current_stream()
-        stream.wait_event(parcel.has_arrived)
-        received = self._places.get(place)
-        if received is None or received.size != parcel.layout.size:
-            received = self._places[place] = cupy.empty(parcel.layout.size, np.uint8)
+        stream.wait_event(slot.has_arrived)
+        layout, received = self._places.get(place, (None, None))
+        if layout is not slot.layout:
+            received = cupy.empty(slot.layout.size, np.uint8)
+            self._places[place] = slot.layout, received
             self.age += 1
-        received[...] = parcel.on_device
-        parcel.is_free.record(stream)
-        return parcel.layout.cut(received, parcel.kinds)
+        received[...] = slot.on_device
+        slot.is_free.record(stream)
+        arrays = slot.layout.cut(received, slot.kinds)
+        if shape is not None:
+            arrays = self._decompressed(*arrays[:2], shape, place), *arrays[2:]
+        return arrays
+
+    def _decompressed(
+        self, data: Array, places: Array, shape: tuple[int, int, int], place: int
+    ) -> Array:
+        """The frames of CompressedFrames, where those for `place` always are."""
+        import cupy
+
+        frames, size = self._frames.get(place), math.prod(shape)
+        if frames is None or frames.size < size:
+            frames = self._frames[place] = cupy.empty(size, np.float32)
+            self.age += 1
+        args = data, places, data.shape[1], *shape[1:], frames
+        launch("decompress", len(data), THREADS, *args)
+        return frames[:size].reshape(shape)
 
 
 class _Layout:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.io.compressed_frames import CompressedFrames, Part
 from nnet.io.example import EXAMPLE, NnetExample
 from nnet.io.example_archives import read_blocks
 from nnet.io.example_blocks import ALL_FRAMES, ExampleBlock
@@ -30,12 +31,12 @@ class Minibatch:
 
     Attributes:
         frames: float32 (num_examples, left_context + 1 + right_context, input_dim), the input with
-            spk_info appended to every frame.
+            spk_info appended to every frame; or the same as CompressedFrames.
         rows, pdfs, weights: parallel arrays over labels, int32, int32 and float32: example
             rows[i] has the label pdfs[i] with weights[i]. In the order of the examples.
     """
 
-    frames: np.ndarray
+    frames: np.ndarray | CompressedFrames
     rows: np.ndarray
     pdfs: np.ndarray
     weights: np.ndarray
@@ -55,7 +56,7 @@ class Minibatch:
 
     @staticmethod
     def concatenate(minibatches: Sequence[Minibatch]) -> Minibatch:
-        """All examples of some minibatches as one."""
+        """All examples of some minibatches as one; their frames must not be compressed."""
         first = np.cumsum([0, *map(len, minibatches)], dtype=np.int32)
         return Minibatch(
             np.concatenate([m.frames for m in minibatches]),
@@ -74,6 +75,7 @@ def read_minibatches(
     frame: int | str | None = None,
     buffer_size: int | None = None,
     rng: np.random.Generator | None = None,
+    compressed: bool = False,
 ) -> Iterator[Minibatch]:
     """Read a table of examples as minibatches.
 
@@ -86,6 +88,8 @@ def read_minibatches(
         buffer_size: if given, shuffle the examples as :func:`nnet.io.example_order.shuffled` does,
             or :func:`nnet.io.example_store.read_store_shuffled` those of `h5:FILE`.
         rng: for "random" and shuffling.
+        compressed: leave it to the device to decompress the frames; nnet.backend.decompresses()
+            says whether it does.
     Raises:
         NgtrainError: the table cannot be read; an example has too little context, several labelled
             frames none of which was selected, another dimension than the ones before it, or NaN.
@@ -103,7 +107,8 @@ def read_minibatches(
     # Small minibatches are decompressed several at a time: what a call costs is shared.
     size = minibatch_size * max(_DECOMPRESS_SIZE // minibatch_size, 1)
     for examples in _batches(blocks, size):
-        yield from decompress(examples, left_context, right_context).split(minibatch_size)
+        whole = minibatch_of(examples, left_context, right_context, compressed)
+        yield from whole.split(minibatch_size)
 
 
 def select_frames(
@@ -115,10 +120,12 @@ def select_frames(
         yield block.select_frame(chosen)
 
 
-def decompress(block: ExampleBlock, left_context: int, right_context: int) -> Minibatch:
+def minibatch_of(
+    block: ExampleBlock, left_context: int, right_context: int, compressed: bool = False
+) -> Minibatch:
     """The examples of a block as a minibatch; see :func:`read_minibatches`."""
-    frames = None
-    labels = []
+    parts, labels = [], []
+    dim = None
     for indices, contents in block.by_layout():
         layout = contents.layout
         frame = block.records["frame"][indices]
@@ -132,24 +139,31 @@ def decompress(block: ExampleBlock, left_context: int, right_context: int) -> Mi
                 f"left and right context {layout.left_context} and {layout.right_context}, but the "
                 f"network needs {left_context} and {right_context},"
             )
-        if frames is None:
-            num_rows = left_context + 1 + right_context
-            frames = np.empty((len(block), num_rows, layout.input_dim), np.float32)
-        if layout.input_dim != frames.shape[2]:
-            raise contents.fail(f"dimension {layout.input_dim} instead of {frames.shape[2]}")
+        dim = dim or layout.input_dim
+        if layout.input_dim != dim:
+            raise contents.fail(f"dimension {layout.input_dim} instead of {dim}")
         frame = np.maximum(frame, 0)
-        alone = len(indices) == len(block)
-        own = frames if alone else np.empty((len(indices), *frames.shape[1:]), np.float32)
-        first_row = layout.left_context + frame - left_context
-        contents.input(first_row, own[:, :, : layout.num_cols])
-        own[:, :, layout.num_cols :] = contents.fixed["spk_info"][:, None]
-        if not alone:
-            frames[indices] = own
+        parts.append(Part(indices, contents, layout.left_context + frame - left_context))
         example, _, pdf, weight = contents.labels().of_frames(frame, 1)
         labels.append((indices[example], pdf, weight))
+    shape = len(block), left_context + 1 + right_context, dim
+    frames = (CompressedFrames.of if compressed else _decompressed)(parts, shape)
     rows, pdfs, weights = map(np.concatenate, zip(*labels, strict=True))
     order = np.argsort(rows, kind="stable")
     return Minibatch(frames, rows[order].astype(np.int32), pdfs[order], weights[order])
+
+
+def _decompressed(parts: list[Part], shape: tuple[int, int, int]) -> np.ndarray:
+    """The frames of parts that are together a minibatch."""
+    frames = np.empty(shape, np.float32)
+    for indices, contents, first_row in parts:
+        num_cols = contents.layout.num_cols
+        own = frames if len(parts) == 1 else np.empty((len(indices), *shape[1:]), np.float32)
+        contents.input(first_row, own[:, :, :num_cols])
+        own[:, :, num_cols:] = contents.fixed["spk_info"][:, None]
+        if len(parts) > 1:
+            frames[indices] = own
+    return frames
 
 
 def _batches(blocks: Iterable[ExampleBlock], size: int) -> Iterator[ExampleBlock]:
