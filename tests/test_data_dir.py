@@ -367,6 +367,7 @@ def test_combine_what_does_not_agree(run_program, data, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_perturb_speed(run_program, tmp_path):
     with wave.open(str(tmp_path / "a-1.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))

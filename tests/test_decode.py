@@ -97,6 +97,7 @@ def test_network_alone_or_in_a_model(kaldi, model, tmp_path):
     assert raw.info() == inside.info() == model.network.info()
 
 
+@pytest.mark.slow
 def test_likelihoods_are_posteriors_over_priors(model, test_features):
     features = next(iter(test_features.values()))
     posteriors = np.exp(model.log_likelihoods(features)) * model.priors
@@ -122,6 +123,7 @@ def test_priors_beyond_the_outputs_are_refused(model):
 # --- Decoding -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lmwt", "errors"), [(20, 82), (40, 64)])
 def test_word_errors_are_those_of_kaldis_likelihoods(kaldi, model, test_likelihoods, lmwt, errors):
     """Kaldi's likelihoods give 8.2 % at a scale of 1/20 and 6.4 % at 1/40 (shared/README.md)."""

@@ -47,6 +47,7 @@ def fuzz():
         yield {"mutations": mutations, "readers": readers, "run": run}
 
 
+@pytest.mark.slow
 def test_no_reader_fails(tmp_path):
     """What once made a reader fail, and some damage to the seeds of each."""
     result = subprocess.run(

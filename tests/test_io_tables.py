@@ -114,6 +114,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["ark", "ark,t"])
 @pytest.mark.parametrize("holder", VALUES, ids=lambda holder: holder.name)
 @settings(max_examples=30, deadline=None)

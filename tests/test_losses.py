@@ -238,6 +238,7 @@ def test_options_with_which_there_are_no_features(recordings, run_program, optio
     assert result.returncode == 1 and said in said_by(result)[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program, option",
     [
@@ -292,6 +293,7 @@ def make_mfcc(run_program, directory, *options):
     return result.returncode, result.stderr.decode().splitlines()
 
 
+@pytest.mark.slow
 def test_a_driver_says_what_has_no_features(data, run_program):
     directory = data(many(29, web=BAD["web"][0]))
     status, said = make_mfcc(run_program, directory)
@@ -338,6 +340,7 @@ def test_channels_that_are_not_used_are_said(data, run_program):
     assert any("2 of 2 recordings have several channels: used the first" in line for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config, seconds",
     [

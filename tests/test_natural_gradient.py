@@ -104,6 +104,7 @@ def test_online_finds_the_scatter_of_its_data():
     assert np.abs(R @ axes[:, :rank]).diagonal().min() > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-4), (np.float64, 1e-11)])
 @pytest.mark.parametrize(("N", "D"), [(24, 60), (60, 24), (6, 24), (6, 7), (1, 9), (9, 1)])
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_text_form_is_kaldis(golden, run_program):
         assert run_program("nnet-am-copy", "--binary=false", "-", "-", stdin=text).stdout == text
 
 
+@pytest.mark.slow
 def test_raw_networks(model, run_program, tmp_path):
     raw, copy = tmp_path / "1.raw", tmp_path / "copy.raw"
     run_program("nnet-to-raw-nnet", model, raw)

@@ -241,6 +241,7 @@ def test_random_words_are_aligned_as_by_sclite(tmp_path):
     assert [own_score(*pair) for pair in pairs] == scores_of_sclite(pairs, tmp_path)
 
 
+@pytest.mark.slow
 def test_decoded_words_are_aligned_as_by_sclite(kaldi_hypotheses, tmp_path):
     """Digits that Kaldi decoded, in strings, so that there is something to align."""
     rng = random.Random(0)

@@ -163,6 +163,7 @@ def table(run_program):
 UNDISTURBED = ["--spread=0", "--slow-probability=0", "--failures-per-hour=0"]
 
 
+@pytest.mark.slow
 def test_fisher_on_one_job(table):
     [row] = table("--num-jobs=1", "--samples-per-second=1000", "--start-seconds=1",
                   "--bandwidth=1e9", *UNDISTURBED)  # fmt: skip
@@ -202,6 +203,7 @@ def test_the_same_seed_gives_the_same_table(table):
         assert float(row["failures"]) > 0
 
 
+@pytest.mark.slow
 def test_the_table_is_markdown_by_default(run_program):
     result = run_program("simulate_training.py", "--num-jobs=2 4", "--samples-per-second=1e5")
     lines = result.stdout.decode().splitlines()

@@ -353,6 +353,7 @@ def test_half_a_minibatch_of_one_frame(tmp_path):
 # What is lost -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_examples_of_alignments_that_are_too_short(run_program, shared, tmp_path):
     """Of 60 utterances 20 have an alignment that is two frames short; then 40."""
     corpus = make_corpus(shared, tmp_path)
