@@ -99,7 +99,11 @@ def test_recipes_have_only_what_differs():
     ours = {
         tuple(read_config(str(file))) for file in CONF.glob("*.conf") if file.stem not in CLUSTERS
     }
-    digits = {file: tuple(read_config(str(file))) for file in ROOT.glob("egs/digits/conf/*.conf")}
+    digits = {
+        file: tuple(read_config(str(file)))
+        for file in ROOT.glob("egs/digits/conf/*.conf")
+        if not file.is_symlink()
+    }
     assert len(digits) == 2
     assert ours.isdisjoint(digits.values())
     for file in digits:

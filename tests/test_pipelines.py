@@ -1,22 +1,26 @@
 """A failure of any command of a pipeline fails the driver."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-NNET_OPTIONS = ["--exit-stage", "2", "--cleanup", "false", "--max-retries", "0"]
-EGS_OPTIONS = ["--frames-per-eg", "2", "--samples-per-iter", "1500", "--num-utts-subset", "5"]
+NNET_OPTIONS = ["--realign-times", "", "--cleanup", "false", "--max-retries", "0"]
+EGS_OPTIONS = ["--frames-per-eg", "2", "--samples-per-iter", "1500", "--num-utts-subset", "2"]
 EGS_OPTIONS += ["--left-context", "3", "--right-context", "3"]
+LDA_OPTIONS = ["--left-context", "1", "--right-context", "1"]
+FAILED = re.compile(r"command failed with status 37|# Ended \(code 37\)")
 
 
 @pytest.fixture(scope="module")
 def begun(corpus, run_program, environment, tmp_path_factory):
-    """What the drivers start from: a network with examples, a graph, and recordings."""
+    """What the drivers start from: a few utterances, a network with examples, and a graph."""
     folder = tmp_path_factory.mktemp("begun")
-    run_program(*corpus.command(folder / "nnet", "--realign-times", "", *NNET_OPTIONS))
-    shutil.copyfile(folder / "nnet/2.mdl", folder / "nnet/final.mdl")
+    run_program("subset_data_dir.py", corpus.data, 12, folder / "data")
+    run_program(*corpus.command(folder / "nnet", *NNET_OPTIONS, "--exit-stage", "1"))
+    shutil.copyfile(folder / "nnet/1.mdl", folder / "nnet/final.mdl")
     shutil.copytree(corpus.lang.parent.parent / "exp/tri2/graph", folder / "graph")
     return folder
 
@@ -24,7 +28,7 @@ def begun(corpus, run_program, environment, tmp_path_factory):
 @pytest.fixture
 def copies(corpus, begun, tmp_path):
     """Copies of the corpus and of `begun`, for a test to work in."""
-    for name, source in ("data", corpus.data), ("ali", corpus.ali), ("nnet", begun / "nnet"):
+    for name, source in ("data", begun / "data"), ("ali", corpus.ali), ("nnet", begun / "nnet"):
         shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("split*"))
     (tmp_path / "lang").symlink_to(corpus.lang)
     (tmp_path / "graph").symlink_to(begun / "graph")
@@ -33,13 +37,13 @@ def copies(corpus, begun, tmp_path):
 
 @pytest.fixture
 def fail_in(tmp_path, monkeypatch):
-    """fail_in(program): from now on it does what it does, and then ends with status 3."""
+    """fail_in(program): from now on it does what it does, and then ends with status 37."""
 
     def sabotage(program: str) -> None:
         folder = tmp_path / "sabotage"
         folder.mkdir()
         path = folder / program
-        path.write_text(f'#!/bin/bash\n"{shutil.which(program)}" "$@"\nexit 3\n')
+        path.write_text(f'#!/bin/bash\n"{shutil.which(program)}" "$@"\nexit 37\n')
         path.chmod(0o755)
         monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
@@ -48,7 +52,7 @@ def fail_in(tmp_path, monkeypatch):
 
 COMMANDS = {
     "get_egs2.py": ["get_egs2.py", *EGS_OPTIONS, "{d}/data", "{d}/ali", "{d}/egs"],
-    "get_lda.py": ["get_lda.py", "{d}/data", "{d}/lang", "{d}/ali", "{d}/lda"],
+    "get_lda.py": ["get_lda.py", *LDA_OPTIONS, "{d}/data", "{d}/lang", "{d}/ali", "{d}/lda"],
     "align.py": ["align.py", "--nj", "1", "{d}/data", "{d}/lang", "{d}/nnet", "{d}/new_ali"],
     "decode.py": ["decode.py", "--nj", "1", "{d}/graph", "{d}/data", "{d}/nnet/decode"],
     "flat_start.py": ["flat_start.py", "--nj", "1", "{d}/data", "{d}/lang", "{d}/mono"],
@@ -85,6 +89,8 @@ def test_a_part_of_a_driver_that_fails(copies, run_program, fail_in, driver, par
     said = result.stderr.decode()
     assert result.returncode != 0, said
     assert "error: " in said.splitlines()[-1]
+    logs = "".join(log.read_text() for log in copies.rglob("*.log"))
+    assert FAILED.search(said + logs)  # and nothing else is the reason
 
 
 @pytest.mark.parametrize("part", ["compute-mfcc-feats", "extract-segments", "wav-augment"])
@@ -133,7 +139,7 @@ def test_a_part_of_the_training_that_fails(corpus, begun, tmp_path, run_program,
     for model in nnet.glob("*.mdl"):
         model.unlink()
     fail_in(part)
-    options = ["--realign-times", "", *NNET_OPTIONS, "--exit-stage", "-100"]
-    result = run_program(*corpus.command(nnet, *options), check=False)
+    command = corpus.command(nnet, *NNET_OPTIONS, "--exit-stage", "-100")
+    result = run_program(*command, check=False)
     assert result.returncode != 0, result.stderr.decode()
     assert not (nnet / "final.mdl").exists()
