@@ -56,6 +56,7 @@ def matrix(rng, rows, columns, dtype, transposed=False):
     return a.T if transposed else a
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", PRODUCTS, ids=str)
 @pytest.mark.parametrize("layouts", [(False, False), (True, False), (False, True), (True, True)])

@@ -206,7 +206,8 @@ fi
 if todo 7 "the network"; then
   fresh "$nnet"
   train_multisplice.py "${train_opts[@]}" $network --egs-opts "$egs_opts" \
-    --num-epochs "$num_epochs" --samples-per-iter "$samples_per_iter" \
+    ${splice_indexes:+--splice-indexes "$splice_indexes"} --num-epochs "$num_epochs" \
+    --samples-per-iter "$samples_per_iter" \
     "$train" "$lang" "$ali" "$nnet"
   finish 7
 fi
