@@ -355,16 +355,17 @@ def test_half_a_minibatch_of_one_frame(tmp_path):
 
 @pytest.mark.slow
 def test_examples_of_alignments_that_are_too_short(run_program, shared, tmp_path):
-    """Of 60 utterances 20 have an alignment that is two frames short; then 40."""
+    """Of 60 utterances 20 have an alignment that is two frames short; then none; then 40."""
     corpus = make_corpus(shared, tmp_path)
     with sequential_table(f"ark:gunzip -c {corpus.ali}/ali.1.gz |", INTEGERS) as table:
         alignments = {key: value.tolist() for key, value in table}
-    for num_short, status in (0, 0), (20, 0), (40, 1):
+    for num_short, stage, status in (20, 0, 0), (0, 3, 0), (40, 3, 1):
         with gzip.open(corpus.ali / "ali.1.gz", "wt") as file:
             for n, (key, ids) in enumerate(sorted(alignments.items())):
                 print(key, *(ids[:-2] if n < num_short else ids), file=file)
-        options = ["--num-utts-subset", 5, corpus.data, corpus.ali, tmp_path / "egs"]
-        result = run_program("get_egs2.py", *options, check=False)
+        options = ["--num-utts-subset", 5, "--stage", stage]
+        directories = corpus.data, corpus.ali, tmp_path / "egs"
+        result = run_program("get_egs2.py", *options, *directories, check=False)
         said = result.stderr.decode()
         assert result.returncode == status, said
         if num_short == 0:
