@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from nnet.egs import copy_examples
-from utils.egs_dir import damaged_archives
+from utils.egs_dir import check_archive, training_archive
 
 INFO = {
     "num_frames": 2200,
@@ -18,6 +18,12 @@ INFO = {
     "right_context": 4,
     "ivector_dim": 0,
 }
+
+
+def damaged_archives(egs_dir, numbers, thorough=False):
+    """By number, what check_archive() finds wrong with archives."""
+    problems = {n: check_archive(training_archive(egs_dir, n), thorough)[1] for n in numbers}
+    return {n: "; ".join(found) for n, found in problems.items() if found}
 
 
 def make_egs_dir(path, golden, shared, kind):

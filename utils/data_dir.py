@@ -216,11 +216,6 @@ def recording_of(segment: str) -> str:
     return split_key(segment)[0]
 
 
-def restrict(table: Table, keys: Collection[str]) -> Table:
-    """The entries of `table` whose keys are in `keys`."""
-    return {key: value for key, value in table.items() if key in keys}
-
-
 def group_by_value(table: Table) -> dict[str, list[str]]:
     """The sorted keys of each value, values in the order in which they come first."""
     groups: dict[str, list[str]] = {}

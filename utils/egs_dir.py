@@ -5,7 +5,6 @@ many examples and bytes it has, their dimensions and a checksum: what nnet-egs-i
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from nnet.errors import NgtrainError
@@ -49,21 +48,6 @@ def training_archives(egs_dir: Path) -> list[Path]:
 
 
 # Damage -------------------------------------------------------------------------------------------
-
-
-def damaged_archives(
-    egs_dir: Path, numbers: Iterable[int], thorough: bool = False
-) -> dict[int, str]:
-    """Which of the archives with these numbers are damaged, and a line that says how.
-
-    Args:
-        thorough: read them through; otherwise only their sizes are looked at, which is quick and
-            finds what was cut short.
-    """
-    problems = {
-        number: check_archive(training_archive(egs_dir, number), thorough)[1] for number in numbers
-    }
-    return {number: "; ".join(found) for number, found in problems.items() if found}
 
 
 def check_archive(archive: Path, thorough: bool) -> tuple[dict[str, str], list[str]]:
