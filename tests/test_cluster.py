@@ -107,6 +107,7 @@ def test_names(tmp_path, monkeypatch):
     call = parse(["JOB=1:2", "exp/log/align.JOB.log", "true"])
     assert scheduler_log(call) == tmp_path / "exp/q/align.log"
     assert scheduler_log(parse(["exp/x.1.log", "true"])) == tmp_path / "exp/q/x.1.log"
+    assert scheduler_log(parse(["JOB=1:2", "JOB.log", "true"])) == tmp_path / "q/job.log"
     assert [valid_name(name) for name in ("align", "3.1", "a:b c")] == ["align", "j3.1", "a_b_c"]
 
 
@@ -158,7 +159,10 @@ def small_slurm(tmp_path, monkeypatch):
     programs = tmp_path / "programs"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    run_all = "for n in 1 2; do SLURM_ARRAY_TASK_ID=$n SLURMD_NODENAME=n$n bash ${@: -1}; done"
+    tasks = r"""$(seq $(sed 's/.*--array=\([0-9]*\)-\([0-9]*\).*/\1 \2/' <<< "$*"))"""
+    run_all = (
+        f"for n in {tasks}; do SLURM_ARRAY_TASK_ID=$n SLURMD_NODENAME=n$n bash ${{@: -1}}; done"
+    )
     for name, script in {"sbatch": f"echo 7; {run_all}; exit 0", "squeue": "exit 0"}.items():
         (programs / name).write_text(f"#!/bin/bash\n{script}\n")
         (programs / name).chmod(0o755)
@@ -177,6 +181,17 @@ def test_the_log_of_another_job_in_a_log_is_not_believed(small_slurm, monkeypatc
     assert IMITATION in Path("x.1.log").read_text()
     said = capsys.readouterr().err
     assert ("job 2: its log does not say how it ended" in said) == ("KILL" in end)
+    assert sorted(path.name for path in Path("q").iterdir()) == ["x.sh"]
+
+
+def test_calls_for_the_same_log_at_the_same_time(small_slurm, monkeypatch):
+    """As when two jobs of an array are started again; Slurm may read what it was given late."""
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.5)
+    sbatch = Path("programs/sbatch")
+    sbatch.write_text(sbatch.read_text().replace("echo 7;", "echo 7; sleep 0.5;"))
+    calls = [parse([f"JOB={job}:{job}", "x.JOB.log", "echo", "JOB"]) for job in (1, 2)]
+    with ThreadPoolExecutor() as threads:
+        assert list(threads.map(Slurm().launch, calls)) == [[], []]
     assert sorted(path.name for path in Path("q").iterdir()) == ["x.sh"]
 
 

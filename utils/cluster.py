@@ -65,6 +65,11 @@ class Jobs:
     name: str
     folder: Path
 
+    @property
+    def script(self) -> Path:
+        """What is submitted; two calls for the same log may run at the same time."""
+        return self.folder / f"{self.name}.sh"
+
     def status_file(self, job: int | str) -> Path:
         return self.folder / f"{self.name}.status.{job}"
 
@@ -80,10 +85,12 @@ class Jobs:
     def succeeded(self, job: int) -> bool:
         return self.status(job) == 0
 
-    def forget(self) -> None:
-        """Remove what their machines wrote."""
+    def forget(self, kept_script: Path) -> None:
+        """Remove what their machines wrote, and keep the script by a name that is not theirs."""
         for job in self.call.jobs:
             self.status_file(job).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            self.script.replace(kept_script)
 
 
 def ask(command: list[str]) -> subprocess.CompletedProcess:
@@ -154,8 +161,7 @@ class Scheduler(ABC):
                 Path(call.log_of(job)).parent.mkdir(parents=True, exist_ok=True)
                 remove_log(call.log_of(job))
             output.parent.mkdir(parents=True, exist_ok=True)
-            script = output.with_suffix(".sh")
-            script.write_text(self.script(jobs), **ENCODING)
+            jobs.script.write_text(self.script(jobs), **ENCODING)
         except OSError as error:
             raise Error(f"cannot write {error.filename}: {error.strerror}") from None
         if call.job_name is not None:
@@ -165,12 +171,12 @@ class Scheduler(ABC):
             if hosts:
                 try:
                     excluding = [*options, *self.excluding(hosts)]
-                    return self.run(excluding, script, jobs)
+                    return self.run(excluding, output, jobs)
                 except Error as error:
                     self.say(f"cannot do without {', '.join(hosts)}: {error}")
-            return self.run(options, script, jobs)
+            return self.run(options, output, jobs)
         finally:
-            jobs.forget()
+            jobs.forget(output.with_suffix(".sh"))
 
     def script(self, jobs: Jobs) -> str:
         """What runs on a machine of the cluster: run.py, for one job."""
@@ -201,13 +207,12 @@ class Scheduler(ABC):
             ]
         )
 
-    def run(self, options: list[str], script: Path, jobs: Jobs) -> list[int]:
-        """Submit `script` for some jobs and wait for them; returns those that failed.
+    def run(self, options: list[str], output: Path, jobs: Jobs) -> list[int]:
+        """Submit some jobs and wait for them; returns those that failed.
 
         Raises Error, with what the scheduler said, if it does not take them.
         """
-        submission = self.submission(jobs.name, script.with_suffix(".log"))
-        command = [*options, *submission, str(script)]
+        command = [*options, *self.submission(jobs.name, output), str(jobs.script)]
         for tries_left in reversed(range(NUM_TRIES)):
             unfinished, said = self.submit_and_wait(command, jobs)
             if not unfinished:
@@ -355,11 +360,11 @@ def split(options: str, path: str) -> list[str]:
 def scheduler_log(call: Call) -> Path:
     """Where the scheduler may write: exp/q/align.log where the logs are exp/log/align.JOB.log."""
     log = Path(os.path.abspath(call.log))
-    name = log.name
+    name = log.stem
     if call.job_name is not None:
-        name = re.sub(rf"\.?{call.job_name}", "", name) or "job"
+        name = re.sub(rf"\.?{call.job_name}", "", name).strip(".") or "job"
     parent = log.parent.parent if log.parent.name.lower() == "log" else log.parent
-    return parent / "q" / (Path(name).stem + ".log")
+    return parent / "q" / f"{name}.log"
 
 
 # Files ------------------------------------------------------------------------------------------
