@@ -23,7 +23,7 @@ setup(
     package_dir={"nnet.conf": "conf"},
     package_data={
         "nnet.conf": ["*.conf"],
-        "nnet.cuda": ["*.cu", "*.cuh"],
+        "nnet.device.cuda": ["*.cu", "*.cuh"],
         "nnet.report": ["*.css"],
     },
     scripts=[

@@ -92,9 +92,9 @@ def make_data(directory, num_examples, num_frames):
     """Random features and posteriors, and their examples: feats, post, egs and egs.h5."""
     import numpy as np
 
-    from nnet.egs import copy_examples
-    from nnet.egs_making import Cut, make_examples
-    from nnet.io.example_archives import read_blocks
+    from nnet.egs.archives import read_blocks
+    from nnet.egs.making import Cut, make_examples
+    from nnet.egs.programs import copy_examples
     from nnet.io.tables import MATRIX, POSTERIOR, table_writer
 
     rng = np.random.default_rng(0)
@@ -134,7 +134,7 @@ def minibatches(directory, table, pool_size, compressed, num_rounds):
     """The costs of reading minibatches of single frames, in each round."""
     import numpy as np
 
-    from nnet.io.examples import read_minibatches
+    from nnet.egs.minibatches import read_minibatches
 
     kind, _, name = table.partition(":")
     costs = []

@@ -74,9 +74,9 @@ def operations_of(config, minibatch_size):
 
     import numpy as np
 
-    from nnet import backend
-    from nnet.network import Network
-    from nnet.propagation import Propagation, arrays_of
+    from nnet.device import backend
+    from nnet.model.network import Network
+    from nnet.training.propagation import Propagation, arrays_of
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     import fake_cupy
@@ -109,7 +109,7 @@ def recording(fake_cupy, write_down):
     from contextlib import ExitStack
     from unittest import mock
 
-    from nnet.cuda import cublas, kernels
+    from nnet.device.cuda import cublas, kernels
 
     def kernel(name, dtype_char):
         def launch(grid, block, args, shared_mem=0):

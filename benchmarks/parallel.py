@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from measure import machine, measure, write_json
 
 from nnet.cli import argument, option, program
-from nnet.training_logs import read_training
+from nnet.report.training_logs import read_training
 from steps.get_egs2 import read_integer
 
 STEPS = Path(__file__).resolve().parent.parent / "steps"

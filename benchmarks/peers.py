@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from nnet.acoustic_model import AcousticModel
-from nnet.backend import to_host, uses_tf32
 from nnet.components.affine import AffineComponent
 from nnet.components.normalize import NormalizeComponent
 from nnet.components.pnorm import PnormComponent
+from nnet.device.backend import to_host, uses_tf32
+from nnet.egs.minibatches import EXAMPLE, NnetExample
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmState, HmmTopology
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import monophone_tree
-from nnet.io.examples import EXAMPLE, NnetExample
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer
-from nnet.network import Network
+from nnet.model.acoustic_model import AcousticModel
+from nnet.model.network import Network
 
 
 class TorchStep:

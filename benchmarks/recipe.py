@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from measure import kaldi_program, measure, write_json
 
 from nnet.cli import argument, option, program
-from utils.driver import Background, run
+from nnet.drivers.driver import Background, run
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = (

@@ -117,7 +117,7 @@ def network_config(
 def random_minibatch(size, num_pdfs, rng):
     import numpy as np
 
-    from nnet.io.examples import Minibatch
+    from nnet.egs.minibatches import Minibatch
 
     return Minibatch(
         rng.standard_normal((size, 2 * CONTEXT + 1, FEATURE_DIM), dtype=np.float32),
@@ -135,8 +135,8 @@ class Step:
 
         import numpy as np
 
-        from nnet.network import Network
-        from nnet.training_step import TrainingStep
+        from nnet.model.network import Network
+        from nnet.training.step import TrainingStep
 
         rng = np.random.default_rng(0)
         self.network = Network.from_config(config, rng)
@@ -152,7 +152,7 @@ class Products:
     """The three products of matrices of every affine layer, two for the first, and nothing else."""
 
     def __init__(self, network, minibatch_size):
-        from nnet.backend import to_device
+        from nnet.device.backend import to_device
 
         def zeros(*shape):
             import numpy as np
@@ -165,7 +165,7 @@ class Products:
         ]
 
     def __call__(self):
-        from nnet.backend import add_matmul, matmul
+        from nnet.device.backend import add_matmul, matmul
 
         for x, w, y in self.layers:
             matmul(x, w.T, out=y)

@@ -1,7 +1,7 @@
 """Stands for a package of the project where Python looks first: in the folder of the program.
 
 So every program finds the project, also one that is started by its path, without ". ./path.sh".
-What else that file does is done in nnet/environment.py.
+What else that file does is done in nnet/cli/environment.py.
 """
 
 import sys

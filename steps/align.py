@@ -8,12 +8,8 @@ how features are made.
 import shutil
 from pathlib import Path
 
-from steps.get_lda import check_same_phones
-from steps.splitting import split_by_speaker
-from steps.transcripts import check_text, transcript_rspecifier
-from utils.commands import JOB, zipped
-from utils.data_dir import read_rows, write_lines
-from utils.driver import (
+from nnet.drivers.data_dir import read_rows, write_lines
+from nnet.drivers.driver import (
     argument,
     cmd_option,
     driver,
@@ -25,8 +21,12 @@ from utils.driver import (
     require_files,
     run,
 )
-from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
-from utils.losses import Tally, report
+from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
+from nnet.drivers.losses import Tally, report
+from nnet.drivers.splitting import split_by_speaker
+from nnet.drivers.transcripts import check_text, transcript_rspecifier
+from nnet.launch.commands import JOB, zipped
+from steps.get_lda import check_same_phones
 from utils.validate_ali_dir import alignments_in
 
 

@@ -8,9 +8,9 @@ there, and <data-dir>/cmvn.scp that points into it (Kaldi's steps/compute_cmvn_s
 import shutil
 from pathlib import Path
 
-from utils.data_dir import read_table
-from utils.driver import argument, driver, log, require_files, run
-from utils.losses import judge, losses_in
+from nnet.drivers.data_dir import read_table
+from nnet.drivers.driver import argument, driver, log, require_files, run
+from nnet.drivers.losses import judge, losses_in
 
 
 @driver(

@@ -10,12 +10,12 @@ Utterances whose originals have no alignment are left out.
 import shutil
 from pathlib import Path
 
+from nnet.drivers.data_dir import read_table, write_lines, write_table
+from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, require_files, run
+from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.splitting import split_by_speaker
 from nnet.errors import NgtrainError
-from steps.splitting import split_by_speaker
-from utils.commands import JOB, unzipped, zipped
-from utils.data_dir import read_table, write_lines, write_table
-from utils.driver import argument, cmd_option, driver, log, nj_option, require_files, run
-from utils.feature_pipeline import FeaturePipeline
+from nnet.launch.commands import JOB, unzipped, zipped
 from utils.validate_ali_dir import alignments_in
 
 COPIED = ["tree", "final.mdl", "phones.txt"]

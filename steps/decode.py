@@ -8,13 +8,10 @@ the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold th
 
 from pathlib import Path
 
-from nnet.io.text import text_lines
-from nnet.symbols import SymbolTable
-from nnet.unknown_words import check_transcripts
-from steps.splitting import split_anywhere
-from utils.commands import JOB
-from utils.data_dir import read_rows, write_lines
-from utils.driver import (
+from nnet.decoding.symbols import SymbolTable
+from nnet.decoding.unknown_words import check_transcripts
+from nnet.drivers.data_dir import read_rows, write_lines
+from nnet.drivers.driver import (
     argument,
     cmd_option,
     driver,
@@ -28,8 +25,11 @@ from utils.driver import (
     require_files,
     run,
 )
-from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
-from utils.losses import Tally, report
+from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
+from nnet.drivers.losses import Tally, report
+from nnet.drivers.splitting import split_anywhere
+from nnet.io.text import text_lines
+from nnet.launch.commands import JOB
 
 
 @driver(

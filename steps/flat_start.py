@@ -14,11 +14,8 @@ its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.tx
 import shutil
 from pathlib import Path
 
-from steps.splitting import split_by_speaker
-from steps.transcripts import check_text, transcript_rspecifier
-from utils.commands import JOB, options_of, read_numbers, zipped
-from utils.data_dir import write_lines
-from utils.driver import (
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import (
     argument,
     cmd_option,
     driver,
@@ -29,7 +26,10 @@ from utils.driver import (
     require_files,
     run,
 )
-from utils.feature_pipeline import FeaturePipeline, feature_options
+from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options
+from nnet.drivers.splitting import split_by_speaker
+from nnet.drivers.transcripts import check_text, transcript_rspecifier
+from nnet.launch.commands import JOB, options_of, read_numbers, zipped
 from utils.validate_ali_dir import alignments_in
 
 

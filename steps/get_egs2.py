@@ -25,16 +25,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nnet.errors import NgtrainError
-from utils.commands import JOB, read_from
-from utils.data_dir import (
+from nnet.drivers.data_dir import (
     group_by_value,
     read_amounts,
     read_frame_shift,
     read_table,
     write_lines,
 )
-from utils.driver import (
+from nnet.drivers.driver import (
     Background,
     Choice,
     argument,
@@ -48,14 +46,16 @@ from utils.driver import (
     require_files,
     run,
 )
-from utils.egs_dir import (
+from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
     EGS_FORMATS,
     training_archives,
     training_table,
 )
-from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
-from utils.losses import Tally, report
+from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
+from nnet.drivers.losses import Tally, report
+from nnet.errors import NgtrainError
+from nnet.launch.commands import JOB, read_from
 
 
 @driver(

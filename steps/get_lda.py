@@ -11,11 +11,8 @@ tree, phones.txt.
 import shutil
 from pathlib import Path
 
-from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
-from utils.commands import JOB, read_from, read_numbers, unzipped
-from utils.data_dir import write_lines
-from utils.driver import (
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import (
     argument,
     cmd_option,
     driver,
@@ -28,8 +25,11 @@ from utils.driver import (
     require_files,
     run,
 )
-from utils.feature_pipeline import FeaturePipeline, feature_options, given_features
-from utils.losses import Tally, report
+from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
+from nnet.drivers.losses import Tally, report
+from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
+from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
 
 
 @driver(

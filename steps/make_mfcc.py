@@ -6,8 +6,8 @@
 
 from pathlib import Path
 
-from steps.extract_features import extract_features
-from utils.driver import argument, cmd_option, driver, nj_option, option
+from nnet.drivers.driver import argument, cmd_option, driver, nj_option, option
+from nnet.drivers.extract_features import extract_features
 
 
 @driver(

@@ -8,11 +8,20 @@ the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
 import shutil
 from pathlib import Path
 
+from nnet.drivers.driver import (
+    argument,
+    cmd_option,
+    driver,
+    log,
+    option,
+    read_integer,
+    require_files,
+    run,
+)
+from nnet.drivers.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_table
+from nnet.drivers.losses import Tally, report
+from nnet.launch.commands import JOB, read_from
 from steps.get_egs2 import link_to_storage
-from utils.commands import JOB, read_from
-from utils.driver import argument, cmd_option, driver, log, option, read_integer, require_files, run
-from utils.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_table
-from utils.losses import Tally, report
 
 
 @driver(

@@ -7,7 +7,7 @@ one of Kaldi's steps/nnet2 scripts.  bin/nnet-report compares several.
 
 from pathlib import Path
 
-from utils.driver import argument, driver, log
+from nnet.drivers.driver import argument, driver, log
 
 
 @driver("Usage:  steps/report.py [options] <exp-dir>\n e.g.:  steps/report.py exp/nnet")

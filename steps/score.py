@@ -11,13 +11,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from nnet.decoding.scoring import WordErrors, score
+from nnet.decoding.symbols import SymbolTable
+from nnet.decoding.unknown_words import check_transcripts
+from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING, split_words, text_lines
-from nnet.scoring import WordErrors, score
-from nnet.symbols import SymbolTable
-from nnet.unknown_words import check_transcripts
-from utils.data_dir import read_table, write_lines
-from utils.driver import argument, driver, log, option, require_files
 
 
 class Setting(NamedTuple):

@@ -7,11 +7,11 @@ that has the fewest errors or, with --tune-on, for the one that was best on othe
 with times, as NIST's programs read them, are in <decode-dir>/nist/LMWT_PENALTY/.
 
 hubscr.pl of NIST's scoring toolkit scores if it is found (on the PATH, in
-$KALDI_ROOT/tools/sctk/bin or /usr/lib/sctk/bin); otherwise nnet.nist does, which follows the same
-rules: see there.  The words of an utterance share its time equally: only in which segment of the
-references a word is matters, and utterances are not longer than these.  Before that, as in Kaldi's
-recipes, noises, unknown words, fragments and hesitations are removed from what was decoded, none of
-which can be right, and a._b._c. becomes a. b. c.
+$KALDI_ROOT/tools/sctk/bin or /usr/lib/sctk/bin); otherwise nnet.decoding.nist does, which
+follows the same rules: see there.  The words of an utterance share its time equally: only in which
+segment of the references a word is matters, and utterances are not longer than these.  Before
+that, as in Kaldi's recipes, noises, unknown words, fragments and hesitations are removed from what
+was decoded, none of which can be right, and a._b._c. becomes a. b. c.
 """
 
 import os
@@ -21,13 +21,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from nnet.decoding.scoring import WordErrors
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.driver import Choice, argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
-from nnet.scoring import WordErrors
-from nnet.symbols import SymbolTable
 from steps.score import find_transcripts, middle_of_best, read_results, read_transcripts
-from utils.data_dir import read_table, write_lines
-from utils.driver import Choice, argument, driver, log, option, require_files
 
 ALL = "all"
 
@@ -47,7 +47,7 @@ ALL = "all"
     "--scorer",
     type=Choice(["auto", "sclite", "own"]),
     default="auto",
-    help="sclite: NIST's hubscr.pl and sclite; own: nnet.nist; auto: sclite if it is found",
+    help="sclite: NIST's hubscr.pl and sclite; own: nnet.decoding.nist; auto: sclite if found",
 )
 def main(data, graph_dir, decode_dir, tune_on, subsets, scorer):
     data, directory = Path(data), Path(decode_dir)
@@ -73,7 +73,7 @@ def main(data, graph_dir, decode_dir, tune_on, subsets, scorer):
         for setting, files in found.items()
     }
     best = min(results, key=lambda setting: results[setting][ALL].total)
-    name = "sclite" if hubscr else "nnet.nist"
+    name = "sclite" if hubscr else "nnet.decoding.nist"
     lines = [
         f"{str(errors).splitlines()[0]} {subset} {'_'.join(best)} ({name})"
         for subset, errors in results[best].items()
@@ -111,7 +111,7 @@ class Scorer:
     """
 
     def __init__(self, data: Path, prefixes: dict[str, str], hubscr: str | None):
-        from nnet.nist import HESITATION, MappingRules, read_stm
+        from nnet.decoding.nist import HESITATION, MappingRules, read_stm
 
         self.data, self.prefixes, self.hubscr = data, prefixes, hubscr
         self.place = {
@@ -136,7 +136,7 @@ class Scorer:
         return results
 
     def timed_words(self, transcripts: dict[str, list[str]]) -> Iterator:
-        from nnet.nist import TimedWord
+        from nnet.decoding.nist import TimedWord
 
         for utterance, transcript in transcripts.items():
             if utterance not in self.place:
@@ -155,7 +155,7 @@ class Scorer:
         return self.rules.apply(word) not in self.hesitations
 
     def score(self, ctm: Path, words: list, prefix: str) -> WordErrors:
-        from nnet.nist import score
+        from nnet.decoding.nist import score
 
         segments = [s for s in self.segments if s.recording.startswith(prefix)]
         return score(segments, words, self.reference_rules, self.rules)

@@ -8,8 +8,8 @@ iterations is that of steps/train_multisplice.py, and the defaults are those of 
 
 Measured are --samples-per-second, --start-seconds, --average-seconds and its part that grows with
 the number of jobs, and --spread; --measured-in takes those that are not given from the logs of a
-training.  nnet/simulation.py says how times follow from them.  How well a network learns from so
-many jobs is not simulated.
+training.  nnet/report/simulation.py says how times follow from them.  How well a network learns
+from so many jobs is not simulated.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from statistics import mean
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from nnet.drivers.driver import Choice, driver, log, option
+from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.errors import NgtrainError
-from steps.training_schedule import Schedule, ScheduleError
-from utils.driver import Choice, driver, log, option
 
 if TYPE_CHECKING:
-    from nnet.simulation import Luck, Outcome
-    from nnet.training_speeds import Speeds
+    from nnet.report.simulation import Luck, Outcome
+    from nnet.report.training_speeds import Speeds
 
 
 @driver(
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 @option("--srand", type=int, default=0, help="Seed of what is drawn")
 @option("--format", type=Choice(["markdown", "csv"]), default="markdown", help="Of the table")
 def main(**options):
-    from nnet.simulation import Luck
+    from nnet.report.simulation import Luck
 
     o = SimpleNamespace(**options)
     check(o)
@@ -102,8 +102,8 @@ def check(o: SimpleNamespace) -> None:
 
 def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
     """The measured times and the spread of those of jobs: from a directory, but for options."""
-    from nnet.training_logs import read_training
-    from nnet.training_speeds import Speeds, measure
+    from nnet.report.training_logs import read_training
+    from nnet.report.training_speeds import Speeds, measure
 
     speeds, spread = Speeds(0.0, 0.0, 0.0, 0.0), 0.0
     if o.measured_in:
@@ -155,7 +155,7 @@ COLUMNS = {
 
 def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> Row:
     """Simulate a training whose last iteration has `count` jobs."""
-    from nnet.simulation import Luck, Sizes, simulate, traffic
+    from nnet.report.simulation import Luck, Sizes, simulate, traffic
 
     num_archives = int(o.num_frames // (o.frames_per_eg * o.samples_per_iter)) + 1  # get_egs2.py
     schedule = make_schedule(count, num_archives, o)

@@ -52,21 +52,32 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nnet.errors import NgtrainError
-from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
-from nnet.progress import clock, progress_bar
-from nnet.training_logs import last_number, objective
-from steps import get_egs2
-from steps.divergence import check_divergence
-from steps.egs_of_training import ArchiveChecks, egs_are_whole, forget_egs, remove_egs
-from steps.iteration import Iteration, forget_left_out
-from steps.multisplice_configs import (
+from nnet.cli.progress import clock, progress_bar
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.divergence import check_divergence
+from nnet.drivers.driver import (
+    Background,
+    argument,
+    driver,
+    log,
+    output_of,
+    read_integer,
+    require_files,
+    run,
+    run_step,
+    threads_per_job,
+)
+from nnet.drivers.egs_dir import SUBSETS, training_archive, training_table
+from nnet.drivers.egs_of_training import ArchiveChecks, egs_are_whole, forget_egs, remove_egs
+from nnet.drivers.feature_pipeline import given_features
+from nnet.drivers.iteration import Iteration, forget_left_out
+from nnet.drivers.multisplice_configs import (
     MultispliceNetwork,
     context,
     parse_splice_indexes,
     presoftmax_scales,
 )
-from steps.settings import (
+from nnet.drivers.settings import (
     EXAMPLES,
     ITERATIONS,
     NETWORK,
@@ -79,28 +90,17 @@ from steps.settings import (
     parts_made,
     write_options,
 )
-from steps.training_checks import NEVER, Checks
-from steps.training_files import logs_after, models, models_of_jobs, relabelled_egs
-from steps.training_options import training_options
-from steps.training_schedule import Schedule
-from utils.commands import JOB, pipeline, unzipped
-from utils.data_dir import write_lines
-from utils.directory_lock import only_driver_in
-from utils.driver import (
-    Background,
-    argument,
-    driver,
-    log,
-    output_of,
-    read_integer,
-    require_files,
-    run,
-    run_step,
-    threads_per_job,
-)
-from utils.egs_dir import SUBSETS, training_archive, training_table
-from utils.feature_pipeline import given_features
-from utils.late_files import eventually
+from nnet.drivers.training_checks import NEVER, Checks
+from nnet.drivers.training_files import logs_after, models, models_of_jobs, relabelled_egs
+from nnet.drivers.training_options import training_options
+from nnet.drivers.training_schedule import Schedule
+from nnet.errors import NgtrainError
+from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
+from nnet.launch.commands import JOB, pipeline, unzipped
+from nnet.launch.directory_lock import only_driver_in
+from nnet.launch.late_files import eventually
+from nnet.report.training_logs import last_number, objective
+from steps import get_egs2
 
 
 @driver(

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from utils.driver import log, option, tool
+from nnet.drivers.driver import log, option, tool
 
 ROOT = Path(__file__).resolve().parent.parent
 

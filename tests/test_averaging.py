@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel
-from nnet.averaging import average_models, load_alike
 from nnet.errors import NgtrainError
 from nnet.io.tokens import write_object
+from nnet.model.acoustic_model import AcousticModel
+from nnet.training.averaging import average_models, load_alike
 
 HALF_ULP = 2.0**-24 * (1 + 1e-6)
 """What rounding a result to single precision may change of it, relatively."""

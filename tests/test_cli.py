@@ -25,7 +25,8 @@ import os
 import time
 import warnings
 
-from nnet.cli import Choice, argument, finished_before_ending, integer, log, option, program, real
+from nnet.cli import Choice, argument, integer, log, option, program, real
+from nnet.io.ending import finished_before_ending
 from nnet.errors import NgtrainError
 from nnet.io.streams import open_output
 

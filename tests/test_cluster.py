@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from utils import cluster
-from utils.cluster import read_config, scheduler_log, valid_name
-from utils.gridengine import GridEngine
-from utils.jobs import run
-from utils.launcher import Error, exit_status, footer, header, host_of, parse
+from nnet.launch import cluster
+from nnet.launch.cluster import read_config, scheduler_log, valid_name
+from nnet.launch.gridengine import GridEngine
+from nnet.launch.jobs import run
+from nnet.launch.launcher import Error, exit_status, footer, header, host_of, parse
 from utils.slurm import Slurm
 
 # Configuration ------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_jobs_are_cancelled(launcher, by, environment, tmp_path):
     program = [launcher, "JOB=1:2", "JOB.log", "eval", command]
     if by == "end of the driver":
         call = f"run({launcher!r}, 'JOB.log', 'eval', {command!r}, jobs=2)"
-        program = [sys.executable, "-c", f"from utils.jobs import run; {call}"]
+        program = [sys.executable, "-c", f"from nnet.launch.jobs import run; {call}"]
     process = subprocess.Popen(program, cwd=tmp_path)
     started = [tmp_path / f"started.{job}" for job in (1, 2)]
     while not all(file.exists() and file.read_text().strip() for file in started):

@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel
-from nnet.combination import Evaluation, Objective, combine, maximize, preconditioner
+from nnet.egs.minibatches import Minibatch
 from nnet.errors import NgtrainError
-from nnet.io.examples import Minibatch
-from nnet.network import Network
-from nnet.shares import Shares
+from nnet.model.acoustic_model import AcousticModel
+from nnet.model.network import Network
+from nnet.training.combination import Evaluation, Objective, combine, maximize, preconditioner
+from nnet.training.shares import Shares
 
 CONFIG = """
 SpliceComponent input-dim=3 left-context=1 right-context=0

@@ -5,10 +5,13 @@ import subprocess
 
 import pytest
 
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import run
+from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.transcripts import transcript_rspecifier
 from nnet.errors import NgtrainError
 from nnet.io.streams import open_input, open_output
-from steps.transcripts import transcript_rspecifier
-from utils.commands import (
+from nnet.launch.commands import (
     JOB,
     for_launcher,
     options_of,
@@ -19,10 +22,7 @@ from utils.commands import (
     unzipped,
     zipped,
 )
-from utils.data_dir import write_lines
-from utils.driver import run
-from utils.feature_pipeline import FeaturePipeline
-from utils.jobs import parse_cmd
+from nnet.launch.jobs import parse_cmd
 
 NASTY = [
     "it's", 'say "x"', "it's \"x\"", "'\"", "two words", " ends ", "tab\tin it", "$HOME",

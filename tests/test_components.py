@@ -12,8 +12,8 @@ from nnet.components.softmax import PROBABILITY_FLOOR, Labels
 from nnet.errors import NgtrainError
 from nnet.io.tables import MATRIX, sequential_table
 from nnet.io.tokens import read_object, write_object
-from nnet.network import Network
-from nnet.propagation import compute
+from nnet.model.network import Network
+from nnet.training.propagation import compute
 
 GOLDEN = [
     *("affine", "affine_simple", "affine_online", "fixed_affine", "fixed_scale", "normalize"),

@@ -8,13 +8,13 @@ import pytest
 import soundfile
 
 from nnet.cli import read_config
-from nnet.config_files import find_config
-from steps.multisplice_configs import parse_splice_indexes
-from steps.settings import options_of
+from nnet.cli.config_files import find_config
+from nnet.drivers.multisplice_configs import parse_splice_indexes
+from nnet.drivers.settings import options_of
+from nnet.launch import cluster
+from nnet.launch.gridengine import GridEngine
+from nnet.launch.launcher import parse
 from steps.train_multisplice import main as train_multisplice
-from utils import cluster
-from utils.gridengine import GridEngine
-from utils.launcher import parse
 from utils.slurm import Slurm
 
 ROOT = Path(__file__).parents[1]

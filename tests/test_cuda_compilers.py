@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from nnet.cuda import kernels
+from nnet.device.cuda import kernels
 
 on_each_gpu = pytest.mark.parametrize("gpu", ["sm_80", "sm_90"])
 in_each_precision = pytest.mark.parametrize("dtype", [np.float32, np.float64])

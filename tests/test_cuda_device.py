@@ -7,8 +7,8 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet import backend
-from nnet.cuda import libraries
+from nnet.device import backend
+from nnet.device.cuda import libraries
 from nnet.errors import NgtrainError
 
 

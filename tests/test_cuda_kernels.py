@@ -4,17 +4,17 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.backend import Workspace
 from nnet.components.noise import draw_uniform
 from nnet.components.softmax import Labels
-from nnet.cuda import eigh, fisher, kernels, layers
-from nnet.cuda import simple as cuda_simple
-from nnet.cuda.inbox import DeviceInbox
-from nnet.io.examples import EXAMPLE, NnetExample, read_minibatches
+from nnet.device.backend import Workspace
+from nnet.device.cuda import eigh, fisher, kernels, layers
+from nnet.device.cuda import simple as cuda_simple
+from nnet.device.cuda.inbox import DeviceInbox
+from nnet.egs.minibatches import EXAMPLE, NnetExample, read_minibatches
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer
 from nnet.natural_gradient import simple
-from nnet.propagation import arrays_of
+from nnet.training.propagation import arrays_of
 
 SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
 

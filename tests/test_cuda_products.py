@@ -6,8 +6,8 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet import backend
-from nnet.cuda import cublas, libraries
+from nnet.device import backend
+from nnet.device.cuda import cublas, libraries
 from nnet.errors import NgtrainError
 
 

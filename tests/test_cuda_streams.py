@@ -4,7 +4,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.cuda.streams import Replayed, Stream, join_all
+from nnet.device.cuda.streams import Replayed, Stream, join_all
 
 
 @pytest.fixture(params=["FORWARD", "BACKWARD"])

@@ -9,17 +9,17 @@ import pytest
 from fake_cupy.libraries import TF32
 from test_natural_gradient import DEGENERATE, correlated_rows
 
-from nnet import backend
-from nnet.acoustic_model import load_network
-from nnet.cuda import libraries
-from nnet.cuda.inbox import NUM_SLOTS
-from nnet.cuda.streams import join_all
+from nnet.device import backend
+from nnet.device.cuda import libraries
+from nnet.device.cuda.inbox import NUM_SLOTS
+from nnet.device.cuda.streams import join_all
+from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.io.compressed_frames import CompressedFrames
-from nnet.io.examples import Minibatch, read_minibatches
+from nnet.model.acoustic_model import load_network
+from nnet.model.network import Network
 from nnet.natural_gradient.online import EPSILON, OnlinePreconditioner
-from nnet.network import Network
-from nnet.training import train
-from nnet.training_step import TrainingStep
+from nnet.training.step import TrainingStep
+from nnet.training.train import train
 
 ONLINE = (
     "AffineComponentPreconditionedOnline rank-in=5 rank-out=8 update-period=4 "

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nnet.drivers.data_dir import DataDir, read_frame_shift, read_table, write_lines
 from nnet.errors import NgtrainError
 from steps.get_egs2 import count_frames
-from utils.data_dir import DataDir, read_frame_shift, read_table, write_lines
 from utils.split_scp import split_evenly, split_groups
 
 

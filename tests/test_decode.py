@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel, load_network
-from nnet.alignment import AlignmentOptions
-from nnet.decoding import Decoder, SearchOptions, parse_values
+from nnet.decoding.alignment import AlignmentOptions
+from nnet.decoding.decoder import Decoder, SearchOptions, parse_values
+from nnet.decoding.fst import ArrayFst
+from nnet.decoding.graph import add_word_insertion_penalty
+from nnet.decoding.scoring import WordErrors, score
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.errors import NgtrainError
-from nnet.fst import ArrayFst
-from nnet.graph import add_word_insertion_penalty
 from nnet.io.tables import INTEGERS, MATRIX, REAL, VECTOR, sequential_table, table_writer
 from nnet.io.tokens import write_object
-from nnet.scoring import WordErrors, score
-from nnet.symbols import SymbolTable
-from utils.feature_pipeline import FeaturePipeline
+from nnet.model.acoustic_model import AcousticModel, load_network
 
 SEARCH = SearchOptions(beam=15.0, max_active=7000, min_active=20)
 

@@ -5,17 +5,17 @@ import re
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel, load_network
 from nnet.components.affine import AffineComponent
-from nnet.diagnostics import objective_change, parameter_change
 from nnet.errors import NgtrainError
-from nnet.fix import fix_network
-from nnet.learning_rates import equalize_relative_changes
-from nnet.network import Network
-from nnet.normalize_stddev import normalize_stddev, parameter_stddev
-from nnet.preconditioning import switch_preconditioning
-from nnet.propagation import compute
-from nnet.reinitialize import resize_output_layer
+from nnet.model.acoustic_model import AcousticModel, load_network
+from nnet.model.network import Network
+from nnet.training.diagnostics import objective_change, parameter_change
+from nnet.training.fix import fix_network
+from nnet.training.learning_rates import equalize_relative_changes
+from nnet.training.normalize_stddev import normalize_stddev, parameter_stddev
+from nnet.training.preconditioning import switch_preconditioning
+from nnet.training.propagation import compute
+from nnet.training.reinitialize import resize_output_layer
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +278,7 @@ def test_output_layer_for_other_pdfs(experiment, network, run_program, tmp_path)
 
 
 def test_objective_change_of_nothing_is_nothing(network, experiment):
-    from nnet.io.examples import read_minibatches
+    from nnet.egs.minibatches import read_minibatches
 
     minibatches = list(
         read_minibatches(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nnet.components import Component
-from nnet.io.examples import EXAMPLE
+from nnet.egs.minibatches import EXAMPLE
 from nnet.io.tables import sequential_table
 
 ROOT = Path(__file__).parents[1]

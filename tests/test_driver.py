@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from nnet.drivers.driver import Background, Driver, output_of, require_files, run, threads_per_job
 from nnet.errors import NgtrainError
-from utils.driver import Background, Driver, output_of, require_files, run, threads_per_job
-from utils.jobs import complaint, reason_of_failure
-from utils.launcher import exit_status, footer, header
+from nnet.launch.jobs import complaint, reason_of_failure
+from nnet.launch.launcher import exit_status, footer, header
 
 ROOT = Path(__file__).parent.parent
 DRIVERS = [
@@ -29,7 +29,7 @@ DRIVERS = [
 DEMO = '''#!/usr/bin/env python3
 """Show what the command line gave."""
 
-from utils.driver import argument, cmd_option, driver, log, option, run
+from nnet.drivers.driver import argument, cmd_option, driver, log, option, run
 
 
 @driver("Usage:  demo.py [options] <data>\\n e.g.: demo.py data/train")
@@ -166,7 +166,7 @@ def test_a_bad_option_of_the_launcher(tmp_path):
 
 
 def test_jobs_share_the_cores(monkeypatch):
-    monkeypatch.setattr("utils.driver.num_cores", lambda: 8)
+    monkeypatch.setattr("nnet.drivers.driver.num_cores", lambda: 8)
     assert [threads_per_job("run.py --mem 2G", n) for n in (1, 3, 8, 9)] == [8, 2, 1, 1]
     assert threads_per_job("queue.pl --mem 2G", 1) == 1
 
@@ -242,7 +242,7 @@ def test_a_job_that_does_not_start(tmp_path, environment, monkeypatch):
 def test_a_driver_ends_with_that_which_started_it(demo, tmp_path):
     """And its jobs with it, even if it was killed."""
     script = (
-        "import subprocess, sys; from utils import lifeline; "
+        "import subprocess, sys; from nnet.launch import lifeline; "
         "subprocess.run(sys.argv[1:], check=False, **lifeline.given())"
     )
     process = subprocess.Popen(
@@ -298,7 +298,7 @@ import sys
 import time
 from pathlib import Path
 
-from utils.driver import argument, driver, log, option, output_of
+from nnet.drivers.driver import argument, driver, log, option, output_of
 
 
 @driver("Usage:  hold.py <data> <dir>\\n e.g.: hold.py data dir", writes="dir")
@@ -372,7 +372,7 @@ def test_a_driver_may_start_another_in_its_directory(hold, tmp_path):
 def test_waiting_for_a_directory(tmp_path, environment):
     script = (
         "import sys, time; from pathlib import Path; "
-        "from utils.directory_lock import only_driver_in\n"
+        "from nnet.launch.directory_lock import only_driver_in\n"
         "with only_driver_in(Path(sys.argv[1]), wait=True):\n"
         "    print('in', flush=True); time.sleep(0.5); print('out', flush=True)"
     )

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from nnet.egs import copy_examples
-from utils.egs_dir import check_archive, training_archive
+from nnet.drivers.egs_dir import check_archive, training_archive
+from nnet.egs.programs import copy_examples
 
 INFO = {
     "num_frames": 2200,

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from nnet.io.examples import EXAMPLE, Minibatch, read_minibatches
+from nnet.egs.minibatches import EXAMPLE, Minibatch, read_minibatches
 from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, sequential_table, table_writer
 
 

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from nnet.egs import store as example_store
+from nnet.egs.archives import ExampleWriter, read_blocks
+from nnet.egs.blocks import ExampleBlock
+from nnet.egs.minibatches import EXAMPLE, Minibatch, NnetExample, read_minibatches
+from nnet.egs.store import _FOOTER, FORMAT, ExampleStore, Footer, read_store_shuffled
 from nnet.errors import NgtrainError
-from nnet.io import example_store
-from nnet.io.example_archives import ExampleWriter, read_blocks
-from nnet.io.example_blocks import ExampleBlock
-from nnet.io.example_store import _FOOTER, FORMAT, ExampleStore, Footer, read_store_shuffled
-from nnet.io.examples import EXAMPLE, Minibatch, NnetExample, read_minibatches
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer
 
@@ -141,7 +141,7 @@ def test_training_in_shuffled_order(golden, run_program, tmp_path):
 
 def test_the_library_for_hdf5_is_loaded_only_for_writing(store):
     program = (
-        "import sys; from nnet.io.examples import read_minibatches\n"
+        "import sys; from nnet.egs.minibatches import read_minibatches\n"
         f"sum(map(len, read_minibatches('h5:{store}', 64, 4, 4, frame=0)))\n"
         "sys.exit('h5py' in sys.modules)"
     )
@@ -381,8 +381,8 @@ def test_flipped_bits_give_examples_or_an_error(store, seed, with_checksum):
         data[place] ^= 1 << int(rng.integers(8))
     store.write_bytes(data)
     program = (
-        "import sys; from nnet.errors import NgtrainError; from nnet.io.examples import *\n"
-        "from nnet.io.example_store import ExampleStore\n"
+        "import sys; from nnet.errors import NgtrainError; from nnet.egs.minibatches import *\n"
+        "from nnet.egs.store import ExampleStore\n"
         f"{with_checksum} or setattr(ExampleStore, '_check_sum', lambda self: None)\n"
         "try: sum(map(len, read_minibatches(sys.argv[1], 64, 4, 4, frame=0)))\n"
         "except NgtrainError: pass"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnet.egs import archives as example_archives
+from nnet.egs.archives import ExampleWriter, read_blocks
+from nnet.egs.blocks import ExampleBlock
+from nnet.egs.minibatches import EXAMPLE, Minibatch, NnetExample, read_minibatches
+from nnet.egs.order import Pool, random_subset, shuffled
 from nnet.errors import NgtrainError
-from nnet.io import example_archives
-from nnet.io.example_archives import ExampleWriter, read_blocks
-from nnet.io.example_blocks import ExampleBlock
-from nnet.io.example_order import Pool, random_subset, shuffled
-from nnet.io.examples import EXAMPLE, Minibatch, NnetExample, read_minibatches
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.streams import InputStream
 from nnet.io.tables import sequential_table, table_writer

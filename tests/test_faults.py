@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from nnet.acoustic_model import AcousticModel
+from nnet.drivers.divergence import check_divergence
+from nnet.drivers.egs_of_training import ArchiveChecks
+from nnet.drivers.iteration import Iteration
 from nnet.errors import NgtrainError
-from nnet.training_logs import read_training
-from steps.divergence import check_divergence
-from steps.egs_of_training import ArchiveChecks
-from steps.iteration import Iteration
-from utils.late_files import eventually
+from nnet.launch.late_files import eventually
+from nnet.model.acoustic_model import AcousticModel
+from nnet.report.training_logs import read_training
 
 OPTIONS = ["--num-jobs-initial", "3", "--num-jobs-final", "3", "--samples-per-iter", "700"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnet.drivers.data_dir import DataDir, read_table
 from nnet.features.wave import WAVE
 from nnet.io.tables import INTEGERS, random_access_table, sequential_table, table_writer
-from utils.data_dir import DataDir, read_table
 
 ROOT = Path(__file__).parents[1]
 FISHER, ASPIRE = ROOT / "egs" / "fisher", ROOT / "egs" / "aspire"

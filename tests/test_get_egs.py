@@ -6,16 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from nnet.egs import copy_examples
+from nnet.drivers.egs_dir import egs_format, training_archives, training_table
+from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.egs.minibatches import EXAMPLE
+from nnet.egs.programs import copy_examples
 from nnet.errors import NgtrainError
 from nnet.features.pasting import paste, randomize_later, subsample
 from nnet.features.utterances import Skip
-from nnet.io.examples import EXAMPLE
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 from nnet.io.tokens import Reader, read_object
-from utils.commands import JOB
-from utils.egs_dir import egs_format, training_archives, training_table
-from utils.feature_pipeline import FeaturePipeline
+from nnet.launch.commands import JOB
 
 NUM_JOBS = 2
 NUM_UTTS_SUBSET = 8

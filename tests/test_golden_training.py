@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel, load_network
-from nnet.evaluation import evaluate
-from nnet.io.examples import read_minibatches
-from nnet.training import train
+from nnet.egs.minibatches import read_minibatches
+from nnet.model.acoustic_model import AcousticModel, load_network
+from nnet.training.evaluation import evaluate
+from nnet.training.train import train
 
 PLAIN = ("sgd_relu", "sgd_sigmoid", "sgd_tanh")
 STEPS = {1: "1.first1.mdl", 2: "1.first2.mdl", 5: "1.first5.mdl", None: "1.mdl"}

@@ -7,11 +7,10 @@ import kaldifst
 import numpy as np
 import pytest
 
-from nnet.alignment import equal_alignment, flat_alignment, forbid_early_end
-from nnet.decoding import Decoder, SearchOptions
-from nnet.errors import NgtrainError
-from nnet.fst import FST, ArrayFst
-from nnet.graph import (
+from nnet.decoding.alignment import equal_alignment, flat_alignment, forbid_early_end
+from nnet.decoding.decoder import Decoder, SearchOptions
+from nnet.decoding.fst import FST, ArrayFst
+from nnet.decoding.graph import (
     TrainingGraphCompiler,
     add_transition_probs,
     add_word_insertion_penalty,
@@ -20,12 +19,13 @@ from nnet.graph import (
     push_weights,
     remove_word,
 )
+from nnet.decoding.lexicon import loop_grammar
+from nnet.decoding.symbols import SymbolTable, read_integers
+from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency
 from nnet.io.streams import InputStream
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
-from nnet.lexicon import loop_grammar
-from nnet.symbols import SymbolTable, read_integers
 
 FSTS = ["exp/tri2/graph/HCLG.fst", "data/lang/L.fst", "data/lang_test/G.fst"]
 

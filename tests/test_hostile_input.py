@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnet.decoding.fst import ArrayFst
 from nnet.errors import NgtrainError
-from nnet.fst import ArrayFst
 from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, open_input, open_output, split_offset
 from nnet.io.tables import (

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from nnet.egs import copy_examples
+from nnet.decoding.fst import ArrayFst
+from nnet.decoding.lexicon import usual_topology
+from nnet.egs.programs import copy_examples
 from nnet.errors import NgtrainError
-from nnet.file_info import describe
-from nnet.fst import ArrayFst
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import monophone_tree
 from nnet.io.kinds import kind_of
 from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, VECTOR, table_writer
 from nnet.io.tokens import write_object
-from nnet.lexicon import usual_topology
-from nnet.network import Network
+from nnet.model.network import Network
+from nnet.report.file_info import describe
 
 SHORTEN = (
     b"NIST_1A\n   1024\nsample_count -i 8000\nsample_coding -s26 pcm,embedded-shorten-v2.00\n"
@@ -204,8 +204,8 @@ def test_damaged_files_and_bombs(files, tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(data[: len(data) - 9])
         with pytest.raises(NgtrainError, match=name):
             list(describe(f"{tmp_path}/{name}"))
-    monkeypatch.setattr("nnet.file_info.LIMIT_BYTES", 1 << 20)
-    monkeypatch.setattr("nnet.file_info.MOST_BYTES", 1 << 19)
+    monkeypatch.setattr("nnet.report.file_info.LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr("nnet.report.file_info.MOST_BYTES", 1 << 19)
     (tmp_path / "bomb").write_bytes(gzip.compress(b"key [ 1 " + b"1 " * (1 << 22)))
     with pytest.raises(NgtrainError, match="bomb: more than 1048576 bytes or 60 s"):
         list(describe(f"{tmp_path}/bomb"))

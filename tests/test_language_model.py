@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nnet.arpa import LanguageModel
+from nnet.decoding.arpa import LanguageModel
+from nnet.decoding.fst import ArrayFst
+from nnet.decoding.ngram import UNUSUAL_DISCOUNTS, discounts, estimate
+from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
-from nnet.fst import ArrayFst
-from nnet.ngram import UNUSUAL_DISCOUNTS, discounts, estimate
-from nnet.symbols import SymbolTable
 
 NAMES = ["<eps>", "<unk>", "a", "b", "c", "d", "e", "#0", "<s>", "</s>"]
 WORDS = SymbolTable(((name, n) for n, name in enumerate(NAMES)), "words.txt")

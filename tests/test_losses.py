@@ -7,10 +7,10 @@ import wave
 import numpy as np
 import pytest
 
+from nnet.drivers.losses import judge, losses_in, reason_in
 from nnet.errors import NgtrainError
 from nnet.io.losses import Losses
 from nnet.io.tables import MATRIX, sequential_table, table_writer
-from utils.losses import judge, losses_in, reason_in
 
 RATE = 8000
 TONE = np.rint(3000 * np.sin(0.35 * np.arange(RATE // 2)))

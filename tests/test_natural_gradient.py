@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnet.acoustic_model import load_network
-from nnet.backend import Aside
+from nnet.device.backend import Aside
+from nnet.egs.minibatches import read_minibatches
 from nnet.errors import NgtrainError
-from nnet.io.examples import read_minibatches
+from nnet.model.acoustic_model import load_network
 from nnet.natural_gradient import OnlinePreconditioner, SimplePreconditioner
 from nnet.natural_gradient.online import DELTA, EPSILON, _initial_R, _orthonormal_rows
-from nnet.propagation import Propagation
+from nnet.training.propagation import Propagation
 
 
 def correlated_rows(rng, N, D, dtype=np.float64):

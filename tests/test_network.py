@@ -8,15 +8,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from nnet.backend import Workspace, add_matmul, matmul, select_device
-from nnet.collapse import collapse
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Workspace, add_matmul, matmul, select_device
+from nnet.egs.minibatches import Minibatch
 from nnet.errors import NgtrainError
-from nnet.evaluation import compute_outputs, divided_by_priors, evaluate
-from nnet.io.examples import Minibatch
-from nnet.network import Network
-from nnet.propagation import Propagation, compute
-from nnet.training import train
+from nnet.model.network import Network
+from nnet.training.collapse import collapse
+from nnet.training.evaluation import compute_outputs, divided_by_priors, evaluate
+from nnet.training.propagation import Propagation, compute
+from nnet.training.train import train
 
 MULTISPLICE = [
     "SpliceComponent input-dim=4 left-context=1 right-context=1",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from nnet.decoding.nist import MappingRules, Rule, TimedWord, WordGraph, align, read_stm, score
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.data_dir import read_table, write_lines
 from nnet.errors import NgtrainError
-from nnet.nist import MappingRules, Rule, TimedWord, WordGraph, align, read_stm, score
-from nnet.symbols import SymbolTable
 from steps.score_nist import Scorer, ctm_line, find_hubscr
-from utils.data_dir import read_table, write_lines
 
 NO_SCTK = "needs hubscr.pl of NIST's scoring toolkit (Debian's package sctk)"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
-from nnet.training_logs import Iteration, Job, Score, Span, Times, objective, read_training
+from nnet.report.training_logs import Iteration, Job, Score, Span, Times, objective, read_training
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +382,7 @@ def test_a_picture_has_a_point_for_each_number():
 
 WATCHED = """
 import logging, sys
-from nnet.progress import progress_bar
+from nnet.cli.progress import progress_bar
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 log = logging.getLogger("ngtrain")
 log.addHandler(logging.StreamHandler())

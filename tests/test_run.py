@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.gpus import open_lock, take_part, visible_gpus
-from utils.launcher import exit_status, footer, host_of
+from nnet.launch.gpus import open_lock, take_part, visible_gpus
+from nnet.launch.launcher import exit_status, footer, host_of
 
 
 @pytest.fixture

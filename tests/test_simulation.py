@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from nnet.drivers.training_schedule import Schedule
 from nnet.errors import NgtrainError
-from nnet.simulation import Luck, Sizes, makespan, simulate, traffic
-from nnet.training_logs import read_training
-from nnet.training_speeds import Speeds, measure
+from nnet.report.simulation import Luck, Sizes, makespan, simulate, traffic
+from nnet.report.training_logs import read_training
+from nnet.report.training_speeds import Speeds, measure
 from steps.simulate_training import most_models
-from steps.training_schedule import Schedule
 
 SPEEDS = Speeds(samples_per_s=100.0, start=2.0, average=0.5, average_per_job=0.25)
 SIZES = Sizes(samples=1000.0, model_bytes=10.0, archive_bytes=50.0, bandwidth=20.0)

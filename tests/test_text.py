@@ -4,15 +4,15 @@ import shutil
 
 import pytest
 
+from nnet.decoding.dictionary import read_phone_sets
+from nnet.decoding.lexicon import read_lexicon
+from nnet.decoding.nist import MappingRules, read_stm
+from nnet.decoding.symbols import SymbolTable, read_integer_lists
+from nnet.decoding.unknown_words import UnknownWords
+from nnet.drivers.data_dir import read_rows
 from nnet.errors import NgtrainError
 from nnet.io.tables import TOKENS, read_script, sequential_table
 from nnet.io.text import split_key, split_words, text_lines, visible
-from nnet.lexicon import read_lexicon
-from nnet.nist import MappingRules, read_stm
-from nnet.symbols import SymbolTable, read_integer_lists
-from nnet.unknown_words import UnknownWords
-from utils.data_dir import read_rows
-from utils.dictionary import read_phone_sets
 
 MARK = b"\xef\xbb\xbf"
 

@@ -6,13 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from nnet import blas
-from nnet.combination import combine
-from nnet.io.examples import Minibatch
-from nnet.network import Network
-from nnet.shares import Shares
-from nnet.threads import for_each, num_threads, set_num_threads
-from nnet.training import train
+from nnet.device import blas
+from nnet.device.threads import for_each, num_threads, set_num_threads
+from nnet.egs.minibatches import Minibatch
+from nnet.model.network import Network
+from nnet.training.combination import combine
+from nnet.training.shares import Shares
+from nnet.training.train import train
 
 COUNTS = 1, 2, 3
 PRODUCTS = {  # m, k, n of (m, k) @ (k, n): which dimension is divided, and into how many pieces
@@ -288,7 +288,7 @@ def test_shares_are_in_their_order(num_processes):
 
 
 def test_number_of_threads(monkeypatch):
-    from nnet import threads
+    from nnet.device import threads
 
     threads._default.cache_clear()
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

@@ -14,22 +14,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nnet.acoustic_model import AcousticModel, load_network
-from nnet.hmm.transition_model import TransitionModel
-from nnet.io.examples import read_minibatches
-from nnet.io.tables import INTEGERS, sequential_table
-from nnet.io.tokens import Reader, read_object
-from nnet.network import Network
-from nnet.propagation import compute
-from nnet.training_logs import last_number, read_training
-from steps.multisplice_configs import (
+from nnet.drivers.multisplice_configs import (
     MultispliceNetwork,
     context,
     parse_splice_indexes,
     presoftmax_scales,
 )
+from nnet.drivers.training_schedule import Schedule, ScheduleError
+from nnet.egs.minibatches import read_minibatches
+from nnet.hmm.transition_model import TransitionModel
+from nnet.io.tables import INTEGERS, sequential_table
+from nnet.io.tokens import Reader, read_object
+from nnet.model.acoustic_model import AcousticModel, load_network
+from nnet.model.network import Network
+from nnet.report.training_logs import last_number, read_training
+from nnet.training.propagation import compute
 from steps.train_multisplice import Training
-from steps.training_schedule import Schedule, ScheduleError
 
 
 @pytest.fixture(scope="module")

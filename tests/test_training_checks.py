@@ -13,20 +13,20 @@ from types import SimpleNamespace
 import pytest
 from tiny_training import make_corpus
 
+from nnet.drivers.egs_dir import ARCHIVE_INFO, training_archives
+from nnet.drivers.losses import Tally, report
+from nnet.drivers.settings import SETTINGS, changed_options, parts_made, write_options
+from nnet.drivers.training_checks import NEVER, stage_problems
+from nnet.drivers.training_files import logs_after, models, models_of_jobs, relabelled_egs
+from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.tree import monophone_tree
 from nnet.io.tables import INTEGERS, sequential_table
+from nnet.launch.directory_lock import only_driver_in
 from steps import train_multisplice
 from steps.get_egs2 import ExampleMaker
-from steps.settings import SETTINGS, changed_options, parts_made, write_options
 from steps.train_multisplice import Training
-from steps.training_checks import NEVER, stage_problems
-from steps.training_files import logs_after, models, models_of_jobs, relabelled_egs
-from steps.training_schedule import Schedule, ScheduleError
-from utils.directory_lock import only_driver_in
-from utils.egs_dir import ARCHIVE_INFO, training_archives
-from utils.losses import Tally, report
 from utils.validate_ali_dir import alignments_in, mismatch
 
 

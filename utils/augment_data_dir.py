@@ -9,9 +9,7 @@ over, which is said, and is an error if they are most.  Features are to be compu
 
 from pathlib import Path
 
-from nnet.errors import NgtrainError
-from utils.commands import JOB
-from utils.data_dir import (
+from nnet.drivers.data_dir import (
     DataDir,
     Table,
     read_table,
@@ -19,8 +17,10 @@ from utils.data_dir import (
     require_other_dir,
     write_table,
 )
-from utils.driver import argument, cmd_option, driver, log, nj_option, option, run
-from utils.losses import judge, reason_in
+from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, option, run
+from nnet.drivers.losses import judge, reason_in
+from nnet.errors import NgtrainError
+from nnet.launch.commands import JOB
 from utils.split_scp import split_evenly
 
 

@@ -5,9 +5,9 @@ A file goes into the result if all the directories have it; utt2uniq and segment
 those that lack them, if any has them (segments needs utt2dur then).
 """
 
+from nnet.drivers.data_dir import KINDS, SCORING, DataDir, Table
+from nnet.drivers.driver import argument, driver, log
 from nnet.errors import NgtrainError
-from utils.data_dir import KINDS, SCORING, DataDir, Table
-from utils.driver import argument, driver, log
 
 
 def merge(name: str, tables: list[Table]) -> Table:

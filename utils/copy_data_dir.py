@@ -4,8 +4,8 @@
 Recordings keep their names.  With a prefix or suffix for utterances, utt2uniq says what each was.
 """
 
-from utils.data_dir import DataDir, require_other_dir
-from utils.driver import argument, driver, log, option
+from nnet.drivers.data_dir import DataDir, require_other_dir
+from nnet.drivers.driver import argument, driver, log, option
 
 
 @driver(

@@ -4,10 +4,10 @@
 The list is any file whose lines begin with the keys.  Reads standard input when no file is given.
 """
 
+from nnet.drivers.data_dir import print_row, read_rows
+from nnet.drivers.driver import argument, option, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines
-from utils.data_dir import print_row, read_rows
-from utils.driver import argument, option, tool
 
 
 @tool(

@@ -11,9 +11,7 @@ import operator
 import shutil
 from pathlib import Path
 
-from nnet.errors import NgtrainError
-from nnet.io.text import BYTE_ORDER_MARK, FALSE_SPACE, decode, split_key
-from utils.data_dir import (
+from nnet.drivers.data_dir import (
     FILES,
     RECORDING,
     SPEAKER,
@@ -23,7 +21,9 @@ from utils.data_dir import (
     recording_of,
     to_number,
 )
-from utils.driver import argument, driver, log, require_files
+from nnet.drivers.driver import argument, driver, log, require_files
+from nnet.errors import NgtrainError
+from nnet.io.text import BYTE_ORDER_MARK, FALSE_SPACE, decode, split_key
 
 # Utterances, speakers or recordings that are not in one of these are left out everywhere.
 DECISIVE = {

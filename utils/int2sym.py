@@ -4,12 +4,12 @@
 Reads standard input when no file is given.
 """
 
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.data_dir import print_row
+from nnet.drivers.driver import argument, option, tool
 from nnet.errors import NgtrainError
 from nnet.io.numbers import natural
 from nnet.io.text import split_words, text_lines
-from nnet.symbols import SymbolTable
-from utils.data_dir import print_row
-from utils.driver import argument, option, tool
 from utils.sym2int import parse_field_range
 
 

@@ -7,10 +7,10 @@ words (words whose pronunciations have only silence phones) and the one for unkn
 
 from pathlib import Path
 
+from nnet.decoding.symbols import SymbolTable, read_integer_lists, read_integers
+from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines
-from nnet.symbols import SymbolTable, read_integer_lists, read_integers
-from utils.driver import argument, driver, log, option, require_files
 
 
 def words_of_lexicon(lang: Path) -> list[int]:
@@ -30,7 +30,7 @@ def words_of_lexicon(lang: Path) -> list[int]:
 @argument("word_list", required=False)
 @option("--end-prob", type=float, default=0.5, help="Probability of the end after each word")
 def main(lang_dir, word_list, end_prob):
-    from nnet.lexicon import loop_grammar
+    from nnet.decoding.lexicon import loop_grammar
 
     lang = Path(lang_dir)
     if not 0 < end_prob < 1:

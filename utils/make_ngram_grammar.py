@@ -8,10 +8,10 @@ have, and those without their history, are left out, and counted.  This is Kaldi
 
 from pathlib import Path
 
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.driver import argument, driver, log, require_files
 from nnet.io.text import visible
-from nnet.symbols import SymbolTable
-from utils.commands import pipeline
-from utils.driver import argument, driver, log, require_files
+from nnet.launch.commands import pipeline
 
 
 @driver(
@@ -21,8 +21,8 @@ from utils.driver import argument, driver, log, require_files
 @argument("arpa")
 @argument("lang_dir")
 def main(arpa, lang_dir):
-    from nnet.arpa import LanguageModel
-    from nnet.lexicon import RESERVED_WORDS
+    from nnet.decoding.arpa import LanguageModel
+    from nnet.decoding.lexicon import RESERVED_WORDS
 
     lang = Path(lang_dir)
     require_files(arpa, lang / "words.txt")

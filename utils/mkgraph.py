@@ -8,9 +8,9 @@ Kaldi's utils/mkgraph.sh puts there.
 import shutil
 from pathlib import Path
 
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import argument, driver, log, option, real, require_files
 from nnet.errors import NgtrainError
-from utils.data_dir import write_lines
-from utils.driver import argument, driver, log, option, real, require_files
 
 COPIED = ["words.txt", "phones.txt", "phones/silence.csl", "phones/disambig.*"]
 COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_silence.*"]
@@ -37,11 +37,11 @@ COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_
     help="Remove the word for unknown words (oov.int) from the grammar",
 )
 def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remove_oov):
-    from nnet.fst import ArrayFst
-    from nnet.graph import decoding_graph, remove_word
+    from nnet.decoding.fst import ArrayFst
+    from nnet.decoding.graph import decoding_graph, remove_word
+    from nnet.decoding.symbols import SymbolTable, read_integers
     from nnet.hmm.transition_model import TransitionModel
     from nnet.hmm.tree import ContextDependency
-    from nnet.symbols import SymbolTable, read_integers
 
     lang, graph_dir = Path(lang_dir), Path(graph_dir)
     tree, model = Path(model_dir, "tree"), Path(model_dir, "final.mdl")

@@ -7,7 +7,7 @@ more.  Features are to be computed afterwards.
 
 import os
 
-from utils.driver import argument, cmd_option, driver, nj_option
+from nnet.drivers.driver import argument, cmd_option, driver, nj_option
 
 
 @driver(

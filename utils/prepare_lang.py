@@ -17,15 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnet.decoding.dictionary import POSITIONS, Dictionary, PhoneSets, flat
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import argument, driver, integer, log, option
 from nnet.errors import NgtrainError
 from nnet.io.text import encode, text_lines
-from nnet.symbols import SymbolTable
-from utils.data_dir import write_lines
-from utils.dictionary import POSITIONS, Dictionary, PhoneSets, flat
-from utils.driver import argument, driver, integer, log, option
 
 if TYPE_CHECKING:
-    from nnet.lexicon import Pronunciation
+    from nnet.decoding.lexicon import Pronunciation
 
 
 @driver(
@@ -61,7 +61,7 @@ def main(
     share_silence_phones,
     sil_prob,
 ):
-    from nnet.lexicon import (
+    from nnet.decoding.lexicon import (
         add_disambiguation,
         add_word_disambiguation_loops,
         lexicon_fst,
@@ -115,7 +115,7 @@ def main(
 
 def with_word_positions(dictionary: Dictionary) -> Dictionary:
     """Mark the phones of a dictionary by where in words they are."""
-    from nnet.lexicon import mark_word_positions
+    from nnet.decoding.lexicon import mark_word_positions
 
     silence, nonsilence = dictionary.silence, dictionary.nonsilence
     questions = expand(dictionary.questions, silence, nonsilence)

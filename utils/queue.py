@@ -14,7 +14,7 @@ if __name__ == "queue":
     sys.modules["queue"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["queue"])
 else:
-    from utils.gridengine import main
+    from nnet.launch.gridengine import main
 
     if __name__ == "__main__":
         sys.exit(main())

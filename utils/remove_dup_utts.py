@@ -7,8 +7,8 @@ training, where "yeah" and "right" would outweigh all other words.
 
 from collections import Counter
 
-from utils.data_dir import DataDir, require_other_dir
-from utils.driver import argument, driver, log
+from nnet.drivers.data_dir import DataDir, require_other_dir
+from nnet.drivers.driver import argument, driver, log
 
 
 @driver(

@@ -27,8 +27,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.cluster import Scheduler, ask
-from utils.launcher import Call, main
+from nnet.launch.cluster import Scheduler, ask
+from nnet.launch.launcher import Call, main
 
 
 class Slurm(Scheduler):

@@ -9,9 +9,9 @@ contents, of which the last part has a note in its file made_of.
 import zlib
 from pathlib import Path
 
-from utils.data_dir import KINDS, DataDir, group_by_value, write_lines
-from utils.directory_lock import only_driver_in
-from utils.driver import argument, integer, option, require_contents, require_files, tool
+from nnet.drivers.data_dir import KINDS, DataDir, group_by_value, write_lines
+from nnet.drivers.driver import argument, integer, option, require_contents, require_files, tool
+from nnet.launch.directory_lock import only_driver_in
 from utils.split_scp import split_evenly, split_groups
 
 NOTE = "made_of"

@@ -6,10 +6,10 @@ With --utt2spk all lines of a speaker go to the same part.
 
 from itertools import pairwise
 
+from nnet.drivers.data_dir import read_table, split_row, write_lines
+from nnet.drivers.driver import argument, option, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
-from utils.data_dir import read_table, split_row, write_lines
-from utils.driver import argument, option, tool
 
 
 def split_evenly(items: list, num_parts: int) -> list[list]:

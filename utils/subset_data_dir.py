@@ -8,9 +8,15 @@ By default <num-utt> utterances are taken, evenly spread over the directory.  Wi
 import random
 from pathlib import Path
 
+from nnet.drivers.data_dir import (
+    DataDir,
+    group_by_value,
+    read_amounts,
+    read_rows,
+    require_other_dir,
+)
+from nnet.drivers.driver import argument, driver, log, option
 from nnet.errors import NgtrainError
-from utils.data_dir import DataDir, group_by_value, read_amounts, read_rows, require_other_dir
-from utils.driver import argument, driver, log, option
 
 
 def spread(items: list, number: int) -> list:

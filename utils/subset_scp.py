@@ -5,10 +5,10 @@ Spreading avoids taking many utterances of few speakers. With --first or --last,
 beginning or the end of the file.
 """
 
+from nnet.drivers.data_dir import print_row
+from nnet.drivers.driver import argument, option, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
-from utils.data_dir import print_row
-from utils.driver import argument, option, tool
 
 
 @tool(

@@ -5,11 +5,11 @@ Reads standard input when no file is given.  Symbols that are replaced as --map-
 counted, and the first 20 are named.
 """
 
+from nnet.decoding.symbols import SymbolTable
+from nnet.drivers.data_dir import print_row
+from nnet.drivers.driver import argument, log, option, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines, visible
-from nnet.symbols import SymbolTable
-from utils.data_dir import print_row
-from utils.driver import argument, log, option, tool
 
 MOST_WARNINGS = 20  # as of Kaldi's utils/sym2int.pl
 

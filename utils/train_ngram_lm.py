@@ -10,13 +10,13 @@ The result is in the ARPA format; it is compressed when its name ends in .gz.
 from collections.abc import Iterator
 from pathlib import Path
 
+from nnet.decoding.symbols import SymbolTable, read_integers
+from nnet.decoding.unknown_words import check_transcripts
+from nnet.drivers.data_dir import read_rows
+from nnet.drivers.driver import argument, driver, integer, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words
-from nnet.symbols import SymbolTable, read_integers
-from nnet.unknown_words import check_transcripts
-from utils.commands import quote
-from utils.data_dir import read_rows
-from utils.driver import argument, driver, integer, log, option, require_files
+from nnet.launch.commands import quote
 
 
 @driver(
@@ -31,8 +31,8 @@ from utils.driver import argument, driver, integer, log, option, require_files
 @option("--min-counts", default="", help="For each order, how often an n-gram must come to be kept")
 @option("--heldout", default="", help="Other transcripts, to tell the perplexity of")
 def main(text, lang_dir, arpa, order, min_counts, heldout):
-    from nnet.lexicon import RESERVED_WORDS
-    from nnet.ngram import estimate
+    from nnet.decoding.lexicon import RESERVED_WORDS
+    from nnet.decoding.ngram import estimate
 
     lang = Path(lang_dir)
     require_files(text, lang / "words.txt", lang / "oov.int", *([heldout] if heldout else []))

@@ -3,10 +3,10 @@
 all its utterances.  Reads standard input when no file is given.
 """
 
+from nnet.drivers.data_dir import print_row, split_row
+from nnet.drivers.driver import argument, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines
-from utils.data_dir import print_row, split_row
-from utils.driver import argument, tool
 
 
 @tool(

@@ -10,11 +10,11 @@ as its utt2num_frames says.
 import re
 from pathlib import Path
 
+from nnet.drivers.data_dir import DataDir
+from nnet.drivers.driver import argument, log, output_of, read_integer, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words
-from utils.commands import unzipped
-from utils.data_dir import DataDir
-from utils.driver import argument, log, output_of, read_integer, tool
+from nnet.launch.commands import unzipped
 
 MOST_JOBS = 100_000
 

@@ -10,19 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from nnet.errors import NgtrainError
-from nnet.io.text import (
-    BYTE_ORDER_MARK,
-    FALSE_SPACE,
-    decode,
-    is_utf8,
-    split_key,
-    split_words,
-    visible,
-)
-from nnet.symbols import SymbolTable
-from nnet.unknown_words import UnknownWords
-from utils.data_dir import (
+from nnet.decoding.symbols import SymbolTable
+from nnet.decoding.unknown_words import UnknownWords
+from nnet.drivers.data_dir import (
     KINDS,
     RECORDING,
     SCORING,
@@ -33,7 +23,17 @@ from utils.data_dir import (
     recording_of,
     to_number,
 )
-from utils.driver import argument, log, option, tool
+from nnet.drivers.driver import argument, log, option, tool
+from nnet.errors import NgtrainError
+from nnet.io.text import (
+    BYTE_ORDER_MARK,
+    FALSE_SPACE,
+    decode,
+    is_utf8,
+    split_key,
+    split_words,
+    visible,
+)
 
 FORBIDDEN_WORDS = {"<s>", "</s>", "#0"}
 ONLY_LOOKS = "what only looks like a space, and separates nothing"

@@ -8,9 +8,8 @@ Kaldi's scripts are not, and of what these made only damage that shows by itself
 
 from pathlib import Path
 
-from nnet.errors import NgtrainError
-from utils.driver import argument, log, option, output_of, read_integer, tool
-from utils.egs_dir import (
+from nnet.drivers.driver import argument, log, option, output_of, read_integer, tool
+from nnet.drivers.egs_dir import (
     SUBSETS,
     check_archive,
     egs_format,
@@ -19,6 +18,7 @@ from utils.egs_dir import (
     training_archive,
     training_archives,
 )
+from nnet.errors import NgtrainError
 
 MOST_ARCHIVES = 100_000
 NUMBERS = (

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nnet.backend import Array, add_matmul, array_module, matmul, on_gpu, to_device, to_host
 from nnet.components.base import (
     BOOLEAN,
     INTEGER,
@@ -31,6 +30,7 @@ from nnet.components.base import (
     single,
 )
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Array, add_matmul, array_module, matmul, on_gpu, to_device, to_host
 from nnet.io.numbers import integer
 from nnet.io.tokens import LARGEST_ARRAY, Reader, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner

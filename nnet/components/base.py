@@ -26,8 +26,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module, to_device, to_host
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Array, Workspace, array_module, to_device, to_host
 from nnet.errors import NgtrainError
 from nnet.io.numbers import integer
 from nnet.io.tokens import Reader, Writer
@@ -221,7 +221,7 @@ class Component:
 
     cycle_length: int = 1
     """A training step does the same as that so many steps ago; 0 if the next step begins no cycle
-    of alike steps, or if what it does is not on the device alone (see nnet.backend.Step)."""
+    of alike steps, or if what it does is not on the device alone (see nnet.device.backend.Step)."""
 
     input_dim: int
     output_dim: int
@@ -355,7 +355,7 @@ class Component:
                 setattr(self, field.name, getattr(self, field.name).astype(dtype))
 
     def move_to_device(self) -> None:
-        """Keep the arrays on the device that nnet.backend.select_device() chose."""
+        """Keep the arrays on the device that nnet.device.backend.select_device() chose."""
         for name in self.array_names:
             setattr(self, name, to_device(getattr(self, name)))
 

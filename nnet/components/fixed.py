@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nnet.backend import Array, array_module, to_device
 from nnet.components.affine import AffineFunction, read_affine_matrix
 from nnet.components.base import (
     MATRIX,
@@ -18,6 +17,7 @@ from nnet.components.base import (
     format_number,
 )
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Array, array_module, to_device
 from nnet.io.tokens import read_object
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nnet.backend import Array, array_module, on_gpu, to_device
 from nnet.components.base import INTEGER, REAL, Component, Field, component_type, format_number
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Array, array_module, on_gpu, to_device
 
 
 class NoiseComponent(Component):

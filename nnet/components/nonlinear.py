@@ -8,9 +8,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module, in_row_blocks, on_gpu, on_host, row_blocks
 from nnet.components.base import DOUBLE, INTEGER, STATISTICS, Component, Field, component_type
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import (
+    Array,
+    Workspace,
+    array_module,
+    in_row_blocks,
+    on_gpu,
+    on_host,
+    row_blocks,
+)
 
 
 class NonlinearComponent(Component):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, in_row_blocks, on_gpu, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
+from nnet.device.backend import Array, Workspace, in_row_blocks, on_gpu, row_dots
 
 NORM_FLOOR = 2.0**-66
 """Of the mean square; it and its inverse square root are exact in single precision."""

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, array_module, in_row_blocks, matmul, on_gpu
 from nnet.components.base import INTEGER, REAL, Component, ConfigLine, Field, component_type
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Array, Workspace, array_module, in_row_blocks, matmul, on_gpu
 
 
 @component_type

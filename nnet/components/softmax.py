@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnet.backend import Array, Workspace, in_row_blocks, on_gpu, row_dots
 from nnet.components.base import component_type
 from nnet.components.layout import FrameLayout
 from nnet.components.nonlinear import NonlinearComponent
+from nnet.device.backend import Array, Workspace, in_row_blocks, on_gpu, row_dots
 
 PROBABILITY_FLOOR = 1e-20
 """Keeps the logarithm finite."""

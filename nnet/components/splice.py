@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from nnet.backend import Array
 from nnet.components.base import (
     INTEGER,
     INTEGERS,
@@ -19,6 +18,7 @@ from nnet.components.base import (
     format_number,
 )
 from nnet.components.layout import FrameLayout, runs
+from nnet.device.backend import Array
 from nnet.io.numbers import integer
 from nnet.io.tokens import Reader
 

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from nnet.backend import Array, array_module, on_gpu, to_device
 from nnet.components.base import INTEGERS, Component, Field, component_type
 from nnet.components.layout import FrameLayout
+from nnet.device.backend import Array, array_module, on_gpu, to_device
 
 
 @component_type

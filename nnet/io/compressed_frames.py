@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnet.io.example_contents import ExampleContents
+from nnet.egs.contents import ExampleContents
 
-_FORMATS = ("CM", "CM2", "CM3")  # enum Format of nnet/cuda/decompress.cu
+_FORMATS = ("CM", "CM2", "CM3")  # enum Format of nnet/device/cuda/decompress.cu
 _NUM_PLACES = 7
 
 
@@ -28,7 +28,7 @@ class CompressedFrames:
 
     Attributes:
         data: uint8 (n, size), of each example the part of fixed structure as it stands in an
-            archive (nnet.io.example_layout.Layout.dtype), perhaps with zeros after it.
+            archive (nnet.egs.layout.Layout.dtype), perhaps with zeros after it.
         places: int32 (n, 7), of each example the format of its matrix (0 CM, 1 CM2, 2 CM3), the
             rows and columns of that, the first row to take, and where in its `size` bytes there are
             the smallest value (the range is next), the codes (headers of columns are before these),

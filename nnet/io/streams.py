@@ -20,8 +20,8 @@ import signal
 import stat
 import sys
 
-from nnet.ending import unfinished
 from nnet.errors import NgtrainError
+from nnet.io.ending import unfinished
 from nnet.io.kinds import EMPTY, HEAD_SIZE, Kind, kind_of, kind_of_object
 
 # One read from the system. Large enough to make the calls cheap, small enough for random access.

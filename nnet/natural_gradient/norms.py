@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.backend import Array, on_gpu
+from nnet.device.backend import Array, on_gpu
 
 
 @on_gpu("fisher")

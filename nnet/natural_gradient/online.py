@@ -99,7 +99,7 @@ import math
 
 import numpy as np
 
-from nnet.backend import (
+from nnet.device.backend import (
     Array,
     Aside,
     Workspace,
@@ -111,7 +111,7 @@ from nnet.backend import (
     on_host,
     row_dots,
 )
-from nnet.blas import eigh
+from nnet.device.blas import eigh
 from nnet.errors import NgtrainError
 from nnet.natural_gradient.norms import norm_ratio
 

@@ -42,8 +42,8 @@ import math
 
 import numpy as np
 
-from nnet import blas
-from nnet.backend import Array, Workspace, gram, matmul, on_gpu, row_dots
+from nnet.device import blas
+from nnet.device.backend import Array, Workspace, gram, matmul, on_gpu, row_dots
 from nnet.errors import NgtrainError
 from nnet.natural_gradient.norms import norm_ratio
 

@@ -1,1 +1,1 @@
-"""Web pages about trainings, from what nnet.training_logs reads."""
+"""Web pages about trainings, from what nnet.report.training_logs reads."""

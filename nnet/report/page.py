@@ -1,6 +1,6 @@
 """The web page about a training, or about several to compare: one file, without anything beside it.
 
-What it says comes from nnet.training_logs; here it is put into words, tables and pictures.
+What it says comes from nnet.report.training_logs; here it is put into words, tables and pictures.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from nnet.cli.progress import clock
 from nnet.io.streams import open_output
-from nnet.progress import clock
 from nnet.report.markup import captioned, details, escape, key, page, section, table
 from nnet.report.plots import Curve, bar_plot, line_plot
-from nnet.training_logs import (
+from nnet.report.training_logs import (
     SUBSETS,
     Iteration,
     Position,

@@ -334,9 +334,9 @@ cupyx.empty_pinned = empty_pinned
 @contextlib.contextmanager
 def installed(max_threads: int = 1, order: int = FORWARD):
     """`import cupy` gives this module; kernels run with so many threads, in such an order."""
-    from nnet.cuda import cublas as ours
-    from nnet.cuda import kernels
-    from nnet.cuda import libraries as theirs
+    from nnet.device.cuda import cublas as ours
+    from nnet.device.cuda import kernels
+    from nnet.device.cuda import libraries as theirs
 
     module, library = sys.modules[__name__], theirs.library
     names = {"cupy": module, "cupy.cublas": cublas, "cupyx": cupyx}

@@ -18,32 +18,33 @@ from unittest import mock
 
 import numpy as np
 
-from nnet.acoustic_model import AcousticModel
-from nnet.arpa import LanguageModel
 from nnet.cli import read_config
 from nnet.components import component_from_config
+from nnet.decoding.arpa import LanguageModel
+from nnet.decoding.fst import ARC, FST, ArrayFst
+from nnet.decoding.lexicon import read_lexicon, usual_topology
+from nnet.decoding.nist import MappingRules, WordGraph, read_stm
+from nnet.decoding.symbols import SymbolTable, read_integer_lists
+from nnet.drivers.data_dir import DataDir
+from nnet.egs import store as example_store
+from nnet.egs.archives import ExampleWriter
+from nnet.egs.example import EXAMPLE, NnetExample
+from nnet.egs.minibatches import read_blocks, read_minibatches
+from nnet.egs.store import ExampleStore
+from nnet.egs.summary import ExampleSummary
 from nnet.errors import NgtrainError
 from nnet.features.lda import LdaStatistics
 from nnet.features.wave import WAVE, Wave
-from nnet.file_info import describe
-from nnet.fst import ARC, FST, ArrayFst
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency, Leaf, Split, Table, monophone_tree
-from nnet.io import example_store, tables
-from nnet.io.example import EXAMPLE, NnetExample
-from nnet.io.example_archives import ExampleWriter
-from nnet.io.example_store import ExampleStore
-from nnet.io.example_summary import ExampleSummary
-from nnet.io.examples import read_blocks, read_minibatches
+from nnet.io import tables
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import archive_entries
 from nnet.io.tokens import Reader, read_object, start_writing
-from nnet.lexicon import read_lexicon, usual_topology
-from nnet.network import Network
-from nnet.nist import MappingRules, WordGraph, read_stm
-from nnet.symbols import SymbolTable, read_integer_lists
-from utils.data_dir import DataDir
+from nnet.model.acoustic_model import AcousticModel
+from nnet.model.network import Network
+from nnet.report.file_info import describe
 from utils.validate_data_dir import all_problems
 
 RNG = np.random.default_rng(0)

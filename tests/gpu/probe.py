@@ -15,7 +15,7 @@ from collections.abc import Callable
 import cupy
 import numpy as np
 
-from nnet.backend import add_matmul, aside, gram, matmul, select_device, step
+from nnet.device.backend import add_matmul, aside, gram, matmul, select_device, step
 
 N = 512
 PRODUCTS = {  # what is multiplied, of x (N, in), y (N, out) and w (out, in), and what is added to

@@ -9,10 +9,10 @@ After Kaldi's egs/aspire/s5/local/multi_condition/aspire_data_prep.sh.
 from pathlib import Path
 
 from nnet.cli import argument, log, program
+from nnet.decoding.nist import read_stm
+from nnet.drivers.data_dir import DataDir, write_lines
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
-from nnet.nist import read_stm
-from utils.data_dir import DataDir, write_lines
 
 
 def find_one(directory: Path, name: str) -> Path:

@@ -22,10 +22,10 @@ from scipy.signal import resample_poly
 from utterances import Utterance, write_data_dir
 
 from nnet.cli import argument, log, option, program
+from nnet.drivers.data_dir import read_table, write_table
+from nnet.drivers.espeak import Espeak
 from nnet.errors import NgtrainError
 from nnet.features.augmentation import add_noise, reverberate
-from utils.data_dir import read_table, write_table
-from utils.espeak import Espeak
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SAMPLE_RATE = 8000

@@ -9,7 +9,7 @@ import numpy as np
 from time_iterations import read_times
 from trials import Trial
 
-from nnet.training_logs import read_training
+from nnet.report.training_logs import read_training
 
 
 @dataclass(frozen=True)

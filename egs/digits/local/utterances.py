@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from nnet.drivers.data_dir import DataDir
 from nnet.errors import NgtrainError
-from utils.data_dir import DataDir
 
 
 class Utterance(NamedTuple):

@@ -11,11 +11,11 @@ stm.
 from pathlib import Path
 
 from nnet.cli import argument, log, option, program
+from nnet.decoding.nist import COMMENT, read_stm
+from nnet.drivers.data_dir import DataDir, write_lines
 from nnet.errors import NgtrainError
+from nnet.features.sphere import find_sph2pipe, wav_scp_entry
 from nnet.io.text import text_lines
-from nnet.nist import COMMENT, read_stm
-from utils.data_dir import DataDir, write_lines
-from utils.sphere import find_sph2pipe, wav_scp_entry
 
 SIDES = "AB"
 REPAIRS = [("((", "("), ("<B_ASIDE>", ""), ("<E_ASIDE>", "")]

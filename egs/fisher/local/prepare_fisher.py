@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnet.cli import argument, log, option, program
+from nnet.drivers.data_dir import DataDir
 from nnet.errors import NgtrainError
+from nnet.features.sphere import find_sph2pipe, wav_scp_entry
 from nnet.io.text import text_lines
-from utils.data_dir import DataDir
-from utils.sphere import find_sph2pipe, wav_scp_entry
 
 NOISES = {"[laugh]": "[laughter]"}
 NOISES |= dict.fromkeys(["[sigh]", "[cough]", "[mn]", "[breath]", "[lipsmack]"], "[noise]")

@@ -1,0 +1,35 @@
+"""The face that programs share: their command line, logs and errors."""
+
+from nnet.cli.program import (
+    Choice,
+    Program,
+    argument,
+    checksum_option,
+    click,
+    gpu_option,
+    help_row,
+    integer,
+    log,
+    option,
+    program,
+    read_config,
+    real,
+    tf32_option,
+)
+
+__all__ = [
+    "Choice",
+    "Program",
+    "argument",
+    "checksum_option",
+    "click",
+    "gpu_option",
+    "help_row",
+    "integer",
+    "log",
+    "option",
+    "program",
+    "read_config",
+    "real",
+    "tf32_option",
+]

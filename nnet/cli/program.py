@@ -1,0 +1,451 @@
+"""The face that every program in bin/ shares: Kaldi's command line, over click.
+
+A program is one page: a docstring (what it does), its usage, its arguments and options, and one
+call into the library.  Everything else that a user meets is here: how options are written,
+``--config`` files, the echo of the command line, log lines, errors in one line, exit statuses.
+
+    @program("Usage:  nnet-am-copy [options] <nnet-in> <nnet-out>")
+    @argument("nnet_in")
+    @argument("nnet_out")
+    @option("--binary", type=bool, default=True, help="Write output in binary mode")
+    def main(nnet_in, nnet_out, binary): ...
+
+Syntax and standard options follow Kaldi's util/parse-options.cc.  The function returns its exit
+status, or None for 0.  This module imports neither numpy nor anything that does, so that ``--help``
+answers at once and so that ``--num-threads`` is known before numpy starts its threads.
+"""
+
+import gc
+import logging
+import math
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
+
+from nnet import __version__
+from nnet.cli import environment
+from nnet.cli.config_files import find_config
+from nnet.errors import NgtrainError
+from nnet.io.descriptors import reserve_standard_descriptors
+from nnet.io.ending import end_on_signals
+
+try:
+    import click
+    from click import Choice
+    from click.core import ParameterSource
+except ImportError as error:
+    environment.without_packages(error)
+
+log = logging.getLogger("ngtrain")
+
+# Importing makes many objects, none of which is garbage; by default Python looks every 700.
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
+
+
+def program(usage: str, cls: type | None = None, **attributes) -> Callable[[Callable], "Program"]:
+    """Make a program of a function; `usage` is printed as it stands, `cls` is a kind of Program.
+
+    `attributes` are for `cls`.  The docstring of the function's module is what ``--help`` says
+    above the usage.
+    """
+
+    def decorate(function: Callable) -> Program:
+        description = (function.__globals__["__doc__"] or "").strip()  # Python -OO has none
+        command = click.command(cls=cls or Program, usage=usage, help=description, **attributes)
+        return command(function)
+
+    return decorate
+
+
+_MOST = 2**31 - 1  # Kaldi's integers have 32 bits
+
+
+def integer(least: int = -_MOST - 1, most: int = _MOST) -> click.IntRange:
+    """The type of an option that is an integer in a range; both ends belong to it."""
+    return click.IntRange(least, most)
+
+
+def real(
+    least: float | None = None, most: float | None = None, *, above: float | None = None
+) -> click.FloatRange:
+    """The type of an option that is a finite number in a range, of `least` or all that is `above`.
+
+    NaN would pass every later comparison, and infinity few.
+    """
+    return _Real(least if above is None else above, most, min_open=above is not None)
+
+
+class _Real(click.FloatRange):
+    def convert(self, value, param, ctx) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def _range_of(type_: click.ParamType | type) -> click.ParamType | type:
+    """The range of a type for which none is given."""
+    return {int: integer(), float: real()}.get(type_, type_)
+
+
+def argument(
+    name: str, *, type: click.ParamType | type = str, nargs: int = 1, required: bool = True
+) -> Callable:
+    """A positional argument, passed to the function as `name` (a tuple when nargs is -1)."""
+    metavar = f"<{name.replace('_', '-')}>"
+    return click.argument(
+        name, type=_range_of(type), nargs=nargs, required=required, metavar=metavar
+    )
+
+
+def option(*names: str, type: click.ParamType | type = str, default=None, help: str) -> Callable:
+    """An option ``--some-name=VALUE``, passed to the function as `some_name`.
+
+    `names` may end in an explicit name for the function's parameter, for options such as
+    ``--lambda``.  `type` is bool, int, float, ``integer(...)``, ``real(...)``, str or
+    ``Choice([...])``; a default of None means "not given".
+    """
+    return click.option(*names, type=_range_of(type), default=default, help=help, is_flag=False)
+
+
+gpu_option = option(
+    "--use-gpu",
+    type=Choice(["yes", "no", "optional", "wait"]),
+    default="no",
+    help="Compute on a GPU: yes (none is an error), no, optional (if there is one), "
+    "wait (until one is free)",
+)
+"""Decorator that gives a program ``--use-gpu``.  The device is selected before the function runs;
+the function gets no parameter for it, because it does not need to know."""
+
+checksum_option = option(
+    "--write-checksum",
+    type=bool,
+    default=False,
+    help="Write a checksum into <output>.crc32, by which programs that average or combine models "
+    "find damage",
+)
+"""Decorator for programs whose models other jobs read."""
+
+tf32_option = option(
+    "--tf32",
+    type=bool,
+    default=False,
+    help="On a GPU, let products of matrices round what they multiply to 10 bits (TF32), which is "
+    "several times as fast",
+)
+"""Decorator for programs with ``--use-gpu``, likewise."""
+
+
+class Program(click.Command):
+    """A click command that reads options as Kaldi does and ends as a program should."""
+
+    STANDARD = frozenset({"config", "help", "print_args", "verbose", "num_threads", "no_pipes"})
+
+    def __init__(self, *args, usage: str, **kwargs):
+        super().__init__(
+            *args, add_help_option=False, context_settings={"max_content_width": 100}, **kwargs
+        )
+        self.usage = usage.strip()
+        own = {parameter.name for parameter in self.params}
+        self.standard_options = [
+            o for o in _standard_options() if o.name in self.STANDARD and o.name not in own
+        ]
+        self.params.extend(self.standard_options)
+
+    @property
+    def options(self) -> dict[str, click.Option]:
+        """The options by the name they have on the command line."""
+        return {o: p for p in self.params if isinstance(p, click.Option) for o in p.opts}
+
+    # The command line -----------------------------------------------------------------------------
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read `args` by Kaldi's rules: config files first, then the command line over them."""
+        ctx.meta["command line"] = shlex.join([ctx.info_name, *args])
+        if not args and any(p.required for p in self.params):
+            click.echo(self.get_help(ctx), err=True)
+            ctx.exit(1)
+        options, arguments, late = _split_command_line(args)
+        given = [self._parse_option(text) for text in options]
+        for text in late:
+            self.option_named(text.partition("=")[0])
+            raise NgtrainError(f"option {text} stands after an argument: options come first")
+        if any(name == "--help" and value != "false" for name, value in given):
+            click.echo(self.get_help(ctx))
+            ctx.exit()
+        configured = [
+            self._parse_option(text, f" in config file {value}")
+            for name, value in given
+            if name == "--config"
+            for text in read_config(value)
+        ]
+        canonical = [f"{name}={value}" for name, value in configured + given]
+        return super().parse_args(ctx, [*canonical, "--", *arguments])
+
+    def _parse_option(self, text: str, where: str = "") -> tuple[str, str]:
+        """Split ``--Some_name=value`` into ("--some-name", "value"), if there is such an option."""
+        key, equals, value = text.partition("=")
+        name, option = self.option_named(key, where)
+        value = value.strip()
+        if not equals and option.type is click.BOOL:
+            return name, "true"
+        if not equals or (not value and not isinstance(option.type, click.types.StringParamType)):
+            raise NgtrainError(f"option {key}{where} needs a value: {name}={_values(option)}")
+        return name, value
+
+    def option_named(self, key: str, where: str = "") -> tuple[str, click.Option]:
+        """The option that ``--Some_name`` stands for, after its name as it is declared.
+
+        Raises NgtrainError if there is no such option.
+        """
+        name = key.lower().replace("_", "-")
+        if name not in self.options:
+            raise NgtrainError(f"there is no option {key}{where}{_hint(name, self.options)}")
+        return name, self.options[name]
+
+    # What --help says -----------------------------------------------------------------------------
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what it does, the usage, then the options with their defaults."""
+        formatter.write(f"{self.help}\n\n{self.usage}\n")
+        own = [o for o in self.options.values() if o not in self.standard_options]
+        for title, options in ("Options", own), ("Standard options", self.standard_options):
+            if options:
+                with formatter.section(title):
+                    formatter.write_dl([help_row(o) for o in options], col_max=32)
+
+    # The run --------------------------------------------------------------------------------------
+
+    def called(self, path: str) -> str:
+        """The name by which the program at `path` goes in messages."""
+        return os.path.basename(path)
+
+    def log_formatter(self, name: str) -> logging.Formatter:
+        """How log lines look."""
+        return _KaldiFormatter(name)
+
+    def main(self, args: list[str] | None = None, **_) -> NoReturn:
+        """Run as a process: errors become one line on standard error and an exit status."""
+        reserve_standard_descriptors()
+        name = self.called(sys.argv[0])
+        environment.set_up()
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+        _start_logging(self.log_formatter(name))
+        # Keys may hold any bytes, and come out as they came in, whatever the locale.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+        end_on_signals()
+        try:
+            try:
+                with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
+                    status = self.invoke(ctx) or 0
+            finally:
+                _flush_results()
+        except click.exceptions.Exit as request:
+            status = request.exit_code
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        except BrokenPipeError:
+            status = 128 + signal.SIGPIPE
+        except Exception as error:
+            log.debug("the error was raised here:", exc_info=error)
+            log.error(self._explain(error))
+            status = 1
+        gc.freeze()  # spares a last collection of what ends with the process
+        sys.exit(status)
+
+    def invoke(self, ctx: click.Context) -> int | None:
+        """Do what the standard options say, then call the program's function."""
+        self.set_num_threads(ctx)
+        standard = {option.name: ctx.params.pop(option.name) for option in self.standard_options}
+        if standard.get("print_args"):
+            print(ctx.meta["command line"], file=sys.stderr)
+        _set_verbosity(standard["verbose"])
+        if standard.get("no_pipes"):
+            from nnet.io.streams import refuse_pipes
+
+            refuse_pipes()
+        self.select_device(ctx)
+        return super().invoke(ctx)
+
+    def select_device(self, ctx: click.Context) -> None:
+        """Do what --use-gpu says, if the program has it."""
+        if "use_gpu" in ctx.params:
+            from nnet.device.backend import select_device
+
+            select_device(ctx.params.pop("use_gpu"), ctx.params.pop("tf32", False))
+
+    def set_num_threads(self, ctx: click.Context) -> None:
+        """Tell nnet.device.threads, unless the user has done so in the environment.
+
+        One thread is the default because the drivers run one job per core.  A program that has a
+        --num-threads of its own divides its work itself.  OpenBLAS is told to have one whatever
+        is asked for, because its results depend on how many it has.
+        """
+        variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        given = [os.environ[variable] for variable in variables if variable in os.environ]
+        is_ours = any(option.name == "num_threads" for option in self.standard_options)
+        asked_for = ctx.get_parameter_source("num_threads") is ParameterSource.COMMANDLINE
+        if (asked_for and is_ours) or not given:
+            count = ctx.params["num_threads"] if is_ours else 1
+            os.environ.update(dict.fromkeys(variables, str(count)))
+        elif "OMP_NUM_THREADS" not in os.environ:
+            os.environ["OMP_NUM_THREADS"] = given[0]
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+    def _explain(self, error: Exception) -> str:
+        """Say in one line what went wrong."""
+        match error:
+            case NgtrainError():
+                text = str(error)
+            case click.BadParameter(param=click.Option()):
+                text = error.format_message()
+            case click.ClickException():
+                text = f"{error.format_message()} {self.usage.splitlines()[0]}"
+            case OSError(filename=str() | bytes() as filename):
+                text = f"{os.fsdecode(filename)}: {error.strerror}"
+            case OSError(strerror=str() as reason):
+                text = f"standard output or an open file: {reason}"
+            case MemoryError():
+                text = f"out of memory: {error}"
+            case _:
+                text = f"{type(error).__name__}: {error} (--verbose=1 shows where)"
+        return " ".join(text.splitlines())
+
+
+def _standard_options() -> list[click.Option]:
+    """What programs have in common; the first two act while the command line is read."""
+    declarations = [
+        option(
+            "--config",
+            default="",
+            help="Read options from this file first (may be repeated); conf/... is looked for in "
+            "the current folder, then in the project's root",
+        ),
+        option("--help", type=bool, default=False, help="Print this message"),
+        option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
+        option("--verbose", type=int, default=0, help="The higher, the more is logged"),
+        option(
+            "--num-threads",
+            type=integer(least=1),
+            default=1,
+            help="Threads, on which no result depends",
+        ),
+        option(
+            "--no-pipes",
+            type=bool,
+            default=False,
+            help="Refuse commands in the names of files and in script files, to be read or written "
+            "(as with NGTRAIN_NO_PIPES=1 in the environment): for data from others",
+        ),
+    ]
+
+    def nothing(): ...
+
+    for declare in reversed(declarations):
+        declare(nothing)
+    return click.command()(nothing).params
+
+
+def _split_command_line(args: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Split into options, arguments, and options among these; a lone ``--`` ends options."""
+    count = next((i for i, arg in enumerate(args) if not arg.startswith("--") or arg == "--"), None)
+    options, arguments = args[:count], args[count:] if count is not None else []
+    if "--" in arguments:
+        end = arguments.index("--")
+        return options, arguments[:end] + arguments[end + 1 :], []
+    return options, arguments, [arg for arg in arguments if arg.startswith("--")]
+
+
+def read_config(filename: str) -> list[str]:
+    """Read the lines ``--name=value`` of a config file, without comments.  Raises NgtrainError."""
+    from nnet.io.text import text_lines
+
+    filename = find_config(filename)
+    lines = [line.partition("#")[0].strip() for line in text_lines(filename)]
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("--"):
+            raise NgtrainError(f"{filename}: line {number} is not of the form --name=value: {line}")
+    return [line for line in lines if line]
+
+
+def _hint(name: str, known: dict[str, click.Option]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=2)
+    return f" (is it {' or '.join(close)}?)" if close else ""
+
+
+def _values(option: click.Option) -> str:
+    """What may stand after the equals sign."""
+    match option.type:
+        case click.Choice(choices=choices):
+            return "|".join(choices)
+        case click.types.BoolParamType():
+            return "true|false"
+        case click.types.StringParamType():
+            return "<string>"
+        case click.IntRange():
+            return "<int>"
+        case click.FloatRange():
+            return "<float>"
+
+
+def help_row(option: click.Option) -> tuple[str, str]:
+    """How an option is written, and what it does, with its default."""
+    match option.default:
+        case bool():
+            default = str(option.default).lower()
+        case float():
+            default = f"{option.default:g}"
+        case None | "":
+            default = "none"
+        case _:
+            default = str(option.default)
+    return f"{option.opts[0]}={_values(option)}", f"{option.help} (default = {default})"
+
+
+class _KaldiFormatter(logging.Formatter):
+    """``LOG (nnet-am-copy[0.1.0]) Wrote ...``; the kinds of line are Kaldi's (kaldi-error.cc)."""
+
+    def __init__(self, program_name: str):
+        super().__init__(f"%(kind)s ({program_name}[{__version__}]) %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.levelno == logging.INFO:
+            record.kind = "LOG"
+        elif record.levelno <= logging.DEBUG:
+            record.kind = f"VLOG[{logging.DEBUG + 1 - record.levelno}]"
+        else:
+            record.kind = record.levelname
+        return super().format(record)
+
+
+def _start_logging(formatter: logging.Formatter) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    log.handlers[:] = [handler]
+    _set_verbosity(0)
+
+    def show_warning(message, category, *_):
+        log.warning("%s: %s", category.__name__, message)
+
+    warnings.showwarning = show_warning  # such as NumPy's, of an overflow
+
+
+def _set_verbosity(level: int) -> None:
+    """Verbose level 1 shows log.debug, level n what is logged at logging.DEBUG + 1 - n."""
+    log.setLevel(logging.INFO if level <= 0 else max(1, logging.DEBUG + 1 - level))
+
+
+def _flush_results() -> None:
+    """Write what was printed.  When that fails, Python must not try once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise

@@ -1,0 +1,1 @@
+"""Graphs, lexicons and language models, decoding and scoring."""

@@ -1,0 +1,311 @@
+"""Alignment of utterances with their transcripts, by Viterbi or by equal division.
+
+After Kaldi's decoder/decoder-wrappers.cc (AlignUtteranceWrapper) and fstext/fstext-utils-inl.h
+(EqualAlign).
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.decoding.decoder import Decoder, Path, SearchOptions
+from nnet.decoding.fst import ARC, EPSILON, ArrayFst
+from nnet.decoding.symbols import SymbolTable
+from nnet.errors import NgtrainError
+from nnet.hmm.transition_model import TransitionModel
+from nnet.io.holders import Holder
+from nnet.io.text import encode
+from nnet.io.tokens import Reader, Writer
+
+logger = logging.getLogger("ngtrain")
+
+
+FAR_MORE_THAN_SILENCE_LASTS = 100
+
+
+@dataclass(frozen=True)
+class AlignmentOptions:
+    """Beams of the search (AlignConfig).
+
+    Attributes:
+        beam: of the first trial.
+        retry_beam: of a second one, where no path survived the first; 0 for none.
+        careful: fail where the end of the transcript is not the best place to end.
+    """
+
+    beam: float = 200.0
+    retry_beam: float = 0.0
+    careful: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beam <= 0 or (self.retry_beam != 0 and self.retry_beam <= self.beam):
+            raise NgtrainError(
+                f"beams do not make sense: beam {self.beam:g}, retry-beam {self.retry_beam:g}"
+            )
+
+
+class Aligner:
+    """Aligns utterances one after the other, and counts what happened.
+
+    Attributes:
+        num_done, num_failed, num_retried: utterances.
+        total_log_likelihood: over the aligned utterances, divided by the acoustic scale.
+        num_frames: of the aligned utterances.
+    """
+
+    def __init__(
+        self, transition_model: TransitionModel, acoustic_scale: float, options: AlignmentOptions
+    ):
+        self.transition_model = transition_model
+        self.acoustic_scale = acoustic_scale
+        self.options = options
+        self.num_done = self.num_failed = self.num_retried = 0
+        self.total_log_likelihood = 0.0
+        self.num_frames = 0
+
+    def align(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> Path | None:
+        """The best path, or None (with a warning) when the utterance cannot be aligned.
+
+        Args:
+            key: the utterance, for messages.
+            graph: its training graph with the costs of transitions.
+            log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
+        """
+        path = self._search(key, graph, log_likelihoods)
+        if path is None:
+            self.num_failed += 1
+            return None
+        self.num_done += 1
+        self.num_frames += len(log_likelihoods)
+        self.total_log_likelihood += path.log_likelihood / self.acoustic_scale
+        return path
+
+    def fail(self, reason: str) -> None:
+        """Count an utterance that could not even be tried."""
+        logger.warning("%s", reason)
+        self.num_failed += 1
+
+    def _search(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> Path | None:
+        if graph.start < 0:
+            logger.warning("Empty decoding graph for %s", key)
+            return None
+        if self.options.careful:
+            graph = forbid_early_end(graph)
+        path = self._search_with_beam(graph, log_likelihoods, self.options.beam)
+        if path is None and self.options.retry_beam != 0:
+            self.num_retried += 1
+            logger.warning("Retrying utterance %s with beam %g", key, self.options.retry_beam)
+            path = self._search_with_beam(graph, log_likelihoods, self.options.retry_beam)
+        if path is None:
+            logger.warning(
+                "Did not successfully decode file %s, len = %d", key, len(log_likelihoods)
+            )
+        return path
+
+    def _search_with_beam(
+        self, graph: ArrayFst, log_likelihoods: np.ndarray, beam: float
+    ) -> Path | None:
+        decoder = Decoder(graph, self.transition_model, SearchOptions(beam=beam))
+        return decoder.decode(log_likelihoods, self.acoustic_scale)
+
+    def per_frame_log_likelihoods(self, path: Path, log_likelihoods: np.ndarray) -> np.ndarray:
+        """float32 (T,): the acoustic log-likelihood of each frame on a path, without the scale."""
+        pdfs = self.transition_model.pdf_of[path.alignment]
+        return log_likelihoods[np.arange(len(pdfs)), pdfs]
+
+    def report(self) -> None:
+        """Log the lines that Kaldi's scripts look for."""
+        logger.info(
+            "Overall log-likelihood per frame is %g over %d frames.",
+            *(self.total_log_likelihood / max(self.num_frames, 1), self.num_frames),
+        )
+        logger.info(
+            "Retried %d out of %d utterances.",
+            *(self.num_retried, self.num_done + self.num_failed),
+        )
+        logger.info("Done %d, errors on %d", self.num_done, self.num_failed)
+
+
+def forbid_early_end(graph: ArrayFst) -> ArrayFst:
+    """Let the graph begin again behind its end, where it can no longer end.
+
+    Of an utterance that goes on after its transcript, the best path then ends in the second copy,
+    which is no valid end: the alignment fails (ModifyGraphForCarefulAlignment).
+    """
+    states = graph.num_states
+    end = 2 * states  # where the first copy ends and the second begins
+    final_states = np.flatnonzero(np.isfinite(graph.finals))
+    bridges = np.zeros(len(final_states) + 1, ARC)
+    bridges["ilabel"] = bridges["olabel"] = EPSILON
+    bridges["weight"][:-1] = graph.finals[final_states]
+    bridges["nextstate"][:-1] = end
+    bridges["nextstate"][-1] = states + graph.start
+    second = graph.arcs.copy()
+    second["nextstate"] += states
+    finals = np.full(end + 1, np.inf, np.float32)
+    finals[end] = 0
+    return ArrayFst.from_arcs(
+        graph.start,
+        finals,
+        np.concatenate((graph.source, states + graph.source, final_states, [end])),
+        np.concatenate((graph.arcs, second, bridges)),
+    )
+
+
+def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | None:
+    """A random path through a training graph, its states repeated so that all last as long.
+
+    Optional silence is in half of the places where the graph allows it, whatever its probability,
+    and wanders through its HMM as long as it likes; see `flat_alignment`.
+
+    Args:
+        num_frames: the number of transition-ids wanted.
+        key: the utterance; it decides the random path, so that a run can be repeated.
+
+    Returns:
+        transition-ids, or None when every path tried is longer than the utterance.
+    """
+    import kaldifst
+
+    seed = zlib.crc32(encode(key)) & 0x7FFFFFFF
+    found, path = kaldifst.equal_align(graph.to_kaldifst(), num_frames, seed)
+    if not found:
+        return None
+    _, alignment, _, _ = kaldifst.get_linear_symbol_sequence(path)
+    return alignment if len(alignment) == num_frames else None
+
+
+def flat_alignment(
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    silence_phones: frozenset[int],
+    silence_duration: float,
+    num_frames: int,
+    key: str,
+) -> np.ndarray | None:
+    """An equal alignment in which silence does not take the frames of speech.
+
+    Silence has as many states as two phones, but recordings have little of it: divided equally, two
+    in five frames of isolated words would be taken for silence.  Here the path through each HMM is
+    the shortest, optional silence is in a random half of its places (in none where the utterance is
+    too short for that), and its states last `silence_duration` times as long as others.
+
+    Args:
+        silence_duration: 0 for a single frame in each state of silence.
+        num_frames: the number of transition-ids wanted.
+        key: the utterance; it decides where silence is, so that a run can be repeated.
+
+    Returns:
+        int32 (num_frames,) transition-ids, or None when the utterance is too short.
+    """
+    rng = np.random.default_rng(zlib.crc32(encode(key)))
+    for silence_probability in 0.5, 0.0:
+        path = _shortest_path(graph, transition_model, silence_phones, silence_probability, rng)
+        if len(path) <= num_frames:
+            break
+    else:
+        return None
+    is_silence = np.isin(transition_model.phone_of[path], list(silence_phones))
+    states = transition_model.state_of[path]
+    loops = transition_model.self_loop_of[states]
+    weights = np.where(is_silence & ~is_silence.all(), silence_duration, 1.0) * (loops > 0)
+    if num_frames > len(path) and weights.sum() == 0:
+        return None
+    shares = np.cumsum(weights) / max(weights.sum(), 1)
+    extra = np.diff(np.round(shares * (num_frames - len(path))).astype(int), prepend=0)
+    # Every transition is followed by the self-loops of the state that it has left.
+    alignment = np.repeat(loops, 1 + extra)
+    alignment[np.cumsum(1 + extra) - extra - 1] = path
+    return alignment
+
+
+def _shortest_path(
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    silence_phones: frozenset[int],
+    silence_probability: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The path with the fewest frames, where silence that is optional is chosen at random."""
+    import kaldifst
+
+    leaving = ~transition_model.is_self_loop[graph.arcs["ilabel"]]
+    source, arcs = graph.source[leaving], graph.arcs[leaving]
+    labels = arcs["ilabel"]
+    to_silence = np.isin(transition_model.phone_of[labels], list(silence_phones))
+    to_silence &= transition_model.hmm_state_of[labels] == 0
+    # The inner states of silence are as good as each other: let chance decide, so all are seen.
+    cost = (labels != EPSILON) * (1 + 0.001 * rng.random(len(labels)))
+    is_wanted = rng.random(graph.num_states) < silence_probability
+    cost[to_silence] += np.where(is_wanted, -1, 1)[source[to_silence]] * FAR_MORE_THAN_SILENCE_LASTS
+    arcs["weight"] = cost
+    finals = np.where(np.isfinite(graph.finals), 0, np.inf)
+    path = kaldifst.shortest_path(
+        ArrayFst.from_arcs(graph.start, finals, source, arcs).to_kaldifst()
+    )
+    _, transition_ids, _, _ = kaldifst.get_linear_symbol_sequence(path)
+    return np.array(transition_ids, dtype=np.int32)
+
+
+def phone_segments(
+    transition_model: TransitionModel, alignment: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The phones of an alignment in their order, and the frames that each lasts: int arrays."""
+    starts = transition_model.phone_starts(alignment)
+    lengths = np.diff(np.append(starts, len(alignment)))
+    return transition_model.phone_of[np.asarray(alignment)[starts]], lengths
+
+
+def ctm_lines(key: str, phones: np.ndarray, lengths: np.ndarray, frame_shift: float) -> str:
+    """Segments as lines of a ctm file: utterance, channel, begin and length in seconds, phone."""
+    digits = 2 if frame_shift >= 0.01 else 3
+    begins = frame_shift * (np.cumsum(lengths) - lengths)
+    return "".join(
+        f"{key} 1 {begin:.{digits}f} {frame_shift * length:.{digits}f} {phone}\n"
+        for phone, begin, length in zip(phones, begins, lengths, strict=True)
+    )
+
+
+def show(
+    key: str, alignment: np.ndarray, transition_model: TransitionModel, names: SymbolTable
+) -> str:
+    """What show-alignments prints: transition-ids grouped by phone, and below them the phones."""
+    starts = transition_model.phone_starts(alignment)
+    columns = []
+    for ids in np.split(np.asarray(alignment), starts[1:]) if len(starts) else []:
+        group = f"[ {' '.join(map(str, ids))} ] "
+        phone = f"{names[int(transition_model.phone_of[ids[0]])]} "
+        width = max(len(group), len(phone))
+        columns.append((group.ljust(width), phone.ljust(width)))
+    rows = zip(*columns, strict=True) if columns else [(), ()]
+    return "".join(f"{key}  {''.join(row)}\n" for row in rows)
+
+
+def _read_pairs(reader: Reader) -> list[tuple[int, int]]:
+    if reader.binary:
+        return [(reader.integer(), reader.integer()) for _ in range(reader.integer())]
+    pairs = [part.split() for part in reader.stream.readline().split(b";")]
+    if pairs == [[]]:
+        return []
+    if any(len(pair) != 2 for pair in pairs):
+        raise reader.fail("expected pairs of integers separated by semicolons")
+    return [tuple(reader.parse_integers(pair).tolist()) for pair in pairs]
+
+
+def _write_pairs(writer: Writer, pairs: Sequence[tuple[int, int]]) -> None:
+    if writer.binary:
+        writer.integer(len(pairs))
+        for first, second in pairs:
+            writer.integer(first)
+            writer.integer(second)
+    else:
+        writer.raw("; ".join(f"{first} {second} " for first, second in pairs) + "\n")
+
+
+INTEGER_PAIRS = Holder("list of pairs of integers", _read_pairs, _write_pairs)
+"""Tables of phones and their lengths (Kaldi's BasicPairVectorHolder)."""

@@ -1,0 +1,249 @@
+"""Viterbi decoding with kaldi-decoder: the best path of a graph for a matrix of likelihoods.
+
+After Kaldi's decoder/faster-decoder.h, which is the search, and decoder/decodable-matrix.h.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from nnet.decoding.fst import ArrayFst
+from nnet.decoding.graph import add_word_insertion_penalty
+from nnet.errors import NgtrainError
+from nnet.hmm.transition_model import TransitionModel
+from nnet.model.acoustic_model import AcousticModel
+
+logger = logging.getLogger("ngtrain")
+
+
+class Path(NamedTuple):
+    """The best path through a graph.
+
+    Attributes:
+        alignment: transition-ids, one per frame.
+        words: word-ids.
+        graph_cost, acoustic_cost: costs as the decoder saw them, that is, with the acoustic scale.
+    """
+
+    alignment: list[int]
+    words: list[int]
+    graph_cost: float
+    acoustic_cost: float
+
+    @property
+    def log_likelihood(self) -> float:
+        return -(self.graph_cost + self.acoustic_cost)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How the search is pruned (FasterDecoderOptions); costs are those with the acoustic scale."""
+
+    beam: float = 16.0
+    max_active: int = 2147483647
+    min_active: int = 20
+    beam_delta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.beam > 0 and self.max_active > 1 and self.min_active >= 0):
+            raise NgtrainError(
+                f"beams do not make sense: beam {self.beam:g}, max-active {self.max_active}, "
+                f"min-active {self.min_active}"
+            )
+
+
+class Decoder:
+    """Finds the best path of one graph, for any number of utterances.
+
+    Args:
+        graph: as the programs of `nnet.decoding.graph` make it; its input labels must be
+            transition-ids.
+    """
+
+    def __init__(self, graph: ArrayFst, transition_model: TransitionModel, options: SearchOptions):
+        from kaldi_decoder import FasterDecoder, FasterDecoderOptions
+
+        labels = graph.arcs["ilabel"]
+        if graph.start < 0:
+            raise NgtrainError("the graph is empty")
+        if len(labels) and labels.max() > transition_model.num_transition_ids:
+            raise NgtrainError(
+                f"the graph has the label {labels.max()} but the model only "
+                f"{transition_model.num_transition_ids} transition-ids: it was made for another"
+            )
+        self._pdf_of_column = transition_model.pdf_of[1:]
+        self._graph = graph.to_const_kaldifst()  # the decoder does not keep it alive
+        self._decoder = FasterDecoder(
+            self._graph,
+            FasterDecoderOptions(
+                beam=options.beam,
+                max_active=options.max_active,
+                min_active=options.min_active,
+                beam_delta=options.beam_delta,
+            ),
+        )
+
+    def decode(
+        self,
+        log_likelihoods: np.ndarray,
+        acoustic_scale: float,
+        allow_partial: bool = False,
+    ) -> Path | None:
+        """The best path, or None when none survives to the end of the utterance.
+
+        Args:
+            log_likelihoods: float32 (T, num_pdfs), T > 0, without the acoustic scale.
+            allow_partial: where no path reaches a final state, take the best of the others.
+        """
+        import kaldifst
+        from kaldi_decoder import DecodableCtc
+
+        # One column per transition-id: the decoder looks up column i - 1 for the label i.
+        scaled = log_likelihoods * np.float32(acoustic_scale)
+        columns = np.ascontiguousarray(scaled[:, self._pdf_of_column], dtype=np.float32)
+        decodable = DecodableCtc(columns)
+        self._decoder.decode(decodable)
+        if not (self._decoder.reached_final() or allow_partial):
+            return None
+        found, lattice = self._decoder.get_best_path()
+        if not found:
+            return None
+        _, alignment, words, weight = kaldifst.get_linear_symbol_sequence(lattice)
+        if len(alignment) != len(log_likelihoods):
+            return None
+        return Path(alignment, words, weight.value1, weight.value2)
+
+
+class Setting(NamedTuple):
+    """An acoustic scale and a word insertion penalty, and what they are called in file names."""
+
+    acoustic_scale: float
+    penalty: float
+    lmwt_name: str
+    penalty_name: str
+
+    def fill_in(self, wspecifier: str) -> str:
+        """Replace LMWT and PENALTY: in the name of the file, or if they are not in it anywhere."""
+        folder, slash, name = wspecifier.rpartition("/")
+        if "LMWT" not in name and "PENALTY" not in name:
+            folder, slash, name = "", "", wspecifier
+        filled = name.replace("LMWT", self.lmwt_name).replace("PENALTY", self.penalty_name)
+        return f"{folder}{slash}{filled}"
+
+
+def decoding_settings(
+    acoustic_scale: float, inv_acoustic_scales: str, word_ins_penalties: str
+) -> list[Setting]:
+    """Every combination of the values that two options list (see `parse_values`).
+
+    `acoustic_scale` counts when no inverse scales are listed.
+    """
+    scales = {"1": acoustic_scale}
+    if inv_acoustic_scales:
+        scales = {lmwt: 1 / float(lmwt) for lmwt in parse_values(inv_acoustic_scales)}
+    return [
+        Setting(scale, float(penalty), lmwt, penalty)
+        for penalty in parse_values(word_ins_penalties)
+        for lmwt, scale in scales.items()
+    ]
+
+
+class MultiDecoder:
+    """Decodes utterances with several settings, computing the network once, and counts.
+
+    The search runs for every setting, because each prunes differently.
+
+    Attributes:
+        num_done, num_failed: utterances.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        graph: ArrayFst,
+        settings: Sequence[Setting],
+        options: SearchOptions,
+        allow_partial: bool,
+    ):
+        self.model = model
+        self.settings = settings
+        self.allow_partial = allow_partial
+        self.num_done = self.num_failed = self.num_frames = 0
+        self._total_log_likelihood = dict.fromkeys(settings, 0.0)
+        self._decoders = {
+            penalty: Decoder(
+                add_word_insertion_penalty(graph, penalty), model.transition_model, options
+            )
+            for penalty in dict.fromkeys(setting.penalty for setting in settings)
+        }
+
+    def decode(self, key: str, features: np.ndarray) -> dict[Setting, Path]:
+        """The best path for each setting; nothing, and a warning, when some setting fails.
+
+        Raises:
+            NgtrainError: the features do not fit the model.
+        """
+        if len(features) == 0:
+            logger.warning("Zero-length utterance: %s", key)
+            self.num_failed += 1
+            return {}
+        log_likelihoods = self.model.log_likelihoods(features, key)
+        paths = {
+            setting: self._decoders[setting.penalty].decode(
+                log_likelihoods, setting.acoustic_scale, self.allow_partial
+            )
+            for setting in self.settings
+        }
+        if None in paths.values():
+            logger.warning("Did not successfully decode utterance %s, len = %d", key, len(features))
+            self.num_failed += 1
+            return {}
+        for setting, path in paths.items():
+            self._total_log_likelihood[setting] += path.log_likelihood
+        self.num_done += 1
+        self.num_frames += len(features)
+        return paths
+
+    def report(self) -> None:
+        """Log the lines that Kaldi's scripts look for."""
+        logger.info("Done %d utterances, failed for %d", self.num_done, self.num_failed)
+        for setting, log_likelihood in self._total_log_likelihood.items():
+            logger.info(
+                "Overall log-likelihood per frame is %g over %d frames%s.",
+                log_likelihood / max(self.num_frames, 1),
+                self.num_frames,
+                setting.fill_in(" (inverse acoustic scale LMWT, penalty PENALTY)")
+                if len(self.settings) > 1
+                else "",
+            )
+
+
+def parse_values(text: str) -> list[str]:
+    """Numbers and ranges `first:last[:step]`, separated by commas, as the numbers they stand for.
+
+    They stay text, "0.5" or "20", because they become parts of file names.
+
+    Raises:
+        NgtrainError: not such a list.
+    """
+    values = []
+    try:
+        for part in text.split(","):
+            if ":" not in part:
+                float(part)
+                values.append(part.strip())
+            else:
+                first, last, *step = map(int, part.split(":"))
+                values.extend(map(str, range(first, last + 1, *step)))
+    except (ValueError, TypeError):
+        raise NgtrainError(
+            f"expected numbers and ranges first:last[:step] separated by commas, got {text!r}"
+        ) from None
+    if not values:
+        raise NgtrainError(f"no number in {text!r}")
+    return values

@@ -1,0 +1,362 @@
+"""Training and decoding graphs: H o C o L o G, from transition-ids to words.
+
+kaldifst composes, determinizes and minimizes.  Here is what depends on the HMMs: the H transducer,
+self-loops, transition probabilities.  After Kaldi's hmm/hmm-utils.cc,
+decoder/training-graph-compiler.cc, fstext/push-special.cc and egs/wsj/s5/utils/mkgraph.sh; see
+Mohri, Pereira, Riley, "Speech recognition with weighted finite-state transducers" (2008).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnet.decoding.fst import ARC, EPSILON, ArrayFst
+from nnet.errors import NgtrainError
+from nnet.hmm.transition_model import TransitionModel
+from nnet.hmm.tree import ContextDependency
+
+logger = logging.getLogger("ngtrain")
+
+
+def h_transducer(
+    phone_windows: Sequence[Sequence[int]],
+    tree: ContextDependency,
+    transition_model: TransitionModel,
+    transition_scale: float = 1.0,
+) -> tuple[ArrayFst, list[int]]:
+    """From sequences of transition-ids, without self-loops, to phones in context (GetHTransducer).
+
+    State 0 is start and end; a phone in context is a loop through the states of its HMM.  Windows
+    whose central phones are equal and have the same pdfs share their loop.
+
+    Args:
+        phone_windows: what each output label stands for, as `kaldifst.compose_context` tells it:
+            nothing for label 0, a window of phones, or one number <= 0 for a disambiguation symbol.
+
+    Returns:
+        the transducer, and the labels that stand for the disambiguation symbols on its input:
+        the numbers that follow the last transition-id.
+
+    Raises:
+        NgtrainError: tree, transition model and windows do not match.
+    """
+    arcs: list[tuple[int, int, int, float, int]] = []  # source, and the fields of ARC
+    num_states = 1
+    first_state: dict[tuple, int] = {}
+    disambig: list[int] = []
+    for label, window in enumerate(phone_windows[1:], start=1):
+        if len(window) == 1 and window[0] <= 0:
+            disambig.append(transition_model.num_transition_ids + 1 + len(disambig))
+            arcs.append((0, disambig[-1], label, 0.0, 0))
+            continue
+        phone, pdfs = _physical_phone(window, tree, transition_model)
+        if (phone, pdfs) not in first_state:
+            first_state[phone, pdfs] = num_states
+            hmm = _hmm_arcs(phone, pdfs, transition_model, transition_scale, num_states)
+            num_states += len(transition_model.topology.states(phone)) - 1
+            arcs.extend(hmm)
+        arcs.append((0, EPSILON, label, 0.0, first_state[phone, pdfs]))
+    finals = np.full(num_states, np.inf)
+    finals[0] = 0
+    source = np.array([arc[0] for arc in arcs], dtype=np.int64)
+    return ArrayFst.from_arcs(0, finals, source, np.array([a[1:] for a in arcs], ARC)), disambig
+
+
+def _physical_phone(
+    window: Sequence[int], tree: ContextDependency, transition_model: TransitionModel
+) -> tuple[int, tuple[int, ...]]:
+    """The central phone of a window, and the pdf-ids of its pdf-classes."""
+    phone = window[tree.central_position]
+    topology = transition_model.topology
+    if phone not in topology.entry_of_phone:
+        raise NgtrainError(f"the topology does not cover phone {phone} of the lexicon")
+    pdfs = tuple(tree.compute(window, c) for c in range(topology.num_pdf_classes(phone)))
+    if None in pdfs:
+        raise NgtrainError(f"the tree has no pdf for phone {phone} in the context {list(window)}")
+    return phone, pdfs
+
+
+def _hmm_arcs(
+    phone: int,
+    pdfs: tuple[int, ...],
+    transition_model: TransitionModel,
+    transition_scale: float,
+    first_state: int,
+) -> list[tuple[int, int, int, float, int]]:
+    """The HMM of a phone without its self-loops, as arcs from `first_state` on; it ends in state 0.
+
+    Probabilities are those given that the state is left (GetHmmAsFsa).
+    """
+    states = transition_model.topology.states(phone)
+    log_probs = transition_model.log_probs_ignoring_self_loops
+    arcs = []
+    for number, state in enumerate(states):
+        if state.emitting:
+            pair = pdfs[state.forward_pdf_class], pdfs[state.self_loop_pdf_class]
+            try:
+                transition_state = transition_model.transition_state(phone, number, *pair)
+            except KeyError:
+                raise NgtrainError(
+                    f"the transition model has no pdf {pair[0]} for state {number} of phone "
+                    f"{phone}: it belongs to another tree"
+                ) from None
+        for index, (destination, probability) in enumerate(state.transitions):
+            if destination == number:
+                continue
+            label, log_prob = EPSILON, np.log(probability)
+            if state.emitting:
+                label = int(transition_model.first_id[transition_state]) + index
+                log_prob = log_probs[label]
+            next_state = 0 if destination == len(states) - 1 else first_state + destination
+            cost = -transition_scale * float(log_prob)
+            arcs.append((first_state + number, label, EPSILON, cost, next_state))
+    return arcs
+
+
+def expand_to_transition_ids(
+    lg,
+    tree: ContextDependency,
+    transition_model: TransitionModel,
+    disambig_phones: Sequence[int],
+    transition_scale: float,
+    self_loop_scale: float,
+) -> ArrayFst:
+    """H o C o `lg`, determinized and minimized, with self-loops.
+
+    Args:
+        lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance
+            gets a symbol of its own when the context reaches to the right).
+        disambig_phones: the disambiguation symbols among the input symbols of `lg`.
+        transition_scale, self_loop_scale: scales of the log-probabilities of transitions; 0 when
+            alignment is to add them (`add_transition_probs`).
+
+    Returns:
+        the graph; its `start` is -1 when it accepts nothing.
+    """
+    import kaldifst
+
+    context, phone_windows = kaldifst.compose_context(
+        disambig_phones, tree.context_width, tree.central_position, lg
+    )
+    h, disambig = h_transducer(phone_windows, tree, transition_model, transition_scale)
+    h = h.to_kaldifst()
+    kaldifst.arcsort(h, "olabel")
+    kaldifst.arcsort(context, "ilabel")
+    graph = kaldifst.compose(h, context)
+    if graph.start < 0:
+        return ArrayFst.from_kaldifst(graph)
+    kaldifst.determinize_star(graph, use_log=True)
+    arrays = ArrayFst.from_kaldifst(graph)
+    arrays.arcs["ilabel"][np.isin(arrays.arcs["ilabel"], disambig)] = EPSILON
+    graph = arrays.to_kaldifst()
+    kaldifst.minimize_encoded(graph)
+    return add_self_loops(ArrayFst.from_kaldifst(graph), transition_model, self_loop_scale)
+
+
+def add_self_loops(
+    graph: ArrayFst, transition_model: TransitionModel, self_loop_scale: float
+) -> ArrayFst:
+    """Let every HMM state be repeated, after it has been left ("reorder" in AddSelfLoopsReorder).
+
+    The self-loop of an HMM state sits on the graph state that the arc with its transition-id leads
+    to, so a graph state may have only one kind of transition-state on the arcs into it.  Arcs that
+    break this rule are led through a new state and an epsilon arc.
+    """
+    arcs, source = graph.arcs.copy(), graph.source
+    transition_state = transition_model.state_of[arcs["ilabel"]].astype(np.int64)
+    num_kinds = transition_model.num_transition_states + 1
+    kind_into = arcs["nextstate"] * num_kinds + transition_state  # which arcs enter which state
+    kinds = np.unique(np.append(kind_into, graph.start * num_kinds))
+    is_mixed = np.bincount(kinds // num_kinds, minlength=graph.num_states) > 1
+
+    detour = is_mixed[arcs["nextstate"]] & (transition_state > 0)
+    added, state_of_detour = np.unique(kind_into[detour], return_inverse=True)
+    arcs["nextstate"][detour] = graph.num_states + state_of_detour
+    bridges = np.zeros(len(added), ARC)
+    bridges["nextstate"] = added // num_kinds
+    finals = np.append(graph.finals, np.full(len(added), np.inf, np.float32))
+
+    self_loop_state = np.zeros(len(finals), np.int64)
+    self_loop_state[arcs["nextstate"]] = transition_state
+    loop_id = transition_model.self_loop_of[self_loop_state]
+    looping = np.flatnonzero(loop_id)
+    loops = np.zeros(len(looping), ARC)
+    loops["ilabel"] = loop_id[looping]
+    loops["weight"] = -self_loop_scale * transition_model.log_probs[loop_id[looping]]
+    loops["nextstate"] = looping
+
+    # Leaving the state costs its probability, so that the arcs out of a state still sum to one.
+    leave = -self_loop_scale * transition_model.non_self_loop_log_probs[self_loop_state]
+    leave = leave.astype(np.float32)
+    leaving = np.append(arcs, bridges)
+    leaving_source = np.append(source, graph.num_states + np.arange(len(added)))
+    leaving["weight"] += leave[leaving_source]
+    return ArrayFst.from_arcs(
+        graph.start,
+        finals + leave,
+        np.append(leaving_source, looping),
+        np.append(leaving, loops),
+    )
+
+
+def add_transition_probs(
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    transition_scale: float,
+    self_loop_scale: float,
+) -> ArrayFst:
+    """Add the costs of transitions to a graph that was made without them (AddTransitionProbs).
+
+    Raises:
+        NgtrainError: the graph has labels that are no transition-ids of the model.
+    """
+    labels = graph.arcs["ilabel"]
+    if len(labels) and not 0 <= labels.min() <= labels.max() <= transition_model.num_transition_ids:
+        raise NgtrainError("the graph has labels that are not transition-ids of the model")
+    arcs = graph.arcs.copy()
+    arcs["weight"] -= transition_model.scaled_log_probs(transition_scale, self_loop_scale)[labels]
+    return ArrayFst(graph.start, graph.finals, graph.first_arc, arcs)
+
+
+def add_word_insertion_penalty(graph: ArrayFst, penalty: float) -> ArrayFst:
+    """Make every word cost `penalty` more."""
+    arcs = graph.arcs.copy()
+    arcs["weight"][arcs["olabel"] != EPSILON] += np.float32(penalty)
+    return ArrayFst(graph.start, graph.finals, graph.first_arc, arcs)
+
+
+def remove_word(graph: ArrayFst, word: int) -> ArrayFst:
+    """Remove the arcs that write `word`."""
+    keep = graph.arcs["olabel"] != word
+    return ArrayFst.from_arcs(graph.start, graph.finals, graph.source[keep], graph.arcs[keep])
+
+
+def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:
+    """Push weights so that all states sum to the same: PushSpecial of fstext/push-special.cc.
+
+    With p_ij the probability of going from state i to j, and final probabilities leading back to
+    the start, the dominant eigenvector v of the matrix P is found by the power method (on
+    P + 0.1 I, so that it settles where eigenvalues of P have the same magnitude), and p_ij becomes
+    p_ij v_j / v_i.  Paths keep their weights.
+
+    Args:
+        delta: the largest difference of the logarithms of two states' sums at the end.
+    """
+    if graph.start < 0:
+        return graph
+    source, destination = graph.source, graph.arcs["nextstate"]
+    p = np.exp(-graph.arcs["weight"].astype(np.float64))
+    p_final = np.exp(-graph.finals.astype(np.float64))
+    v = np.ones(graph.num_states)
+    for _ in range(2000):
+        p_v = np.bincount(source, p * v[destination], minlength=graph.num_states)
+        p_v += p_final * v[graph.start]
+        sums = p_v / v
+        if np.log(sums.max() / sums.min()) <= delta:
+            break
+        v = p_v + 0.1 * v
+        v /= np.linalg.norm(v)
+    else:
+        logger.warning("Pushing of weights has not converged; the graph is valid but not uniform")
+    potential = -np.log(v)
+    arcs = graph.arcs.copy()
+    arcs["weight"] += (potential[destination] - potential[source]).astype(np.float32)
+    finals = graph.finals + (potential[graph.start] - potential).astype(np.float32)
+    return ArrayFst(graph.start, finals, graph.first_arc, arcs)
+
+
+class TrainingGraphCompiler:
+    """Makes the graphs of all transition-id sequences that a transcript allows.
+
+    Args:
+        tree, transition_model: they must belong together.
+        lexicon: L.fst, phones to words, without disambiguation symbols or (with
+            `disambig_phones`) with them.
+        transition_scale, self_loop_scale: see `expand_to_transition_ids`.
+    """
+
+    def __init__(
+        self,
+        tree: ContextDependency,
+        transition_model: TransitionModel,
+        lexicon: ArrayFst,
+        disambig_phones: Sequence[int] = (),
+        transition_scale: float = 0.0,
+        self_loop_scale: float = 0.0,
+    ):
+        import kaldifst
+
+        common = set(disambig_phones) & set(transition_model.phones)
+        if common:
+            raise NgtrainError(f"disambiguation symbol {min(common)} is also a phone")
+        self.tree = tree
+        self.transition_model = transition_model
+        self.disambig_phones = sorted(disambig_phones)
+        self.scales = transition_scale, self_loop_scale
+        self.lexicon = lexicon.to_kaldifst()
+        kaldifst.arcsort(self.lexicon, "olabel")
+
+    def compile(self, words: Sequence[int]) -> ArrayFst:
+        """The graph of a transcript, given as word-ids.
+
+        Its `start` is -1 when the lexicon has no way to say it.
+        """
+        import kaldifst
+
+        transcript = kaldifst.make_linear_acceptor(words)
+        phones_to_words = kaldifst.compose(self.lexicon, transcript)
+        if phones_to_words.start < 0:
+            return ArrayFst.from_kaldifst(phones_to_words)
+        return expand_to_transition_ids(
+            phones_to_words, self.tree, self.transition_model, self.disambig_phones, *self.scales
+        )
+
+
+def lexicon_and_grammar(lexicon: ArrayFst, grammar: ArrayFst) -> ArrayFst:
+    """L o G, determinized, minimized and pushed: from phones (and disambiguation symbols) to words.
+
+    Raises:
+        NgtrainError: the lexicon and the grammar have no sentence in common.
+    """
+    import kaldifst
+
+    lexicon, grammar = lexicon.to_kaldifst(), grammar.to_kaldifst()
+    kaldifst.arcsort(lexicon, "olabel")
+    kaldifst.arcsort(grammar, "ilabel")
+    lg = kaldifst.compose(lexicon, grammar)
+    if lg.start < 0:
+        raise NgtrainError("the lexicon has none of the sentences of the grammar")
+    kaldifst.determinize_star(lg, use_log=True)
+    kaldifst.minimize_encoded(lg)
+    return push_weights(ArrayFst.from_kaldifst(lg))
+
+
+def decoding_graph(
+    lexicon: ArrayFst,
+    grammar: ArrayFst,
+    tree: ContextDependency,
+    transition_model: TransitionModel,
+    disambig_phones: Sequence[int],
+    transition_scale: float = 1.0,
+    self_loop_scale: float = 0.1,
+) -> ArrayFst:
+    """HCLG, as utils/mkgraph.sh makes it.
+
+    Args:
+        lexicon: L_disambig.fst.
+        grammar: G.fst.
+        disambig_phones: phones/disambig.int.
+
+    Raises:
+        NgtrainError: the graph would be empty, or the parts do not match.
+    """
+    lg = lexicon_and_grammar(lexicon, grammar).to_kaldifst()
+    graph = expand_to_transition_ids(
+        lg, tree, transition_model, disambig_phones, transition_scale, self_loop_scale
+    )
+    if graph.start < 0:
+        raise NgtrainError("the decoding graph is empty")
+    return graph

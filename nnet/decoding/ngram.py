@@ -1,0 +1,165 @@
+"""Estimate n-gram language models: interpolated Kneser-Ney smoothing with three discounts.
+
+S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", 1998,
+section 3 ("modified Kneser-Ney").  With h a history of n-1 words and h' the same without its first:
+
+    p(w|h) = (a(hw) - D(a(hw))) / a(h) + gamma(h) p(w|h'),        a(h) = sum over w of a(hw)
+
+a(hw), the adjusted count, is the number of different words that come before hw; it is the count
+itself for the highest order and where hw begins a sentence, since nothing can come before that.
+gamma(h) is the probability that the discounts D have left over, and below the unigrams is the
+uniform distribution over the vocabulary, so that every word of it is possible.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.decoding.arpa import LanguageModel, NGrams
+from nnet.decoding.symbols import SymbolTable
+from nnet.errors import NgtrainError
+
+BEGIN, END = "<s>", "</s>"
+
+Discounts = tuple[float, float, float]
+
+UNUSUAL_DISCOUNTS: Discounts = (0.5, 1.0, 1.5)
+"""For counts of counts that the estimate is not made for, as those of very small texts."""
+
+
+@dataclass
+class Counts:
+    """The n-grams of one order that the text has, sorted by history and then word.
+
+    Attributes:
+        history, suffix: int64 (N,): the n-gram without its last and without its first word, as
+            numbers of n-grams of the order below.
+        word: int64 (N,): the last word.
+        count: int64 (N,): how often it comes.
+        begins: bool (N,): whether it begins with the beginning of a sentence.
+    """
+
+    history: np.ndarray
+    suffix: np.ndarray
+    word: np.ndarray
+    count: np.ndarray
+    begins: np.ndarray
+
+
+def estimate(
+    sentences: Iterable[Sequence[int]],
+    words: SymbolTable,
+    vocabulary: Sequence[int],
+    order: int,
+    min_counts: Sequence[int],
+) -> LanguageModel:
+    """Estimate a model of sentences, given as word-ids.
+
+    Args:
+        vocabulary: the words that shall be possible; those of the sentences must be among them.
+            The beginning and the end of sentences need not be.
+        min_counts: for each order, how often an n-gram must come to be kept; the first is not
+            used, and they must not decrease.
+
+    Raises:
+        NgtrainError: no sentences, a word outside of the vocabulary, or senseless `min_counts`.
+    """
+    if order < 1 or len(min_counts) != order or sorted(min_counts) != list(min_counts):
+        raise NgtrainError(
+            f"expected {order} minimum counts that do not decrease, got {list(min_counts)}"
+        )
+    begin, end = words.number(BEGIN), words.number(END)
+    possible = np.union1d(np.asarray(vocabulary, np.int64), [begin, end])
+    tokens = _tokens(sentences, begin, end)
+    index = np.minimum(np.searchsorted(possible, tokens), len(possible) - 1)
+    if (possible[index] != tokens).any():
+        unknown = tokens[possible[index] != tokens][0]
+        raise NgtrainError(f"the word {words[int(unknown)]} is not in the vocabulary")
+
+    counts = count_ngrams(index, len(possible), int(np.searchsorted(possible, begin)), order)
+    kept = [np.ones(len(possible), bool)]
+    kept += [c.count >= least for c, least in zip(counts[1:], min_counts[1:], strict=True)]
+    # The probability of n-grams below the unigrams: the same for all but the beginning.
+    lower = np.array([1 / (len(possible) - 1)])
+    probabilities, backoffs = [], []
+    for n, (this, keep) in enumerate(zip(counts, kept, strict=True)):
+        adjusted = adjusted_counts(this, counts[n + 1] if n + 1 < order else None)
+        discount = np.array([0.0, *discounts(adjusted)])[np.minimum(adjusted, 3)]
+        discounted = np.where(keep, adjusted - discount, 0.0)
+        total = np.bincount(this.history, adjusted, minlength=len(lower))
+        left_over = np.bincount(this.history, adjusted - discounted, minlength=len(lower))
+        gamma = np.divide(left_over, total, out=np.ones_like(total), where=total > 0)
+        lower = (
+            discounted / np.maximum(total, 1)[this.history]
+            + gamma[this.history] * lower[this.suffix]
+        )
+        probabilities.append(lower)
+        backoffs.append(gamma)
+    probabilities[0] = np.where(counts[0].begins, 0.0, probabilities[0])
+    backoffs.append(np.ones(len(counts[-1].word)))
+
+    orders, ngrams = [], np.empty((1, 0), np.int64)
+    for n, (this, keep) in enumerate(zip(counts, kept, strict=True)):
+        ngrams = np.column_stack((ngrams[this.history], possible[this.word]))
+        orders.append(NGrams(ngrams[keep], probabilities[n][keep], backoffs[n + 1][keep]))
+    return LanguageModel(words, orders)
+
+
+def _tokens(sentences: Iterable[Sequence[int]], begin: int, end: int) -> np.ndarray:
+    """All sentences one after the other, each with its beginning and its end."""
+    tokens = array("q")
+    for sentence in sentences:
+        tokens.append(begin)
+        tokens.extend(sentence)
+        tokens.append(end)
+    if not tokens:
+        raise NgtrainError("there are no sentences to estimate a language model from")
+    return np.frombuffer(tokens, np.int64)
+
+
+def count_ngrams(tokens: np.ndarray, num_words: int, begin: int, order: int) -> list[Counts]:
+    """Count the n-grams of each order, 1 to `order`, in sentences that begin with `begin`.
+
+    For unigrams, all words are there, history and suffix are 0, and `begin` does not count.
+    """
+    position = np.arange(len(tokens))
+    in_sentence = position - np.maximum.accumulate(np.where(tokens == begin, position, 0))
+    everything, nothing = np.arange(num_words), np.zeros(num_words, np.int64)
+    unigrams = np.bincount(tokens, minlength=num_words)
+    unigrams[begin] = 0  # given, not said
+    counts = [Counts(nothing, nothing, everything, unigrams, everything == begin)]
+    number = tokens  # of the n-gram that ends at each position
+    for n in range(2, order + 1):
+        ends = np.flatnonzero(in_sentence >= n - 1)
+        keys = number[ends - 1] * num_words + tokens[ends]
+        keys, first, inverse, count = np.unique(
+            keys, return_index=True, return_inverse=True, return_counts=True
+        )
+        history, word = np.divmod(keys, num_words)
+        suffix, begins = number[ends[first]], counts[-1].begins[history]
+        counts.append(Counts(history, suffix, word, count, begins))
+        number = np.full(len(tokens), -1)
+        number[ends] = inverse
+    return counts
+
+
+def adjusted_counts(this: Counts, above: Counts | None) -> np.ndarray:
+    """int64 (N,): what estimation takes for counts; `above` is the next order, if there is one."""
+    if above is None:
+        return this.count
+    return np.where(this.begins, this.count, np.bincount(above.suffix, minlength=len(this.word)))
+
+
+def discounts(adjusted: np.ndarray) -> Discounts:
+    """What to subtract from counts of 1, of 2, and of 3 or more (equation 26 of the report)."""
+    n1, n2, n3, n4 = np.bincount(np.minimum(adjusted, 5), minlength=6)[1:5].astype(float)
+    if min(n1, n2, n3) == 0:
+        return UNUSUAL_DISCOUNTS
+    y = n1 / (n1 + 2 * n2)
+    found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+    sensible = all(0 <= d <= count for count, d in enumerate(found, start=1))
+    return found if sensible else UNUSUAL_DISCOUNTS

@@ -1,0 +1,126 @@
+"""Words of transcripts that a lang directory does not have: how many, which, and probably why.
+
+They become the word for unknown words, and a training whose transcripts are in capitals and whose
+lexicon is in small letters would run on nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnet.decoding.symbols import SymbolTable
+from nnet.errors import NgtrainError
+from nnet.io.text import ENCODING, is_utf8, split_key, split_words, text_lines, visible
+
+logger = logging.getLogger("ngtrain")
+
+MANY, TOO_MANY = 0.05, 0.5
+"""The parts of all words from which on there is a warning, and beyond which there is an error."""
+
+_PUNCTUATION = string.punctuation + "«»‹›„“”‚‘’…–—¿¡。，、？！"
+
+
+@dataclass
+class UnknownWords:
+    """Counts the words that are not in a symbol table.
+
+    Attributes:
+        words: the symbol table.
+        num_words: how many words were counted, known and unknown.
+        counts: how often each unknown word came.
+    """
+
+    words: SymbolTable
+    num_words: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, transcript: Sequence[str]) -> None:
+        """Count the words of an utterance."""
+        self.num_words += len(transcript)
+        self.counts.update(word for word in transcript if word not in self.words)
+
+    def report(self, source: str) -> None:
+        """Say how many words of `source` are unknown: in a line, from 5 % on as a warning.
+
+        Raises:
+            NgtrainError: most words are unknown; it names what seems to be the reason.
+        """
+        unknown = self.counts.total()
+        if not unknown:
+            logger.info("all %d words of %s are in %s", self.num_words, source, self.words.name)
+            return
+        part = unknown / self.num_words
+        examples = ", ".join(
+            f"{visible(word)} ({count} times)" if count > 1 else visible(word)
+            for word, count in self.counts.most_common(5)
+        )
+        sentence = (
+            f"{unknown} of {self.num_words} words of {source} ({100 * part:.3g} %) "
+            f"are not in {self.words.name}, such as {examples}"
+        )
+        if part > TOO_MANY:
+            reason = self.reason() or "are they of another language, or another lang directory?"
+            raise NgtrainError(f"{sentence}; {reason}")
+        if part >= MANY:
+            reason = self.reason()
+            logger.warning("%s%s", sentence, f"; {reason}" if reason else "")
+        else:
+            logger.info("%s", sentence)
+
+    def reason(self) -> str:
+        """What would make known at least half of the unknown words; "" when nothing does."""
+        most, remedy = 0, ""
+        for change, said in _REMEDIES:
+            known = {change(word) for word in self.words.number_of}
+            found = sum(count for word, count in self.counts.items() if change(word) in known)
+            if found > most:
+                most, remedy = found, f"{found} of them {said}"
+        return remedy if most >= self.counts.total() / 2 else ""
+
+
+def check_transcripts(text: Path, words: SymbolTable) -> None:
+    """Report on the words of the file `text` of a data directory.  Raises NgtrainError."""
+    unknown = UnknownWords(words)
+    for line in text_lines(text):
+        unknown.add(split_words(split_key(line)[1]))
+    unknown.report(str(text))
+
+
+def _without_punctuation(word: str) -> str:
+    return word.strip(_PUNCTUATION) or word
+
+
+def _decoded(word: str) -> str:
+    """A word that is not UTF-8, taken for Latin-1."""
+    return word if is_utf8(word) else word.encode(**ENCODING).decode("latin-1")
+
+
+_REMEDIES: tuple[tuple[Callable[[str], str], str], ...] = (
+    (
+        str.casefold,
+        "are there but for capitals: write transcripts and lexicon in the same letters",
+    ),
+    (
+        _without_punctuation,
+        "are there without the punctuation around them: take it out of the transcripts",
+    ),
+    (
+        lambda word: _without_punctuation(word).casefold(),
+        "are there but for capitals and punctuation: normalize the transcripts as the lexicon is",
+    ),
+    (
+        lambda word: unicodedata.normalize("NFC", word),
+        "are there in another Unicode normal form: normalize both (uconv -x nfc)",
+    ),
+    (
+        _decoded,
+        "are there in another encoding: convert both to UTF-8 (iconv -f latin1 -t utf8)",
+    ),
+)
+"""What differs when words are not found, and what to do.  The first that explains most is told."""

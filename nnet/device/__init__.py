@@ -1,0 +1,1 @@
+"""Devices: the CPU and GPUs, one object each, and what they compute."""

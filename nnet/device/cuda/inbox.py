@@ -1,0 +1,132 @@
+"""Minibatches on their way to the device: page-locked memory, and a stream that only copies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from nnet.device.backend import Array, Inbox
+from nnet.device.cuda.kernels import THREADS, launch
+from nnet.io.compressed_frames import CompressedFrames
+
+NUM_SLOTS = 8  # one parcel being sent, one that waits, and some that the device has yet to receive
+_ALIGNMENT = 256  # bytes
+
+
+class DeviceInbox(Inbox):
+    """An inbox whose parcels are slots: memory on both sides, which is used again and again."""
+
+    def __init__(self):
+        import cupy
+
+        self._device = cupy.cuda.Device()
+        self._copying = cupy.cuda.Stream(non_blocking=True)
+        self._slots = itertools.cycle([_Slot() for _ in range(NUM_SLOTS)])
+        self._layout = _Layout(())
+        self._places: dict[int, tuple[_Layout, Array]] = {}
+        self._frames: dict[int, Array] = {}
+        self.age = 0
+
+    def send(self, arrays: tuple[np.ndarray | CompressedFrames, ...]) -> Any:
+        shape = None
+        if isinstance(arrays[0], CompressedFrames):
+            shape = arrays[0].shape
+            arrays = arrays[0].data, arrays[0].places, *arrays[1:]
+        if not self._layout.has_room_for(arrays):
+            self._layout = _Layout(arrays)
+        slot = next(self._slots)
+        with self._device:
+            slot.fill(arrays, self._layout, self._copying)
+        return slot, shape
+
+    def receive(self, parcel: Any, place: int) -> tuple[Array, ...]:
+        import cupy
+
+        slot, shape = parcel
+        stream = cupy.cuda.get_current_stream()
+        stream.wait_event(slot.has_arrived)
+        layout, received = self._places.get(place, (None, None))
+        if layout is not slot.layout:
+            received = cupy.empty(slot.layout.size, np.uint8)
+            self._places[place] = slot.layout, received
+            self.age += 1
+        received[...] = slot.on_device
+        slot.is_free.record(stream)
+        arrays = slot.layout.cut(received, slot.kinds)
+        if shape is not None:
+            arrays = self._decompressed(*arrays[:2], shape, place), *arrays[2:]
+        return arrays
+
+    def _decompressed(
+        self, data: Array, places: Array, shape: tuple[int, int, int], place: int
+    ) -> Array:
+        """The frames of CompressedFrames, where those for `place` always are."""
+        import cupy
+
+        frames, size = self._frames.get(place), math.prod(shape)
+        if frames is None or frames.size < size:
+            frames = self._frames[place] = cupy.empty(size, np.float32)
+            self.age += 1
+        args = data, places, data.shape[1], *shape[1:], frames
+        launch("decompress", len(data), THREADS, *args)
+        return frames[:size].reshape(shape)
+
+
+class _Layout:
+    """Where arrays like some, or somewhat larger ones, lie in one piece of memory."""
+
+    def __init__(self, arrays: tuple[np.ndarray, ...]):
+        self._rooms = [a.nbytes + a.nbytes // 4 for a in arrays]
+        sizes = [-(-room // _ALIGNMENT) * _ALIGNMENT for room in self._rooms]
+        *self._begins, self.size = itertools.accumulate(sizes, initial=0)
+
+    def has_room_for(self, arrays: tuple[np.ndarray, ...]) -> bool:
+        return len(arrays) == len(self._rooms) and all(
+            array.nbytes <= room for array, room in zip(arrays, self._rooms, strict=True)
+        )
+
+    def cut(self, memory: Array, kinds: list[tuple]) -> tuple[Array, ...]:
+        """Arrays of these shapes and dtypes in `memory`, (size,) uint8."""
+        return tuple(
+            memory[begin : begin + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+            for begin, (shape, dtype) in zip(self._begins, kinds, strict=True)
+        )
+
+
+class _Slot:
+    """Memory for one parcel.
+
+    has_arrived: the copy to the device is done.  is_free: it has been copied on from there.
+    """
+
+    def __init__(self):
+        import cupy
+
+        self.has_arrived = cupy.cuda.Event(disable_timing=True)
+        self.is_free = cupy.cuda.Event(disable_timing=True)
+        self.layout = _Layout(())
+        self.kinds: list[tuple] = []
+        self.on_device: Array | None = None
+        self._on_host: np.ndarray | None = None
+
+    def fill(self, arrays: tuple[np.ndarray, ...], layout: _Layout, copying: Any) -> None:
+        """Start copying these arrays to the device."""
+        import cupy
+        import cupyx
+
+        if not self.has_arrived.done:  # copied from the memory on the host
+            self.has_arrived.synchronize()
+        self.kinds = [(array.shape, array.dtype) for array in arrays]
+        with copying:
+            copying.wait_event(self.is_free)
+            if layout is not self.layout:
+                self.layout = layout
+                self._on_host = cupyx.empty_pinned(layout.size, np.uint8)
+                self.on_device = cupy.empty(layout.size, np.uint8)
+            for place, array in zip(layout.cut(self._on_host, self.kinds), arrays, strict=True):
+                place[...] = array
+            self.on_device.set(self._on_host, stream=copying)
+            self.has_arrived.record(copying)

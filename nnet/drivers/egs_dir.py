@@ -1,0 +1,90 @@
+"""Directories of examples, as steps/get_egs2.py makes them: where things are, and what is damaged.
+
+For each archive info/archives has a file of the same name, written together with it, that says how
+many examples and bytes it has, their dimensions and a checksum: what nnet-egs-info says of it.
+"""
+
+import re
+from pathlib import Path
+
+from nnet.drivers.driver import output_of
+from nnet.errors import NgtrainError
+
+EGS_FORMATS = ("ark", "h5")
+
+SUBSETS = ("combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs")
+"""The examples that are not trained on, or only when models are combined."""
+
+ARCHIVE_INFO = Path("info", "archives")
+
+
+def egs_format(egs_dir: Path) -> str:
+    """How the examples of a directory are stored, which it says if they are not in archives."""
+    path = egs_dir / "info" / "egs_format"
+    name = path.read_text().strip() if path.exists() else "ark"
+    if name not in EGS_FORMATS:
+        raise NgtrainError(f"{path}: expected one of {', '.join(EGS_FORMATS)}, found '{name}'")
+    return name
+
+
+def training_archive(egs_dir: Path, number: int | str) -> Path:
+    """The file of the examples to train on that has a number."""
+    return egs_dir / f"egs.{number}.{egs_format(egs_dir)}"
+
+
+def training_table(egs_dir: Path, number: int | str) -> str:
+    """The same as a table, to be read or written."""
+    return f"{egs_format(egs_dir)}:{training_archive(egs_dir, number)}"
+
+
+def training_archives(egs_dir: Path) -> list[Path]:
+    """The files of examples to train on that are there, of either format."""
+    formats = "|".join(EGS_FORMATS)
+    return [
+        path
+        for path in egs_dir.glob("egs.*")
+        if re.fullmatch(rf"egs\.[0-9]+\.({formats})", path.name)
+    ]
+
+
+# Damage -------------------------------------------------------------------------------------------
+
+
+def check_archive(archive: Path, thorough: bool) -> tuple[dict[str, str], list[str]]:
+    """Compare an archive with what was said of it when it was made, if anything was.
+
+    Returns:
+        What nnet-egs-info says of it (nothing unless `thorough`), and all that is wrong.
+    """
+    try:
+        size = archive.stat().st_size
+    except OSError as error:
+        return {}, [f"{archive}: {error.strerror}"]
+    if size == 0:
+        return {}, [f"{archive}: it is empty"]
+    found, problems = {"file-size": str(size)}, []
+    if thorough:
+        kind = "h5" if archive.suffix == ".h5" else "ark"
+        try:
+            found = parse_info(output_of("nnet-egs-info", f"{kind}:{archive}"))
+        except NgtrainError as error:
+            problems.append(f"{archive}: {error}")
+    recorded = recorded_info(archive)
+    problems += [
+        f"{archive}: {name} is {found[name]}, and was {recorded[name]} when it was made"
+        for name in sorted(found.keys() & recorded.keys())
+        if found[name] != recorded[name]
+    ]
+    return found, problems
+
+
+def recorded_info(archive: Path) -> dict[str, str]:
+    """What was said of an archive when it was made; nothing if Kaldi made it."""
+    path = archive.parent / ARCHIVE_INFO / archive.name
+    return parse_info(path.read_text(errors="replace")) if path.is_file() else {}
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """Lines `name value` as a dictionary."""
+    lines = (line.partition(" ") for line in text.splitlines())
+    return {name: value for name, _, value in lines}

@@ -1,0 +1,224 @@
+"""How stored features become the input of a network: one place for all drivers.
+
+Features are normalized by speaker. Then, for type `raw`, deltas may be added; for type `lda`,
+frames are spliced and multiplied by the LDA (+MLLT) matrix of the system that made the alignments.
+Adaptation transforms and i-vectors may follow. The files of an alignment or experiment directory
+say what applies, as they do for Kaldi's steps/nnet2/{get_lda,get_egs2,align,decode}.sh:
+
+    final.mat     the LDA matrix; without it the type is raw
+    splice_opts   options of splice-feats before the LDA matrix
+    cmvn_opts     options of apply-cmvn
+    delta_order   order of the deltas that are added to raw features
+    trans.N       adaptation transforms of the speakers of job N, of num_jobs (raw_trans.N for raw)
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import option, output_of, read_integer, require_files
+from nnet.errors import NgtrainError
+from nnet.launch.commands import JOB, Command, options_of, read_from, read_options
+
+OPTIONS = {
+    "feat_type": "raw or lda, if it is not to be guessed",
+    "cmvn_opts": "Options of the mean normalization, for raw features",
+    "delta_order": "Order of deltas, for raw features",
+    "transform_dir": "Where adaptation transforms are, if not with the alignments",
+    "online_ivector_dir": "Where i-vectors are that are appended to inputs",
+}
+"""What drivers let the user say of features, as arguments of FeaturePipeline.of(): their help."""
+
+
+def feature_options(*names: str) -> Callable[[Callable], Callable]:
+    """Decorator that gives a driver the options of those names in OPTIONS; empty: not given."""
+
+    def declare(function: Callable) -> Callable:
+        for name in reversed(names):
+            flag = f"--{name.replace('_', '-')}"
+            function = option(flag, default="", help=OPTIONS[name])(function)
+        return function
+
+    return declare
+
+
+def given_features(options: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a driver's options that feature_options() declares, as far as they were given."""
+    return {name: options[name] for name in OPTIONS if options.get(name)}
+
+
+# What the files of adaptation transforms are called, by type of features.
+TRANSFORMS = {"raw": "raw_trans", "lda": "trans"}
+
+
+@dataclass(frozen=True)
+class FeaturePipeline:
+    """The way from stored features to the input of a network.
+
+    Attributes:
+        feat_type: "raw" or "lda".
+        cmvn_opts: options of apply-cmvn.
+        delta_order: order of the deltas of raw features; none if empty.
+        splice_opts: options of splice-feats, for type lda.
+        lda_matrix: for type lda.
+        transform_dir: where the adaptation transforms are, if there are any.
+        ivector_dir: where the i-vectors are that are appended to every frame, if there are any.
+    """
+
+    feat_type: str
+    cmvn_opts: str = ""
+    delta_order: str = ""
+    splice_opts: str = ""
+    lda_matrix: Path | None = None
+    transform_dir: Path | None = None
+    ivector_dir: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        directory: str | Path,
+        *,
+        feat_type: str = "",
+        cmvn_opts: str = "",
+        delta_order: str = "",
+        transform_dir: str | Path = "",
+        online_ivector_dir: str | Path = "",
+    ) -> FeaturePipeline:
+        """What the files of an alignment or experiment directory say, but for options given here.
+
+        Args:
+            feat_type: "raw" or "lda", if it is not to be guessed.
+            cmvn_opts, delta_order: for raw features.
+            transform_dir: adaptation transforms of the type are used if this directory has any.
+            online_ivector_dir: has ivector_online.scp and ivector_period.
+        Raises:
+            NgtrainError: a file is missing, there is no such type, or an option does not fit it.
+        """
+        directory, ivectors = Path(directory), Path(online_ivector_dir)
+        adapted = [
+            type_
+            for type_, name in TRANSFORMS.items()
+            if transform_dir and Path(transform_dir, f"{name}.1").is_file()
+        ]
+        if not feat_type:
+            is_lda = (directory / "final.mat").is_file() and "raw" not in adapted
+            feat_type = "lda" if is_lda else "raw"
+        if feat_type not in TRANSFORMS:
+            raise NgtrainError(f"--feat-type is raw or lda, not {feat_type}")
+        if feat_type in adapted:
+            require_files(Path(transform_dir, "num_jobs"))
+        if online_ivector_dir:
+            require_files(ivectors / "ivector_online.scp", ivectors / "ivector_period")
+        pipeline = cls(
+            feat_type,
+            options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
+            or read_options(directory / "cmvn_opts", "apply-cmvn"),
+            transform_dir=Path(transform_dir) if feat_type in adapted else None,
+            ivector_dir=ivectors if online_ivector_dir else None,
+        )
+        if feat_type == "raw":
+            return replace(pipeline, delta_order=delta_order or _read_order(directory))
+        if cmvn_opts or delta_order:
+            raise NgtrainError(
+                "--cmvn-opts and --delta-order are for raw features: those of type lda must be "
+                f"made as they were for {directory}/final.mat"
+            )
+        require_files(directory / "final.mat")
+        return replace(
+            pipeline,
+            splice_opts=read_options(directory / "splice_opts", "splice-feats"),
+            lda_matrix=directory / "final.mat",
+        )
+
+    def save(self, directory: str | Path) -> FeaturePipeline:
+        """Write the files that say this into an experiment directory; the pipeline that uses them.
+
+        Only the transforms and i-vectors stay where they are.
+        """
+        directory = Path(directory)
+        write_lines(directory / "cmvn_opts", [self.cmvn_opts])
+        if self.delta_order:
+            write_lines(directory / "delta_order", [self.delta_order])
+        if self.lda_matrix is None:
+            return self
+        write_lines(directory / "splice_opts", [self.splice_opts])
+        copy = directory / "final.mat"
+        if not (copy.exists() and copy.samefile(self.lda_matrix)):
+            shutil.copyfile(self.lda_matrix, copy)
+        return replace(self, lda_matrix=copy)
+
+    def rspecifier(
+        self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
+    ) -> str:
+        """The features of a data directory, as a table for programs to read.
+
+        Args:
+            data: the data directory; JOB in it may stand for the number of a job.
+            select: command that prints lines of a feats.scp, if it is not to be the directory's.
+            num_jobs: into how many parts the data was split, if it was.
+        """
+        commands = self.commands(data, select=select, num_jobs=num_jobs)
+        return read_from(*commands, *self.ivector_commands(data), options="s,cs")
+
+    def commands(
+        self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
+    ) -> list[Command]:
+        """The commands of the pipeline up to the i-vectors; see :meth:`rspecifier`."""
+        scp = "scp:-" if select else f"scp:{data}/feats.scp"
+        utt2spk = f"--utt2spk=ark:{data}/utt2spk"
+        normalize = ["apply-cmvn", *self.cmvn_opts.split(), utt2spk]
+        commands = [select] if select else []
+        commands.append([*normalize, f"scp:{data}/cmvn.scp", scp, "ark:-"])
+        if self.delta_order:
+            commands.append(["add-deltas", f"--delta-order={self.delta_order}", "ark:-", "ark:-"])
+        if self.lda_matrix is not None:
+            commands.append(["splice-feats", *self.splice_opts.split(), "ark:-", "ark:-"])
+            commands.append(["transform-feats", self.lda_matrix, "ark:-", "ark:-"])
+        if self.transform_dir is not None:
+            transforms = self.transforms(num_jobs)
+            commands.append(["transform-feats", utt2spk, transforms, "ark:-", "ark:-"])
+        return commands
+
+    def ivector_dim(self) -> int:
+        """Dimension of the i-vectors; 0 where there are none."""
+        if self.ivector_dir is None:
+            return 0
+        return int(output_of("feat-to-dim", f"scp:{self.ivector_dir}/ivector_online.scp", "-"))
+
+    def transforms(self, num_jobs: int | None) -> str:
+        """The table of the adaptation transforms: of a job, if the data was split as they were."""
+        num_parts = read_integer(self.transform_dir / "num_jobs")
+        name = self.transform_dir / TRANSFORMS[self.feat_type]
+        if num_jobs == num_parts:
+            return f"ark:{name}.{JOB}"
+        return read_from(["cat", *(f"{name}.{part + 1}" for part in range(num_parts))])
+
+    def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[Command]:
+        """The command that appends i-vectors to each frame, if there are any.
+
+        Args:
+            randomize_prob: how probably an i-vector is replaced by another one of the utterance.
+        """
+        if self.ivector_dir is None:
+            return []
+        period = read_integer(self.ivector_dir / "ivector_period")
+        commands = [
+            ["filter_scp.py", f"{data}/utt2spk", self.ivector_dir / "ivector_online.scp"],
+            ["subsample-feats", f"--n=-{period}", "scp:-", "ark:-"],
+        ]
+        if randomize_prob:
+            randomize = f"--randomize-prob={randomize_prob:g}"
+            commands.append(["ivector-randomize", randomize, "ark:-", "ark:-"])
+        ivectors = read_from(*commands, options="s,cs")
+        return [["paste-feats", f"--length-tolerance={period}", "ark:-", ivectors, "ark:-"]]
+
+
+def _read_order(directory: Path) -> str:
+    """The order of deltas that a directory asks for; empty if it does not."""
+    path = directory / "delta_order"
+    return str(read_integer(path)) if path.is_file() else ""

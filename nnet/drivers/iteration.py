@@ -1,0 +1,204 @@
+"""The jobs of an iteration: which have ended well, and of which its model is made.
+
+A job has ended well when its model is there, which appears whole, with its checksum, and its log
+tells its objective.  It is not run again, unless the disk damaged the model.  A job does not count
+when
+
+ - it failed for good, or what it made does not show up;
+ - its model has NaN or infinity in it, or was damaged each time that it was run;
+ - its objective, the log-probability per frame while it trained, is far below that of the middle
+   one of the jobs (of an even number the better of the two): by more than FAR_BELOW, and by more
+   than half of it.
+
+That is a decision: it is written into the file left_out before the model is made, so that a driver
+that goes on from there makes the same one.  A line has iteration, job and reason:
+
+    7 3 exp/nnet/log/train.7.3.log: it was killed by SIGKILL, as when memory runs out
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from pathlib import Path
+from statistics import median_high
+
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import output_of
+from nnet.errors import NgtrainError
+from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
+from nnet.launch.jobs import Failure
+from nnet.launch.late_files import eventually
+from nnet.report.training_logs import last_number, read_left_out
+
+log = logging.getLogger("ngtrain")
+
+FAR_BELOW = 1.0
+"""In log-probability per frame.  Jobs of an iteration start from the same network, and their data
+is a random part each: what they reach differs by some hundredths, and by more only where all of it
+is bad.  Kaldi's scripts for nnet3 leave out what is as far below the best job
+(steps/libs/nnet3/train/common.py)."""
+
+
+class Iteration:
+    """The jobs 1 to `num_jobs` of iteration `number`, which makes model number + 1.
+
+    left_out: why jobs do not count, by their number.
+    num_damaged: how often their models were damaged.
+    """
+
+    def __init__(self, dir: Path, number: int, num_jobs: int):
+        self.dir = dir
+        self.number = number
+        self.num_jobs = num_jobs
+        self.left_out = read_left_out(dir).get(number, {})
+        self.num_damaged: Counter[int] = Counter()
+
+    def model(self, n: int) -> Path:
+        return self.dir / f"{self.number + 1}.{n}.mdl"
+
+    def log(self, n: int) -> Path:
+        return self.dir / "log" / f"train.{self.number}.{n}.log"
+
+    def objective(self, n: int) -> float | None:
+        """Log-probability per frame of job n, as its log says; a finite number."""
+        found = last_number(r"log-prob-per-frame=(\S+)", self.log(n))
+        return found if found is not None and math.isfinite(found) else None
+
+    def ended_well(self, n: int) -> bool:
+        model = self.model(n)
+        is_there = model.exists() and checksum_file(model).exists()
+        return is_there and self.objective(n) is not None
+
+    def to_run(self) -> list[int]:
+        """The jobs that have yet to be run; removes what they left."""
+        jobs = [n for n in self.counted() if not self.ended_well(n)]
+        for n in jobs:
+            remove_with_checksum(self.model(n))
+        return jobs
+
+    def counted(self) -> list[int]:
+        return [n for n in range(1, self.num_jobs + 1) if n not in self.left_out]
+
+    def objectives(self) -> dict[int, float]:
+        """Log-probability per frame of the jobs that count, as far as it is known."""
+        known = {n: self.objective(n) for n in self.counted()}
+        return {n: log_prob for n, log_prob in known.items() if log_prob is not None}
+
+    @property
+    def best(self) -> int:
+        """The job that counts whose objective is highest."""
+        objectives = self.objectives()
+        return max(objectives, key=objectives.get)
+
+    @property
+    def middle_objective(self) -> float:
+        """That of the job in the middle; of an even number the better of the two."""
+        return median_high(self.objectives().values() or [math.nan])
+
+    # What does not count --------------------------------------------------------------------------
+
+    def leave_out(self, n: int, reason: str) -> None:
+        self.left_out[n] = reason
+        log.warning("iteration %d: job %d does not count: %s", self.number, n, reason)
+
+    def leave_out_failed(self, failures: list[Failure]) -> None:
+        """Leave out jobs that failed, or whose model or objective does not show up.
+
+        One that failed after its model was whole, having been told to end, has ended well.
+        """
+        reasons = {failure.log: failure.reason for failure in failures}
+        for n in self.counted():
+            file = str(self.log(n))
+            if file in reasons:
+                if not self.ended_well(n):
+                    self.leave_out(n, f"{file}: {reasons[file]}")
+            elif not eventually(lambda n=n: self.ended_well(n), self.dir):
+                made = "the objective is not in its log"
+                missing = made if self.model(n).exists() else f"there is no {self.model(n)}"
+                self.leave_out(n, f"{file}: it ended well, but {missing}")
+
+    def leave_out_far_below(self) -> None:
+        """Leave out jobs whose objective is far below that of the others."""
+        middle = self.middle_objective
+        margin = max(FAR_BELOW, -middle / 2)
+        for n, objective in self.objectives().items():
+            if objective < middle - margin:
+                self.leave_out(
+                    n,
+                    f"{self.log(n)}: log-prob-per-frame {objective:g} is more than {margin:.3g} "
+                    f"below {middle:g}, that of the middle job",
+                )
+
+    def discard_broken(self, max_retries: int) -> bool:
+        """Remove models that cannot be averaged; says whether there are any.
+
+        Those that were damaged after they were written are to be made again, up to `max_retries`
+        times; jobs that made what cannot be averaged are left out.
+        """
+        broken = {n: reason for n in self.counted() if (reason := self.reason_against(n))}
+        for n, reason in broken.items():
+            if self.is_damaged(n) and self.num_damaged[n] < max_retries:
+                self.num_damaged[n] += 1
+                log.warning("iteration %d: job %d: %s; starting it again", self.number, n, reason)
+            else:
+                self.leave_out(n, reason)
+            remove_with_checksum(self.model(n))
+        return bool(broken)
+
+    def reason_against(self, n: int) -> str:
+        """Why the model of a job cannot be averaged; empty if it can."""
+        try:
+            output_of("nnet-am-average", "--print-args=false", self.model(n), "/dev/null")
+        except NgtrainError as error:
+            return str(error)
+        return ""
+
+    def is_damaged(self, n: int) -> bool:
+        """Whether the model of a job is another one than it wrote."""
+        try:
+            check_file(self.model(n))
+        except NgtrainError:
+            return True
+        return False
+
+    def decide(self, min_jobs: int | None) -> None:
+        """Write down which jobs do not count.
+
+        min_jobs: how many must remain, or all if there are fewer; None for half of them.
+        Raises NgtrainError if too few remain; then nothing is written, so that running the driver
+        again tries those again.
+        """
+        least = (self.num_jobs + 1) // 2 if min_jobs is None else min(min_jobs, self.num_jobs)
+        count = len(self.counted())
+        if count < max(1, least):
+            n, reason = next(iter(self.left_out.items()))
+            raise NgtrainError(
+                f"iteration {self.number}: {count} of {self.num_jobs} jobs count, and "
+                f"--min-jobs asks for {max(1, least)}; job {n}: {reason}"
+            )
+        decided = read_left_out(self.dir)
+        if decided.get(self.number, {}) != self.left_out:
+            decided[self.number] = self.left_out
+            write_left_out(self.dir, decided)
+            log.warning(
+                "iteration %d: going on with %d of %d jobs", self.number, count, self.num_jobs
+            )
+
+
+# The file of decisions --------------------------------------------------------------------------
+
+
+def write_left_out(dir: Path, decided: dict[int, dict[int, str]]) -> None:
+    lines = [
+        f"{x} {n} {reason}" for x, jobs in sorted(decided.items()) for n, reason in jobs.items()
+    ]
+    write_lines(dir / "left_out", lines)
+
+
+def forget_left_out(dir: Path, first: int) -> None:
+    """Forget what was decided of iteration `first` and those after it."""
+    decided = read_left_out(dir)
+    if any(x >= first for x in decided):
+        write_left_out(dir, {x: jobs for x, jobs in decided.items() if x < first})

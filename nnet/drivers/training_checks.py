@@ -1,0 +1,353 @@
+"""What can be known of a training before hours of work: all that is wrong, and what helps.
+
+Only what is needed by the parts of the work that are still to be done is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnet.drivers.data_dir import read_table
+from nnet.drivers.driver import output_of, read_integer
+from nnet.drivers.egs_dir import SUBSETS, recorded_info, training_archive, training_archives
+from nnet.drivers.egs_of_training import missing_egs
+from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.settings import (
+    EXAMPLES,
+    NETWORK,
+    TRANSFORM,
+    Part,
+    changed_options,
+    options_of,
+    words_of,
+)
+from nnet.drivers.training_files import TIME, models
+from nnet.drivers.training_schedule import Schedule, ScheduleError
+from nnet.drivers.transcripts import check_text
+from nnet.errors import NgtrainError
+from nnet.launch.commands import read_from
+from nnet.launch.gpus import visible_gpus
+from nnet.launch.jobs import parse_cmd
+from steps import get_egs2, get_lda
+from steps.get_egs2 import (
+    count_frames,
+    nothing_to_combine_on,
+    plan_archives,
+    too_few_utterances,
+)
+from steps.get_lda import check_same_phones
+from utils.validate_ali_dir import MOST_JOBS, mismatch
+
+if TYPE_CHECKING:
+    from steps.train_multisplice import Training
+
+PROGRAMS = ("bash", "cat", "gzip", "gunzip", "nnet-train-simple", "nnet-am-average")
+"""Some that jobs need, of our own and of the system."""
+
+NEVER = -100
+"""The --exit-stage of a training that goes on to its end."""
+
+
+class Checks:
+    """The checks of one training.
+
+    made: the parts of the work that are done, and stay.
+    """
+
+    def __init__(self, training: Training, made: Part):
+        self.training = training
+        self.options = training.options
+        self.data, self.lang, self.ali = map(Path, (training.data, training.lang, training.alidir))
+        self.made = made
+
+    def problems(self) -> list[str]:
+        """All that is wrong, a line for each."""
+        of_options = self.gather(
+            self.dimensions, self.splices, self.realign_times, self.lda_options, self.egs_options,
+            self.launchers, self.gpus, self.begun,
+        )  # fmt: skip
+        of_files = self.gather(self.files, self.programs)
+        problems = [*of_options, *of_files]
+        if not of_files:
+            problems += self.gather(self.system, self.utterances, self.given_egs)
+        if not problems:
+            problems += self.gather(self.features, self.amounts)
+        return problems
+
+    def gather(self, *checks: Callable[[], Iterable[str]]) -> list[str]:
+        """What checks yield, or the error that they raise."""
+        problems = []
+        for check in checks:
+            try:
+                problems += check()
+            except NgtrainError as error:
+                problems.append(str(error))
+        return problems
+
+    def to_do(self, parts: Part) -> bool:
+        """Whether one of some parts is still to be made."""
+        return bool(parts & ~self.made)
+
+    # Options --------------------------------------------------------------------------------------
+
+    def dimensions(self) -> Iterator[str]:
+        o = self.options
+        if o.nonlin == "pnorm" and o.pnorm_input_dim % o.pnorm_output_dim:
+            yield (
+                f"--pnorm-input-dim {o.pnorm_input_dim}: must be a multiple of "
+                f"--pnorm-output-dim {o.pnorm_output_dim}"
+            )
+
+    def splices(self) -> list[str]:
+        return [] if self.training.splices else ["--splice-indexes: nothing is spliced"]
+
+    def realign_times(self) -> Iterator[str]:
+        for time in self.options.realign_times.split():
+            if not re.fullmatch(TIME, time) or not float(time) > 0.0:
+                yield f"--realign-times: {time} is not strictly between 0 and 1, such as 0.5"
+
+    def lda_options(self) -> Iterator[str]:
+        try:
+            options_of(get_lda.main, words_of(self.options.lda_opts))
+        except NgtrainError as error:
+            yield f"--lda-opts: {error}"
+
+    def egs_options(self) -> Iterator[str]:
+        try:
+            options = options_of(get_egs2.main, words_of(self.options.egs_opts))
+        except NgtrainError as error:
+            yield f"--egs-opts: {error}"
+        else:
+            if reason := nothing_to_combine_on(options):
+                yield f"--egs-opts: {reason}"
+
+    def launchers(self) -> Iterator[str]:
+        for name in "cmd", "align_cmd":
+            if cmd := getattr(self.options, name):
+                launcher, *_ = parse_cmd(cmd)
+                if not shutil.which(launcher):
+                    yield f"--{name.replace('_', '-')} {cmd}: there is no program {launcher}"
+
+    def gpus(self) -> Iterator[str]:
+        """A GPU that is asked for must be there, as far as jobs run on this machine."""
+        o = self.options
+        if o.use_gpu not in ("yes", "wait") or parse_cmd(o.cmd)[0] != "run.py":
+            return
+        remedy = "use --use-gpu no or optional, or a launcher for machines that have one"
+        if not visible_gpus():
+            yield f"--use-gpu {o.use_gpu}: nvidia-smi shows no GPU on this machine; {remedy}"
+        elif not find_spec("cupy"):
+            yield f"--use-gpu {o.use_gpu}: CuPy is not installed here; {remedy}"
+
+    def begun(self) -> Iterator[str]:
+        """Options that a directory was not begun with, where they affect what is there."""
+        training = self.training
+        if self.options.stage is not None:
+            return
+        if changed := changed_options(training.dir, training.given, self.made):
+            yield (
+                f"{training.dir} was begun with other options: {', '.join(changed)}; use the same, "
+                "another directory, or --stage to say from where to do it again"
+            )
+
+    # Files ----------------------------------------------------------------------------------------
+
+    def files(self) -> Iterator[str]:
+        data, lang, ali = self.data, self.lang, self.ali
+        wanted = [
+            data / "feats.scp",
+            lang / "L.fst",
+            lang / "topo",
+            ali / "final.mdl",
+            ali / "tree",
+            ali / "num_jobs",
+        ]
+        if self.to_do(TRANSFORM | EXAMPLES):
+            wanted += [data / "utt2spk", data / "cmvn.scp"]
+        if self.to_do(TRANSFORM):
+            wanted += [lang / "phones.txt", lang / "phones/silence.csl"]
+        if self.options.realign_times:  # in the midst of the training
+            wanted += [data / "text", data / "utt2spk", data / "cmvn.scp", lang / "phones.txt"]
+            wanted += [lang / "words.txt", lang / "oov.int", lang / "phones/disambig.int"]
+        missing = [str(path) for path in dict.fromkeys(wanted) if not path.is_file()]
+        if missing:
+            yield f"no such file: {', '.join(missing)}"
+        elif self.to_do(TRANSFORM | EXAMPLES | NETWORK):
+            num_jobs = read_integer(ali / "num_jobs")
+            lost = [f"{ali}/ali.{n + 1}.gz" for n in range(min(num_jobs, MOST_JOBS))]
+            if lost := [name for name in lost if not Path(name).is_file()]:
+                yield f"no such file: {', '.join(lost[:5])}; {ali}/num_jobs is {num_jobs}"
+
+    def programs(self) -> Iterator[str]:
+        missing = [name for name in PROGRAMS if not shutil.which(name)]
+        if missing:
+            yield f"no such program: {', '.join(missing)}; `. ./path.sh` says where ours are"
+
+    def system(self) -> Iterator[str]:
+        """Alignments, tree, model and lang must be of one system."""
+        if self.to_do(TRANSFORM):
+            check_same_phones(self.lang / "phones.txt", self.ali / "phones.txt")
+        if self.to_do(TRANSFORM | EXAMPLES | NETWORK):
+            topo = self.lang / "topo"
+            if reason := mismatch(self.ali / "tree", self.ali / "final.mdl", topo):
+                yield f"{reason}; take all of them from the directory that made the alignments"
+
+    # Data -----------------------------------------------------------------------------------------
+
+    def utterances(self) -> Iterator[str]:
+        """Utterances must be enough to hold some out, and speakers for the parts.
+
+        Where the data is to be aligned again, it must have transcripts.
+        """
+        if self.options.realign_times:
+            check_text(self.data, self.lang)
+        if not self.to_do(TRANSFORM | EXAMPLES):
+            return
+        utt2spk = read_table(self.data / "utt2spk")
+        num_jobs, num_speakers = read_integer(self.ali / "num_jobs"), len(set(utt2spk.values()))
+        if num_jobs > num_speakers:
+            yield (
+                f"{self.ali} is of {num_jobs} jobs, but {self.data} has {num_speakers} speakers: "
+                "align this data"
+            )
+        if self.to_do(EXAMPLES) and not self.options.egs_dir:
+            size = self.training.egs_options["num_utts_subset"]
+            if reason := too_few_utterances(len(utt2spk), size):
+                yield f"{self.data}: {reason} in --egs-opts"
+
+    def features(self) -> Iterator[str]:
+        """The way to the input of the network must be passable: tried with a few utterances."""
+        if not self.to_do(TRANSFORM | EXAMPLES):
+            return
+        training, o = self.training, self.options
+        features = FeaturePipeline.of(self.ali, **training.given_features)
+        select = ["subset_scp.py", "--quiet", 10, self.data / "feats.scp"]
+        commands = features.commands(self.data, select=select)
+        dim = int(output_of("feat-to-dim", read_from(*commands), "-"))
+        left, *_, right = training.splices[0]
+        spliced = dim * (right - left + 1) + features.ivector_dim()
+        if o.lda_dim and o.lda_dim > spliced:
+            yield f"--lda-dim {o.lda_dim}: the spliced features have only {spliced} dimensions"
+        if o.egs_dir:
+            archive = training_archive(Path(o.egs_dir), 1)
+            input_dim = str(dim + features.ivector_dim())
+            if recorded_info(archive).get("input-dim", input_dim) != input_dim:
+                yield (
+                    f"{archive}: its inputs have {recorded_info(archive)['input-dim']} dimensions, "
+                    f"those of {self.data} {input_dim}: make the examples of this data"
+                )
+        elif self.to_do(EXAMPLES):
+            yield from self.room(dim)
+
+    def room(self, dim: int) -> Iterator[str]:
+        """There must be room for the examples, a byte for each number at least."""
+        options = self.training.egs_options
+        if (self.training.first_egs_dir / "storage").exists():  # links lead to other disks
+            return
+        context = options["left_context"] + options["right_context"]
+        rows = self.num_frames * (1 + context / options["frames_per_eg"])
+        needed, free = rows * dim, shutil.disk_usage(existing(self.training.dir)).free
+        if free < needed:
+            yield (
+                f"{self.training.dir}: there is room for {free / 1e9:.1f} GB, but examples need "
+                f"{needed / 1e9:.1f} at least: make room, or make a directory egs/storage in it "
+                "with links to other disks"
+            )
+
+    def given_egs(self) -> Iterator[str]:
+        """Examples that are there must be whole, of this system, and with enough context."""
+        training, egs_dir = self.training, self.training.first_egs_dir
+        if not self.options.egs_dir:
+            if training.egs_are_there and not self.to_do(EXAMPLES):
+                training.check_context()
+            return
+        training.check_context()
+        if missing := missing_egs(egs_dir):
+            yield f"no such file: {', '.join(map(str, missing[:3]))}; make the examples again"
+        num_pdfs = training.num_targets
+        for archive in [*training_archives(egs_dir), *(egs_dir / name for name in SUBSETS)]:
+            largest = recorded_info(archive).get("largest-pdf", "0")
+            if largest.isdecimal() and int(largest) >= num_pdfs:
+                yield (
+                    f"{archive}: it has a label of {largest}, but {self.ali}/tree {num_pdfs} "
+                    "pdf-ids: make the examples with these alignments"
+                )
+                return
+
+    @cached_property
+    def num_frames(self) -> int:
+        return count_frames(self.data)
+
+    # Amounts --------------------------------------------------------------------------------------
+
+    def amounts(self) -> Iterator[str]:
+        """There must be enough data for jobs, layers and epochs, and the stages must be there."""
+        try:
+            schedule = self.schedule()
+        except ScheduleError as error:
+            yield from error.problems
+            return
+        yield from stage_problems(self.training, schedule)
+
+    def schedule(self) -> Schedule:
+        """What the training will do, of the examples that there are or will be."""
+        training = self.training
+        if self.options.egs_dir or (training.egs_are_there and not self.to_do(EXAMPLES)):
+            return training.schedule
+        o = training.egs_options
+        names = "frames_per_eg", "samples_per_iter", "reduce_frames_per_eg"
+        return training.schedule_of(*plan_archives(self.num_frames, *(o[name] for name in names)))
+
+
+def stage_problems(training: Training, schedule: Schedule) -> Iterator[str]:
+    """Stages that there are not, and models that are needed and not there any more."""
+    o, num_iters, there = training.options, schedule.num_iters, models(training.dir)
+    for name, stage in ("--stage", o.stage), ("--exit-stage", o.exit_stage):
+        if stage is not None and stage > num_iters + 1:
+            yield (
+                f"{name} {stage}: the last stages of this training are {num_iters}, the "
+                f"combination, and {num_iters + 1}, the priors"
+            )
+            return
+    if o.stage is not None and o.exit_stage != NEVER and o.exit_stage <= o.stage:
+        yield f"--exit-stage {o.exit_stage} must come after --stage {o.stage}"
+
+    def missing(stage: int) -> list[int]:
+        """The models that are needed to go on with a stage."""
+        to_combine = [x for group in schedule.combination() for x in group]
+        needed = {*(x for x in to_combine if x <= stage), max(stage, 0)}
+        return sorted(needed - there.keys()) if stage > 0 else []
+
+    combined = any(training.model(name).exists() for name in ("combined", "final"))
+    if o.stage is None:
+        latest = max((x for x in there if x <= num_iters), default=0)
+        if not combined and (gone := missing(latest)):
+            yield (
+                f"--max-models-combine {o.max_models_combine}: {numbers(gone)} of the models to "
+                "combine were removed already; combine fewer"
+            )
+    elif (o.stage > num_iters and not combined) or (o.stage <= num_iters and missing(o.stage)):
+        possible = [*([0] if there else []), *(x for x in there if x > 0 and not missing(x))]
+        possible += [num_iters + 1] if combined else []
+        gone = "combined.mdl" if o.stage > num_iters else f"model {numbers(missing(o.stage))}"
+        yield (
+            f"--stage {o.stage}: {gone} is not there (training removes models, but for every "
+            "hundredth and the last ones, and at its end those, too, that were combined); "
+            f"possible are {', '.join(map(str, sorted(set(possible)))) or 'those up to -2'}"
+        )
+
+
+def numbers(values: list[int]) -> str:
+    """Such as "7, 8, 9", or "7 to 45" where there are many."""
+    return ", ".join(map(str, values)) if len(values) < 6 else f"{values[0]} to {values[-1]}"
+
+
+def existing(path: Path) -> Path:
+    """The nearest directory above that is there."""
+    return next(directory for directory in (path, *path.absolute().parents) if directory.is_dir())

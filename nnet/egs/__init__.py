@@ -1,0 +1,1 @@
+"""Examples: how they are laid out, stored, ordered and cut into minibatches."""

@@ -1,0 +1,193 @@
+"""Making examples from features and posteriors (Kaldi nnet2bin/nnet-get-egs.cc)."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.egs.archives import ExampleWriter
+from nnet.egs.blocks import ExampleBlock
+from nnet.egs.contents import Labels, compressed_fields, encode_examples
+from nnet.egs.layout import Layout, LayoutTable
+from nnet.errors import NgtrainError
+from nnet.io.memory import keep_freed_memory
+from nnet.io.strings import Strings
+from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
+
+log = logging.getLogger("ngtrain")
+
+# Frames of features that are made into examples together.
+_FRAMES_TOGETHER = 4096
+
+Utterance = tuple[str, np.ndarray, list[list[tuple[int, float]]]]
+"""Key, features float32 (T, dim), and for each of the T frames its pairs (pdf-id, weight)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How utterances are cut into examples.
+
+    Attributes:
+        left_context, right_context: frames of input around the labelled ones.
+        num_frames: labelled frames of an example; the last one of an utterance has what is left.
+        const_feat_dim: so many dimensions at the end of the features are taken to be constant over
+            an example, and their average is stored in it as spk_info.
+    """
+
+    left_context: int = 0
+    right_context: int = 0
+    num_frames: int = 1
+    const_feat_dim: int = 0
+
+    def __post_init__(self):
+        if self.num_frames < 1:
+            raise NgtrainError(f"--num-frames={self.num_frames}: must be at least 1")
+        for name in ("left_context", "right_context", "const_feat_dim"):
+            if getattr(self, name) < 0:
+                raise NgtrainError(f"--{name.replace('_', '-')} must not be negative")
+
+
+def make_examples(
+    features_rspecifier: str, posteriors_rspecifier: str, examples_wspecifier: str, cut: Cut
+) -> None:
+    """Cut utterances into examples, and write these in order.
+
+    Utterances without posteriors, or with posteriors for another number of frames, are left out
+    with a warning.
+
+    Raises:
+        NgtrainError: something cannot be read or written; NaN in features or more than one
+            dimension; no utterance can be used, or fewer than cannot.
+    """
+    keep_freed_memory()
+    layouts = LayoutTable(examples_wspecifier)
+    num_done = num_wrong = num_frames = num_examples = 0
+    waiting: list[Utterance] = []
+    num_waiting = 0
+    with ExampleWriter(examples_wspecifier) as writer:
+        for utterance in _utterances(features_rspecifier, posteriors_rspecifier, cut):
+            if utterance is None:
+                num_wrong += 1
+                continue
+            num_done += 1
+            waiting.append(utterance)
+            num_waiting += len(utterance[1])
+            if num_waiting >= _FRAMES_TOGETHER:
+                num_examples += writer.write(cut_examples(layouts, waiting, cut))
+                num_frames += num_waiting
+                waiting, num_waiting = [], 0
+        if waiting:
+            num_examples += writer.write(cut_examples(layouts, waiting, cut))
+            num_frames += num_waiting
+        log.info(
+            "Finished generating examples, successfully processed %d feature files, wrote %d "
+            "examples,  with %d egs in total; %d files had errors.",
+            *(num_done, num_examples, num_frames, num_wrong),
+        )
+        if num_examples == 0 or num_wrong > num_done:
+            raise NgtrainError(
+                f"{num_wrong} of {num_done + num_wrong} utterances of {features_rspecifier} have "
+                f"no fitting posteriors in {posteriors_rspecifier}"
+            )
+
+
+def _utterances(
+    features_rspecifier: str, posteriors_rspecifier: str, cut: Cut
+) -> Iterator[Utterance | None]:
+    """Features with their posteriors; None for an utterance that has none which fit."""
+    dim = None
+    with (
+        sequential_table(features_rspecifier, FEATURES) as features,
+        random_access_table(posteriors_rspecifier, POSTERIOR) as posteriors,
+    ):
+        for key, frames in features:
+            if len(frames) == 0 or key not in posteriors:
+                log.warning("No pdf-level posterior for key %s", key)
+                yield None
+                continue
+            posterior = posteriors[key]
+            if len(posterior) != len(frames):
+                sizes = len(posterior), len(frames)
+                log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
+                yield None
+                continue
+            dim = frames.shape[1] if dim is None else dim
+            if frames.shape[1] != dim or dim <= cut.const_feat_dim:
+                raise NgtrainError(
+                    f"{features_rspecifier}, key {key}: features of dimension {frames.shape[1]}, "
+                    + (
+                        f"but {dim} before"
+                        if frames.shape[1] != dim
+                        else "none beside the constant"
+                    )
+                )
+            yield key, frames, posterior
+
+
+def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut) -> ExampleBlock:
+    """The examples of some utterances, in order; their keys are `utterance-frame`.
+
+    Before the beginning and after the end of an utterance, its first and last frames are repeated.
+    """
+    length = np.array([len(frames) for _, frames, _ in utterances])
+    num_examples = -(-length // cut.num_frames)
+    # For each example its utterance, its first frame in it, and its number of labelled frames.
+    utterance = np.repeat(np.arange(len(utterances)), num_examples)
+    first_example = np.cumsum(num_examples) - num_examples
+    start = (np.arange(len(utterance)) - first_example[utterance]) * cut.num_frames
+    num_frames = np.minimum(cut.num_frames, length[utterance] - start)
+
+    names = [utterances[i][0].encode(errors="surrogateescape") for i in utterance.tolist()]
+    keys = [b"%s-%d" % (name, t) for name, t in zip(names, start.tolist(), strict=True)]
+    labels = _labels([posterior for _, _, posterior in utterances], cut.num_frames)
+    features = np.concatenate([frames for _, frames, _ in utterances])
+    first_row = np.cumsum(length) - length
+
+    def groups():
+        for count in np.unique(num_frames).tolist():
+            members = np.flatnonzero(num_frames == count)
+            owner = utterance[members, None]
+            context = np.arange(-cut.left_context, count + cut.right_context)
+            time = np.clip(start[members, None] + context, 0, length[owner] - 1)
+            rows = features[first_row[owner] + time]
+            basic_dim = rows.shape[2] - cut.const_feat_dim
+            matrix = "CM" if len(context) > 8 else "CM2"  # Kaldi's default
+            fields = compressed_fields(matrix, rows[:, :, :basic_dim])
+            fields["spk_info"] = _mean(rows[:, :, basic_dim:])
+            layout = Layout(
+                simple=True,
+                num_frames=count,
+                matrix=matrix,
+                num_rows=len(context),
+                num_cols=basic_dim,
+                left_context=cut.left_context,
+                spk_dim=cut.const_feat_dim,
+            )
+            for part in encode_examples(layout, fields, labels.of_examples(members)):
+                yield part._replace(indices=members[part.indices])
+
+    return ExampleBlock.encode(layouts, Strings.of(keys), groups())
+
+
+def _labels(posteriors: Sequence[list[list[tuple[int, float]]]], num_frames: int) -> Labels:
+    """The labels of all examples, of `num_frames` frames each but at the ends of utterances."""
+    frames = [frame for posterior in posteriors for frame in posterior]
+    time = np.concatenate([np.arange(len(posterior)) for posterior in posteriors])
+    example = np.cumsum(time % num_frames == 0) - 1
+    count = np.array(list(map(len, frames)), np.int64)
+    return Labels(
+        np.repeat(example, count),
+        np.repeat(time % num_frames, count),
+        np.array([pdf for frame in frames for pdf, _ in frame], np.int32),
+        np.array([weight for frame in frames for _, weight in frame], np.float32),
+    )
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """Mean over axis 1, summed up in float32 and in order as Kaldi does."""
+    mean = np.zeros((len(rows), rows.shape[2]), np.float32)
+    weight = np.float32(1.0 / rows.shape[1])
+    for t in range(rows.shape[1]):
+        mean += weight * rows[:, t]
+    return mean

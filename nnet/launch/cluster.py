@@ -1,0 +1,381 @@
+"""Launch jobs through the scheduler of a cluster; slurm.py and gridengine.py say which and how.
+
+The jobs of a call are submitted as one job array, by a command that ends when they have ended.  On
+its machine each job is run by run.py, which writes its log as everywhere, and then a file with the
+job's exit status.  A job has succeeded when both say so, and not before: neither the scheduler's
+word counts, nor a log of before, nor a log of another job that this one printed.  What was
+submitted, what the scheduler itself has to say, and those files while the jobs run, are in the
+folder q beside that of the logs.
+
+How options become those of the scheduler stands in a file, such as conf/queue.conf of the current
+folder or else of the project, in the syntax of Kaldi's queue.pl and slurm.pl:
+
+    command qsub -cwd -S /bin/bash -j y
+    option mem=* -l mem_free=$0        what --mem <value> becomes; $0 stands for the value
+    option mem=0                       what --mem 0 becomes: nothing
+    default gpu=0                      the value where --gpu is not given
+    option gpu=0 -q all.q
+    option gpu=* -l gpu=$0 -q gpu.q
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nnet.cli.config_files import find_config
+from nnet.io.ending import finished_before_ending
+from nnet.io.text import ENCODING
+from nnet.launch.late_files import eventually
+from nnet.launch.launcher import Call, Error, exit_status, remove_log
+
+RUN = Path(__file__).resolve().parents[2] / "utils" / "run.py"
+
+PATIENCE_S = 60
+"""How long a log may take to become visible here after its job has ended elsewhere."""
+
+NUM_TRIES, PAUSE_S = 5, 20
+"""Submissions to a scheduler that does not answer, and the seconds between them."""
+
+CARRIED = re.compile(r"PATH|PYTHONPATH|LD_LIBRARY_PATH|LC_ALL|(OMP|OPENBLAS|MKL|NGTRAIN)_\w+")
+"""Variables that jobs get from here, whatever the scheduler passes on: where programs are, and how
+matrices are multiplied, for other kernels give other last digits."""
+
+
+@dataclass
+class Jobs:
+    """The jobs of a call that are submitted.
+
+    name: theirs at the scheduler.  No other job has it, so that we can ask for ours, and end them,
+    from the first moment.  folder: where their machines write how they ended.
+    """
+
+    call: Call
+    name: str
+    folder: Path
+
+    @property
+    def script(self) -> Path:
+        """What is submitted; two calls for the same log may run at the same time."""
+        return self.folder / f"{self.name}.sh"
+
+    def status_file(self, job: int | str) -> Path:
+        return self.folder / f"{self.name}.status.{job}"
+
+    def status(self, job: int) -> int | None:
+        """How a job ended according to its machine and its log; None while they do not say so."""
+        try:
+            status = int(self.status_file(job).read_text())
+        except (OSError, ValueError):
+            return None
+        said = exit_status(self.call.log_of(job))
+        return None if said is None else status or said
+
+    def succeeded(self, job: int) -> bool:
+        return self.status(job) == 0
+
+    def forget(self, kept_script: Path) -> None:
+        """Remove what their machines wrote, and keep the script by a name that is not theirs."""
+        for job in self.call.jobs:
+            self.status_file(job).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            self.script.replace(kept_script)
+
+
+def ask(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a program of the scheduler; what it prints is text.  Raises Error if there is none."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise Error(f"cannot run {command[0]}: {error.strerror}") from None
+
+
+class Scheduler(ABC):
+    """What differs between schedulers.
+
+    name: that of the launcher.  config_file: where the options stand if --config does not say it.
+    task: the variable that has the number of a job of an array.  here: what a log says of machine
+    and job, as bash expands it.  submitted: matches what the submission has printed if the
+    scheduler took the jobs.  unreachable: matches what it prints when trying again later may help.
+    own_options: those that need not be in a configuration.  on_node: the options that are for
+    run.py, too.
+    """
+
+    name: str
+    config_file: str
+    task: str
+    here: str
+    submitted: re.Pattern
+    unreachable: re.Pattern
+    own_options: frozenset[str] = frozenset()
+    on_node: tuple[str, ...] = ("num_threads",)
+
+    @abstractmethod
+    def array(self, call: Call) -> list[str]:
+        """Options that make the submission one of all the jobs of `call`."""
+
+    @abstractmethod
+    def submission(self, name: str, output: Path) -> list[str]:
+        """Options for a job called `name`, that say to wait for it, and where its output goes."""
+
+    @abstractmethod
+    def excluding(self, hosts: list[str]) -> list[str]:
+        """Options that keep jobs away from `hosts`."""
+
+    @abstractmethod
+    def cancel(self, name: str) -> list[str]:
+        """The command that ends the jobs called `name`."""
+
+    @abstractmethod
+    def is_active(self, name: str) -> bool:
+        """Whether any job called `name` has not ended yet as far as the scheduler knows."""
+
+    @abstractmethod
+    def fates(self, name: str, said: str) -> dict[int, str]:
+        """What became of the jobs that failed as far as the scheduler knows, in a few words.
+
+        The job of a call without JOB is number 1.  `said` is what the submission has printed.
+        """
+
+    def launch(self, call: Call) -> list[int]:
+        """Run a call; returns the jobs that failed.
+
+        Raises Error if the jobs cannot be submitted.  Interrupted, it cancels them first.
+        """
+        options = read_config(self, call)
+        output = scheduler_log(call)
+        jobs = Jobs(call, f"{valid_name(output.stem)}.{secrets.token_hex(4)}", output.parent)
+        try:
+            for job in call.jobs:
+                Path(call.log_of(job)).parent.mkdir(parents=True, exist_ok=True)
+                remove_log(call.log_of(job))
+            output.parent.mkdir(parents=True, exist_ok=True)
+            jobs.script.write_text(self.script(jobs), **ENCODING)
+        except OSError as error:
+            raise Error(f"cannot write {error.filename}: {error.strerror}") from None
+        if call.job_name is not None:
+            options += self.array(call)
+        hosts = [host for host in call.options.get("exclude_hosts", "").split(",") if host]
+        try:
+            if hosts:
+                try:
+                    excluding = [*options, *self.excluding(hosts)]
+                    return self.run(excluding, output, jobs)
+                except Error as error:
+                    self.say(f"cannot do without {', '.join(hosts)}: {error}")
+            return self.run(options, output, jobs)
+        finally:
+            jobs.forget(output.with_suffix(".sh"))
+
+    def script(self, jobs: Jobs) -> str:
+        """What runs on a machine of the cluster: run.py, for one job."""
+        call = jobs.call
+        exports = [
+            f"export {name}={shlex.quote(value)}"
+            for name, value in sorted(os.environ.items())
+            if CARRIED.fullmatch(name)
+        ]
+        words = [sys.executable, str(RUN)]
+        for name in self.on_node:
+            if name in call.options:
+                words += [f"--{name.replace('_', '-')}", call.options[name]]
+        status = shlex.quote(str(jobs.status_file(call.jobs[0])))
+        array = ""
+        if call.job_name is not None:
+            status = f"{shlex.quote(str(jobs.status_file('')))}${self.task}"
+            array = f"{call.job_name}=${self.task} "
+        return "\n".join(
+            [
+                "#!/bin/bash",
+                f"cd {shlex.quote(os.getcwd())} || exit 1",
+                *exports,
+                "[ ! -f path.sh ] || . ./path.sh",
+                f'exec {shlex.join(words)} --host "{self.here}" --status-file {status} \\',
+                f"  {array}{shlex.join([call.log, *call.words])}",
+                "",
+            ]
+        )
+
+    def run(self, options: list[str], output: Path, jobs: Jobs) -> list[int]:
+        """Submit some jobs and wait for them; returns those that failed.
+
+        Raises Error, with what the scheduler said, if it does not take them.
+        """
+        command = [*options, *self.submission(jobs.name, output), str(jobs.script)]
+        for tries_left in reversed(range(NUM_TRIES)):
+            unfinished, said = self.submit_and_wait(command, jobs)
+            if not unfinished:
+                return []
+            if self.submitted.search(said):
+                return self.failed(unfinished, self.fates(jobs.name, said), jobs)
+            reason = " ".join(said.split()) or f"{command[0]} failed"
+            if not self.unreachable.search(said):
+                break
+            if tries_left:
+                self.say(f"{reason}; trying again in {PAUSE_S} seconds")
+                time.sleep(PAUSE_S)
+        raise Error(f"cannot submit: {reason}")
+
+    def submit_and_wait(self, command: list[str], jobs: Jobs) -> tuple[list[int], str]:
+        """Run what submits the jobs and waits for them; those not known to succeed, and its output.
+
+        Interrupted, it ends the jobs.
+        """
+        with tempfile.TemporaryFile() as output:
+            process = None
+            try:
+                with finished_before_ending():
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,  # Control-C is for us
+                    )
+                unfinished = self.wait(process, output, jobs)
+            except OSError as error:
+                raise Error(f"cannot run {command[0]}: {error.strerror}") from None
+            except BaseException:
+                if process is not None:
+                    self.end(process, jobs)
+                raise
+            process.kill()  # the jobs themselves have ended
+            process.wait()
+            return unfinished, text_of(output)
+
+    def wait(self, process: subprocess.Popen, output: IO[bytes], jobs: Jobs) -> list[int]:
+        """Wait until all jobs have succeeded, or have ended; those not known to succeed.
+
+        Schedulers notice the end of a job late; what it leaves is the first to know.  But of a
+        failure it may not be the end: the scheduler may start the job again.
+        """
+        unfinished, pause_s = list(jobs.call.jobs), 0.1
+        while True:
+            ended = process.poll() is not None
+            if ended and self.submitted.search(text_of(output)):
+                ended = not self.is_active(jobs.name)  # `process` may have lost sight of the jobs
+            unfinished = [job for job in unfinished if not jobs.succeeded(job)]
+            if ended or not unfinished:
+                return unfinished
+            time.sleep(pause_s)
+            pause_s = min(1.2 * pause_s, 3.0)
+
+    def end(self, process: subprocess.Popen, jobs: Jobs) -> None:
+        """Cancel all jobs, also those that are just being submitted by `process`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with suppress(Error):
+                ask(self.cancel(jobs.name))
+            if process.poll() is not None or time.monotonic() > deadline:
+                break
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
+        process.kill()
+        process.wait()
+
+    def failed(self, unfinished: list[int], fates: dict[int, str], jobs: Jobs) -> list[int]:
+        """Which of the jobs that are not known to have succeeded failed, when all have ended."""
+        silent = [job for job in unfinished if job not in fates]
+        logs = {job: jobs.call.log_of(job) for job in unfinished}
+        eventually(
+            lambda: all(jobs.status(job) is not None for job in silent),
+            *{jobs.folder, *(os.path.dirname(os.path.abspath(logs[job])) for job in silent)},
+            patience_s=PATIENCE_S,
+        )
+        failed = [job for job in unfinished if job in fates or not jobs.succeeded(job)]
+        for job in failed:
+            if jobs.status(job) is None:
+                fate = fates.get(job, "its log does not say how it ended")
+                self.say(f"job {job}: {fate}, log is in {logs[job]}")
+        return failed
+
+    def say(self, line: str) -> None:
+        print(f"{self.name}: {line}", file=sys.stderr, flush=True)
+
+
+# Configuration ----------------------------------------------------------------------------------
+
+
+def read_config(scheduler: Scheduler, call: Call) -> list[str]:
+    """The command that submits, with what the options of `call` become.
+
+    Raises Error for a line that makes no sense, or an option that is not described.
+    """
+    path = find_config(call.options.get("config", scheduler.config_file))
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
+    command: list[str] = []
+    becomes: dict[tuple[str, str], str] = {}  # by option and value, or * for any
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        stripped = re.sub(r"\s*#.*", "", line).strip()
+        if match := re.fullmatch(r"command\s+(.+)", stripped):
+            command = split(match[1], path)
+        elif match := re.fullmatch(r"option\s+([^\s=]+)=(\S+)\s*(.*)", stripped):
+            becomes[match[1], match[2]] = match[3]
+        elif match := re.fullmatch(r"default\s+([^\s=]+)=(\S+)", stripped):
+            values[match[1]] = match[2]
+        elif stripped:
+            raise Error(f"{path}: cannot understand '{line.strip()}'")
+    if not command:
+        raise Error(f"{path}: there is no line 'command ...'")
+    values |= call.options
+    for name, value in values.items():
+        if name in NOT_IN_CONFIG or (name == "max_jobs_run" and call.job_name is None):
+            continue
+        if (name, value) in becomes:
+            command += split(becomes[name, value], path)
+        elif (name, "*") in becomes:
+            command += split(becomes[name, "*"].replace("$0", value), path)
+        elif name not in scheduler.own_options:
+            option = f"--{name.replace('_', '-')} {value}"
+            raise Error(f"{path} does not say what {option} becomes ('option {name}=* ...')")
+    return command + call.native
+
+
+NOT_IN_CONFIG = {"config", "exclude_hosts"}
+
+
+def split(options: str, path: str) -> list[str]:
+    """Words of a line of the configuration, as the shell sees them, but for wildcards."""
+    try:
+        return shlex.split(os.path.expandvars(options))
+    except ValueError as error:
+        raise Error(f"{path}: cannot understand '{options}': {error}") from None
+
+
+def scheduler_log(call: Call) -> Path:
+    """Where the scheduler may write: exp/q/align.log where the logs are exp/log/align.JOB.log."""
+    log = Path(os.path.abspath(call.log))
+    name = log.stem
+    if call.job_name is not None:
+        name = re.sub(rf"\.?{call.job_name}", "", name).strip(".") or "job"
+    parent = log.parent.parent if log.parent.name.lower() == "log" else log.parent
+    return parent / "q" / f"{name}.log"
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def text_of(output: IO[bytes]) -> str:
+    """What a process that has ended wrote to a file."""
+    output.seek(0)
+    return output.read().decode(errors="replace")
+
+
+def valid_name(name: str) -> str:
+    """A name for a job: GridEngine wants a letter first, and no characters that mean something."""
+    return re.sub(r"[^\w.-]", "_", name if name[0].isalpha() else f"j{name}")

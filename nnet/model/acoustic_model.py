@@ -1,0 +1,132 @@
+"""An acoustic model: transition model, network, and the priors of the pdf-ids.
+
+After Kaldi's nnet2/am-nnet.{h,cc} and nnet2/decodable-am-nnet.h.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.hmm.transition_model import TransitionModel
+from nnet.io.tokens import read_object, write_object
+from nnet.model.network import Network
+from nnet.training.propagation import compute
+
+logger = logging.getLogger("ngtrain")
+
+SMALLEST_POSTERIOR = np.float32(1e-20)
+"""Posteriors are floored to this before their logarithm is taken."""
+
+
+class AcousticModel:
+    """What `final.mdl` holds.
+
+    Attributes:
+        transition_model: a `TransitionModel`.
+        network: a `Network` with one output per pdf-id.
+        priors: float32 (num_pdfs,), or (0,) as long as they have not been set.
+    """
+
+    def __init__(
+        self, transition_model: TransitionModel, network: Network, priors: np.ndarray | None = None
+    ):
+        self.transition_model = transition_model
+        self.network = network
+        self.priors = np.zeros(0, dtype=np.float32)
+        if priors is not None:
+            self.set_priors(priors)
+
+    @property
+    def num_pdfs(self) -> int:
+        return self.transition_model.num_pdfs
+
+    def set_priors(self, priors: np.ndarray) -> None:
+        """Set the priors; NgtrainError when there are more of them than the network has outputs.
+
+        Fewer are filled up with zeros: pdf-ids at the end of the list may never have been seen.
+        """
+        num_outputs = self.network.output_dim
+        if len(priors) > num_outputs:
+            raise NgtrainError(
+                f"there are {len(priors)} priors but the network has {num_outputs} outputs"
+            )
+        self.priors = np.array(priors, dtype=np.float32)
+        if 0 < len(priors) < num_outputs:
+            logger.warning(
+                "Dimension of priors is %d < %d: extending with zeros, in case you had unseen "
+                "pdf's, but this possibly indicates a serious problem.",
+                *(len(priors), num_outputs),
+            )
+            self.priors = np.pad(self.priors, (0, num_outputs - len(priors)))
+
+    def log_likelihoods(self, features: np.ndarray, key: str = "") -> np.ndarray:
+        """Scaled log-likelihoods: log posterior minus log prior.
+
+        Args:
+            features: float32 (T, D).
+            key: the utterance, for messages.
+
+        Returns:
+            float32 (T, num_pdfs), on the host; the network's context beyond the ends of the
+            utterance is filled with copies of its first and last frames.
+
+        Raises:
+            NgtrainError: the priors are not set, or the features have the wrong dimension or are
+                not finite.
+        """
+        try:
+            if len(self.priors) != self.num_pdfs or not (self.priors > 0).all():
+                raise NgtrainError("the priors in the model are not set up (nnet-adjust-priors)")
+            if not np.isfinite(features).all():
+                raise NgtrainError("the features have NaN or infinite values")
+            posteriors = compute(self.network, features)
+        except NgtrainError as error:
+            raise NgtrainError(f"utterance {key}: {error}" if key else str(error)) from None
+        return np.log(np.maximum(posteriors, SMALLEST_POSTERIOR)) - np.log(self.priors)
+
+    def info(self) -> str:
+        """The network's info and a line about the priors (AmNnet::Info)."""
+        text = f"{self.network.info()}prior dimension: {len(self.priors)}"
+        if len(self.priors):
+            text += f", prior sum: {self.priors.sum():g}, prior min: {self.priors.min():g}\n"
+        return text
+
+    @classmethod
+    def read(cls, reader) -> AcousticModel:
+        """Parse a model; NgtrainError when it is malformed or its parts do not fit together."""
+        transition_model = TransitionModel.read(reader)
+        network = Network.read(reader)
+        priors = reader.vector()
+        if network.output_dim != transition_model.num_pdfs:
+            raise reader.fail(
+                f"the network has {network.output_dim} outputs but the transition model "
+                f"{transition_model.num_pdfs} pdf-ids"
+            )
+        return cls(transition_model, network, priors)
+
+    def write(self, writer) -> None:
+        self.transition_model.write(writer)
+        self.network.write(writer)
+        writer.vector(self.priors)
+
+    @classmethod
+    def load(cls, rxfilename: str) -> AcousticModel:
+        return read_object(rxfilename, cls.read)
+
+    def save(self, wxfilename: str, binary: bool = True, checksum: bool = False) -> None:
+        """Write it to a file; with `checksum` a second one beside it, to find damage by."""
+        write_object(wxfilename, self.write, binary, checksum)
+
+
+def load_network(rxfilename: str) -> Network:
+    """The network of a file that holds an acoustic model or a network alone."""
+
+    def parse(reader) -> Network:
+        if reader.peek_token() == "<TransitionModel>":
+            return AcousticModel.read(reader).network
+        return Network.read(reader)
+
+    return read_object(rxfilename, parse)

@@ -1,0 +1,318 @@
+"""A network is a list of components.
+
+Worked from Kaldi's nnet2/nnet-nnet.{h,cc} and nnet2/nnet-functions.cc.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from nnet.components import (
+    Component,
+    UpdatableComponent,
+    component_from_config,
+    read_component,
+)
+from nnet.components.layout import FrameLayout, needed_offsets
+from nnet.components.noise import DropoutComponent, NoiseComponent
+from nnet.components.nonlinear import NonlinearComponent
+from nnet.components.softmax import SoftmaxComponent
+from nnet.errors import NgtrainError
+from nnet.io.text import is_utf8, text_lines
+from nnet.io.tokens import Reader, Writer
+
+log = logging.getLogger("ngtrain")
+
+
+class Network:
+    """A list of components, each of which takes the output of the one before.
+
+    `dtype` is the precision of the parameters, in which everything is computed.  Raises
+    NgtrainError when the dimensions of the components do not fit together.
+    """
+
+    def __init__(self, components: Iterable[Component]):
+        self.components = list(components)
+        self.dtype = np.dtype(np.float32)
+
+    @property
+    def components(self) -> list[Component]:
+        """The components; assign a new list to change which there are."""
+        return list(self._components)
+
+    @components.setter
+    def components(self, components: list[Component]) -> None:
+        if not components:
+            raise NgtrainError("a network needs at least one component")
+        for i, (before, after) in enumerate(pairwise(components)):
+            if before.output_dim != after.input_dim:
+                raise NgtrainError(
+                    f"component {i} ({before.type}) has output dimension {before.output_dim}, but "
+                    f"component {i + 1} ({after.type}) has input dimension {after.input_dim}"
+                )
+        self._components = list(components)
+        for index, component in enumerate(self._components):
+            component.index = index
+
+    # Files ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_config(cls, lines: Iterable[str], rng: np.random.Generator) -> Network:
+        """The network that a config describes: a component per line, ``#`` begins a comment line.
+
+        Random parameters are drawn from `rng`.  Raises NgtrainError naming the line.
+        """
+        lines = (line.strip() for line in lines)
+        return cls(
+            component_from_config(line, rng) for line in lines if line and not line.startswith("#")
+        )
+
+    @classmethod
+    def load_config(cls, rxfilename: str, rng: np.random.Generator) -> Network:
+        """The network that the config in a file describes.  Raises NgtrainError naming the file."""
+        lines = list(text_lines(rxfilename))
+        if not all(map(is_utf8, lines)):
+            raise NgtrainError(f"{rxfilename}: a config must be text")
+        try:
+            return cls.from_config(lines, rng)
+        except NgtrainError as error:
+            raise NgtrainError(f"{rxfilename}: {error}") from None
+
+    @classmethod
+    def read(cls, reader: Reader) -> Network:
+        """Read a network.  Raises NgtrainError, naming the file, when it is malformed."""
+        reader.expect("<Nnet>", "<NumComponents>")
+        num_components = reader.integer()
+        reader.expect("<Components>")
+        components = [read_component(reader) for _ in range(num_components)]
+        reader.expect("</Components>", "</Nnet>")
+        try:
+            return cls(components)
+        except NgtrainError as error:
+            raise reader.fail(str(error)) from None
+
+    def write(self, writer: Writer) -> None:
+        writer.token("<Nnet>")
+        writer.token("<NumComponents>")
+        writer.integer(len(self.components))
+        writer.token("<Components>")
+        for component in self.components:
+            component.write(writer)
+            writer.newline()
+        writer.token("</Components>")
+        writer.token("</Nnet>")
+
+    def info(self) -> str:
+        """What nnet-am-info prints of a network: a line per property and per component."""
+        lines = [
+            f"num-components {len(self.components)}",
+            f"num-updatable-components {len(self.updatable_components)}",
+            f"left-context {self.left_context}",
+            f"right-context {self.right_context}",
+            f"input-dim {self.input_dim}",
+            f"output-dim {self.output_dim}",
+            f"parameter-dim {self.num_parameters}",
+            *(f"component {c.index} : {c.info()}" for c in self.components),
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+    # Properties -----------------------------------------------------------------------------------
+
+    @property
+    def input_dim(self) -> int:
+        return self.components[0].input_dim
+
+    @property
+    def output_dim(self) -> int:
+        return self.components[-1].output_dim
+
+    @property
+    def left_context(self) -> int:
+        """Input frames that an output frame needs on its left."""
+        return -sum(component.context[0] for component in self.components)
+
+    @property
+    def right_context(self) -> int:
+        """Input frames that an output frame needs on its right."""
+        return sum(component.context[-1] for component in self.components)
+
+    @property
+    def updatable_components(self) -> list[UpdatableComponent]:
+        return [c for c in self.components if isinstance(c, UpdatableComponent)]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(component.num_parameters for component in self.updatable_components)
+
+    def layouts(self, num_chunks: int, num_frames: int) -> list[FrameLayout]:
+        """The frames at the input of each component, and at the output of the last.
+
+        The input has `num_chunks` chunks of `num_frames` contiguous frames; only the frames that
+        the output needs are computed in between.
+        """
+        outputs = range(self.left_context, num_frames - self.right_context)
+        if not outputs:
+            raise NgtrainError(
+                f"{num_frames} frames are too few for a network with a context of "
+                f"{self.left_context} frames on the left and {self.right_context} on the right"
+            )
+        offsets = [outputs]
+        for component in reversed(self.components):
+            offsets.append(needed_offsets(offsets[-1], component.context))
+        offsets.reverse()
+        # Components that cannot pick frames take them all.
+        for i, component in enumerate(self.components):
+            offsets[i] = range(offsets[i][0], offsets[i][-1] + 1)
+            if component.rearranges_frames:
+                break
+        return [FrameLayout(num_chunks, o) for o in offsets]
+
+    def is_finite(self) -> bool:
+        """Whether no parameter is NaN or infinite."""
+        return all(component.is_finite() for component in self.components)
+
+    # Arithmetic -----------------------------------------------------------------------------------
+
+    def copy(self) -> Network:
+        """An independent copy."""
+        return copy.deepcopy(self)
+
+    def scale(self, a: float) -> None:
+        """Multiply all parameters and statistics by `a`."""
+        for component in self.components:
+            component.scale(a)
+
+    def add(self, a: float, other: Network) -> None:
+        """Add `a` times the parameters and statistics of a network of the same structure."""
+        for component, addend in self._pairs(other, Component):
+            component.add(a, addend)
+
+    def set_zero(self, as_gradient: bool = False) -> None:
+        """Set parameters and statistics to zero; `as_gradient`: to accumulate a gradient."""
+        for component in self.updatable_components:
+            component.set_zero(as_gradient)
+        self.zero_statistics()
+
+    def zero_statistics(self) -> None:
+        """Forget the statistics of nonlinearities."""
+        for component in self.components:
+            if isinstance(component, NonlinearComponent):
+                component.scale(0.0)
+
+    def copy_statistics(self, other: Network) -> None:
+        """Take over the statistics of the nonlinearities of another network."""
+        self.zero_statistics()
+        for component, source in self._pairs(other, NonlinearComponent):
+            component.add(1.0, source)
+
+    def dot_product(self, other: Network) -> np.ndarray:
+        """Dot products of the parameters of each updatable component, (components,), float64."""
+        return np.array([a.dot_product(b) for a, b in self._pairs(other, UpdatableComponent)])
+
+    def _pairs(self, other: Network, kind: type[Component]) -> list[tuple]:
+        """Components of this kind with their counterparts.
+
+        Raises NgtrainError when the networks are not of the same structure.
+        """
+        mine, theirs = self.components, other.components
+        if [(c.type, c.input_dim, c.output_dim) for c in mine] != [
+            (c.type, c.input_dim, c.output_dim) for c in theirs
+        ]:
+            raise NgtrainError("the networks differ in their components or dimensions")
+        return [pair for pair in zip(mine, theirs, strict=True) if isinstance(pair[0], kind)]
+
+    def convert(self, dtype: np.dtype | type) -> None:
+        """Compute in another precision from now on."""
+        self.dtype = np.dtype(dtype)
+        for component in self.components:
+            component.convert(dtype)
+
+    def move_to_device(self) -> None:
+        """Move to the device that nnet.device.backend.select_device() chose."""
+        for component in self.components:
+            component.move_to_device()
+
+    # Learning rates -------------------------------------------------------------------------------
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """Of the updatable components."""
+        return [component.learning_rate for component in self.updatable_components]
+
+    @learning_rates.setter
+    def learning_rates(self, rates: Sequence[float]) -> None:
+        for component, rate in zip(self.updatable_components, rates, strict=True):
+            component.learning_rate = float(np.float32(rate))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Give all updatable components the same learning rate."""
+        self.learning_rates = [rate] * len(self.updatable_components)
+
+    def scale_learning_rates(self, factors: Mapping[str, float]) -> None:
+        """Multiply the learning rates of components of some types, by the name of the type."""
+        self.learning_rates = [
+            c.learning_rate * factors.get(c.type, 1.0) for c in self.updatable_components
+        ]
+
+    # Structure ------------------------------------------------------------------------------------
+
+    def insert(self, index: int, other: Network) -> None:
+        """Put copies of the components of another network before component `index`."""
+        components = self.components
+        if not 0 <= index <= len(components):
+            raise NgtrainError(
+                f"cannot insert at {index}: the network has {len(components)} components"
+            )
+        components[index:index] = other.copy().components
+        self.components = components
+
+    def truncate(self, num_components: int) -> None:
+        """Keep the first `num_components` only."""
+        if not 0 < num_components <= len(self.components):
+            raise NgtrainError(
+                f"cannot keep {num_components} components: there are {len(self.components)}"
+            )
+        self.components = self.components[:num_components]
+
+    def replace_last(self, num_to_remove: int, other: Network) -> None:
+        """Put copies of the components of another network in place of the last ones."""
+        num_kept = len(self.components) - num_to_remove
+        if num_to_remove < 0 or num_kept < 0:
+            raise NgtrainError(
+                f"cannot remove {num_to_remove} of {len(self.components)} components"
+            )
+        self.components = self.components[:num_kept] + other.copy().components
+
+    def softmax_index(self) -> int:
+        """Where the one softmax component is.  Raises NgtrainError when there is not one."""
+        indexes = [c.index for c in self.components if isinstance(c, SoftmaxComponent)]
+        if len(indexes) != 1:
+            raise NgtrainError(f"the network has {len(indexes)} softmax components, not one")
+        return indexes[0]
+
+    # Noise ----------------------------------------------------------------------------------------
+
+    def remove_noise(self) -> None:
+        """Take out dropout and additive noise."""
+        kept = [c for c in self.components if not isinstance(c, NoiseComponent)]
+        log.info("Removed %d dropout components.", len(self.components) - len(kept))
+        self.components = kept
+
+    def set_dropout_scale(self, scale: float) -> None:
+        """Set the factor of what is dropped; see DropoutComponent."""
+        dropouts = [c for c in self.components if isinstance(c, DropoutComponent)]
+        for component in dropouts:
+            component.dropout_scale = scale
+            component.check()
+        log.info("Set dropout scale to %g for %d components.", scale, len(dropouts))
+
+    def set_random_generator(self, rng: np.random.Generator) -> None:
+        """Draw noise from `rng` from now on."""
+        for component in self.components:
+            if isinstance(component, NoiseComponent):
+                component.rng = rng

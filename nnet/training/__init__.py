@@ -1,0 +1,1 @@
+"""Training: the step, objectives, averaging, combination, priors, diagnostics."""

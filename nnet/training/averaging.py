@@ -1,0 +1,126 @@
+"""Averaging of models, worked from Kaldi's nnet2bin/nnet-am-average.cc.
+
+With the models of one iteration's jobs this is the parameter averaging of Povey, Zhang and
+Khudanpur (arXiv 1410.7455), section 2: theta = 1/N sum_n theta_n.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from nnet.errors import NgtrainError
+from nnet.io.checksums import check_file
+from nnet.model.acoustic_model import AcousticModel
+from nnet.model.network import Network
+
+log = logging.getLogger("ngtrain")
+
+
+def average_models(
+    rxfilenames: Sequence[str],
+    *,
+    weights: Sequence[float] | None = None,
+    sum_only: bool = False,
+    skip_last_layer: bool = False,
+    skip_layers: Sequence[int] = (),
+) -> AcousticModel:
+    """The weighted average of the parameters, and of the statistics of nonlinearities.
+
+    All else is that of the first model.  The sum is in double precision, and however many models
+    there are, no more than the sum and one of them are in memory.
+
+    weights: one for each model, brought to a sum of one; equal if None.
+    sum_only: take the sum instead, the weights being what they are, or 1 if None.
+    skip_last_layer: the last updatable component and what follows it stay those of the first model.
+    skip_layers: indices of more components that do; negative ones count from the end.
+
+    Raises NgtrainError when a model has NaN or infinity in it or is unlike the first, and when
+    weights or indices do not fit.
+    """
+    weights = _final_weights(weights, len(rxfilenames), sum_only)
+    models = load_alike(rxfilenames)
+    result = next(models)
+    averaged = _averaged_components(result.network, skip_last_layer, skip_layers)
+    for c in averaged:
+        result.network.components[c].convert(np.float64)
+        result.network.components[c].scale(weights[0])
+    for weight in weights[1:]:
+        _add(result.network, weight, next(models).network, averaged)
+    for c in averaged:
+        result.network.components[c].convert(np.float32)
+    return result
+
+
+def _add(total: Network, weight: float, addend: Network, components: Sequence[int]) -> None:
+    """Add `weight` times some components of `addend`, in double precision."""
+    for c in components:
+        addend.components[c].convert(np.float64)
+        total.components[c].add(weight, addend.components[c])
+
+
+def load_alike(rxfilenames: Sequence[str]) -> Iterator[AcousticModel]:
+    """Load models one after the other.
+
+    Raises NgtrainError, naming the file, for NaN and infinity among the parameters, for a network
+    whose components are not of the kinds and dimensions that the first one's are, and for a file
+    that is not what its checksum says.
+    """
+    structure: list | None = None
+    for rxfilename in rxfilenames:
+        model = AcousticModel.load(rxfilename)
+        for c, component in enumerate(model.network.components):
+            if not component.is_finite():
+                raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
+        this = _structure(model.network)
+        structure = structure or this
+        if this != structure:
+            raise NgtrainError(
+                f"{rxfilename}: the network is unlike that of {rxfilenames[0]}: "
+                f"{_first_difference(this, structure)}"
+            )
+        check_file(rxfilename)
+        yield model
+        del model, component  # so that they can be freed before the next one is loaded
+
+
+def _structure(network: Network) -> list[tuple]:
+    return [(c.type, c.input_dim, c.output_dim, c.context) for c in network.components]
+
+
+def _first_difference(this: list, that: list) -> str:
+    if len(this) != len(that):
+        return f"{len(this)} components instead of {len(that)}"
+    c = next(c for c, (a, b) in enumerate(zip(this, that, strict=True)) if a != b)
+    a, b = (
+        "{} of dimensions {} -> {} and context {}".format(*layers[c]) for layers in (this, that)
+    )
+    return f"component {c} is {a} instead of {b}"
+
+
+def _final_weights(weights: Sequence[float] | None, count: int, sum_only: bool) -> np.ndarray:
+    given = np.ones(count) if weights is None else np.array(weights, dtype=np.float64)
+    if len(given) != count:
+        raise NgtrainError(f"there are {len(given)} weights for {count} models")
+    if sum_only:
+        return given
+    total = given.sum()
+    if not np.isfinite(total) or total == 0:
+        raise NgtrainError(f"the weights sum to {total:g}")
+    if weights is not None and abs(total - 1) > 0.01:
+        log.warning("Normalizing weights to sum to one, sum was %g", total)
+    return given / total
+
+
+def _averaged_components(
+    network: Network, skip_last_layer: bool, skip_layers: Sequence[int]
+) -> list[int]:
+    count = len(network.components)
+    for c in skip_layers:
+        if not -count <= c < count:
+            raise NgtrainError(f"cannot skip layer {c}: the network has {count} components")
+    skipped = {c % count for c in skip_layers}
+    if skip_last_layer:
+        last = network.components.index(network.updatable_components[-1])
+        skipped.update(range(last, count))
+    return [c for c in range(count) if c not in skipped]
