@@ -92,9 +92,9 @@ def make_data(directory, num_examples, num_frames):
     """Random features and posteriors, and their examples: feats, post, egs and egs.h5."""
     import numpy as np
 
-    from nnet.egs.archives import read_blocks
     from nnet.egs.making import Cut, make_examples
     from nnet.egs.programs import copy_examples
+    from nnet.egs.tables import read_blocks
     from nnet.io.tables import MATRIX, POSTERIOR, table_writer
 
     rng = np.random.default_rng(0)

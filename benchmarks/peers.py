@@ -13,7 +13,7 @@ from nnet.components.affine import AffineComponent
 from nnet.components.normalize import NormalizeComponent
 from nnet.components.pnorm import PnormComponent
 from nnet.device.backend import to_host, uses_tf32
-from nnet.egs.minibatches import EXAMPLE, NnetExample
+from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmState, HmmTopology
 from nnet.hmm.transition_model import TransitionModel

@@ -10,7 +10,8 @@ from nnet.device.backend import Workspace
 from nnet.device.cuda import eigh, fisher, kernels, layers
 from nnet.device.cuda import simple as cuda_simple
 from nnet.device.cuda.inbox import DeviceInbox
-from nnet.egs.minibatches import EXAMPLE, NnetExample, read_minibatches
+from nnet.egs.minibatches import read_minibatches
+from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer
 from nnet.natural_gradient import simple

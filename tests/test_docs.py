@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nnet.components import Component
-from nnet.egs.minibatches import EXAMPLE
+from nnet.egs.record import EXAMPLE
 from nnet.io.tables import sequential_table
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from nnet.egs.minibatches import EXAMPLE, Minibatch, read_minibatches
+from nnet.egs.minibatches import Minibatch, read_minibatches
+from nnet.egs.record import EXAMPLE
 from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, sequential_table, table_writer
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nnet.egs import store as example_store
-from nnet.egs.archives import ExampleWriter, read_blocks
-from nnet.egs.blocks import ExampleBlock
-from nnet.egs.minibatches import EXAMPLE, Minibatch, NnetExample, read_minibatches
+from nnet.egs.block import ExampleBlock
+from nnet.egs.minibatches import Minibatch, read_minibatches
+from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.egs.store import _FOOTER, FORMAT, ExampleStore, Footer, read_store_shuffled
+from nnet.egs.tables import ExampleWriter, read_blocks
 from nnet.errors import NgtrainError
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer

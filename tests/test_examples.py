@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnet.egs import archives as example_archives
-from nnet.egs.archives import ExampleWriter, read_blocks
-from nnet.egs.blocks import ExampleBlock
-from nnet.egs.minibatches import EXAMPLE, Minibatch, NnetExample, read_minibatches
-from nnet.egs.order import Pool, random_subset, shuffled
+from nnet.egs import tables as example_tables
+from nnet.egs.block import ExampleBlock
+from nnet.egs.minibatches import Minibatch, read_minibatches
+from nnet.egs.record import EXAMPLE, NnetExample
+from nnet.egs.tables import ExampleWriter, Pool, random_subset, read_blocks, shuffled
 from nnet.errors import NgtrainError
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.streams import InputStream
@@ -126,7 +126,7 @@ def test_the_old_form_of_labels(tmp_path):
 
 @pytest.mark.parametrize("read_size", [100, 1000, 5000, 1 << 20])
 def test_blocks_do_not_depend_on_where_reading_stops(tmp_path, monkeypatch, read_size):
-    monkeypatch.setattr(example_archives, "READ_SIZE", read_size)
+    monkeypatch.setattr(example_tables, "READ_SIZE", read_size)
     write_examples(tmp_path / "in", various_examples())
     assert copy_blocks(f"ark:{tmp_path}/in", f"ark:{tmp_path}/out") == 60
     assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()
@@ -175,8 +175,8 @@ def test_contents_that_contradict_themselves(tmp_path):
     blocks = list(read_blocks(f"ark:{tmp_path}/bad"))
     with pytest.raises(NgtrainError, match="bad, key a-1: wrong number of labels"):
         for block in blocks:
-            for _, contents in block.by_layout():
-                contents.labels()
+            for group in block.by_layout():
+                group.labels()
     too_short = NnetExample([[(1, 1.0)]] * 9, good.input_frames, 2)
     write_examples(tmp_path / "short", [("a-0", too_short)])
     with pytest.raises(NgtrainError, match="9 labelled frames and left context 2 with 6 rows"):
@@ -250,7 +250,7 @@ def test_a_frame_for_each_example(tmp_path):
 
 
 def numbered_blocks(tmp_path, count, read_size, monkeypatch):
-    monkeypatch.setattr(example_archives, "READ_SIZE", read_size)
+    monkeypatch.setattr(example_tables, "READ_SIZE", read_size)
     write_examples(tmp_path / "in", [(f"u-{i}", example(seed=i)) for i in range(count)])
     return read_blocks(f"ark:{tmp_path}/in")
 

@@ -8,8 +8,8 @@ import pytest
 
 from nnet.drivers.egs_dir import egs_format, training_archives, training_table
 from nnet.drivers.feature_pipeline import FeaturePipeline
-from nnet.egs.minibatches import EXAMPLE
 from nnet.egs.programs import copy_examples
+from nnet.egs.record import EXAMPLE
 from nnet.errors import NgtrainError
 from nnet.features.pasting import paste, randomize_later, subsample
 from nnet.features.utterances import Skip

@@ -1,4 +1,7 @@
-"""Making examples from features and posteriors (Kaldi nnet2bin/nnet-get-egs.cc)."""
+"""Making examples from features and posteriors.
+
+Source: nnet2bin/nnet-get-egs.cc
+"""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -6,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.egs.archives import ExampleWriter
-from nnet.egs.blocks import ExampleBlock
-from nnet.egs.contents import Labels, compressed_fields, encode_examples
-from nnet.egs.layout import Layout, LayoutTable
+from nnet.egs.block import ExampleBlock, Labels, compressed_fields, encode_examples
+from nnet.egs.record import Layout, LayoutTable
+from nnet.egs.tables import ExampleWriter
 from nnet.errors import NgtrainError
+from nnet.io.losses import Losses
 from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
 from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
@@ -26,11 +29,11 @@ Utterance = tuple[str, np.ndarray, list[list[tuple[int, float]]]]
 
 @dataclass(frozen=True)
 class Cut:
-    """How utterances are cut into examples.
+    """The sizes of the examples into which utterances are cut.
 
     Attributes:
         left_context, right_context: frames of input around the labelled ones.
-        num_frames: labelled frames of an example; the last one of an utterance has what is left.
+        num_frames: labelled frames of an example; the last one of an utterance has the remainder.
         const_feat_dim: so many dimensions at the end of the features are taken to be constant over
             an example, and their average is stored in it as spk_info.
     """
@@ -39,13 +42,6 @@ class Cut:
     right_context: int = 0
     num_frames: int = 1
     const_feat_dim: int = 0
-
-    def __post_init__(self):
-        if self.num_frames < 1:
-            raise NgtrainError(f"--num-frames={self.num_frames}: must be at least 1")
-        for name in ("left_context", "right_context", "const_feat_dim"):
-            if getattr(self, name) < 0:
-                raise NgtrainError(f"--{name.replace('_', '-')} must not be negative")
 
 
 def make_examples(
@@ -62,40 +58,30 @@ def make_examples(
     """
     keep_freed_memory()
     layouts = LayoutTable(examples_wspecifier)
-    num_done = num_wrong = num_frames = num_examples = 0
-    waiting: list[Utterance] = []
-    num_waiting = 0
+    num_done = num_frames = num_examples = 0
+    unusable = Losses()
     with ExampleWriter(examples_wspecifier) as writer:
-        for utterance in _utterances(features_rspecifier, posteriors_rspecifier, cut):
-            if utterance is None:
-                num_wrong += 1
-                continue
-            num_done += 1
-            waiting.append(utterance)
-            num_waiting += len(utterance[1])
-            if num_waiting >= _FRAMES_TOGETHER:
-                num_examples += writer.write(cut_examples(layouts, waiting, cut))
-                num_frames += num_waiting
-                waiting, num_waiting = [], 0
-        if waiting:
-            num_examples += writer.write(cut_examples(layouts, waiting, cut))
-            num_frames += num_waiting
+        usable = _utterances(features_rspecifier, posteriors_rspecifier, cut, unusable)
+        for utterances in _together(usable):
+            num_examples += writer.write(cut_examples(layouts, utterances, cut))
+            num_done += len(utterances)
+            num_frames += sum(len(frames) for _, frames, _ in utterances)
         log.info(
             "Finished generating examples, successfully processed %d feature files, wrote %d "
             "examples,  with %d egs in total; %d files had errors.",
-            *(num_done, num_examples, num_frames, num_wrong),
+            *(num_done, num_examples, num_frames, unusable.count),
         )
-        if num_examples == 0 or num_wrong > num_done:
+        if num_examples == 0 or unusable.count > num_done:
             raise NgtrainError(
-                f"{num_wrong} of {num_done + num_wrong} utterances of {features_rspecifier} have "
-                f"no fitting posteriors in {posteriors_rspecifier}"
+                f"{unusable.count} of {num_done + unusable.count} utterances of "
+                f"{features_rspecifier} have no fitting posteriors in {posteriors_rspecifier}"
             )
 
 
 def _utterances(
-    features_rspecifier: str, posteriors_rspecifier: str, cut: Cut
-) -> Iterator[Utterance | None]:
-    """Features with their posteriors; None for an utterance that has none which fit."""
+    features_rspecifier: str, posteriors_rspecifier: str, cut: Cut, unusable: Losses
+) -> Iterator[Utterance]:
+    """Join features with their posteriors; counts the utterances that have none which fit."""
     dim = None
     with (
         sequential_table(features_rspecifier, FEATURES) as features,
@@ -104,13 +90,13 @@ def _utterances(
         for key, frames in features:
             if len(frames) == 0 or key not in posteriors:
                 log.warning("No pdf-level posterior for key %s", key)
-                yield None
+                unusable.add(key)
                 continue
             posterior = posteriors[key]
             if len(posterior) != len(frames):
                 sizes = len(posterior), len(frames)
                 log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
-                yield None
+                unusable.add(key)
                 continue
             dim = frames.shape[1] if dim is None else dim
             if frames.shape[1] != dim or dim <= cut.const_feat_dim:
@@ -125,8 +111,21 @@ def _utterances(
             yield key, frames, posterior
 
 
+def _together(utterances: Iterator[Utterance]) -> Iterator[list[Utterance]]:
+    """Gather utterances that have about _FRAMES_TOGETHER frames."""
+    waiting, num_frames = [], 0
+    for utterance in utterances:
+        waiting.append(utterance)
+        num_frames += len(utterance[1])
+        if num_frames >= _FRAMES_TOGETHER:
+            yield waiting
+            waiting, num_frames = [], 0
+    if waiting:
+        yield waiting
+
+
 def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut) -> ExampleBlock:
-    """The examples of some utterances, in order; their keys are `utterance-frame`.
+    """Cut utterances into examples, in order; their keys are `utterance-frame`.
 
     Before the beginning and after the end of an utterance, its first and last frames are repeated.
     """
@@ -164,14 +163,13 @@ def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut
                 left_context=cut.left_context,
                 spk_dim=cut.const_feat_dim,
             )
-            for part in encode_examples(layout, fields, labels.of_examples(members)):
-                yield part._replace(indices=members[part.indices])
+            yield from encode_examples(layout, members, fields, labels.of_examples(members))
 
     return ExampleBlock.encode(layouts, Strings.of(keys), groups())
 
 
 def _labels(posteriors: Sequence[list[list[tuple[int, float]]]], num_frames: int) -> Labels:
-    """The labels of all examples, of `num_frames` frames each but at the ends of utterances."""
+    """Join posteriors into the labels of examples of `num_frames` frames, fewer at the ends."""
     frames = [frame for posterior in posteriors for frame in posterior]
     time = np.concatenate([np.arange(len(posterior)) for posterior in posteriors])
     example = np.cumsum(time % num_frames == 0) - 1
@@ -185,7 +183,7 @@ def _labels(posteriors: Sequence[list[list[tuple[int, float]]]], num_frames: int
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:
-    """Mean over axis 1, summed up in float32 and in order as Kaldi does."""
+    """Average over axis 1, summed up in float32 and in order as Kaldi does."""
     mean = np.zeros((len(rows), rows.shape[2]), np.float32)
     weight = np.float32(1.0 / rows.shape[1])
     for t in range(rows.shape[1]):

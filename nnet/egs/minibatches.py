@@ -1,8 +1,4 @@
-"""Examples as minibatches for training.
-
-The other faces of examples: :class:`NnetExample` is one of them as an object, and
-:func:`nnet.egs.archives.read_blocks` reads many at a time without looking into them.
-"""
+"""Minibatches for training, made of examples of which one labelled frame each is taken."""
 
 from __future__ import annotations
 
@@ -11,18 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.egs.archives import read_blocks
-from nnet.egs.blocks import ALL_FRAMES, ExampleBlock
-from nnet.egs.example import EXAMPLE, NnetExample
-from nnet.egs.order import shuffled
-from nnet.egs.store import read_store_shuffled, store_path
-from nnet.io.compressed_frames import CompressedFrames, Part
+from nnet.egs.block import ExampleBlock, ExampleGroup
+from nnet.egs.tables import read_frames
+from nnet.io.compressed_frames import CompressedFrames
 from nnet.io.memory import keep_freed_memory
 
 # Examples that are decompressed together, about.
 _DECOMPRESS_SIZE = 1024
-
-__all__ = ["EXAMPLE", "Minibatch", "NnetExample", "read_minibatches"]
+# The formats of matrices by their numbers in nnet/device/cuda/decompress.cu (enum Format).
+_FORMATS = ("CM", "CM2", "CM3")
+_NUM_PLACES = 7
 
 
 @dataclass
@@ -45,7 +39,7 @@ class Minibatch:
         return len(self.frames)
 
     def split(self, size: int) -> list[Minibatch]:
-        """The same examples in minibatches of `size`, the last one perhaps smaller."""
+        """Divide into minibatches of `size`, the last one perhaps smaller."""
         parts = []
         for begin in range(0, len(self), size):
             labels = slice(*np.searchsorted(self.rows, [begin, begin + size]))
@@ -56,7 +50,7 @@ class Minibatch:
 
     @staticmethod
     def concatenate(minibatches: Sequence[Minibatch]) -> Minibatch:
-        """All examples of some minibatches as one; their frames must not be compressed."""
+        """Join minibatches whose frames are not compressed."""
         first = np.cumsum([0, *map(len, minibatches)], dtype=np.int32)
         return Minibatch(
             np.concatenate([m.frames for m in minibatches]),
@@ -85,8 +79,7 @@ def read_minibatches(
         left_context, right_context: frames of input that the network needs around a labelled one;
             what the examples have beyond is not even decompressed.
         frame: of examples with several labelled frames, the index of the one to take, or "random".
-        buffer_size: if given, shuffle the examples as :func:`nnet.egs.order.shuffled` does,
-            or :func:`nnet.egs.store.read_store_shuffled` those of `h5:FILE`.
+        buffer_size: None for the order of the table, else see :func:`nnet.egs.tables.read_frames`.
         rng: for "random" and shuffling.
         compressed: leave it to the device to decompress the frames;
             nnet.device.backend.decompresses() says whether it does.
@@ -94,15 +87,7 @@ def read_minibatches(
         NgtrainError: the table cannot be read; an example has too little context, several labelled
             frames none of which was selected, another dimension than the ones before it, or NaN.
     """
-    path = store_path(rspecifier)
-    if path is not None and buffer_size is not None:
-        blocks = read_store_shuffled(path, buffer_size, rng)
-    else:
-        blocks = read_blocks(rspecifier)
-    if frame is not None:
-        blocks = select_frames(blocks, frame, rng)
-    if path is None and buffer_size is not None:
-        blocks = shuffled(blocks, buffer_size, rng)
+    blocks = read_frames(rspecifier, frame, buffer_size, rng)
     keep_freed_memory()
     # Small minibatches are decompressed several at a time: what a call costs is shared.
     size = minibatch_size * max(_DECOMPRESS_SIZE // minibatch_size, 1)
@@ -111,63 +96,77 @@ def read_minibatches(
         yield from whole.split(minibatch_size)
 
 
-def select_frames(
-    blocks: Iterable[ExampleBlock], frame: int | str, rng: np.random.Generator | None = None
-) -> Iterator[ExampleBlock]:
-    """One labelled frame of each example: of a given index, or "random"."""
-    for block in blocks:
-        chosen = rng.integers(0, block.num_frames()) if frame == "random" else frame
-        yield block.select_frame(chosen)
-
-
 def minibatch_of(
     block: ExampleBlock, left_context: int, right_context: int, compressed: bool = False
 ) -> Minibatch:
-    """The examples of a block as a minibatch; see :func:`read_minibatches`."""
+    """Make a minibatch of the examples of a block; see :func:`read_minibatches`."""
     parts, labels = [], []
     dim = None
-    for indices, contents in block.by_layout():
-        layout = contents.layout
-        frame = block.records["frame"][indices]
-        if frame[0] == ALL_FRAMES and layout.num_frames != 1:
-            raise contents.fail(
-                f"{layout.num_frames} labelled frames where one is expected "
+    for group in block.by_layout():
+        layout = group.layout
+        frame, num_frames = group.selected()
+        if num_frames != 1:
+            raise group.fail(
+                f"{num_frames} labelled frames where one is expected "
                 "(nnet-copy-egs --frame=N selects one)"
             )
         if layout.left_context < left_context or layout.right_context < right_context:
-            raise contents.fail(
+            raise group.fail(
                 f"left and right context {layout.left_context} and {layout.right_context}, but the "
                 f"network needs {left_context} and {right_context},"
             )
         dim = dim or layout.input_dim
         if layout.input_dim != dim:
-            raise contents.fail(f"dimension {layout.input_dim} instead of {dim}")
-        frame = np.maximum(frame, 0)
-        parts.append(Part(indices, contents, layout.left_context + frame - left_context))
-        example, _, pdf, weight = contents.labels().of_frames(frame, 1)
-        labels.append((indices[example], pdf, weight))
+            raise group.fail(f"dimension {layout.input_dim} instead of {dim}")
+        parts.append((group, layout.left_context + frame - left_context))
+        example, _, pdf, weight = group.labels().of_frames(frame, 1)
+        labels.append((group.indices[example], pdf, weight))
     shape = len(block), left_context + 1 + right_context, dim
-    frames = (CompressedFrames.of if compressed else _decompressed)(parts, shape)
+    frames = (_compressed if compressed else _decompressed)(parts, shape)
     rows, pdfs, weights = map(np.concatenate, zip(*labels, strict=True))
     order = np.argsort(rows, kind="stable")
     return Minibatch(frames, rows[order].astype(np.int32), pdfs[order], weights[order])
 
 
-def _decompressed(parts: list[Part], shape: tuple[int, int, int]) -> np.ndarray:
-    """The frames of parts that are together a minibatch."""
+_Parts = Sequence[tuple[ExampleGroup, np.ndarray]]
+"""The groups of a minibatch, and the first of the rows that it takes of each example's input."""
+
+
+def _decompressed(parts: _Parts, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decompress the rows that a minibatch takes."""
     frames = np.empty(shape, np.float32)
-    for indices, contents, first_row in parts:
-        num_cols = contents.layout.num_cols
-        own = frames if len(parts) == 1 else np.empty((len(indices), *shape[1:]), np.float32)
-        contents.input(first_row, own[:, :, :num_cols])
-        own[:, :, num_cols:] = contents.fixed["spk_info"][:, None]
+    for group, first_row in parts:
+        num_cols = group.layout.num_cols
+        own = frames if len(parts) == 1 else np.empty((len(first_row), *shape[1:]), np.float32)
+        group.input(first_row, own[:, :, :num_cols])
+        own[:, :, num_cols:] = group.fixed["spk_info"][:, None]
         if len(parts) > 1:
-            frames[indices] = own
+            frames[group.indices] = own
     return frames
 
 
+def _compressed(parts: _Parts, shape: tuple[int, int, int]) -> CompressedFrames:
+    """Gather the rows that a minibatch takes as they stand in its examples."""
+    places = np.empty((shape[0], _NUM_PLACES), np.int32)
+    data = []
+    for group, first_row in parts:
+        group.check_scale()
+        layout = group.layout
+        where = [layout.dtype.fields[name][1] for name in ("min_value", "codes", "spk_info")]
+        form = _FORMATS.index(layout.matrix)
+        places[group.indices] = [form, layout.num_rows, layout.num_cols, 0, *where]
+        places[group.indices, 3] = first_row
+        data.append(group.fixed.view(np.uint8).reshape(len(first_row), -1))
+    if len(parts) == 1:
+        return CompressedFrames(data[0], places, shape)
+    together = np.zeros((shape[0], max(own.shape[1] for own in data)), np.uint8)
+    for own, (group, _) in zip(data, parts, strict=True):
+        together[group.indices, : own.shape[1]] = own
+    return CompressedFrames(together, places, shape)
+
+
 def _batches(blocks: Iterable[ExampleBlock], size: int) -> Iterator[ExampleBlock]:
-    """The same examples in blocks of `size`, the last one perhaps smaller."""
+    """Divide examples into blocks of `size`, the last one perhaps smaller."""
     waiting: list[ExampleBlock] = []
     num_waiting = 0
     for block in blocks:

@@ -1,7 +1,9 @@
-"""Copying, shuffling, choosing and relabelling examples (Kaldi nnet2bin/nnet-*-egs.cc).
+"""Copying, shuffling, choosing and relabelling examples, as the programs in bin/ do.
 
-All of these work on blocks of examples (:mod:`nnet.egs.blocks`), and hold no more of them in
-memory than what they do asks for.
+All of these work on blocks of examples (:mod:`nnet.egs.block`), and hold no more of them in memory
+than they need at a time.
+
+Source: nnet2bin/nnet-*-egs.cc
 """
 
 from __future__ import annotations
@@ -10,15 +12,20 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnet.egs.archives import ExampleWriter, examples_file, read_blocks
-from nnet.egs.blocks import ExampleBlock
-from nnet.egs.contents import EncodedExamples
-from nnet.egs.order import pieces, random_subset, shuffled
-from nnet.egs.summary import ExampleSummary
+from nnet.egs.block import EncodedExamples, ExampleBlock, Labels
+from nnet.egs.tables import (
+    ExampleSummary,
+    ExampleWriter,
+    examples_file,
+    pieces,
+    random_subset,
+    read_blocks,
+    shuffled,
+)
 from nnet.errors import NgtrainError
 from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
@@ -39,20 +46,18 @@ def copy_examples(
     srand: int = 0,
     info_dir: str = "",
 ) -> None:
-    """Copy examples to one or more tables (nnet-copy-egs.cc).
+    """Copy examples to one or more tables (nnet-copy-egs).
 
     Args:
         random: whether each goes to a random table, and not to the next one in turn.
-        keep_proportion: how often each is written, in expectation.
+        keep_proportion: how often each is written in expectation; not negative.
         frame: which labelled frame to take of each, or "random"; examples that do not have it are
             left out.
         left_context, right_context: how much context to keep; None for all.
-        info_dir: see :class:`nnet.egs.archives.ExampleWriter`, here and below.
+        info_dir: see :class:`nnet.egs.tables.ExampleWriter`, here and below.
     Raises:
         NgtrainError: something cannot be read or written, or nothing is left to write.
     """
-    if not 0 <= keep_proportion < math.inf:
-        raise NgtrainError(f"--keep-proportion={keep_proportion:g}: must not be negative")
     keep_freed_memory()
     rng = np.random.default_rng(srand)
     shorten = frame is not None or left_context is not None or right_context is not None
@@ -63,8 +68,7 @@ def copy_examples(
             num_read += len(block)
             block = block.take(_keep(len(block), keep_proportion, rng))
             if frame is not None:
-                chosen = rng.integers(0, block.num_frames()) if frame == "random" else frame
-                block = block.select_frame(chosen)
+                block = block.select_frame(frame, rng)
             if shorten:
                 block = block.sub_examples(left_context, right_context)
             if random:
@@ -80,7 +84,7 @@ def copy_examples(
 
 
 def _keep(size: int, proportion: float, rng: np.random.Generator) -> np.ndarray:
-    """Indices below `size`, each as often as to be kept: `proportion` rounded up or down."""
+    """Repeat each index below `size` as often as to be kept: `proportion` rounded up or down."""
     least = max(math.ceil(proportion) - 1, 0)
     count = least + (rng.random(size) < proportion - least)
     return np.repeat(np.arange(size), count)
@@ -89,15 +93,13 @@ def _keep(size: int, proportion: float, rng: np.random.Generator) -> np.ndarray:
 def shuffle_examples(
     rspecifier: str, wspecifier: str, *, buffer_size: int, srand: int, info_dir: str = ""
 ) -> None:
-    """Write examples in random order (nnet-shuffle-egs.cc).
+    """Write examples in random order (nnet-shuffle-egs).
 
     Args:
-        buffer_size: see :func:`nnet.egs.order.shuffled`.
+        buffer_size: see :func:`nnet.egs.tables.shuffled`.
     Raises:
         NgtrainError: something cannot be read or written, or there are no examples.
     """
-    if buffer_size < 0:
-        raise NgtrainError(f"--buffer-size={buffer_size}: must not be negative")
     num_done = 0
     with ExampleWriter(wspecifier, info_dir) as writer:
         for block in shuffled(read_blocks(rspecifier), buffer_size, np.random.default_rng(srand)):
@@ -117,7 +119,7 @@ def choose_examples(
     srand: int,
     info_dir: str = "",
 ) -> None:
-    """Write a random subset of examples (nnet-subset-egs.cc).
+    """Write a random subset of examples (nnet-subset-egs).
 
     Args:
         size: how many to write, if there are as many.
@@ -126,8 +128,6 @@ def choose_examples(
     Raises:
         NgtrainError: something cannot be read or written, or there are no examples to choose from.
     """
-    if size < 0:
-        raise NgtrainError(f"--n={size}: must not be negative")
     rng = np.random.default_rng(srand)
     with ExampleWriter(wspecifier, info_dir) as writer:
         subset, num_read = random_subset(read_blocks(rspecifier), size, rng)
@@ -143,7 +143,7 @@ def choose_examples(
 
 
 def summarize_examples(rspecifier: str) -> list[str]:
-    """Read examples through, and say in lines `name number` what they are (nnet-egs-info).
+    """Read examples through and describe them in lines `name number` (nnet-egs-info).
 
     Raises:
         NgtrainError: they cannot be read, or hold NaN or labels that make no sense.
@@ -161,7 +161,7 @@ def relabel_examples(
     wspecifiers: Sequence[str],
     info_dir: str = "",
 ) -> None:
-    """Write tables of examples with the labels of new alignments (nnet-relabel-egs.cc).
+    """Write tables of examples with the labels of new alignments (nnet-relabel-egs).
 
     Those of utterances without an alignment are written as they are, with a warning.
 
@@ -200,7 +200,7 @@ def relabel_examples(
 def relabelled(
     block: ExampleBlock, alignments: Mapping[bytes, np.ndarray]
 ) -> tuple[ExampleBlock, int, int]:
-    """A block with the labels of new alignments.
+    """Give a block the labels of new alignments.
 
     Returns:
         The block, for how many examples there was no alignment, and how many frames changed their
@@ -209,38 +209,32 @@ def relabelled(
     keys = block.keys()
     origin = [_split_key(key) for key in keys]
     has_alignment = np.array([utterance in alignments for utterance, _ in origin])
-    known, unknown = np.flatnonzero(has_alignment), np.flatnonzero(~has_alignment)
-    for i in unknown.tolist():
+    unknown = np.flatnonzero(~has_alignment).tolist()
+    for i in unknown:
         log.warning("Unable to find utterance id %s", origin[i][0].decode(errors="replace"))
     num_changed = 0
-
-    def groups() -> Iterator[EncodedExamples]:
-        nonlocal num_changed
-        for indices, contents in block.take(known).by_layout():
-            num_frames = contents.layout.num_frames
-            pdfs = np.empty((len(indices), num_frames), np.int32)
-            for row, i in zip(pdfs, known[indices].tolist(), strict=True):
-                utterance, time = origin[i]
-                alignment = alignments[utterance]
-                if time + num_frames > len(alignment):
-                    raise NgtrainError(
-                        f"alignment of {utterance.decode(errors='replace')} has {len(alignment)} "
-                        f"frames, but example {keys[i].decode(errors='replace')} needs "
-                        f"{time + num_frames}"
-                    )
-                row[:] = alignment[time : time + num_frames]
-            num_changed += int((pdfs != contents.labels().strongest(pdfs.shape)).sum())
-            for part in contents.relabelled(pdfs):
-                yield part._replace(indices=known[indices[part.indices]])
-        for indices, contents in block.take(unknown).by_layout():
-            yield contents.encoded._replace(indices=unknown[indices])
-
-    relabelled = ExampleBlock.encode(block.layouts, Strings.of(keys), groups())
+    groups: list[EncodedExamples] = list(block.by_layout(~has_alignment))
+    for group in block.by_layout(has_alignment):
+        num_frames = group.layout.num_frames
+        pdfs = np.empty((len(group.indices), num_frames), np.int32)
+        for row, i in zip(pdfs, group.indices.tolist(), strict=True):
+            utterance, time = origin[i]
+            alignment = alignments[utterance]
+            if time + num_frames > len(alignment):
+                raise NgtrainError(
+                    f"alignment of {utterance.decode(errors='replace')} has {len(alignment)} "
+                    f"frames, but example {keys[i].decode(errors='replace')} needs "
+                    f"{time + num_frames}"
+                )
+            row[:] = alignment[time : time + num_frames]
+        num_changed += int((pdfs != group.labels().strongest(pdfs.shape)).sum())
+        groups += group.relabelled(Labels.one_each(pdfs))
+    relabelled = ExampleBlock.encode(block.layouts, Strings.of(keys), groups)
     return relabelled, len(unknown), num_changed
 
 
 def _split_key(key: bytes) -> tuple[bytes, int]:
-    """`utterance-frame` as utterance and frame."""
+    """Split the key `utterance-frame`."""
     utterance, dash, frame = key.rpartition(b"-")
     if not dash or not frame.isdigit():
         key = key.decode(errors="replace")

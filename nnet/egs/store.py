@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnet.egs.blocks import ExampleBlock, distinct, records_of
-from nnet.egs.layout import Layout, LayoutTable
+from nnet.egs.block import ExampleBlock, distinct
+from nnet.egs.record import Layout, LayoutTable
 from nnet.errors import NgtrainError
 from nnet.io.streams import temporary_name
 
@@ -132,8 +132,10 @@ class ExampleStore:
         record_end = np.cumsum(index["size"], dtype=np.int64)
         record_begin = record_end - index["size"]
         body = record_begin + index["key_size"] + 1
-        records = records_of(record_begin, body, record_end, index["layout"])
-        block = ExampleBlock(self.layouts, [data.data], records)
+        layout = index["layout"]
+        block = ExampleBlock.over(
+            self.layouts, data.data, begin=record_begin, body=body, end=record_end, layout=layout
+        )
         if (data[body - 1] != ord(" ")).any() or not block.is_consistent():
             raise self._damaged("the examples are not of the layouts that it says they have")
         return block

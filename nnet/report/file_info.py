@@ -194,7 +194,7 @@ _UNITS = {
 
 
 def _holder(form: str):
-    from nnet.egs.example import EXAMPLE
+    from nnet.egs.record import EXAMPLE
     from nnet.io import tables
 
     return {
@@ -208,7 +208,7 @@ def _holder(form: str):
 
 def _size(value) -> tuple[str, int]:
     """What objects of a table have in common, and how much of it this one has."""
-    from nnet.egs.example import NnetExample
+    from nnet.egs.record import NnetExample
 
     match value:
         case NnetExample():

@@ -27,11 +27,10 @@ from nnet.decoding.nist import MappingRules, WordGraph, read_stm
 from nnet.decoding.symbols import SymbolTable, read_integer_lists
 from nnet.drivers.data_dir import DataDir
 from nnet.egs import store as example_store
-from nnet.egs.archives import ExampleWriter
-from nnet.egs.example import EXAMPLE, NnetExample
-from nnet.egs.minibatches import read_blocks, read_minibatches
+from nnet.egs.minibatches import read_minibatches
+from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.egs.store import ExampleStore
-from nnet.egs.summary import ExampleSummary
+from nnet.egs.tables import ExampleSummary, ExampleWriter, read_blocks
 from nnet.errors import NgtrainError
 from nnet.features.lda import LdaStatistics
 from nnet.features.wave import WAVE, Wave

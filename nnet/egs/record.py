@@ -1,0 +1,365 @@
+r"""One training example of nnet2, and how it lies in a binary archive.
+
+An example holds one or more consecutive labelled frames and the input around them. As an object it
+is an :class:`NnetExample`; :mod:`nnet.egs.block` reads the same archives many examples at a time,
+by means of their :class:`Layout`.
+
+The records of an archive differ in their keys and values and hardly in anything else: the number of
+labelled frames, the size of the input and the left context recur. A layout is one such arrangement.
+Its last `dtype.itemsize` bytes have a fixed structure, so that the ends of many records joined
+together are an array of `dtype`, without a Python object for any of them; and a regular expression
+recognises the records of all layouts that an archive has shown so far.
+
+A record is written by Kaldi's table writer and NnetExample::Write:
+
+    key, space, \0B<NnetExample>, labels, <InputFrames> matrix <LeftContext> n <SpkInfo> vector
+    </NnetExample>, space
+
+with labels `<Lab1>` n, pdf-ids when each frame has one label of weight one, else `<Lab2>` and for
+each frame its number of labels and the labels. An integer is \4 (its size) and its four bytes, but
+the elements of `<Lab1>` go without \4.
+
+Source: nnet2/nnet-example.{h,cc}
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from nnet.io.holders import Holder
+from nnet.io.matrices import CompressedMatrix
+from nnet.io.tokens import Reader, Writer
+
+log = logging.getLogger("ngtrain")
+
+
+@dataclass
+class NnetExample:
+    """Consecutive labelled frames with the input around them.
+
+    Attributes:
+        labels: for each labelled frame the pairs (pdf-id, weight), usually a single [(pdf, 1.0)].
+        input_frames: (left_context + frames + right_context, dim), kept compressed.
+        left_context: rows of input before the one of the first labelled frame.
+        spk_info: float32 (spk_dim,), often empty: features that are constant over the example, such
+            as an iVector. They are appended to every row of the input.
+    """
+
+    labels: list[list[tuple[int, float]]]
+    input_frames: CompressedMatrix
+    left_context: int
+    spk_info: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @property
+    def num_frames(self) -> int:
+        """Number of labelled frames."""
+        return len(self.labels)
+
+    @property
+    def right_context(self) -> int:
+        """Rows of input after the one of the last labelled frame."""
+        return self.input_frames.shape[0] - self.left_context - self.num_frames
+
+    @property
+    def has_simple_labels(self) -> bool:
+        """True if every frame has one label of weight one, so that <Lab1> can hold them."""
+        return all(len(frame) == 1 and frame[0][1] == 1.0 for frame in self.labels)
+
+    @classmethod
+    def read(cls, reader: Reader) -> "NnetExample":
+        """Read an example, in the present form or the old one of a single frame (<Labels>).
+
+        Input that is not compressed, as in text, is compressed on reading, as Kaldi does.
+
+        Raises:
+            NgtrainError: no example, or one that contradicts itself.
+        """
+        reader.expect("<NnetExample>")
+        kind = reader.token()
+        if kind == "<Lab1>":
+            labels = [[(pdf, 1.0)] for pdf in reader.integers().tolist()]
+        elif kind == "<Lab2>":
+            labels = [_read_frame(reader) for _ in range(reader.integer())]
+        elif kind == "<Labels>":
+            labels = [_read_frame(reader)]
+        else:
+            raise reader.fail(f"expected <Lab1>, <Lab2> or <Labels>, found {kind}")
+        reader.expect("<InputFrames>")
+        input_frames = reader.compressed_matrix()
+        if not isinstance(input_frames, CompressedMatrix):
+            if not np.isfinite(input_frames).all():
+                raise reader.fail("NaN or infinity in the input of an example")
+            input_frames = CompressedMatrix.compress(input_frames)
+        reader.expect("<LeftContext>")
+        left_context = reader.integer()
+        reader.expect("<SpkInfo>")
+        spk_info = reader.vector(np.float32)
+        reader.expect("</NnetExample>")
+        example = cls(labels, input_frames, left_context, spk_info)
+        if not labels or left_context < 0 or example.right_context < 0:
+            raise reader.fail(
+                f"example of {len(labels)} labelled frames and left context {left_context} "
+                f"with {input_frames.shape[0]} rows of input"
+            )
+        return example
+
+    def write(self, writer: Writer) -> None:
+        """Write the example in the present form; what Kaldi wrote comes out byte for byte."""
+        writer.token("<NnetExample>")
+        if self.has_simple_labels:
+            writer.token("<Lab1>")
+            writer.integers([frame[0][0] for frame in self.labels])
+        else:
+            writer.token("<Lab2>")
+            writer.integer(self.num_frames)
+            for frame in self.labels:
+                writer.integer(len(frame))
+                for pdf, weight in frame:
+                    writer.integer(pdf)
+                    writer.real(weight)
+        writer.token("<InputFrames>")
+        writer.compressed_matrix(self.input_frames)
+        writer.token("<LeftContext>")
+        writer.integer(self.left_context)
+        writer.token("<SpkInfo>")
+        writer.vector(self.spk_info)
+        writer.token("</NnetExample>")
+
+    def sub_example(
+        self,
+        start: int = 0,
+        num_frames: int | None = None,
+        left_context: int | None = None,
+        right_context: int | None = None,
+    ) -> "NnetExample":
+        """Cut out some of the labelled frames, with all of the context or less of it.
+
+        Args:
+            start: the first labelled frame to keep, 0 <= start < self.num_frames.
+            num_frames: how many to keep; None, or more than there are, for all from `start`.
+            left_context, right_context: rows of context to keep; None, or more than there are (with
+                a warning), for all.
+        """
+        if not 0 <= start < self.num_frames:
+            raise IndexError(f"frame {start} of an example of {self.num_frames} frames")
+        left = available_context("left", left_context, self.left_context)
+        right = available_context("right", right_context, self.right_context)
+        labels = self.labels[start:][:num_frames]
+        rows = self.input_frames.rows(self.left_context + start - left, left + len(labels) + right)
+        return NnetExample(labels, rows, left, self.spk_info)
+
+
+_warned = set()
+
+
+def available_context(side: str, requested: int | None, available: int) -> int:
+    """Limit the context that is asked for to what an example has, with a warning the first time."""
+    if requested is None:
+        return available
+    if requested > available and side not in _warned:
+        _warned.add(side)
+        log.warning(
+            "Requested %s-context %d exceeds input %s-context %d, will not warn again.",
+            side,
+            requested,
+            side,
+            available,
+        )
+    return min(requested, available)
+
+
+def _read_frame(reader: Reader) -> list[tuple[int, float]]:
+    return [(reader.integer(), reader.real()) for _ in range(reader.integer())]
+
+
+EXAMPLE = Holder("example", NnetExample.read, lambda writer, example: example.write(writer))
+
+
+EXAMPLE_BEGIN = b"\0B<NnetExample> "
+SIMPLE_LABELS = b"<Lab1> "
+GENERAL_LABELS = b"<Lab2> "
+
+
+def _int32(*values: int) -> bytes:
+    """Encode integers as they stand in a binary archive."""
+    return b"".join([b"\4" + value.to_bytes(4, "little", signed=True) for value in values])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An arrangement of the bytes of an example, which many examples share.
+
+    Attributes:
+        simple: whether the labels are `<Lab1>`; their number is then fixed. `<Lab2>` has a varying
+            number of them, and the part of fixed structure begins only after it.
+        num_frames: number of labelled frames.
+        matrix: format of the compressed input: "CM", "CM2" or "CM3".
+        num_rows, num_cols: shape of the input.
+        left_context: rows of the input before the one of the first labelled frame.
+        spk_dim: dimension of spk_info.
+    """
+
+    simple: bool
+    num_frames: int
+    matrix: str
+    num_rows: int
+    num_cols: int
+    left_context: int
+    spk_dim: int
+
+    @classmethod
+    def of(cls, example: NnetExample) -> "Layout":
+        """Find the layout in which an example is written."""
+        return cls(
+            example.has_simple_labels,
+            example.num_frames,
+            example.input_frames.layout,
+            *example.input_frames.shape,
+            example.left_context,
+            len(example.spk_info),
+        )
+
+    @property
+    def right_context(self) -> int:
+        """Rows of the input after the one of the last labelled frame."""
+        return self.num_rows - self.left_context - self.num_frames
+
+    @property
+    def input_dim(self) -> int:
+        """Dimension of a frame together with spk_info."""
+        return self.num_cols + self.spk_dim
+
+    @property
+    def _parts(self) -> list[bytes | tuple]:
+        """The fixed part in order: constant bytes and (name, type, shape) of what varies."""
+        rows, cols = self.num_rows, self.num_cols
+        labels = [
+            EXAMPLE_BEGIN + SIMPLE_LABELS + _int32(self.num_frames),
+            ("pdfs", "<i4", (self.num_frames,)),
+        ]
+        elements = {
+            "CM": [("headers", "<u2", (cols, 4)), ("codes", "u1", (cols, rows))],
+            "CM2": [("codes", "<u2", (rows, cols))],
+            "CM3": [("codes", "u1", (rows, cols))],
+        }
+        shape = _int32(rows)[1:] + _int32(cols)[1:]
+        return [
+            *(labels if self.simple else []),
+            b"<InputFrames> " + self.matrix.encode() + b" ",
+            ("min_value", "<f4", ()),
+            ("value_range", "<f4", ()),
+            shape,
+            *elements[self.matrix],
+            b"<LeftContext> " + _int32(self.left_context),
+            b"<SpkInfo> FV " + _int32(self.spk_dim),
+            ("spk_info", "<f4", (self.spk_dim,)),
+            b"</NnetExample> ",
+        ]
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """The structured type of the fixed part of a record.
+
+        Its fields: pdfs (num_frames,) of simple labels; min_value, value_range, headers (CM only)
+        and codes as :mod:`nnet.io.compression` has them; spk_info. The constant parts are fields of
+        their own.
+        """
+        return np.dtype(
+            [
+                (f"constant{i}", f"V{len(part)}") if isinstance(part, bytes) else part
+                for i, part in enumerate(self._parts)
+            ]
+        )
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields of `dtype` that vary."""
+        return [part[0] for part in self._parts if not isinstance(part, bytes)]
+
+    @property
+    def constants(self) -> dict[str, bytes]:
+        """The fields of `dtype` that do not vary, with their bytes."""
+        parts = zip(self.dtype.names, self._parts, strict=True)
+        return {name: part for name, part in parts if isinstance(part, bytes)}
+
+    @property
+    def prefix(self) -> bytes:
+        """The bytes between the key and the labels, unless they are part of `dtype`."""
+        return b"" if self.simple else EXAMPLE_BEGIN + GENERAL_LABELS + _int32(self.num_frames)
+
+    def encode(self, fields: dict[str, np.ndarray]) -> np.ndarray:
+        """Join the fields that vary, arrays (n, ...), into the fixed parts of n records."""
+        records = np.empty(len(fields["codes"]), self.dtype)
+        for name, part in zip(self.dtype.names, self._parts, strict=True):
+            records[name] = np.void(part) if isinstance(part, bytes) else fields[name]
+        return records
+
+    @property
+    def expression(self) -> bytes:
+        """The regular expression of a record after its key."""
+        fixed = b"".join(
+            [
+                re.escape(part) if isinstance(part, bytes) else b".{%d}" % np.dtype([part]).itemsize
+                for part in self._parts
+            ]
+        )
+        if self.simple:
+            return fixed
+        return re.escape(self.prefix) + rb"(?:\x04.{4})+" + fixed
+
+
+class LayoutTable:
+    """The layouts met in an archive so far, numbered in the order in which they were met.
+
+    Attributes:
+        name: name of the archive in messages.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._layouts: list[Layout] = []
+        self._numbers: dict[Layout, int] = {}
+        self._match = None
+
+    def __getitem__(self, number: int) -> Layout:
+        return self._layouts[number]
+
+    def __iter__(self) -> Iterator[Layout]:
+        return iter(self._layouts)
+
+    def number(self, layout: Layout) -> int:
+        """Return the number of a layout, which is added to the table if it is new."""
+        if layout not in self._numbers:
+            self._numbers[layout] = len(self._layouts)
+            self._layouts.append(layout)
+            self._match = None
+        return self._numbers[layout]
+
+    def scan(self, data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the records of known layouts that follow each other from the start of `data`.
+
+        Returns:
+            begin: int64 (n + 1,), where each record begins, and where the last one ends.
+            body: int64 (n,), where each record goes on after its key.
+            layout: int32 (n,), numbers of their layouts.
+        """
+        begin, body, group = [0], [], []
+        if self._match is None and self._layouts:
+            # The empty group at the end of each alternative tells which one has matched.
+            alternatives = b"|".join([known.expression + b"()" for known in self._layouts])
+            self._match = re.compile(rb"(\S+) (?:" + alternatives + rb")", re.DOTALL).match
+        match = self._match
+        while match is not None and (found := match(data, begin[-1])):
+            begin.append(found.end())
+            body.append(found.end(1) + 1)
+            group.append(found.lastindex)
+        # Group 1 is the key; layout 0 has the next.
+        return (
+            np.array(begin, np.int64),
+            np.array(body, np.int64),
+            np.array(group, np.int32) - np.int32(2),
+        )
