@@ -5,10 +5,10 @@ Writes an alignment directory: `ali.*.gz`, `tree`, `final.mdl`, `num_jobs`, and 
 how features are made.
 """
 
-import shutil
 from pathlib import Path
 
-from nnet.drivers.data_dir import read_rows, write_lines
+from nnet.drivers.ali_dir import check_same_phones, make_ali_dir
+from nnet.drivers.data_dir import read_rows
 from nnet.drivers.driver import (
     argument,
     cmd_option,
@@ -19,15 +19,11 @@ from nnet.drivers.driver import (
     option,
     real,
     require_files,
-    run,
 )
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally, report
-from nnet.drivers.splitting import split_by_speaker
-from nnet.drivers.transcripts import check_text, transcript_rspecifier
-from nnet.launch.commands import JOB, zipped
-from steps.get_lda import check_same_phones
-from utils.validate_ali_dir import alignments_in
+from nnet.drivers.transcripts import check_text, training_graphs
+from nnet.launch.commands import JOB
 
 
 @driver(
@@ -64,30 +60,21 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
     check_text(data, lang)
     features = FeaturePipeline.of(source, **given_features(o))
     log.info(f"feature type is {features.feat_type}")
-    split, nj = split_by_speaker(data, nj)
-    (ali / "log").mkdir(parents=True, exist_ok=True)
-    for old in alignments_in(ali):
-        old.unlink()
-    shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
-    shutil.copyfile(source / "tree", ali / "tree")
-    shutil.copyfile(model, ali / "final.mdl")
-    features = features.save(ali)
 
-    log.info(f"aligning data in {data} using model from {source}, putting alignments in {ali}")
-    run(
-        cmd,
-        f"{ali}/log/align.{JOB}.log",
-        *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
-        *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
-        *[transcript_rspecifier(lang, split / JOB), "ark:-", "|"],
-        *["nnet-align-compiled", *scale_opts.split(), f"--use-gpu={o['use_gpu']}"],
-        *[f"--beam={beam:g}", f"--retry-beam={retry_beam:g}", f"--careful={o['careful']}"],
-        *[f"{ali}/final.mdl", "ark:-", features.rspecifier(split / JOB, num_jobs=nj)],
-        zipped(ali / f"ali.{JOB}.gz"),
-        jobs=nj,
-        **({} if o["use_gpu"] == "no" else {"gpu": 1}),
-    )
-    write_lines(ali / "num_jobs", [str(nj)])
+    def command(split: Path, nj: int, features: FeaturePipeline) -> list:
+        log.info(f"aligning data in {data} using model from {source}, putting alignments in {ali}")
+        return [
+            *training_graphs(ali, lang, split / JOB),
+            *["|", "nnet-align-compiled", *scale_opts.split(), f"--use-gpu={o['use_gpu']}"],
+            *[f"--beam={beam:g}", f"--retry-beam={retry_beam:g}", f"--careful={o['careful']}"],
+            *[f"{ali}/final.mdl", "ark:-", features.rspecifier(split / JOB, num_jobs=nj)],
+        ]
+
+    files = {"phones.txt": lang / "phones.txt", "tree": source / "tree", "final.mdl": model}
+    nj = make_ali_dir(
+        ali, data, nj, cmd, copies=files, features=features, log_name="align", command=command,
+        gpu=o["use_gpu"] != "no",
+    )  # fmt: skip
     report_losses(data, ali, nj)
 
 

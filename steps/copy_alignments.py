@@ -7,16 +7,16 @@ copy of.  Copies must be as long as the originals: with noise or in a room, not 
 Utterances whose originals have no alignment are left out.
 """
 
-import shutil
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from nnet.drivers.data_dir import read_table, write_lines, write_table
+from nnet.drivers.ali_dir import alignments_in, make_ali_dir
+from nnet.drivers.data_dir import Table, read_table, write_table
 from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, require_files, run
 from nnet.drivers.feature_pipeline import FeaturePipeline
-from nnet.drivers.splitting import split_by_speaker
 from nnet.errors import NgtrainError
-from nnet.launch.commands import JOB, unzipped, zipped
-from utils.validate_ali_dir import alignments_in
+from nnet.launch.commands import JOB, unzipped
 
 COPIED = ["tree", "final.mdl", "phones.txt"]
 
@@ -36,44 +36,44 @@ def main(data, src_ali_dir, ali_dir, nj, cmd):
     require_files(data / "utt2spk", *(source / name for name in [*COPIED, "ali.1.gz"]))
     if source.resolve() == ali.resolve():
         raise NgtrainError(f"the source and the destination are the same directory: {source}")
-    split, nj = split_by_speaker(data, nj)
     log_dir = ali / "log"
-    log_dir.mkdir(parents=True, exist_ok=True)
-    for old in alignments_in(ali):
-        old.unlink()
-    for name in COPIED:
-        shutil.copyfile(source / name, ali / name)
-    FeaturePipeline.of(source).save(ali)
+    originals, counts = log_dir / "originals", Counter()
 
-    originals = f"{log_dir}/originals"
-    run(
-        cmd,
-        f"{log_dir}/originals.log",
-        *["copy-int-vector", unzipped(*alignments_in(source))],
-        f"ark,scp:{originals}.ark,{originals}.scp",
-    )
-    place_of = read_table(f"{originals}.scp")
-    num_done = num_failed = 0
-    for job in range(1, nj + 1):
-        part = split / str(job)
-        original = read_table(part / "utt2uniq") if (part / "utt2uniq").exists() else {}
-        original = {u: original.get(u, u) for u in read_table(part / "utt2spk")}
-        found = {u: place_of[first] for u, first in original.items() if first in place_of}
-        if not found:
-            raise NgtrainError(f"{source} has no alignment of any utterance of {part}")
-        num_done, num_failed = num_done + len(found), num_failed + len(original) - len(found)
-        write_table(f"{log_dir}/ali.{job}.scp", found)
-    run(
-        cmd,
-        f"{log_dir}/copy.{JOB}.log",
-        *["copy-int-vector", f"scp:{log_dir}/ali.{JOB}.scp", zipped(ali / f"ali.{JOB}.gz")],
-        jobs=nj,
-    )
+    def command(split: Path, nj: int, _) -> list:
+        run(
+            cmd,
+            f"{originals}.log",
+            *["copy-int-vector", unzipped(*alignments_in(source))],
+            f"ark,scp:{originals}.ark,{originals}.scp",
+        )
+        place_of = read_table(f"{originals}.scp")
+        for job in range(1, nj + 1):
+            file = f"{log_dir}/ali.{job}.scp"
+            counts.update(write_places(file, split / str(job), place_of, source))
+        return ["copy-int-vector", f"scp:{log_dir}/ali.{JOB}.scp"]
+
+    make_ali_dir(
+        ali, data, nj, cmd, copies={name: source / name for name in COPIED},
+        features=FeaturePipeline.of(source), log_name="copy", command=command,
+    )  # fmt: skip
     for file in log_dir.glob("*.scp"):
         file.unlink()
     Path(f"{originals}.ark").unlink()
-    write_lines(ali / "num_jobs", [str(nj)])
-    log.info(f"{num_done} utterances have alignments in {ali}, {num_failed} have none")
+    log.info(f"{counts['done']} utterances have alignments in {ali}, {counts['lost']} have none")
+
+
+def write_places(file: str, part: Path, place_of: Table, source: Path) -> Mapping[str, int]:
+    """Write where the originals of a part's utterances have their alignments, and count them.
+
+    Raises NgtrainError if none has one.
+    """
+    copied = read_table(part / "utt2uniq") if (part / "utt2uniq").exists() else {}
+    original = {u: copied.get(u, u) for u in read_table(part / "utt2spk")}
+    found = {u: place_of[first] for u, first in original.items() if first in place_of}
+    if not found:
+        raise NgtrainError(f"{source} has no alignment of any utterance of {part}")
+    write_table(file, found)
+    return {"done": len(found), "lost": len(original) - len(found)}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ realign with steps/align.py, and repeat.  How features are made is for these lat
 its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.txt`, `cmvn_opts`.
 """
 
-import shutil
 from pathlib import Path
 
-from nnet.drivers.data_dir import write_lines
+from nnet.drivers.ali_dir import make_ali_dir
 from nnet.drivers.driver import (
     argument,
     cmd_option,
@@ -27,10 +26,8 @@ from nnet.drivers.driver import (
     run,
 )
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options
-from nnet.drivers.splitting import split_by_speaker
-from nnet.drivers.transcripts import check_text, transcript_rspecifier
-from nnet.launch.commands import JOB, options_of, read_numbers, zipped
-from utils.validate_ali_dir import alignments_in
+from nnet.drivers.transcripts import check_text, training_graphs
+from nnet.launch.commands import JOB, options_of, read_numbers
 
 
 @driver(
@@ -60,31 +57,25 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order)
     check_text(data, lang)
     silence = ":".join(map(str, read_numbers(lang / "phones/silence.csl")))
     cmvn_opts = options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
-    split, nj = split_by_speaker(data, nj)
-    (ali / "log").mkdir(parents=True, exist_ok=True)
-    for old in alignments_in(ali):
-        old.unlink()
-    shutil.copyfile(lang / "phones.txt", ali / "phones.txt")
-    FeaturePipeline("raw", cmvn_opts, delta_order).save(ali)
 
-    run(
-        cmd,
-        f"{ali}/log/init.log",
-        *["init-mono", f"--shared-phones={lang}/phones/sets.int", f"{lang}/topo"],
-        *[f"{ali}/tree", f"{ali}/final.mdl"],
-    )
-    run(
-        cmd,
-        f"{ali}/log/align_equal.{JOB}.log",
-        *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
-        *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
-        *[transcript_rspecifier(lang, split / JOB), "ark:-", "|"],
-        *["align-equal-compiled", f"--model={ali}/final.mdl", f"--silence-phones={silence}"],
-        *[f"--silence-duration={silence_duration:g}", "ark:-", f"scp:{split}/{JOB}/feats.scp"],
-        zipped(ali / f"ali.{JOB}.gz"),
-        jobs=nj,
-    )
-    write_lines(ali / "num_jobs", [str(nj)])
+    def command(split: Path, nj: int, features: FeaturePipeline) -> list:
+        run(
+            cmd,
+            f"{ali}/log/init.log",
+            *["init-mono", f"--shared-phones={lang}/phones/sets.int", f"{lang}/topo"],
+            *[f"{ali}/tree", f"{ali}/final.mdl"],
+        )
+        return [
+            *[*training_graphs(ali, lang, split / JOB), "|", "align-equal-compiled"],
+            *[f"--model={ali}/final.mdl", f"--silence-phones={silence}"],
+            *[f"--silence-duration={silence_duration:g}", "ark:-", f"scp:{split}/{JOB}/feats.scp"],
+        ]
+
+    make_ali_dir(
+        ali, data, nj, cmd, copies={"phones.txt": lang / "phones.txt"},
+        features=FeaturePipeline("raw", cmvn_opts, delta_order), log_name="align_equal",
+        command=command,
+    )  # fmt: skip
     log.info(f"equal alignments are in {ali}")
 
 

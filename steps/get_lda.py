@@ -11,6 +11,7 @@ tree, phones.txt.
 import shutil
 from pathlib import Path
 
+from nnet.drivers.ali_dir import check_same_phones
 from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import (
     argument,
@@ -27,8 +28,6 @@ from nnet.drivers.driver import (
 )
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally, report
-from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
 from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
 
 
@@ -164,18 +163,6 @@ def report_losses(logs: Path, num_jobs: int) -> None:
         "took statistics of", done, done + failed, "utterances", tally.example,
         f"{logs}/lda_acc.*.log",
     )  # fmt: skip
-
-
-def check_same_phones(lang_phones: Path, ali_phones: Path) -> None:
-    """Raises NgtrainError if two lists of phones differ but for disambiguation symbols."""
-    if not ali_phones.exists():  # not every alignment directory has one
-        return
-    phones = [
-        [line for line in text_lines(path) if not line.startswith("#")]
-        for path in (lang_phones, ali_phones)
-    ]
-    if phones[0] != phones[1]:
-        raise NgtrainError(f"phone symbol tables {lang_phones} and {ali_phones} are not compatible")
 
 
 if __name__ == "__main__":

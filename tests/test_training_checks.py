@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_training import make_corpus
 
+from nnet.drivers.ali_dir import alignments_in, mismatch
 from nnet.drivers.egs_dir import ARCHIVE_INFO, training_archives
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.settings import SETTINGS, changed_options, parts_made, write_options
@@ -27,7 +28,6 @@ from nnet.launch.directory_lock import only_driver_in
 from steps import train_multisplice
 from steps.get_egs2 import ExampleMaker
 from steps.train_multisplice import Training
-from utils.validate_ali_dir import alignments_in, mismatch
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from nnet.drivers.data_dir import (
 )
 from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, option, run
 from nnet.drivers.losses import judge, reason_in
+from nnet.drivers.splitting import split_evenly
 from nnet.errors import NgtrainError
 from nnet.launch.commands import JOB
-from utils.split_scp import split_evenly
 
 
 @driver(

@@ -6,11 +6,11 @@ Reads standard input when no file is given.
 
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import print_row
-from nnet.drivers.driver import argument, option, tool
+from nnet.drivers.driver import argument, tool
+from nnet.drivers.fields import field_option, parse_field_range
 from nnet.errors import NgtrainError
 from nnet.io.numbers import natural
 from nnet.io.text import split_words, text_lines
-from utils.sym2int import parse_field_range
 
 
 @tool(
@@ -19,7 +19,7 @@ from utils.sym2int import parse_field_range
 )
 @argument("symbol_table")
 @argument("input", required=False)
-@option("--field", "-f", default="1-", help="Range of fields to replace, such as 2- or 1-2")
+@field_option
 def main(symbol_table, input, field):
     fields = parse_field_range(field)
     symbols = SymbolTable.load(symbol_table)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nnet.drivers.data_dir import KINDS, DataDir, group_by_value, write_lines
 from nnet.drivers.driver import argument, integer, option, require_contents, require_files, tool
+from nnet.drivers.splitting import split_evenly, split_groups
 from nnet.launch.directory_lock import only_driver_in
-from utils.split_scp import split_evenly, split_groups
 
 NOTE = "made_of"
 

@@ -8,23 +8,11 @@ counted, and the first 20 are named.
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import print_row
 from nnet.drivers.driver import argument, log, option, tool
+from nnet.drivers.fields import field_option, parse_field_range
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines, visible
 
 MOST_WARNINGS = 20  # as of Kaldi's utils/sym2int.pl
-
-
-def parse_field_range(text: str) -> slice:
-    """`2`, `2-`, `2-5` or `-5`, counted from 1, as a slice."""
-    first, dash, last = text.partition("-")
-    try:
-        begin = int(first or 1)
-        end = int(last) if last else None if dash else begin
-    except ValueError:
-        begin, end = 0, None
-    if begin < 1 or (end is not None and end < begin):
-        raise NgtrainError(f"--field={text}: expected a range of fields such as 2- or 1-2")
-    return slice(begin - 1, end)
 
 
 @tool(
@@ -33,7 +21,7 @@ def parse_field_range(text: str) -> slice:
 )
 @argument("symbol_table")
 @argument("input", required=False)
-@option("--field", "-f", default="1-", help="Range of fields to replace, such as 2- or 1-2")
+@field_option
 @option(
     "--map-oov",
     default="",

@@ -7,16 +7,14 @@ archives.  With a data directory, the aligned utterances are in it, and the alig
 as its utt2num_frames says.
 """
 
-import re
 from pathlib import Path
 
+from nnet.drivers.ali_dir import MOST_JOBS, alignments_in, mismatch
 from nnet.drivers.data_dir import DataDir
 from nnet.drivers.driver import argument, log, output_of, read_integer, tool
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words
 from nnet.launch.commands import unzipped
-
-MOST_JOBS = 100_000
 
 
 def aligned_lengths(model: Path | None, archive: Path) -> list[tuple[str, int]]:
@@ -37,43 +35,6 @@ def problems_of(*command) -> list[str]:
     except NgtrainError as error:
         return [str(error)]
     return []
-
-
-def alignments_in(ali_dir: Path) -> list[Path]:
-    """The archives of alignments that are there, by number; files of other names do not count."""
-    found = (
-        (re.fullmatch(r"ali\.([0-9]+)\.gz", path.name), path) for path in ali_dir.glob("ali.*")
-    )
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
-
-
-def mismatch(tree_file: Path, model_file: Path, topo_file: Path | None = None) -> str:
-    """Why a tree, a model and a topology are not of one system; empty if they are.
-
-    They are if tree and topology, that of the model if none is given, make the transition-states of
-    the model: it is these that the alignments count.  Raises NgtrainError if one cannot be read.
-    """
-    from nnet.hmm.topology import HmmTopology
-    from nnet.hmm.transition_model import TransitionModel
-    from nnet.hmm.tree import ContextDependency
-    from nnet.io.tokens import read_object
-
-    tree = ContextDependency.load(str(tree_file))
-    model = read_object(str(model_file), TransitionModel.read)
-    different = "they do not belong together"
-    if tree.num_pdfs != model.num_pdfs:
-        sizes = f"has {tree.num_pdfs} pdf-ids, {model_file} {model.num_pdfs}"
-        return f"{tree_file} {sizes}: {different}"
-    topology = HmmTopology.load(str(topo_file)) if topo_file else model.topology
-    names = f"{tree_file} and {topo_file}" if topo_file else str(tree_file)
-    try:
-        made = TransitionModel.from_tree(tree, topology).tuples
-    except ValueError as error:
-        return f"{names}: {error}"
-    if made.tolist() != model.tuples.tolist():
-        counts = f"{len(made)} transition-states, {model_file} has {len(model.tuples)}"
-        return f"{names} make {counts} or others: {different}"
-    return ""
 
 
 def archives_of(ali_dir: Path) -> tuple[list[Path], list[str]]:

@@ -55,8 +55,8 @@ def program(usage: str, cls: type | None = None, **attributes) -> Callable[[Call
 
     def decorate(function: Callable) -> Program:
         description = (function.__globals__["__doc__"] or "").strip()  # Python -OO has none
-        command = click.command(cls=cls or Program, usage=usage, help=description, **attributes)
-        return command(function)
+        given = {"help": description, **attributes}
+        return click.command(cls=cls or Program, usage=usage, **given)(function)
 
     return decorate
 

@@ -103,12 +103,12 @@ nj_option = option(
 )
 
 
-def driver(usage: str, *, writes: str = "") -> Callable[[Callable], Driver]:
+def driver(usage: str, *, writes: str = "", **attributes) -> Callable[[Callable], Driver]:
     """Make a driver of a function, as nnet.cli.program makes a program.
 
     `writes` is the argument that names the directory which it fills: one driver at a time.
     """
-    return program(usage, cls=Driver, writes=writes)
+    return program(usage, cls=Driver, writes=writes, **attributes)
 
 
 def tool(usage: str) -> Callable[[Callable], Driver]:

@@ -1,107 +1,161 @@
-"""What steps/make_mfcc.py and steps/make_fbank.py do, worked from Kaldi's steps/make_mfcc.sh."""
+"""Features of a data directory, as steps/make_mfcc.py and steps/make_fbank.py compute them.
+
+Worked from Kaldi's steps/make_mfcc.sh.
+"""
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.cli import read_config
 from nnet.cli.config_files import find_config
 from nnet.drivers.data_dir import read_table, write_lines
-from nnet.drivers.driver import log, require_contents, require_files, run
+from nnet.drivers.driver import (
+    Driver,
+    argument,
+    cmd_option,
+    driver,
+    log,
+    nj_option,
+    option,
+    require_contents,
+    require_files,
+    run,
+)
 from nnet.drivers.losses import judge, losses_in, reason_in
+from nnet.drivers.splitting import split_evenly
 from nnet.errors import NgtrainError
 from nnet.io.streams import split_offset
 from nnet.io.text import text_lines
 from nnet.launch.commands import JOB
-from utils.split_scp import split_evenly
 
 MOST = 0.05  # of the utterances may be without features, as in Kaldi
 
 
-def extract_features(
-    kind: str,
-    data: Path,
-    log_dir: Path,
-    feature_dir: Path,
-    config: str,
-    nj: int,
-    cmd: str,
-    compress: bool,
-    write_utt2num_frames: bool,
-    write_utt2dur: bool,
-) -> None:
-    """Compute features of `kind` ("mfcc" or "fbank") of a data directory in `nj` jobs.
+def feature_driver(kind: str, description: str) -> Driver:
+    """Make the driver that computes features of `kind`, "mfcc" or "fbank"."""
+
+    @driver(
+        f"Usage:  steps/make_{kind}.py [options] <data-dir> [<log-dir> [<{kind}-dir>]]\n"
+        f" e.g.: steps/make_{kind}.py --nj 4 data/train exp/make_{kind}/train {kind}",
+        writes="data_dir",
+        help=description.strip(),
+    )
+    @argument("data_dir")
+    @argument("log_dir", required=False)
+    @argument(f"{kind}_dir", required=False)
+    @nj_option
+    @cmd_option
+    @option(
+        f"--{kind}-config",
+        default=f"conf/{kind}.conf",
+        help=f"Config file for compute-{kind}-feats; conf/... is looked for in the current folder, "
+        "then in the project's root",
+    )
+    @option("--compress", type=bool, default=True, help="Write compressed matrices")
+    @option("--write-utt2num-frames", type=bool, default=True, help="Write data-dir/utt2num_frames")
+    @option("--write-utt2dur", type=bool, default=True, help="Write data-dir/utt2dur")
+    def main(data_dir, log_dir, nj, cmd, **o):
+        data, wanted = Path(data_dir), o[f"{kind}_config"]
+        config = find_config(wanted)
+        if config != wanted:
+            log.info(f"there is no {wanted} here: using {config}")
+        folders = Path(log_dir or data / "log"), Path(o[f"{kind}_dir"] or data / "data")
+        tables = [name for name in ("utt2num_frames", "utt2dur") if o[f"write_{name}"]]
+        FeatureExtraction(kind, data, *folders, config).run(nj, cmd, o["compress"], tables)
+
+    return main
+
+
+@dataclass
+class FeatureExtraction:
+    """Features of `kind` of one data directory, with the options of a config file.
 
     Reads data/wav.scp, and data/segments if there is one.  Writes the archives
-    feature_dir/raw_KIND_NAME.JOB.ark, data/feats.scp that points into them, data/utt2num_frames,
-    data/utt2dur, data/frame_shift and data/conf/KIND.conf.  Raises NgtrainError when a job fails,
-    or when more than one recording in twenty is not there or one utterance in twenty has no
-    features.
+    feature_dir/raw_KIND_NAME.JOB.ark, data/feats.scp that points into them, data/frame_shift,
+    data/conf/KIND.conf, and such tables as are asked for.
     """
-    name = data.resolve().name
-    segments = data / "segments"
-    has_segments = segments.exists()
-    wanted, config = config, find_config(config)
-    if config != wanted:
-        log.info(f"there is no {wanted} here: using {config}")
-    require_files(data / "wav.scp", data / "utt2spk", config)
-    require_contents(segments if has_segments else data / "wav.scp")
-    shift = frame_shift(config)
-    _check_files(data)
-    log_dir.mkdir(parents=True, exist_ok=True)
-    feature_dir.mkdir(parents=True, exist_ok=True)
 
-    to_split = segments if has_segments else data / "wav.scp"
-    lines = list(text_lines(to_split))
-    nj = min(nj, len(lines))
-    parts = [log_dir / f"{to_split.name}_{name}.{n + 1}" for n in range(nj)]
-    for part, part_lines in zip(parts, split_evenly(lines, nj), strict=True):
-        write_lines(part, part_lines)
+    kind: str
+    data: Path
+    log_dir: Path
+    feature_dir: Path
+    config: str
 
-    part = str(parts[0])[: -len("1")] + JOB
-    if has_segments:
-        log.info("segments file exists: using that.")
-        recordings = "ark:-"
-        source = ["extract-segments", f"scp,p:{data}/wav.scp", part, "ark:-", "|"]
-    else:
-        recordings = f"scp,p:{part}"
-        source = []
-    archive = feature_dir.resolve() / f"raw_{kind}_{name}.{JOB}"
-    num_frames, durations = f"{log_dir}/utt2num_frames.{JOB}", f"{log_dir}/utt2dur.{JOB}"
-    log_file = f"{log_dir}/make_{kind}_{name}.{JOB}.log"
-    run(
-        cmd,
-        log_file,
-        *source,
-        *[f"compute-{kind}-feats", "--verbose=2", f"--config={config}"],
-        *([f"--write-utt2dur=ark,t:{durations}"] if write_utt2dur else []),
-        *[recordings, "ark:-", "|", "copy-feats", f"--compress={str(compress).lower()}"],
-        *([f"--write-num-frames=ark,t:{num_frames}"] if write_utt2num_frames else []),
-        *["ark:-", f"ark,scp:{archive}.ark,{archive}.scp"],
-        jobs=nj,
-    )
+    def run(self, nj: int, cmd: str, compress: bool, outputs: list[str]) -> None:
+        """Compute them in at most `nj` jobs, and the tables `outputs`: utt2num_frames, utt2dur.
 
-    _concatenate(f"{archive}.scp", nj, data / "feats.scp")
-    for written, parts_of_table, table in [
-        (write_utt2num_frames, num_frames, "utt2num_frames"),
-        (write_utt2dur, durations, "utt2dur"),
-    ]:
-        if written:
-            _concatenate(parts_of_table, nj, data / table)
-            parts += [Path(parts_of_table.replace(JOB, str(n + 1))) for n in range(nj)]
-    for file in parts:
-        file.unlink()
-    write_lines(data / "frame_shift", [f"{shift:.10g}"])
-    (data / "conf").mkdir(exist_ok=True)
-    shutil.copyfile(config, data / "conf" / f"{kind}.conf")
-    _say_losses(data, [Path(log_file.replace(JOB, str(n + 1))) for n in range(nj)])
-    log.info(f"Succeeded creating {kind.upper()} features for {name}")
+        Raises NgtrainError when a job fails, or when more than one recording in twenty is not there
+        or one utterance in twenty has no features.
+        """
+        data, kind, name = self.data, self.kind, self.data.resolve().name
+        parts = self.split(nj)
+        nj, log_file = len(parts), f"{self.log_dir}/make_{kind}_{name}.{JOB}.log"
+        archive = self.feature_dir.resolve() / f"raw_{kind}_{name}.{JOB}"
+        tables = {output: f"{self.log_dir}/{output}.{JOB}" for output in outputs}
+        run(cmd, log_file, *self.command(parts[0], str(archive), compress, tables), jobs=nj)
+        _concatenate(f"{archive}.scp", nj, data / "feats.scp")
+        for output, pattern in tables.items():
+            parts += _concatenate(pattern, nj, data / output)
+        for file in parts:
+            file.unlink()
+        write_lines(data / "frame_shift", [f"{frame_shift(self.config):.10g}"])
+        (data / "conf").mkdir(exist_ok=True)
+        shutil.copyfile(self.config, data / "conf" / f"{kind}.conf")
+        _say_losses(data, _files(log_file, nj))
+        log.info(f"Succeeded creating {kind.upper()} features for {name}")
+
+    @property
+    def segments(self) -> Path | None:
+        """The file of segments, if there is one."""
+        path = self.data / "segments"
+        return path if path.exists() else None
+
+    def split(self, nj: int) -> list[Path]:
+        """Check what is needed, and write the parts of it for at most `nj` jobs."""
+        data, to_split = self.data, self.segments or self.data / "wav.scp"
+        require_files(data / "wav.scp", data / "utt2spk", self.config)
+        require_contents(to_split)
+        frame_shift(self.config)
+        _check_files(data)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        self.feature_dir.mkdir(parents=True, exist_ok=True)
+        lines = list(text_lines(to_split))
+        nj = min(nj, len(lines))
+        parts = _files(f"{self.log_dir}/{to_split.name}_{data.resolve().name}.{JOB}", nj)
+        for part, part_lines in zip(parts, split_evenly(lines, nj), strict=True):
+            write_lines(part, part_lines)
+        return parts
+
+    def command(self, part: Path, archive: str, compress: bool, tables: dict[str, str]) -> list:
+        """Give the words of a job; `part` is that of job 1."""
+        part = part.with_name(f"{part.name.removesuffix('1')}{JOB}")
+        source, recordings = [], f"scp,p:{part}"
+        if self.segments:
+            log.info("segments file exists: using that.")
+            source = ["extract-segments", f"scp,p:{self.data}/wav.scp", part, "ark:-", "|"]
+            recordings = "ark:-"
+        durations, num_frames = tables.get("utt2dur"), tables.get("utt2num_frames")
+        return [
+            *[*source, f"compute-{self.kind}-feats", "--verbose=2", f"--config={self.config}"],
+            *([f"--write-utt2dur=ark,t:{durations}"] if durations else []),
+            *[recordings, "ark:-", "|", "copy-feats", f"--compress={str(compress).lower()}"],
+            *([f"--write-num-frames=ark,t:{num_frames}"] if num_frames else []),
+            *["ark:-", f"ark,scp:{archive}.ark,{archive}.scp"],
+        ]
 
 
-def _concatenate(pattern: str, nj: int, output: Path) -> None:
-    """Write the lines of the files `pattern`, JOB being 1 to nj, to one file."""
-    files = [Path(pattern.replace(JOB, str(n + 1))) for n in range(nj)]
+def _files(pattern: str, nj: int) -> list[Path]:
+    """List the files `pattern`, JOB being 1 to nj."""
+    return [Path(pattern.replace(JOB, str(n + 1))) for n in range(nj)]
+
+
+def _concatenate(pattern: str, nj: int, output: Path) -> list[Path]:
+    """Write the lines of the files `pattern` to one file; returns them."""
+    files = _files(pattern, nj)
     write_lines(output, [line for file in files for line in text_lines(file)])
+    return files
 
 
 def frame_shift(config: str) -> float:

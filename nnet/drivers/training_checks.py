@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnet.drivers.ali_dir import MOST_JOBS, check_same_phones, mismatch
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import output_of, read_integer
 from nnet.drivers.egs_dir import SUBSETS, recorded_info, training_archive, training_archives
@@ -41,8 +42,6 @@ from steps.get_egs2 import (
     plan_archives,
     too_few_utterances,
 )
-from steps.get_lda import check_same_phones
-from utils.validate_ali_dir import MOST_JOBS, mismatch
 
 if TYPE_CHECKING:
     from steps.train_multisplice import Training

@@ -36,3 +36,15 @@ def transcript_rspecifier(lang: Path, data: Path) -> str:
     oov = read_integer(lang / "oov.int")
     symbols = ["sym2int.py", "--map-oov", oov, "-f", "2-", lang / "words.txt", data / "text"]
     return read_from(symbols)
+
+
+def training_graphs(ali: Path, lang: Path, data: Path) -> list:
+    """Give the command that prints graphs of the transcripts of a data directory, as ark.
+
+    Tree and model are those of the alignment directory `ali`.
+    """
+    return [
+        *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
+        *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
+        *[transcript_rspecifier(lang, data), "ark:-"],
+    ]
