@@ -5,15 +5,17 @@
 #  e.g.: tests/run.sh --fast
 #        tests/run.sh -x tests/test_cli.py
 #
-#   --fast  without the tests that are marked slow or cluster, and as many at a time as there are cores
+#   --fast  without the tests that are marked slow or cluster
+#
+# Each core has a file of tests at a time; with --numprocesses 0 they run one after the other, here.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-options=()
+options=(--numprocesses auto --dist loadfile)
 if [ "${1:-}" = --fast ]; then
   shift
-  options=(-m "not slow and not cluster" --numprocesses auto --dist loadfile)
+  options+=(-m "not slow and not cluster")
 fi
 
 utils/setup_env.sh synth plots docs nvrtc dev

@@ -34,7 +34,7 @@ PROGRAMS = {
     "gridengine": ("sge_qmaster", "sge_execd", "qsub"),
 }
 
-START_S = 30
+START_S = 120
 """How long a daemon may take until it answers."""
 
 

@@ -327,7 +327,7 @@ def test_a_signal_lets_the_program_clean_up(demo, number):
     )
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + number, "cleaned up\n")
     assert "Traceback" not in err
 
@@ -342,7 +342,7 @@ def test_a_signal_ends_a_long_call_of_a_library(demo, tmp_path, number):
     assert process.stdout.readline() == b"waiting\n"
     assert len(os.listdir(tmp_path / "out")) == 1
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, os.listdir(tmp_path / "out")) == (128 + number, [])
     assert b"Traceback" not in err
 
@@ -354,7 +354,7 @@ def test_control_c_a_second_time_ends_at_once(demo):
     for line in "waiting\n", "cleaning up\n":
         assert process.stdout.readline() == line
         process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT and "Traceback" not in err
 
 
@@ -364,7 +364,7 @@ def test_a_signal_waits_for_what_is_being_written(demo, number):
     assert process.stdout.readline() == "writing\n"
     process.send_signal(number)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + number, "written\n")
 
 

@@ -226,16 +226,17 @@ def test_it_is_started_again_on_another_node(tmp_path, environment, monkeypatch)
         assert (tmp_path / "calls").read_text().splitlines() == expected
 
 
+@pytest.mark.slow
 def test_a_job_that_does_not_start(tmp_path, environment, monkeypatch):
     (tmp_path / "launcher").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "launcher").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with (
-        pytest.raises(NgtrainError, match=r"x\.log: it had not started after 0\.5 seconds"),
-        Background(start_timeout=0.5) as background,
+        pytest.raises(NgtrainError, match=r"x\.log: it had not started after 5 seconds"),
+        Background(start_timeout=5) as background,
     ):
         background.start("launcher", tmp_path / "x.log", "true")
-        background.start("run.py", tmp_path / "y.log", "sleep", "1")  # it takes longer, but starts
+        background.start("run.py", tmp_path / "y.log", "sleep", "6")  # it takes longer, but starts
     assert "code 0" in (tmp_path / "y.log").read_text()
 
 
@@ -254,7 +255,7 @@ def test_a_driver_ends_with_that_which_started_it(demo, tmp_path):
         time.sleep(0.02)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not was_terminated(log) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert was_terminated(log)
@@ -284,7 +285,7 @@ def test_ending_a_driver_ends_its_jobs(demo, tmp_path, number):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert err.splitlines()[-1] == "steps/demo.py: warning: interrupted; run it again to go on"
     assert "Traceback" not in err
@@ -346,7 +347,7 @@ def test_a_directory_is_for_one_driver_at_a_time(hold, tmp_path):
     assert "steps/hold.py" in first.stderr.readline()  # the command line
     assert first.stderr.readline() == "steps/hold.py: begun\n"
     second = hold()
-    assert second.communicate(timeout=20)[1] == (
+    assert second.communicate(timeout=60)[1] == (
         f"steps/hold.py: error: {tmp_path}/dir is in use: process {first.pid} on "
         f"{os.uname().nodename} is working on it\n"
     )
@@ -356,7 +357,7 @@ def test_a_directory_is_for_one_driver_at_a_time(hold, tmp_path):
     (tmp_path / "data").unlink()
     (tmp_path / "dir/.x.1234.tmp").touch()
     third = hold()  # the lock went with the process that held it
-    third.communicate(timeout=20)
+    third.communicate(timeout=60)
     assert third.returncode == 0
     assert os.listdir(tmp_path / "dir") == []
 
@@ -364,7 +365,7 @@ def test_a_directory_is_for_one_driver_at_a_time(hold, tmp_path):
 def test_a_driver_may_start_another_in_its_directory(hold, tmp_path):
     (tmp_path / "data").unlink()
     outer = hold("--nested", "true")
-    _, err = outer.communicate(timeout=20)
+    _, err = outer.communicate(timeout=60)
     assert outer.returncode == 0, err
     assert not (tmp_path / "dir").exists()  # nothing was written
 
@@ -381,7 +382,7 @@ def test_waiting_for_a_directory(tmp_path, environment):
             subprocess.Popen([sys.executable, "-c", script, tmp_path / "dir"], stdout=said)
             for _ in range(2)
         ]
-        assert [process.wait(timeout=20) for process in processes] == [0, 0]
+        assert [process.wait(timeout=60) for process in processes] == [0, 0]
     assert (tmp_path / "said").read_text().split() == ["in", "out"] * 2
 
 

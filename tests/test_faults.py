@@ -36,7 +36,7 @@ def train(corpus, environment):
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
 
     return run
@@ -140,7 +140,7 @@ LEFT_OUT = {
         r"3\.3\.mdl: it was damaged or replaced: its checksum and size are \w+ \d+, and were \w+",
     ),
     "diverging": (DIVERGE, r"is more than 2\.\d+ below -4\."),
-    "never started": ("exec sleep 1000", "it had not started after 3 seconds"),
+    "never started": ("exec sleep 1000", "it had not started after 10 seconds"),
 }
 
 
@@ -155,7 +155,7 @@ def test_a_job_that_does_not_count(
         model.save(str(tmp_path / "nan.mdl"))
         monkeypatch.setenv("NAN_MODEL", str(tmp_path / "nan.mdl"))
     sabotage, reason = LEFT_OUT[fault]
-    options = ["--start-timeout", 3] if fault == "never started" else []
+    options = ["--start-timeout", 10] if fault == "never started" else []
     result = train(
         nnet, "--cmd", launcher(f"if [ $name = train.2.3 ]; then {sabotage}; fi"),
         "--max-retries", 1, *options,

@@ -209,7 +209,7 @@ def test_programs(shared, run_program, tmp_path):
 
 def test_pieces_are_done_at_once_and_each_once():
     set_num_threads(3)
-    together, done = threading.Barrier(3, timeout=20), []
+    together, done = threading.Barrier(3, timeout=60), []
 
     def work(item):
         together.wait()
@@ -241,13 +241,13 @@ def test_a_thread_that_does_not_come_is_not_waited_for():
     def hold(item):
         if threading.current_thread() is not caller:
             begun.set()
-            end.wait(20)
+            end.wait(60)
         else:
-            begun.wait(20)
+            begun.wait(60)
 
     caller = threading.Thread(target=lambda: for_each(hold, range(2)))
     caller.start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     done = []
     for_each(done.append, range(5))
     assert done == [0, 1, 2, 3, 4]
@@ -257,7 +257,7 @@ def test_a_thread_that_does_not_come_is_not_waited_for():
 
 def test_errors_of_threads_are_raised():
     set_num_threads(2)
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=60)
 
     def fail(item):
         together.wait()
@@ -272,7 +272,7 @@ def test_a_process_that_was_forked_has_threads_of_its_own():
     set_num_threads(2)
 
     def meet(share):
-        together = threading.Barrier(2, timeout=20)
+        together = threading.Barrier(2, timeout=60)
         for_each(lambda _: together.wait(), range(2))
         return share
 

@@ -256,7 +256,7 @@ def train(corpus, environment):
 
 def finish(process) -> str:
     """The output of a driver that succeeds."""
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
 
@@ -270,7 +270,7 @@ def interrupted(train, tmp_path_factory):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode != 0
     partial = sorted(path.name for path in directory.glob("*.mdl"))
     output = finish(train(directory))

@@ -37,7 +37,7 @@ def train(corpus, environment):
 
     def run(directory, *options, corpus=None) -> tuple[int, list[str]]:
         command = (corpus or default).command(directory, "--print-args", "false", *options)
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         lines = result.stderr.splitlines()
         return result.returncode, [line.partition(": ")[2] for line in lines]
 

@@ -46,7 +46,8 @@ while [ $# -gt 0 ]; do
 done
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 
-if [ $quick = true ]; then : "${hours:=0.03}"; fi
+repeats=7
+if [ $quick = true ]; then : "${hours:=0.03}"; repeats=1; fi
 
 recipe=$(cd "$(dirname "$0")/.." && pwd)
 dir=${dir:-$recipe/exp/convergence/$corpus}
@@ -83,7 +84,7 @@ run.py --max-jobs-run "$num_jobs" JOB=1:"$(wc -l < "$dir/trials")" "$dir/log/tri
   local/train_trial.sh "$base" "$dir" JOB ||
   echo "run_convergence.sh: some trainings failed, and are left out of what follows" >&2
 
-[ -e "$dir/times.csv" ] || local/time_iterations.py "$dir"
+[ -e "$dir/times.csv" ] || local/time_iterations.py --repeats=$repeats "$dir"
 command="local/run_convergence.sh --corpus $corpus"
 for name in hours parts grid_jobs num_epochs; do
   value=${!name}

@@ -91,10 +91,10 @@ def trials(parts: Sequence[str], grid_jobs: Sequence[int], quick: bool) -> list[
     if quick:
         of_part = {
             "pnorm": grid("pnorm", [1, 4]),
-            "relu": grid("relu", [4]),
+            "relu": [Trial("relu", "online", SWEEP_JOBS)],
             "alpha": sweep("alpha", [1.0]),
             "rank": sweep("rank", [5]),
-            "lrate": sweep("lrate", [0.5]),
+            "lrate": [Trial("pnorm", "online", SWEEP_JOBS, "lrate", 0.5)],
         }
     else:
         of_part = {
