@@ -14,6 +14,7 @@ from nnet.features.lda import LdaStatistics, estimate_lda
 from nnet.features.transforms import transform
 from nnet.features.utterances import Skip
 from nnet.features.wave import WAVE, Wave
+from nnet.io.random_access import random_access_table
 from nnet.io.streams import open_input
 from nnet.io.tables import (
     FLOAT_MATRIX,
@@ -21,7 +22,6 @@ from nnet.io.tables import (
     MATRIX,
     POSTERIOR,
     VECTOR,
-    random_access_table,
     sequential_table,
     table_writer,
 )

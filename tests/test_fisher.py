@@ -11,7 +11,8 @@ import pytest
 
 from nnet.drivers.data_dir import DataDir, read_table
 from nnet.features.wave import WAVE
-from nnet.io.tables import INTEGERS, random_access_table, sequential_table, table_writer
+from nnet.io.random_access import random_access_table
+from nnet.io.tables import INTEGERS, sequential_table, table_writer
 
 ROOT = Path(__file__).parents[1]
 FISHER, ASPIRE = ROOT / "egs" / "fisher", ROOT / "egs" / "aspire"

@@ -18,15 +18,9 @@ from hypothesis import strategies as st
 from nnet.decoding.fst import ArrayFst
 from nnet.errors import NgtrainError
 from nnet.io.numbers import natural
+from nnet.io.random_access import random_access_table
 from nnet.io.streams import InputStream, open_input, open_output, split_offset
-from nnet.io.tables import (
-    INTEGERS,
-    MATRIX,
-    POSTERIOR,
-    random_access_table,
-    sequential_table,
-    table_writer,
-)
+from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, sequential_table, table_writer
 from nnet.io.tokens import Reader, start_writing
 
 FUZZ = Path(__file__).parent / "fuzz"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nnet.errors import NgtrainError
 from nnet.io.background import read_ahead
+from nnet.io.random_access import mapped_table, random_access_table
 from nnet.io.streams import open_input
 from nnet.io.tables import (
     COMPRESSED_MATRIX,
@@ -23,8 +24,6 @@ from nnet.io.tables import (
     TOKEN,
     TOKENS,
     VECTOR,
-    mapped_table,
-    random_access_table,
     read_script,
     sequential_table,
     table_writer,

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
-from nnet.report.training_logs import Iteration, Job, Score, Span, Times, objective, read_training
+from nnet.report.history import IterationLog, JobLog, Score, Span, Times
+from nnet.report.training_logs import objective, read_training
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +208,8 @@ def test_time_of_an_iteration():
         return datetime(2026, 1, 1, 12, 0, n)
 
     spans = [Span(second(0), second(10)), Span(second(4), second(20))]
-    jobs = [Job(n, span, "code 0", *[None] * 5) for n, span in enumerate(spans, start=1)]
-    iteration = Iteration(0, jobs, True, [1, 2], Span(second(21), second(23)), None)
+    jobs = [JobLog(n, span, "code 0", *[None] * 5) for n, span in enumerate(spans, start=1)]
+    iteration = IterationLog(0, jobs, True, [1, 2], Span(second(21), second(23)), None)
     assert iteration.times == Times(training=13.0, waiting=7.0, averaging=3.0)
 
 

@@ -1,4 +1,4 @@
-"""The face that programs share: their command line, logs and errors."""
+"""The command line, logs and errors that programs share."""
 
 from nnet.cli.program import (
     Choice,

@@ -1,4 +1,4 @@
-"""Find the files of conf/: what a recipe or a site chooses or, if it does not, the project."""
+"""Files of conf/: those of a recipe or a site or, if it has none, of the project."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The option that programs which write examples share."""
+"""The option shared by programs that write examples."""
 
 from nnet.cli import option
 

@@ -1,4 +1,4 @@
-"""What path.sh does, for a program that is started without it."""
+"""The environment that path.sh makes, for a program that is started without it."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ FOLDERS = [str(ROOT / name) for name in ("bin", "steps", "utils")]
 
 
 def set_up() -> None:
-    """Let what this program starts find the programs, and the project, and sort by bytes."""
+    """Let programs that this one starts find each other and the project, and sort by bytes."""
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if FOLDERS[0] in path or not (ROOT / "path.sh").exists():  # or it was installed by pip
         return

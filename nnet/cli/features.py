@@ -1,4 +1,4 @@
-"""The options that compute-mfcc-feats and compute-fbank-feats share.
+"""Options shared by compute-mfcc-feats and compute-fbank-feats.
 
 They are those of Kaldi's FrameExtractionOptions, MelBanksOptions and of the two programs.
 """
@@ -32,7 +32,7 @@ _MEL = [
 
 
 def spectral_options(function: Callable) -> Callable:
-    """Decorator that declares the shared options."""
+    """Declare the shared options (a decorator)."""
     declared = [
         option(f"--{name}", type=type(default), default=default, help=text)
         for name, _, default, text in _FRAME + _MEL
@@ -98,7 +98,7 @@ def run(
     allow_upsample: bool,
     **fields: Any,
 ) -> int:
-    """Compute features with the options as they were given; the exit status of the program."""
+    """Compute features with the options as they were given; returns the program's exit status."""
     from nnet.features.spectral import SpectralFeatures, compute_features
 
     def chosen(table: list[tuple]) -> dict[str, Any]:

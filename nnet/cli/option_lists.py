@@ -1,10 +1,14 @@
-"""Options that hold a list, as text: one value per updatable component, or per component type."""
+"""Options with a value per updatable component, or per component type, in one text."""
 
 from nnet.errors import NgtrainError
 
 
 def parse_reals(option: str, text: str, count: int) -> list[float]:
-    """Exactly `count` numbers, separated by colons; NgtrainError, naming the option, otherwise."""
+    """Parse exactly `count` numbers, separated by colons.
+
+    Raises:
+        NgtrainError: they are not; names the option.
+    """
     try:
         values = [float(part) for part in text.split(":")]
     except ValueError:
@@ -18,9 +22,10 @@ def parse_reals(option: str, text: str, count: int) -> list[float]:
 
 
 def parse_factors(option: str, text: str) -> dict[str, float]:
-    """Factors by component type, from ``AffineComponent=0.5:AffineComponentPreconditioned=0.1``.
+    """Parse ``AffineComponent=0.5:AffineComponentPreconditioned=0.1`` as factors by component type.
 
-    NgtrainError, naming the option, when the text is not of this form.
+    Raises:
+        NgtrainError: the text is not of this form; names the option.
     """
     factors = {}
     for part in text.replace(":", " ").split():

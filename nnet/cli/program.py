@@ -1,4 +1,4 @@
-"""The face that every program in bin/ shares: Kaldi's command line, over click.
+"""Kaldi's command line, over click, for every program of the project.
 
 A program is one page: a docstring (what it does), its usage, its arguments and options, and one
 call into the library.  Everything else that a user meets is here: how options are written,
@@ -65,14 +65,14 @@ _MOST = 2**31 - 1  # Kaldi's integers have 32 bits
 
 
 def integer(least: int = -_MOST - 1, most: int = _MOST) -> click.IntRange:
-    """The type of an option that is an integer in a range; both ends belong to it."""
+    """Make the type of an option that is an integer in a range; both ends belong to it."""
     return click.IntRange(least, most)
 
 
 def real(
     least: float | None = None, most: float | None = None, *, above: float | None = None
 ) -> click.FloatRange:
-    """The type of an option that is a finite number in a range, of `least` or all that is `above`.
+    """Make the type of an option that is a finite number, from `least` on, or `above` a value.
 
     NaN would pass every later comparison, and infinity few.
     """
@@ -88,14 +88,14 @@ class _Real(click.FloatRange):
 
 
 def _range_of(type_: click.ParamType | type) -> click.ParamType | type:
-    """The range of a type for which none is given."""
+    """Return the range of a type for which none is given."""
     return {int: integer(), float: real()}.get(type_, type_)
 
 
 def argument(
     name: str, *, type: click.ParamType | type = str, nargs: int = 1, required: bool = True
 ) -> Callable:
-    """A positional argument, passed to the function as `name` (a tuple when nargs is -1)."""
+    """Declare a positional argument, passed to the function as `name` (a tuple if nargs is -1)."""
     metavar = f"<{name.replace('_', '-')}>"
     return click.argument(
         name, type=_range_of(type), nargs=nargs, required=required, metavar=metavar
@@ -103,7 +103,7 @@ def argument(
 
 
 def option(*names: str, type: click.ParamType | type = str, default=None, help: str) -> Callable:
-    """An option ``--some-name=VALUE``, passed to the function as `some_name`.
+    """Declare an option ``--some-name=VALUE``, passed to the function as `some_name`.
 
     `names` may end in an explicit name for the function's parameter, for options such as
     ``--lambda``.  `type` is bool, int, float, ``integer(...)``, ``real(...)``, str or
@@ -159,7 +159,7 @@ class Program(click.Command):
 
     @property
     def options(self) -> dict[str, click.Option]:
-        """The options by the name they have on the command line."""
+        """Options by the name they have on the command line."""
         return {o: p for p in self.params if isinstance(p, click.Option) for o in p.opts}
 
     # The command line -----------------------------------------------------------------------------
@@ -199,9 +199,10 @@ class Program(click.Command):
         return name, value
 
     def option_named(self, key: str, where: str = "") -> tuple[str, click.Option]:
-        """The option that ``--Some_name`` stands for, after its name as it is declared.
+        """Find the option that ``--Some_name`` stands for, and its name as it is declared.
 
-        Raises NgtrainError if there is no such option.
+        Raises:
+            NgtrainError: there is no such option.
         """
         name = key.lower().replace("_", "-")
         if name not in self.options:
@@ -222,11 +223,11 @@ class Program(click.Command):
     # The run --------------------------------------------------------------------------------------
 
     def called(self, path: str) -> str:
-        """The name by which the program at `path` goes in messages."""
+        """Return the name in messages of the program at `path`."""
         return os.path.basename(path)
 
     def log_formatter(self, name: str) -> logging.Formatter:
-        """How log lines look."""
+        """Make the formatter of log lines."""
         return _KaldiFormatter(name)
 
     def main(self, args: list[str] | None = None, **_) -> NoReturn:
@@ -266,7 +267,7 @@ class Program(click.Command):
             print(ctx.meta["command line"], file=sys.stderr)
         _set_verbosity(standard["verbose"])
         if standard.get("no_pipes"):
-            from nnet.io.streams import refuse_pipes
+            from nnet.io.pipes import refuse_pipes
 
             refuse_pipes()
         self.select_device(ctx)
@@ -318,7 +319,7 @@ class Program(click.Command):
 
 
 def _standard_options() -> list[click.Option]:
-    """What programs have in common; the first two act while the command line is read."""
+    """Declare the options of all programs; the first two act while the command line is read."""
     declarations = [
         option(
             "--config",
@@ -362,7 +363,11 @@ def _split_command_line(args: list[str]) -> tuple[list[str], list[str], list[str
 
 
 def read_config(filename: str) -> list[str]:
-    """Read the lines ``--name=value`` of a config file, without comments.  Raises NgtrainError."""
+    """Read the lines ``--name=value`` of a config file, without comments.
+
+    Raises:
+        NgtrainError: it cannot be read, or a line is not of this form.
+    """
     from nnet.io.text import text_lines
 
     filename = find_config(filename)
@@ -381,7 +386,7 @@ def _hint(name: str, known: dict[str, click.Option]) -> str:
 
 
 def _values(option: click.Option) -> str:
-    """What may stand after the equals sign."""
+    """Describe the values that an option takes."""
     match option.type:
         case click.Choice(choices=choices):
             return "|".join(choices)
@@ -396,7 +401,7 @@ def _values(option: click.Option) -> str:
 
 
 def help_row(option: click.Option) -> tuple[str, str]:
-    """How an option is written, and what it does, with its default."""
+    """Describe an option: how it is written, and what it does, with its default."""
     match option.default:
         case bool():
             default = str(option.default).lower()
@@ -410,7 +415,7 @@ def help_row(option: click.Option) -> tuple[str, str]:
 
 
 class _KaldiFormatter(logging.Formatter):
-    """``LOG (nnet-am-copy[0.1.0]) Wrote ...``; the kinds of line are Kaldi's (kaldi-error.cc)."""
+    """A formatter of lines ``LOG (nnet-am-copy[0.1.0]) Wrote ...`` as Kaldi's (kaldi-error.cc)."""
 
     def __init__(self, program_name: str):
         super().__init__(f"%(kind)s ({program_name}[{__version__}]) %(message)s")
@@ -438,7 +443,7 @@ def _start_logging(formatter: logging.Formatter) -> None:
 
 
 def _set_verbosity(level: int) -> None:
-    """Verbose level 1 shows log.debug, level n what is logged at logging.DEBUG + 1 - n."""
+    """Show log.debug at verbose level 1, and at level n what is logged at logging.DEBUG + 1 - n."""
     log.setLevel(logging.INFO if level <= 0 else max(1, logging.DEBUG + 1 - level))
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work, shown where somebody may be watching: at a terminal."""
+"""Progress of long work, shown on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("ngtrain")
 
 
 def progress(items: Iterable, unit: str) -> Iterable:
-    """`items`, with a line on standard error, if that is a terminal, that counts them."""
+    """Count `items` in a line on standard error while they are taken, if that is a terminal."""
     if not sys.stderr.isatty():
         return items
     from tqdm import tqdm
@@ -21,7 +21,7 @@ def progress(items: Iterable, unit: str) -> Iterable:
 
 @contextmanager
 def progress_bar(done: float, total: float) -> Iterator[Callable[[float, str], None]]:
-    """A line at the bottom of the terminal: how much of `total` is done, and the time that is left.
+    """Show at the bottom of the terminal how much of `total` is done, and the time that is left.
 
     `done` was done before.  Yields show(done, text): how much it is now, and what to say beside it.
     Messages of the log scroll above the line.  Nothing is shown where there is no terminal.
@@ -51,7 +51,7 @@ def progress_bar(done: float, total: float) -> Iterator[Callable[[float, str], N
 
 
 def clock(seconds: float) -> str:
-    """1:02:03"""
+    """Format seconds as 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

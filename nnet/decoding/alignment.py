@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.decoding.decoder import Decoder, Path, SearchOptions
+from nnet.decoding.decoder import Decoder, GraphPath, SearchOptions
 from nnet.decoding.fst import ARC, EPSILON, ArrayFst
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
@@ -30,7 +30,7 @@ FAR_MORE_THAN_SILENCE_LASTS = 100
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """Beams of the search (AlignConfig).
+    """The beams of the search (AlignConfig).
 
     Attributes:
         beam: of the first trial.
@@ -50,7 +50,7 @@ class AlignmentOptions:
 
 
 class Aligner:
-    """Aligns utterances one after the other, and counts what happened.
+    """An aligner of utterances, one after the other, that counts what happened.
 
     Attributes:
         num_done, num_failed, num_retried: utterances.
@@ -68,8 +68,8 @@ class Aligner:
         self.total_log_likelihood = 0.0
         self.num_frames = 0
 
-    def align(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> Path | None:
-        """The best path, or None (with a warning) when the utterance cannot be aligned.
+    def align(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> GraphPath | None:
+        """Find the best path, or None (with a warning) when the utterance cannot be aligned.
 
         Args:
             key: the utterance, for messages.
@@ -90,7 +90,7 @@ class Aligner:
         logger.warning("%s", reason)
         self.num_failed += 1
 
-    def _search(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> Path | None:
+    def _search(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> GraphPath | None:
         if graph.start < 0:
             logger.warning("Empty decoding graph for %s", key)
             return None
@@ -109,12 +109,12 @@ class Aligner:
 
     def _search_with_beam(
         self, graph: ArrayFst, log_likelihoods: np.ndarray, beam: float
-    ) -> Path | None:
+    ) -> GraphPath | None:
         decoder = Decoder(graph, self.transition_model, SearchOptions(beam=beam))
         return decoder.decode(log_likelihoods, self.acoustic_scale)
 
-    def per_frame_log_likelihoods(self, path: Path, log_likelihoods: np.ndarray) -> np.ndarray:
-        """float32 (T,): the acoustic log-likelihood of each frame on a path, without the scale."""
+    def per_frame_log_likelihoods(self, path: GraphPath, log_likelihoods: np.ndarray) -> np.ndarray:
+        """Look up the unscaled acoustic log-likelihood of each frame on a path; float32 (T,)."""
         pdfs = self.transition_model.pdf_of[path.alignment]
         return log_likelihoods[np.arange(len(pdfs)), pdfs]
 
@@ -158,7 +158,7 @@ def forbid_early_end(graph: ArrayFst) -> ArrayFst:
 
 
 def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | None:
-    """A random path through a training graph, its states repeated so that all last as long.
+    """Draw a random path through a training graph, and repeat its states so that all last as long.
 
     Optional silence is in half of the places where the graph allows it, whatever its probability,
     and wanders through its HMM as long as it likes; see `flat_alignment`.
@@ -188,7 +188,7 @@ def flat_alignment(
     num_frames: int,
     key: str,
 ) -> np.ndarray | None:
-    """An equal alignment in which silence does not take the frames of speech.
+    """Make an equal alignment in which silence does not take the frames of speech.
 
     Silence has as many states as two phones, but recordings have little of it: divided equally, two
     in five frames of isolated words would be taken for silence.  Here the path through each HMM is
@@ -231,7 +231,7 @@ def _shortest_path(
     silence_probability: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The path with the fewest frames, where silence that is optional is chosen at random."""
+    """Find the path with the fewest frames, where silence that is optional is chosen at random."""
     import kaldifst
 
     leaving = ~transition_model.is_self_loop[graph.arcs["ilabel"]]
@@ -255,14 +255,14 @@ def _shortest_path(
 def phone_segments(
     transition_model: TransitionModel, alignment: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The phones of an alignment in their order, and the frames that each lasts: int arrays."""
+    """Split an alignment into its phones in order, and the frames that each lasts: int arrays."""
     starts = transition_model.phone_starts(alignment)
     lengths = np.diff(np.append(starts, len(alignment)))
     return transition_model.phone_of[np.asarray(alignment)[starts]], lengths
 
 
 def ctm_lines(key: str, phones: np.ndarray, lengths: np.ndarray, frame_shift: float) -> str:
-    """Segments as lines of a ctm file: utterance, channel, begin and length in seconds, phone."""
+    """Format segments as a ctm file: utterance, channel, begin and length in seconds, phone."""
     digits = 2 if frame_shift >= 0.01 else 3
     begins = frame_shift * (np.cumsum(lengths) - lengths)
     return "".join(
@@ -274,7 +274,7 @@ def ctm_lines(key: str, phones: np.ndarray, lengths: np.ndarray, frame_shift: fl
 def show(
     key: str, alignment: np.ndarray, transition_model: TransitionModel, names: SymbolTable
 ) -> str:
-    """What show-alignments prints: transition-ids grouped by phone, and below them the phones."""
+    """Format the lines of show-alignments: transition-ids by phone, and below them the phones."""
     starts = transition_model.phone_starts(alignment)
     columns = []
     for ids in np.split(np.asarray(alignment), starts[1:]) if len(starts) else []:

@@ -51,7 +51,7 @@ class NGrams:
 
 @dataclass
 class LanguageModel:
-    """A back-off model.
+    """A back-off model of words.
 
     Attributes:
         words: the symbol table of its word-ids.
@@ -76,7 +76,7 @@ class LanguageModel:
         }
 
     def probability(self, history: NGram, word: int) -> float:
-        """Of `word` after `history`; 0 for a word that the model does not have."""
+        """Compute the probability of `word` after `history`; 0 if the model has no such word."""
         history = history[max(0, len(history) - len(self.orders) + 1) :]
         factor = 1.0
         while (ngram := (*history, word)) not in self.entries:
@@ -87,7 +87,7 @@ class LanguageModel:
         return factor * self.entries[ngram][0]
 
     def perplexity(self, sentences: Iterable[Sequence[int]]) -> float:
-        """Of sentences, given as word-ids, their ends being words; inf where one is impossible."""
+        """Compute the perplexity of sentences of word-ids, with their ends; inf if impossible."""
         begin, end = self.words.number(BEGIN), self.words.number(END)
         log_probability, num_words = 0.0, 0
         for sentence in sentences:
@@ -132,12 +132,12 @@ class LanguageModel:
             NgtrainError: it is no such file, it is damaged, has no word of `words`, or its
                 sentences have no beginning or no end.
         """
-        return cls(words, _Reader(rxfilename, words).read())
+        return cls(words, _ArpaReader(rxfilename, words).read())
 
     # --- Grammars ---------------------------------------------------------------------------------
 
     def grammar(self) -> ArrayFst:
-        """G: sentences of the model, with the back-off symbol #0 on the input of back-off arcs.
+        """Make G, the sentences of the model, with #0 on the input of back-off arcs.
 
         There is a state for each history that the model has words after, and an arc for each
         n-gram, which leads to the state of the longest end of it that is such a history.
@@ -151,7 +151,7 @@ class LanguageModel:
         state_of = {history: state for state, history in enumerate(histories)}
 
         def destination(ngram: NGram) -> tuple[int, float]:
-            """The state for what may follow `ngram`, and the cost of backing off to it."""
+            """Find the state for what may follow `ngram`, and the cost of backing off to it."""
             cost = 0.0
             while ngram not in state_of:
                 cost += _cost(entries[ngram][1]) if ngram in entries else 0.0
@@ -185,8 +185,8 @@ def _cost(probability: float) -> float:
     return -math.log(probability) if probability > 0 else math.inf
 
 
-class _Reader:
-    """Reads one ARPA file, a line at a time; leaves out what Kaldi's arpa2fst leaves out.
+class _ArpaReader:
+    """A reader of an ARPA file by lines, which leaves out what Kaldi's arpa2fst leaves out.
 
     Attributes:
         histories: the words after which n-grams of the present order may come: the n-grams of the
@@ -255,7 +255,7 @@ class _Reader:
         return NGrams(np.array(ids, np.int64).reshape(-1, n), _exp10(logs), _exp10(backoffs))
 
     def _ngram(self, n: int, size: int, highest: int) -> tuple[float, list[str], float]:
-        """The logarithm, the words, and the logarithm of the back-off factor on the next line."""
+        """Read logarithm, words, and logarithm of the back-off factor from the next line."""
         end = self.line_number + 1
         text = self._text()
         if text.startswith("\\"):
@@ -283,7 +283,7 @@ class _Reader:
         return ""
 
     def _check_words(self, unigrams: NGrams) -> None:
-        """The model has the ends of sentences, and a word besides."""
+        """Check that the model has the ends of sentences, and a word besides."""
         found = set(unigrams.words[:, 0].tolist())
         for word, id in (BEGIN, self.begin), (END, self.end):
             if id not in found:
@@ -303,7 +303,7 @@ class _Reader:
             raise NgtrainError(f"{self.name}: {reason}") from None
 
     def _text(self) -> str:
-        """The next line that is not empty."""
+        """Read the next line that is not empty."""
         while not (line := self._line()):
             pass
         return line
@@ -313,6 +313,6 @@ class _Reader:
 
 
 def _exp10(logs: Sequence[float]) -> np.ndarray:
-    """10 to the power of `logs`, and 0 for those that stand for it."""
+    """Compute 10 to the power of `logs`, and 0 for those that stand for it."""
     logs = np.asarray(logs)
     return np.where(logs <= NEVER, 0.0, 10.0**logs)

@@ -21,7 +21,7 @@ from nnet.model.acoustic_model import AcousticModel
 logger = logging.getLogger("ngtrain")
 
 
-class Path(NamedTuple):
+class GraphPath(NamedTuple):
     """The best path through a graph.
 
     Attributes:
@@ -42,7 +42,7 @@ class Path(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How the search is pruned (FasterDecoderOptions); costs are those with the acoustic scale."""
+    """The pruning of the search (FasterDecoderOptions); costs are with the acoustic scale."""
 
     beam: float = 16.0
     max_active: int = 2147483647
@@ -58,7 +58,7 @@ class SearchOptions:
 
 
 class Decoder:
-    """Finds the best path of one graph, for any number of utterances.
+    """A decoder with one graph, for any number of utterances.
 
     Args:
         graph: as the programs of `nnet.decoding.graph` make it; its input labels must be
@@ -93,8 +93,8 @@ class Decoder:
         log_likelihoods: np.ndarray,
         acoustic_scale: float,
         allow_partial: bool = False,
-    ) -> Path | None:
-        """The best path, or None when none survives to the end of the utterance.
+    ) -> GraphPath | None:
+        """Find the best path, or None when none survives to the end of the utterance.
 
         Args:
             log_likelihoods: float32 (T, num_pdfs), T > 0, without the acoustic scale.
@@ -116,11 +116,11 @@ class Decoder:
         _, alignment, words, weight = kaldifst.get_linear_symbol_sequence(lattice)
         if len(alignment) != len(log_likelihoods):
             return None
-        return Path(alignment, words, weight.value1, weight.value2)
+        return GraphPath(alignment, words, weight.value1, weight.value2)
 
 
-class Setting(NamedTuple):
-    """An acoustic scale and a word insertion penalty, and what they are called in file names."""
+class DecodingSetting(NamedTuple):
+    """An acoustic scale and a word insertion penalty, with their texts for file names."""
 
     acoustic_scale: float
     penalty: float
@@ -138,8 +138,8 @@ class Setting(NamedTuple):
 
 def decoding_settings(
     acoustic_scale: float, inv_acoustic_scales: str, word_ins_penalties: str
-) -> list[Setting]:
-    """Every combination of the values that two options list (see `parse_values`).
+) -> list[DecodingSetting]:
+    """Combine all values that two options list (see `parse_values`).
 
     `acoustic_scale` counts when no inverse scales are listed.
     """
@@ -147,14 +147,14 @@ def decoding_settings(
     if inv_acoustic_scales:
         scales = {lmwt: 1 / float(lmwt) for lmwt in parse_values(inv_acoustic_scales)}
     return [
-        Setting(scale, float(penalty), lmwt, penalty)
+        DecodingSetting(scale, float(penalty), lmwt, penalty)
         for penalty in parse_values(word_ins_penalties)
         for lmwt, scale in scales.items()
     ]
 
 
 class MultiDecoder:
-    """Decodes utterances with several settings, computing the network once, and counts.
+    """A decoder with several settings that computes the network once, and counts.
 
     The search runs for every setting, because each prunes differently.
 
@@ -166,7 +166,7 @@ class MultiDecoder:
         self,
         model: AcousticModel,
         graph: ArrayFst,
-        settings: Sequence[Setting],
+        settings: Sequence[DecodingSetting],
         options: SearchOptions,
         allow_partial: bool,
     ):
@@ -182,8 +182,8 @@ class MultiDecoder:
             for penalty in dict.fromkeys(setting.penalty for setting in settings)
         }
 
-    def decode(self, key: str, features: np.ndarray) -> dict[Setting, Path]:
-        """The best path for each setting; nothing, and a warning, when some setting fails.
+    def decode(self, key: str, features: np.ndarray) -> dict[DecodingSetting, GraphPath]:
+        """Find the best path for each setting; nothing, and a warning, when some setting fails.
 
         Raises:
             NgtrainError: the features do not fit the model.
@@ -224,7 +224,7 @@ class MultiDecoder:
 
 
 def parse_values(text: str) -> list[str]:
-    """Numbers and ranges `first:last[:step]`, separated by commas, as the numbers they stand for.
+    """Parse numbers and ranges `first:last[:step]`, separated by commas.
 
     They stay text, "0.5" or "20", because they become parts of file names.
 

@@ -28,7 +28,7 @@ PhoneSets = list[list[str]]
 
 @dataclass
 class Dictionary:
-    """What a dictionary directory says.
+    """The contents of a dictionary directory.
 
     Attributes:
         silence, nonsilence: the phones; those of one list are variants of one phone.
@@ -45,7 +45,11 @@ class Dictionary:
 
     @classmethod
     def read(cls, path: Path) -> Dictionary:
-        """Read the directory.  Raises NgtrainError: a file is missing, or a line is malformed."""
+        """Read the directory.
+
+        Raises:
+            NgtrainError: a file is missing, or a line is malformed.
+        """
         for name, meaning in UNUSED.items():
             if (path / name).exists():
                 log.warning(f"{path / name} is not used: {meaning}")
@@ -60,7 +64,7 @@ class Dictionary:
         )
 
     def problems(self, oov_word: str, position_dependent: bool) -> list[str]:
-        """All that is wrong, a sentence each, with the word for unknown words and the phones."""
+        """List all that is wrong, a sentence each; `oov_word` is the word for unknown words."""
         silence, nonsilence = flat(self.silence), flat(self.nonsilence)
         known = set(silence + nonsilence)
         found = []
@@ -101,7 +105,7 @@ class Dictionary:
 
 
 def read_lexicons(path: Path) -> list[Pronunciation]:
-    """The entries of lexiconp.txt or, where there is none, of lexicon.txt.
+    """Read the entries of lexiconp.txt or, where there is none, of lexicon.txt.
 
     Raises:
         NgtrainError: there are both, with different entries: one is older than the other.
@@ -125,11 +129,11 @@ def read_lexicons(path: Path) -> list[Pronunciation]:
 
 
 def read_phone_sets(path: Path) -> PhoneSets:
-    """The phones on each line that is not empty."""
+    """Read the phones on each line that is not empty."""
     require_files(path)
     return [phones for line in text_lines(path) if (phones := split_words(line))]
 
 
 def flat(sets: PhoneSets) -> list[str]:
-    """All phones of the sets."""
+    """Join the phones of all sets."""
     return [phone for phone_set in sets for phone in phone_set]

@@ -71,14 +71,14 @@ class ArrayFst:
 
     @property
     def source(self) -> np.ndarray:
-        """int64 (arcs,): the state that each arc leaves."""
+        """State that each arc leaves; int64 (arcs,)."""
         return np.repeat(np.arange(self.num_states), np.diff(self.first_arc))
 
     @classmethod
     def from_arcs(
         cls, start: int, finals: np.ndarray, source: np.ndarray, arcs: np.ndarray
     ) -> ArrayFst:
-        """Build from arcs in any order; those of a state keep the order they have here."""
+        """Build a transducer from arcs in any order; those of a state keep theirs."""
         order = np.argsort(source, kind="stable")
         counts = np.bincount(source, minlength=len(finals))
         first_arc = np.concatenate(([0], np.cumsum(counts)))
@@ -88,7 +88,7 @@ class ArrayFst:
 
     @classmethod
     def from_kaldifst(cls, fst) -> ArrayFst:
-        """The arrays of any kaldifst transducer."""
+        """Convert any kaldifst transducer."""
         import kaldifst
 
         with _scratch_file() as path:
@@ -97,13 +97,13 @@ class ArrayFst:
                 return cls.read(stream)
 
     def to_kaldifst(self):
-        """A `kaldifst.StdVectorFst`."""
+        """Convert to a `kaldifst.StdVectorFst`."""
         import kaldifst
 
         return kaldifst.StdVectorFst(self.to_const_kaldifst())
 
     def to_const_kaldifst(self):
-        """A `kaldifst.StdConstFst`, which is smaller and faster to walk but cannot be changed."""
+        """Convert to a `kaldifst.StdConstFst`, which is smaller and faster but cannot change."""
         import kaldifst
 
         with _scratch_file() as path:
@@ -194,7 +194,7 @@ class ArrayFst:
         return fst
 
     def problem(self) -> str:
-        """What is wrong, in a few words; "" for a transducer that a library can be trusted with."""
+        """Say in a few words what is wrong; "" for what a library can be trusted with."""
         states, arcs = self.num_states, self.arcs
         next_states, costs = arcs["nextstate"], np.concatenate([self.finals, arcs["weight"]])
         if not -1 <= self.start < states or ((next_states < 0) | (next_states >= states)).any():
@@ -247,7 +247,7 @@ def _read_string(stream: InputStream) -> bytes:
 
 
 def _skip_symbols(stream: InputStream) -> None:
-    """A symbol table inside the file: labels are integers here, so it is not needed."""
+    """Skip a symbol table inside the file: labels are integers here, so it is not needed."""
     (magic,) = struct.unpack("<i", stream.read_exact(4))
     if magic != _SYMBOLS_MAGIC:
         raise stream.fail("expected the symbol table of a transducer")
@@ -290,7 +290,7 @@ def _read_const_body(stream: InputStream, num_states: int, num_arcs: int, aligne
 
 @contextlib.contextmanager
 def _scratch_file() -> Iterator[str]:
-    """A file for handing a transducer over to or from kaldifst: in memory where the system can."""
+    """Make a file to hand a transducer over to or from kaldifst: in memory where the system can."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("fst")
         try:
@@ -303,7 +303,7 @@ def _scratch_file() -> Iterator[str]:
 
 
 class FstHolder:
-    """Transducers in tables (Kaldi's VectorFstHolder), such as training graphs of utterances."""
+    """The form of transducers in tables (Kaldi's VectorFstHolder), such as training graphs."""
 
     name = "transducer"
 

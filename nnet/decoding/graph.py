@@ -27,7 +27,7 @@ def h_transducer(
     transition_model: TransitionModel,
     transition_scale: float = 1.0,
 ) -> tuple[ArrayFst, list[int]]:
-    """From sequences of transition-ids, without self-loops, to phones in context (GetHTransducer).
+    """Make H, from transition-ids, without self-loops, to phones in context (GetHTransducer).
 
     State 0 is start and end; a phone in context is a loop through the states of its HMM.  Windows
     whose central phones are equal and have the same pdfs share their loop.
@@ -68,7 +68,7 @@ def h_transducer(
 def _physical_phone(
     window: Sequence[int], tree: ContextDependency, transition_model: TransitionModel
 ) -> tuple[int, tuple[int, ...]]:
-    """The central phone of a window, and the pdf-ids of its pdf-classes."""
+    """Find the central phone of a window, and the pdf-ids of its pdf-classes."""
     phone = window[tree.central_position]
     topology = transition_model.topology
     if phone not in topology.entry_of_phone:
@@ -86,7 +86,7 @@ def _hmm_arcs(
     transition_scale: float,
     first_state: int,
 ) -> list[tuple[int, int, int, float, int]]:
-    """The HMM of a phone without its self-loops, as arcs from `first_state` on; it ends in state 0.
+    """Make the HMM of a phone without self-loops, as arcs from `first_state` on, to state 0.
 
     Probabilities are those given that the state is left (GetHmmAsFsa).
     """
@@ -124,7 +124,7 @@ def expand_to_transition_ids(
     transition_scale: float,
     self_loop_scale: float,
 ) -> ArrayFst:
-    """H o C o `lg`, determinized and minimized, with self-loops.
+    """Make H o C o `lg`, determinized and minimized, with self-loops.
 
     Args:
         lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance
@@ -269,7 +269,7 @@ def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:
 
 
 class TrainingGraphCompiler:
-    """Makes the graphs of all transition-id sequences that a transcript allows.
+    """A compiler of transcripts to the graphs of all transition-id sequences that they allow.
 
     Args:
         tree, transition_model: they must belong together.
@@ -300,7 +300,7 @@ class TrainingGraphCompiler:
         kaldifst.arcsort(self.lexicon, "olabel")
 
     def compile(self, words: Sequence[int]) -> ArrayFst:
-        """The graph of a transcript, given as word-ids.
+        """Compile the graph of a transcript, given as word-ids.
 
         Its `start` is -1 when the lexicon has no way to say it.
         """
@@ -316,7 +316,7 @@ class TrainingGraphCompiler:
 
 
 def lexicon_and_grammar(lexicon: ArrayFst, grammar: ArrayFst) -> ArrayFst:
-    """L o G, determinized, minimized and pushed: from phones (and disambiguation symbols) to words.
+    """Make L o G, from phones (with disambiguation symbols) to words; minimal and pushed.
 
     Raises:
         NgtrainError: the lexicon and the grammar have no sentence in common.
@@ -343,7 +343,7 @@ def decoding_graph(
     transition_scale: float = 1.0,
     self_loop_scale: float = 0.1,
 ) -> ArrayFst:
-    """HCLG, as utils/mkgraph.sh makes it.
+    """Make HCLG as utils/mkgraph.sh does.
 
     Args:
         lexicon: L_disambig.fst.

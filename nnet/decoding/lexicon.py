@@ -21,7 +21,7 @@ RESERVED_WORDS = frozenset({"<eps>", "<s>", "</s>", "#0"})
 
 
 class Pronunciation(NamedTuple):
-    """One way to say a word, and its probability (the best of a word usually has 1)."""
+    """A pronunciation of a word, with its probability (the best of a word usually has 1)."""
 
     word: str
     probability: float
@@ -57,7 +57,7 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
 
 
 def _refuse_repetitions(path: str, lexicon: list[Pronunciation]) -> None:
-    """Raises NgtrainError if an entry, of which there is one on every line, comes again."""
+    """Raise NgtrainError if an entry, of which there is one on every line, comes again."""
     line_of: dict[tuple, int] = {}
     repeated = [
         (line_of[entry.word, entry.phones], number, entry)
@@ -112,7 +112,7 @@ def lexicon_fst(
     silence_probability: float,
     silence_disambig: str | None = None,
 ) -> ArrayFst:
-    """L: from phones to words, with optional silence before, between and after the words.
+    """Make L, from phones to words, with optional silence before, between and after them.
 
     Args:
         silence_probability: of silence in each of these places; 0 for a lexicon without it.
@@ -164,7 +164,7 @@ def add_word_disambiguation_loops(
 
 
 def loop_grammar(words: Sequence[int], end_probability: float = 0.5) -> ArrayFst:
-    """G: one word or more, all as likely; after each the sentence ends with `end_probability`."""
+    """Make G of one word or more, all as likely, after each an end with `end_probability`."""
     start, spoken = 0, 1
     word_cost = math.log(len(words))
     arcs = [(start, spoken, word, word, word_cost) for word in words]
@@ -192,7 +192,7 @@ def usual_topology(
     num_nonsilence_states: int = 3,
     num_silence_states: int = 5,
 ) -> HmmTopology:
-    """Left-to-right HMMs for phones; for silence, HMMs whose inner states are fully connected.
+    """Make left-to-right HMMs for phones and, for silence, HMMs with fully connected inner states.
 
     Raises:
         NgtrainError: a silence HMM of two states, which has no inner one.

@@ -1,4 +1,4 @@
-"""Estimate n-gram language models: interpolated Kneser-Ney smoothing with three discounts.
+"""Estimation of n-gram models: interpolated Kneser-Ney smoothing with three discounts.
 
 S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", 1998,
 section 3 ("modified Kneser-Ney").  With h a history of n-1 words and h' the same without its first:
@@ -110,7 +110,7 @@ def estimate(
 
 
 def _tokens(sentences: Iterable[Sequence[int]], begin: int, end: int) -> np.ndarray:
-    """All sentences one after the other, each with its beginning and its end."""
+    """Join all sentences, each with its beginning and its end."""
     tokens = array("q")
     for sentence in sentences:
         tokens.append(begin)
@@ -148,14 +148,14 @@ def count_ngrams(tokens: np.ndarray, num_words: int, begin: int, order: int) -> 
 
 
 def adjusted_counts(this: Counts, above: Counts | None) -> np.ndarray:
-    """int64 (N,): what estimation takes for counts; `above` is the next order, if there is one."""
+    """Compute the counts of estimation, int64 (N,); `above` is the next order, if there is one."""
     if above is None:
         return this.count
     return np.where(this.begins, this.count, np.bincount(above.suffix, minlength=len(this.word)))
 
 
 def discounts(adjusted: np.ndarray) -> Discounts:
-    """What to subtract from counts of 1, of 2, and of 3 or more (equation 26 of the report)."""
+    """Compute the discounts of counts of 1, of 2, and of 3 or more (equation 26 of the report)."""
     n1, n2, n3, n4 = np.bincount(np.minimum(adjusted, 5), minlength=6)[1:5].astype(float)
     if min(n1, n2, n3) == 0:
         return UNUSUAL_DISCOUNTS

@@ -29,7 +29,7 @@ COMMENT = ";;"
 
 
 class Rule(NamedTuple):
-    """`old` becomes `new` where `left` stands before it and `right` behind."""
+    """A rewriting of `old` as `new` where `left` stands before it and `right` behind."""
 
     old: str
     new: str
@@ -107,7 +107,7 @@ _QUOTES = {"[": "]", "'": "'", "{": "}"}
 
 
 def _parse_rule(line: str) -> Rule:
-    """`A => B` or `A => B / C __ D`; ValueError when it is neither, or A is empty."""
+    """Parse `A => B` or `A => B / C __ D`; ValueError when it is neither, or A is empty."""
     old, rest = _split(line, "=>")
     try:
         new, context = _split(rest, "/")
@@ -121,7 +121,7 @@ def _parse_rule(line: str) -> Rule:
 
 
 def _split(text: str, separator: str) -> tuple[str, str]:
-    """What is before and behind the first separator; one within quotes at the start is none.
+    """Split at the first separator; one within quotes at the start is none.
 
     Raises:
         ValueError: there is no separator.
@@ -135,7 +135,7 @@ def _split(text: str, separator: str) -> tuple[str, str]:
 
 
 def _unquoted(string: str) -> str:
-    """Without the brackets or quotation marks that show where the spaces of a string are."""
+    """Strip the brackets or quotation marks that show where the spaces of a string are."""
     if len(string) >= 2 and string[0] + string[-1] in ("[]", "''"):
         return string[1:-1]
     return string
@@ -154,7 +154,7 @@ class Edge(NamedTuple):
 
 
 class WordGraph:
-    """What may have been said: every path from node 0 to the last node.
+    """A graph of word sequences: every path from node 0 to the last node may have been said.
 
     Attributes:
         edges: sorted by source; they lead to higher nodes.  The first stands for the beginning.
@@ -199,7 +199,7 @@ class WordGraph:
 
 
 def _tokens(text: str) -> list[str]:
-    """Words and brackets; hyphens inside of words separate."""
+    """Split into words and brackets; hyphens inside of words separate."""
     text = re.sub(r"([(){}])", r" \1 ", text)
     text = re.sub(r"\{[^{}]*\}", lambda match: match[0].replace("/", " / "), text)
     return re.sub(r"(?<=[^( ])-(?=[^) ])", " ", text).split()
@@ -212,8 +212,8 @@ SUBSTITUTION_COST, GAP_COST, OPTIONAL_GAP_COST, NO_WORD_COST = 4000, 3000, 2000,
 word, which is no error there, or `@`."""
 
 
-class Path(NamedTuple):
-    """The cost of an alignment, and what is in it."""
+class WordAlignment(NamedTuple):
+    """An alignment of two paths, with its cost."""
 
     cost: int = 0
     substitutions: int = 0
@@ -221,8 +221,8 @@ class Path(NamedTuple):
     insertions: int = 0
     num_words: int = 0
 
-    def then(self, cost: int, substitution=0, deletion=0, insertion=0, word=0) -> Path:
-        return Path(
+    def then(self, cost: int, substitution=0, deletion=0, insertion=0, word=0) -> WordAlignment:
+        return WordAlignment(
             self.cost + cost,
             self.substitutions + substitution,
             self.deletions + deletion,
@@ -230,19 +230,19 @@ class Path(NamedTuple):
             self.num_words + word,
         )
 
-    def substituted(self, said: Edge, heard: Edge) -> Path:
+    def substituted(self, said: Edge, heard: Edge) -> WordAlignment:
         if matches(said.word, heard.word):
             return self.then(0, word=1)
         return self.then(SUBSTITUTION_COST, substitution=1, word=1)
 
-    def inserted(self, heard: Edge) -> Path:
+    def inserted(self, heard: Edge) -> WordAlignment:
         if not heard.word:
             return self.then(NO_WORD_COST)
         if heard.optional:  # sclite counts it as a correct word
             return self.then(OPTIONAL_GAP_COST, word=1)
         return self.then(GAP_COST, insertion=1)
 
-    def deleted(self, said: Edge) -> Path:
+    def deleted(self, said: Edge) -> WordAlignment:
         if not said.word:
             return self.then(NO_WORD_COST)
         if said.optional:
@@ -250,14 +250,14 @@ class Path(NamedTuple):
         return self.then(GAP_COST, deletion=1, word=1)
 
 
-def align(reference: WordGraph, hypothesis: WordGraph) -> Path:
-    """The best alignment of any path of one graph with any path of the other.
+def align(reference: WordGraph, hypothesis: WordGraph) -> WordAlignment:
+    """Find the best alignment of any path of one graph with any path of the other.
 
     Of alignments that cost the same, sclite takes (calculate_internal_cells in net_dp.c), from the
     beginning on and for every two edges, the one that ends with their substitution (or match), then
     the one that ends with an insertion, then that with a deletion: so does this.
     """
-    best: dict[tuple[int, int], Path] = {(0, 0): Path()}
+    best: dict[tuple[int, int], WordAlignment] = {(0, 0): WordAlignment()}
     for r, said in enumerate(reference.edges):
         for h, heard in enumerate(hypothesis.edges):
             ways = []
@@ -273,8 +273,8 @@ def align(reference: WordGraph, hypothesis: WordGraph) -> Path:
     return _cheapest([best[r, h] for r in reference.last for h in hypothesis.last])
 
 
-def _cheapest(paths: list[Path]) -> Path:
-    """The first of those that cost least."""
+def _cheapest(paths: list[WordAlignment]) -> WordAlignment:
+    """Choose the first of those that cost least."""
     return min(paths, key=_COST)
 
 
@@ -282,7 +282,7 @@ _COST = attrgetter("cost")
 
 
 def matches(said: str, heard: str) -> bool:
-    """Whether two words are the same, as far as a fragment goes."""
+    """True if two words are the same, as far as a fragment goes."""
     if said.endswith("-"):
         return heard.startswith(said[:-1])
     if said.startswith("-"):
@@ -294,7 +294,7 @@ def matches(said: str, heard: str) -> bool:
 
 
 class Segment(NamedTuple):
-    """A line of an STM file: who said what in one channel of a recording, and when."""
+    """A line of an STM file: the words of a speaker in one channel of a recording."""
 
     recording: str
     channel: str
@@ -308,7 +308,7 @@ class Segment(NamedTuple):
 
 
 class TimedWord(NamedTuple):
-    """A line of a CTM file: a word, and when it was said."""
+    """A line of a CTM file: a word with its time."""
 
     recording: str
     channel: str
@@ -364,7 +364,7 @@ def score(
 
 
 def _side(line: Segment | TimedWord) -> tuple[str, str]:
-    """Recording and channel; capitals do not count, as in sclite."""
+    """Return recording and channel; capitals do not count, as in sclite."""
     return line.recording.upper(), line.channel.upper()
 
 
@@ -379,11 +379,11 @@ def _add(errors: WordErrors, reference: str, hypothesis: str) -> None:
 
 
 def _heard(words: Sequence[TimedWord], rules: MappingRules) -> str:
-    """The text of words in the order of their times; each is mapped alone, as in a CTM file."""
+    """Join words in the order of their times; each is mapped alone, as in a CTM file."""
     ordered = sorted(words, key=lambda word: word.start)
     return " ".join(rules.apply(_spaced(word.word)) for word in ordered)
 
 
 def _spaced(text: str) -> str:
-    """Parentheses apart from words, so that rules for words hold in them too."""
+    """Set parentheses apart from words, so that rules for words hold in them too."""
     return text.replace("(", "( ").replace(")", " )")

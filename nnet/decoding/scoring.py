@@ -52,7 +52,7 @@ class WordErrors:
         )
 
     def __str__(self) -> str:
-        """The three lines that compute-wer prints."""
+        """Format the three lines that compute-wer prints."""
         partial = " [PARTIAL]" if self.absent_sentences else ""
         return (
             f"%WER {self.wer:.2f} [ {self.total} / {self.num_words}, {self.insertions} ins, "

@@ -60,7 +60,7 @@ class SymbolTable:
 
 
 def read_integer_lists(rxfilename: str) -> list[list[int]]:
-    """The integers on each line of a text file, such as phones/sets.int."""
+    """Read the integers on each line of a text file, such as phones/sets.int."""
     lists = []
     for number, line in enumerate(text_lines(rxfilename), 1):
         try:
@@ -71,5 +71,5 @@ def read_integer_lists(rxfilename: str) -> list[list[int]]:
 
 
 def read_integers(rxfilename: str) -> list[int]:
-    """All integers of a text file, such as phones/disambig.int, whatever its lines."""
+    """Read all integers of a text file, such as phones/disambig.int, whatever its lines."""
     return [number for line in read_integer_lists(rxfilename) for number in line]

@@ -1,4 +1,4 @@
-"""Words of transcripts that a lang directory does not have: how many, which, and probably why.
+"""Words of transcripts that are not in a lang directory, and probable reasons.
 
 They become the word for unknown words, and a training whose transcripts are in capitals and whose
 lexicon is in small letters would run on nothing else.
@@ -28,7 +28,7 @@ _PUNCTUATION = string.punctuation + "«»‹›„“”‚‘’…–—¿¡�
 
 @dataclass
 class UnknownWords:
-    """Counts the words that are not in a symbol table.
+    """A count of the words that are not in a symbol table.
 
     Attributes:
         words: the symbol table.
@@ -74,7 +74,7 @@ class UnknownWords:
             logger.info("%s", sentence)
 
     def reason(self) -> str:
-        """What would make known at least half of the unknown words; "" when nothing does."""
+        """Guess a reason for at least half of the unknown words; "" when there is none."""
         most, remedy = 0, ""
         for change, said in _REMEDIES:
             known = {change(word) for word in self.words.number_of}
@@ -85,7 +85,11 @@ class UnknownWords:
 
 
 def check_transcripts(text: Path, words: SymbolTable) -> None:
-    """Report on the words of the file `text` of a data directory.  Raises NgtrainError."""
+    """Report on the words of the file `text` of a data directory.
+
+    Raises:
+        NgtrainError: it cannot be read.
+    """
     unknown = UnknownWords(words)
     for line in text_lines(text):
         unknown.add(split_words(split_key(line)[1]))
@@ -97,7 +101,7 @@ def _without_punctuation(word: str) -> str:
 
 
 def _decoded(word: str) -> str:
-    """A word that is not UTF-8, taken for Latin-1."""
+    """Decode a word that is not UTF-8 as Latin-1."""
     return word if is_utf8(word) else word.encode(**ENCODING).decode("latin-1")
 
 

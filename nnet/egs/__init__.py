@@ -1,1 +1,1 @@
-"""Examples: how they are laid out, stored, ordered and cut into minibatches."""
+"""Examples: their form, their files, their order, and minibatches of them."""

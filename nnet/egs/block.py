@@ -253,7 +253,7 @@ class ExampleBlock:
         return ExampleBlock.encode(self.layouts, Strings.of(self.keys()), groups)
 
 
-class Labels(NamedTuple):
+class FrameLabels(NamedTuple):
     """Labels of the frames of examples, as parallel arrays in order of examples and frames."""
 
     example: np.ndarray  # int, index of the example
@@ -262,22 +262,22 @@ class Labels(NamedTuple):
     weight: np.ndarray  # float32
 
     @classmethod
-    def one_each(cls, pdfs: np.ndarray) -> Labels:
+    def one_each(cls, pdfs: np.ndarray) -> FrameLabels:
         """Label each frame with one pdf-id of weight one; pdfs is int32 (n, num_frames)."""
         example, frame = np.divmod(np.arange(pdfs.size), pdfs.shape[1])
         return cls(example, frame, pdfs.ravel(), np.ones(pdfs.size, np.float32))
 
-    def of_frames(self, first: np.ndarray, num_frames: int) -> Labels:
+    def of_frames(self, first: np.ndarray, num_frames: int) -> FrameLabels:
         """Take the labels of num_frames frames of example i, counted from first[i] on."""
         frame = self.frame - first[self.example]
         kept = (frame >= 0) & (frame < num_frames)
-        return Labels(self.example[kept], frame[kept], self.pdf[kept], self.weight[kept])
+        return FrameLabels(self.example[kept], frame[kept], self.pdf[kept], self.weight[kept])
 
-    def of_examples(self, indices: np.ndarray) -> Labels:
+    def of_examples(self, indices: np.ndarray) -> FrameLabels:
         """Take the labels of the examples at `indices` (increasing), counted by place there."""
         place = np.searchsorted(indices, self.example)
         kept = indices[np.minimum(place, len(indices) - 1)] == self.example
-        return Labels(place[kept], self.frame[kept], self.pdf[kept], self.weight[kept])
+        return FrameLabels(place[kept], self.frame[kept], self.pdf[kept], self.weight[kept])
 
     def strongest(self, shape: tuple[int, int]) -> np.ndarray:
         """Find the pdf-id of the largest weight of each frame (-1 if it has no label).
@@ -363,7 +363,7 @@ class ExampleGroup(EncodedExamples):
             return sliding_window_view(codes, num_rows, axis=2)[each, :, first_row]
         return sliding_window_view(codes, num_rows, axis=1)[each, first_row].swapaxes(1, 2)
 
-    def labels(self) -> Labels:
+    def labels(self) -> FrameLabels:
         """Decode the labels of all frames.
 
         Raises:
@@ -371,7 +371,7 @@ class ExampleGroup(EncodedExamples):
         """
         if self.layout.simple:
             self._check((self.fixed["pdfs"] >= 0).all(axis=1), "a negative pdf-id")
-            return Labels.one_each(self.fixed["pdfs"])
+            return FrameLabels.one_each(self.fixed["pdfs"])
         size, num_frames = len(self.fixed), self.layout.num_frames
         numbers = self.label_texts.data.view(_NUMBER)["value"]
         end = np.cumsum(self.label_texts.size // _NUMBER.itemsize)
@@ -393,7 +393,7 @@ class ExampleGroup(EncodedExamples):
         wrong = example[(pdf < 0) | ~np.isfinite(weight)]
         if len(wrong):
             raise self.fail("a negative pdf-id, or a weight that is no number", int(wrong[0]))
-        return Labels(example, frame, pdf, weight)
+        return FrameLabels(example, frame, pdf, weight)
 
     def sub_examples(
         self, left_context: int | None, right_context: int | None
@@ -419,7 +419,7 @@ class ExampleGroup(EncodedExamples):
         labels = self.labels().of_frames(first, num_frames)
         return encode_examples(layout, self.indices, fields, labels)
 
-    def relabelled(self, labels: Labels) -> Iterator[EncodedExamples]:
+    def relabelled(self, labels: FrameLabels) -> Iterator[EncodedExamples]:
         """Make new examples with other labels."""
         fields = {name: self.fixed[name] for name in self.layout.fields if name != "pdfs"}
         return encode_examples(self.layout, self.indices, fields, labels)
@@ -430,7 +430,7 @@ class ExampleGroup(EncodedExamples):
 
 
 def encode_examples(
-    layout: Layout, indices: np.ndarray, fields: dict[str, np.ndarray], labels: Labels
+    layout: Layout, indices: np.ndarray, fields: dict[str, np.ndarray], labels: FrameLabels
 ) -> Iterator[EncodedExamples]:
     """Make n examples that differ in their labels and values only.
 
@@ -462,7 +462,7 @@ def encode_examples(
         yield EncodedExamples(new, indices[chosen], texts, new.encode(values))
 
 
-def _label_texts(labels: Labels, count: np.ndarray) -> Strings:
+def _label_texts(labels: FrameLabels, count: np.ndarray) -> Strings:
     """Encode what follows the number of frames of `<Lab2>`; count (n, frames) is of labels."""
     # For each frame its number of labels, and then pdf-id and weight of each.
     after = np.cumsum(1 + 2 * count)

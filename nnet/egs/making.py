@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.egs.block import ExampleBlock, Labels, compressed_fields, encode_examples
+from nnet.egs.block import ExampleBlock, FrameLabels, compressed_fields, encode_examples
 from nnet.egs.record import Layout, LayoutTable
 from nnet.egs.tables import ExampleWriter
 from nnet.errors import NgtrainError
 from nnet.io.losses import Losses
 from nnet.io.memory import keep_freed_memory
+from nnet.io.random_access import random_access_table
 from nnet.io.strings import Strings
-from nnet.io.tables import FEATURES, POSTERIOR, random_access_table, sequential_table
+from nnet.io.tables import FEATURES, POSTERIOR, sequential_table
 
 log = logging.getLogger("ngtrain")
 
@@ -168,13 +169,13 @@ def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut
     return ExampleBlock.encode(layouts, Strings.of(keys), groups())
 
 
-def _labels(posteriors: Sequence[list[list[tuple[int, float]]]], num_frames: int) -> Labels:
+def _labels(posteriors: Sequence[list[list[tuple[int, float]]]], num_frames: int) -> FrameLabels:
     """Join posteriors into the labels of examples of `num_frames` frames, fewer at the ends."""
     frames = [frame for posterior in posteriors for frame in posterior]
     time = np.concatenate([np.arange(len(posterior)) for posterior in posteriors])
     example = np.cumsum(time % num_frames == 0) - 1
     count = np.array(list(map(len, frames)), np.int64)
-    return Labels(
+    return FrameLabels(
         np.repeat(example, count),
         np.repeat(time % num_frames, count),
         np.array([pdf for frame in frames for pdf, _ in frame], np.int32),

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnet.egs.block import EncodedExamples, ExampleBlock, Labels
+from nnet.egs.block import EncodedExamples, ExampleBlock, FrameLabels
 from nnet.egs.tables import (
     ExampleSummary,
     ExampleWriter,
@@ -228,7 +228,7 @@ def relabelled(
                 )
             row[:] = alignment[time : time + num_frames]
         num_changed += int((pdfs != group.labels().strongest(pdfs.shape)).sum())
-        groups += group.relabelled(Labels.one_each(pdfs))
+        groups += group.relabelled(FrameLabels.one_each(pdfs))
     relabelled = ExampleBlock.encode(block.layouts, Strings.of(keys), groups)
     return relabelled, len(unknown), num_changed
 

@@ -1,4 +1,4 @@
-r"""One training example of nnet2, and how it lies in a binary archive.
+r"""A training example of nnet2, as an object and as bytes of an archive.
 
 An example holds one or more consecutive labelled frames and the input around them. As an object it
 is an :class:`NnetExample`; :mod:`nnet.egs.block` reads the same archives many examples at a time,

@@ -61,7 +61,7 @@ _CHUNKS = np.dtype("<i8")
 
 
 class Footer(NamedTuple):
-    """Where the datasets lie in a file, in bytes, and how many rows each has."""
+    """The places of the datasets in a file, in bytes, and their numbers of rows."""
 
     num_records: int
     chunk_size: int
@@ -80,7 +80,7 @@ _FOOTER = struct.Struct(f"<{len(Footer._fields)}qI24s")
 
 
 def store_path(specifier: str) -> str | None:
-    """The file that `h5:FILE` names; None for other specifiers.
+    """Return the file that `h5:FILE` names; None for other specifiers.
 
     Raises:
         NgtrainError: this is not the name of a file.
@@ -118,7 +118,7 @@ class ExampleStore:
         return len(self._index)
 
     def read(self, begin: np.ndarray, end: np.ndarray) -> ExampleBlock:
-        """The examples from begin[i] up to end[i], for one i after the other."""
+        """Read the examples from begin[i] up to end[i], for one i after the other."""
         first = self._end[begin] - self._index["size"][begin]
         last = self._end[end - 1]
         place = np.cumsum(last - first)
@@ -141,7 +141,7 @@ class ExampleStore:
         return block
 
     def _read_footer(self) -> Footer:
-        """The footer, if what it says can be true of this file.  Raises NgtrainError."""
+        """Read the footer, if what it says can be true of this file; NgtrainError otherwise."""
         status = os.fstat(self._file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise NgtrainError(f"{self.path}: not a regular file")
@@ -167,7 +167,7 @@ class ExampleStore:
         return footer
 
     def _rows(self, name: str, dtype: np.dtype) -> np.ndarray:
-        """All of a dataset that lies in one piece."""
+        """Read a dataset that lies in one piece."""
         number = {"chunks": "num_chunks", "index": "num_examples", "layouts": "num_layouts"}[name]
         offset, size = getattr(self._footer, name), getattr(self._footer, number) * dtype.itemsize
         if offset + size > self._footer.size:
@@ -187,7 +187,7 @@ class ExampleStore:
             place, offset = place[done:], offset + done
 
     def _read_records(self, begin: int, out: np.ndarray) -> None:
-        """The bytes of /records from `begin` on, as many as `out` holds."""
+        """Read the bytes of /records from `begin` on, as many as `out` holds."""
         chunk_size, done = self._footer.chunk_size, 0
         while done < len(out):
             chunk, start = divmod(begin + done, chunk_size)
@@ -231,7 +231,7 @@ class ExampleStore:
             yield layout
 
     def _check_index(self, numbers: list[int]) -> np.ndarray:
-        """Where in /records each example ends, if what /index says is possible."""
+        """Compute where in /records each example ends; NgtrainError if /index is impossible."""
         size, key_size, layout = (self._index[name].astype(np.int64) for name in _INDEX.names)
         end = np.cumsum(size)
         if len(size) and (layout.min() < 0 or layout.max() >= len(numbers)):
@@ -255,7 +255,7 @@ class ExampleStore:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """What the system has against reading the file, in one line."""
+        """Turn errors of the system into NgtrainError."""
         try:
             yield
         except FileNotFoundError as error:
@@ -271,7 +271,7 @@ class ExampleStore:
 
 
 def read_store(path: str) -> Iterator[ExampleBlock]:
-    """The examples of a store in order, in blocks."""
+    """Read the examples of a store in order, in blocks."""
     with ExampleStore(path) as store:
         for begin in range(0, len(store), _TOGETHER):
             yield store.read(np.array([begin]), np.array([min(begin + _TOGETHER, len(store))]))
@@ -280,7 +280,7 @@ def read_store(path: str) -> Iterator[ExampleBlock]:
 def read_store_shuffled(
     path: str, pool_size: int, rng: np.random.Generator
 ) -> Iterator[ExampleBlock]:
-    """The examples of a store in random order, in blocks.
+    """Read the examples of a store in random order, in blocks.
 
     Groups of neighbours are drawn from all over the file until there are `pool_size` examples, and
     these are shuffled; then come the next.
@@ -298,7 +298,7 @@ def read_store_shuffled(
 
 
 def places(file: h5py.File) -> Footer:
-    """Where the datasets of a file lie, whose size is not known yet; /chunks is made now."""
+    """Make /chunks, and find the places of the datasets of a file whose size is not known yet."""
     file.flush()
     records = file["records"]
     chunks = [
@@ -325,7 +325,7 @@ def append_footer(file: io.FileIO, footer: Footer) -> None:
 
 
 def _crc32(footer: Footer, chunks: np.ndarray, read: Callable[[int, int], bytes]) -> int:
-    """The checksum of the footer and of what read(offset, size) gives between the chunks."""
+    """Compute the checksum of the footer and of what read(offset, size) gives between chunks."""
     crc32, place = zlib.crc32(struct.pack(f"<{len(footer)}q", *footer)), 0
     for begin in [*np.sort(chunks).tolist(), footer.size]:
         crc32 = zlib.crc32(read(place, begin - place), crc32)
@@ -334,7 +334,7 @@ def _crc32(footer: Footer, chunks: np.ndarray, read: Callable[[int, int], bytes]
 
 
 class StoreWriter:
-    """Writes blocks of examples to an HDF5 file, which appears when the context ends without error.
+    """A writer of blocks to an HDF5 file, which appears when the context ends without error.
 
     Raises:
         NgtrainError: the file cannot be written.
@@ -430,7 +430,7 @@ class StoreWriter:
 
 
 class _OutputFile(io.FileIO):
-    """A file that keeps it to itself when it cannot be written, until it is asked.
+    """A file that does not raise errors of writing before it is asked for them.
 
     The library for HDF5 does not survive that, for example that the disk is full: it tries again
     when the program ends, and crashes.
@@ -458,7 +458,7 @@ class _OutputFile(io.FileIO):
             self._error = self._error or error
 
     def check(self) -> None:
-        """Raises OSError if something could not be written."""
+        """Raise OSError if something could not be written."""
         if self._error is not None:
             raise self._error
 

@@ -1,1 +1,1 @@
-"""From recordings to the features that networks see. Import the module you need."""
+"""Features of recordings, as networks see them. Import the module you need."""

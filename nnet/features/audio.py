@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io.kinds import Kind, kind_of
+from nnet.io.kinds import FileKind, kind_of
 from nnet.io.streams import PIECE, InputStream
 
 MOST_BYTES = 1 << 31
@@ -37,7 +37,7 @@ _SPHERE_LENGTH = re.compile(rb"NIST_1A.*^sample_count -i (\d{1,18})\b", re.DOTAL
 
 
 class View:
-    """What is left of a regular file, as a file of its own that can be sought in.
+    """The rest of a regular file, as a file of its own that can be sought in.
 
     Attributes:
         error: what went wrong while reading; libsndfile's callbacks cannot raise it.
@@ -57,11 +57,11 @@ class View:
         return self._position
 
     def tell(self) -> int:
-        """The place, from the start of the view."""
+        """Return the place, from the start of the view."""
         return self._position
 
     def readinto(self, buffer) -> int:
-        """Fill a buffer as far as the file goes; the number of bytes."""
+        """Fill a buffer as far as the file goes; returns the number of bytes."""
         wanted = min(len(buffer), max(0, self._size - self._position))
         try:
             self._stream.seek(self._start + self._position)
@@ -75,7 +75,7 @@ class View:
 
 
 def open_audio(stream: InputStream) -> View | io.BytesIO:
-    """What is left of a stream as a file that can be sought in: read into memory if it is a pipe.
+    """Make the rest of a stream a file that can be sought in; a pipe is read into memory.
 
     Raises:
         NgtrainError: an archive that is read from its beginning; or a pipe or a device that does
@@ -99,7 +99,7 @@ def open_audio(stream: InputStream) -> View | io.BytesIO:
 
 
 def copy_bytes(stream: InputStream, target: io.BytesIO, most: int) -> int:
-    """Copy as many bytes as there are, at most so many; how many there were.
+    """Copy as many bytes as there are, at most so many; returns how many there were.
 
     Raises:
         NgtrainError: they are more than MOST_BYTES.
@@ -114,7 +114,7 @@ def copy_bytes(stream: InputStream, target: io.BytesIO, most: int) -> int:
 
 
 def decode(stream: InputStream, file: View | io.BytesIO, embedded: bool) -> tuple[np.ndarray, int]:
-    """The samples (channels, frames) float32, on the scale of 16-bit integers, and their rate (Hz).
+    """Decode samples (channels, frames) float32, on the scale of 16-bit integers, and their rate.
 
     Args:
         stream: where `file` comes from, for messages.
@@ -148,7 +148,7 @@ def decode(stream: InputStream, file: View | io.BytesIO, embedded: bool) -> tupl
 
 
 def read_header(stream: InputStream) -> tuple[int, int, str, int]:
-    """The sampling rate (Hz), channels, coding and samples of each, as a header says them.
+    """Read a header: sampling rate (Hz), number of channels, coding, and samples of each channel.
 
     The samples are 0 if it does not say; those of WAVE are for riff.py to know.
     Raises:
@@ -167,7 +167,7 @@ def read_header(stream: InputStream) -> tuple[int, int, str, int]:
 
 
 def _samples(stream, sound, embedded: bool, beginning: bytes) -> np.ndarray:
-    """All samples, for which there is memory as they come and not as many as the header says."""
+    """Decode all samples, with memory for those that come and not for what the header says."""
     if embedded and sound.frames == _LENGTH_UNKNOWN:
         raise unreadable(stream, "its header does not say how long it is, and others follow it")
     blocks: list[np.ndarray] = []
@@ -196,7 +196,7 @@ def _samples(stream, sound, embedded: bool, beginning: bytes) -> np.ndarray:
 
 
 def _claimed_frames(sound, beginning: bytes) -> int:
-    """As many frames as the header says, 0 if it says nothing."""
+    """Return the number of frames in the header, 0 if it says nothing."""
     sphere = _SPHERE_LENGTH.match(beginning)  # which libsndfile does not compare
     if sphere:
         return int(sphere[1])
@@ -204,12 +204,12 @@ def _claimed_frames(sound, beginning: bytes) -> int:
 
 
 def unreadable(stream: InputStream, reason: str) -> NgtrainError:
-    """The error for a recording; names its file and its key."""
+    """Make the error for a recording, with its file and its key."""
     return NgtrainError(f"{stream.place}: {reason}")
 
 
 def refusal(stream: InputStream, beginning: bytes, said: str = "") -> NgtrainError:
-    """The error for what is no audio that can be read; names what it is instead, if that is known.
+    """Make the error for what is no audio that can be read, with what it is if that is known.
 
     Args:
         beginning: its first bytes.
@@ -225,12 +225,12 @@ def refusal(stream: InputStream, beginning: bytes, said: str = "") -> NgtrainErr
     return unreadable(stream, f"no audio that can be read: {what}")
 
 
-_SHORTENED = Kind(
+_SHORTENED = FileKind(
     "a SPHERE recording that is compressed by shorten", "use `sph2pipe -f wav -p {} |`", True
 )
 
 
 def is_shortened(header: bytes) -> bool:
-    """Whether this is the header of a NIST SPHERE file that is compressed by shorten."""
+    """True for the header of a NIST SPHERE file that is compressed by shorten."""
     coding = re.search(rb"^sample_coding -s\d+ (\S+)", header, re.MULTILINE)
     return header.startswith(b"NIST_1A") and coding is not None and b"shorten" in coding[1]

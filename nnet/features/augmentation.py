@@ -1,4 +1,4 @@
-"""More recordings from those that there are: other speeds, other levels, noise and rooms.
+"""Augmentation of recordings: other speeds, other levels, noise and rooms.
 
 Signals are float arrays (samples,), on any scale.
 """
@@ -59,7 +59,7 @@ def add_noise(signal: np.ndarray, snr: float, rng: np.random.Generator) -> np.nd
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a recording; of each range a value is drawn for each recording.
+    """Changes to a recording; of each range a value is drawn for each recording.
 
     Attributes:
         speed: see `change_speed`.
@@ -77,7 +77,7 @@ class Augmentation:
     srand: int = 0
 
     def __call__(self, key: str, recording: Wave) -> Wave:
-        """The augmented recording; all of its channels are treated alike."""
+        """Augment a recording; all of its channels are treated alike."""
         return Wave(
             np.stack([self._channel(key, c, recording.sample_rate) for c in recording.samples]),
             recording.sample_rate,

@@ -12,16 +12,8 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip
 from nnet.io.losses import Losses
-from nnet.io.tables import (
-    FEATURES,
-    FLOAT_VECTOR,
-    MATRIX,
-    TOKENS,
-    RandomAccessTable,
-    random_access_table,
-    sequential_table,
-    table_writer,
-)
+from nnet.io.random_access import RandomAccessTable, random_access_table
+from nnet.io.tables import FEATURES, FLOAT_VECTOR, MATRIX, TOKENS, sequential_table, table_writer
 
 logger = logging.getLogger("ngtrain")
 
@@ -50,7 +42,7 @@ def accumulate(stats: np.ndarray, features: np.ndarray, weights: np.ndarray | No
 def normalization(
     stats: np.ndarray, norm_vars: bool = False, reverse: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scale and the offset (D,), float32, that normalize features, or undo it if `reverse`.
+    """Compute scale and offset (D,), float32, that normalize features, or undo it if `reverse`.
 
     Raises:
         NgtrainError: the statistics are of the wrong shape or of less than one frame.
@@ -76,7 +68,7 @@ def normalization(
 def normalize(
     features: np.ndarray, stats: np.ndarray, norm_vars: bool = False, reverse: bool = False
 ) -> np.ndarray:
-    """Features (T, D) with zero mean and, if `norm_vars`, unit variance.
+    """Normalize features (T, D) to zero mean and, if `norm_vars`, unit variance.
 
     Raises:
         NgtrainError: the dimensions differ, or as :func:`normalization`.
@@ -90,7 +82,7 @@ def normalize(
 
 
 def pretend_normalized(stats: np.ndarray, dims: Iterable[int]) -> np.ndarray:
-    """Statistics that leave these dimensions as they are (Kaldi's FakeStatsForSomeDims).
+    """Change statistics so that these dimensions stay as they are (Kaldi's FakeStatsForSomeDims).
 
     Raises:
         NgtrainError: there is no such dimension.
@@ -109,7 +101,7 @@ def normalizer(
     skip_dims: Sequence[int] = (),
     reverse: bool = False,
 ) -> Callable[[str, np.ndarray], np.ndarray]:
-    """What `map_features` needs to normalize by one set of statistics, or by those of a table."""
+    """Make the function for `map_features` that normalizes by one set of statistics, or a table."""
 
     def apply(key: str, features: np.ndarray) -> np.ndarray:
         own = stats if isinstance(stats, np.ndarray) else stats.get(key)
@@ -121,7 +113,7 @@ def normalizer(
 
 
 class Accumulator:
-    """Adds up statistics of utterances, weighted if there is a table of weights.
+    """A sum of statistics of utterances, weighted if there is a table of weights.
 
     Attributes:
         num_done: utterances counted.
@@ -170,7 +162,7 @@ class Accumulator:
                     output.write(speaker, stats)
 
     def total(self, feats_rspecifier: str) -> np.ndarray:
-        """The statistics of all utterances.
+        """Sum the statistics of all utterances.
 
         Raises:
             NgtrainError: there are none.
@@ -185,7 +177,7 @@ class Accumulator:
         return stats
 
     def _add(self, stats: np.ndarray | None, key: str, features: np.ndarray) -> np.ndarray | None:
-        """Statistics with one utterance more; as they were if it or its weights are no good."""
+        """Add an utterance to statistics, unless it or its weights are no good."""
         if len(features) == 0:
             return self._leave_out(stats, key, "empty feature matrix")
         weights = self._weights.get(key) if self._weights is not None else None

@@ -1,4 +1,4 @@
-"""Frames seen with their neighbours: deltas and splicing (Kaldi feat/feature-functions.cc).
+"""Frames with their neighbours: deltas and splicing (Kaldi feat/feature-functions.cc).
 
 Beyond the ends of an utterance its first and last frame are repeated.
 """
@@ -10,7 +10,7 @@ MOST_CONTEXT = 1000
 
 
 def splice(features: np.ndarray, left_context: int, right_context: int) -> np.ndarray:
-    """Each frame with its neighbours, from the earliest to the latest.
+    """Join each frame with its neighbours, from the earliest to the latest.
 
     Args:
         features: (T, D).
@@ -24,7 +24,7 @@ def splice(features: np.ndarray, left_context: int, right_context: int) -> np.nd
 
 
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
-    """The features, then their time derivatives of order 1, 2, ... by regression over a window.
+    """Append time derivatives of order 1, 2, ... to features, by regression over a window.
 
     Each derivative of the frames themselves is one filter; that of order n is the filter
     j / sum(j^2), -window <= j <= window, convolved with itself n times.

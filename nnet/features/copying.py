@@ -59,7 +59,7 @@ def copy_features(
 
 
 def total_frames(feats_rspecifier: str) -> int:
-    """The number of frames of all utterances."""
+    """Count the frames of all utterances."""
     with sequential_table(feats_rspecifier, COMPRESSED_MATRIX) as entries:
         return sum(matrix.shape[0] for _, matrix in entries)
 

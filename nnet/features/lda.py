@@ -14,13 +14,8 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip
 from nnet.hmm.transition_model import TransitionModel
-from nnet.io.tables import (
-    FEATURES,
-    POSTERIOR,
-    RandomAccessTable,
-    random_access_table,
-    sequential_table,
-)
+from nnet.io.random_access import RandomAccessTable, random_access_table
+from nnet.io.tables import FEATURES, POSTERIOR, sequential_table
 from nnet.io.tokens import Reader, Writer, read_object
 
 logger = logging.getLogger("ngtrain")
@@ -68,7 +63,7 @@ class LdaStatistics:
         self.second += other.second
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Total covariance, between-class covariance (dim, dim) and mean (dim,), in float64.
+        """Compute total and between-class covariance (dim, dim) and mean (dim,), in float64.
 
         Raises:
             NgtrainError: no data.
@@ -130,7 +125,7 @@ class LdaStatistics:
 
 @dataclass(frozen=True)
 class LdaTransform:
-    """What an estimation gives.
+    """A transform as it was estimated.
 
     Attributes:
         matrix: (dim, input dim) float32, one column more if an offset is removed.
@@ -233,7 +228,7 @@ def accumulate_lda(
     rand_prune: float,
     rng: np.random.Generator,
 ) -> tuple[LdaStatistics, int, int]:
-    """Statistics of features whose classes are pdf-ids, from posteriors over transition-ids.
+    """Accumulate statistics of features with pdf-ids as classes, from posteriors of transition-ids.
 
     Args:
         rand_prune: a weight below this becomes this, or zero, at random so that its expectation
@@ -280,7 +275,7 @@ def accumulate_lda(
 
 
 def _posterior(posteriors: RandomAccessTable, key: str, features: np.ndarray) -> list:
-    """The posterior of an utterance, one entry a frame.  Raises Skip if there is none."""
+    """Look up the posterior of an utterance, one entry a frame; Skip if there is none."""
     if len(features) == 0:
         raise Skip("Empty feature matrix")
     if key not in posteriors:
@@ -294,7 +289,7 @@ def _posterior(posteriors: RandomAccessTable, key: str, features: np.ndarray) ->
 def _pdf_posteriors(
     transition_model: TransitionModel, posterior: list, key: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames, pdf-ids and weights; transition-ids of one pdf-id in a frame are added up."""
+    """Convert to frames, pdf-ids and weights; those of one pdf-id in a frame are added up."""
     frames = np.repeat(np.arange(len(posterior)), [len(frame) for frame in posterior])
     pairs = [pair for frame in posterior for pair in frame]
     ids = np.array([pair[0] for pair in pairs], np.int64)
@@ -312,7 +307,7 @@ def _pdf_posteriors(
 
 
 def _prune(weights: np.ndarray, threshold: float, rng: np.random.Generator) -> np.ndarray:
-    """Kaldi base/kaldi-math.h, RandPrune."""
+    """Round small weights at random to the threshold or to 0 (base/kaldi-math.h, RandPrune)."""
     if threshold == 0.0:
         return weights
     survives = rng.random(len(weights)) * threshold <= np.abs(weights)
@@ -321,7 +316,7 @@ def _prune(weights: np.ndarray, threshold: float, rng: np.random.Generator) -> n
 
 
 def read_sum(rxfilenames: Sequence[str]) -> LdaStatistics:
-    """The sum of statistics in files.
+    """Sum statistics in files.
 
     Raises:
         NgtrainError: there are no files, one cannot be read, or they do not go together.

@@ -1,4 +1,4 @@
-"""Features beside each other, and features at another rate (what i-vectors need)."""
+"""Features beside each other, and at another rate, as i-vectors need it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnet.features.utterances import Skip
 
 
 def paste(parts: Sequence[np.ndarray], length_tolerance: int = 0) -> np.ndarray:
-    """The dimensions of several features of an utterance, frame by frame (featbin/paste-feats.cc).
+    """Join several features of an utterance, frame by frame (featbin/paste-feats.cc).
 
     Args:
         parts: (T_i, D_i).
@@ -29,14 +29,14 @@ def paste(parts: Sequence[np.ndarray], length_tolerance: int = 0) -> np.ndarray:
 
 
 class Paster:
-    """Appends to the features of an utterance those that other tables have of it."""
+    """A function of `map_features` that appends the features that other tables have."""
 
     def __init__(self, others: Sequence[Mapping[str, np.ndarray]], length_tolerance: int):
         self._others = others
         self._length_tolerance = length_tolerance
 
     def __call__(self, key: str, features: np.ndarray) -> np.ndarray:
-        """See :func:`paste`; raises Skip, too, when a table does not have the utterance."""
+        """Paste; raises Skip, too, when a table does not have the utterance."""
         for place, table in enumerate(self._others, 2):
             if key not in table:
                 raise Skip(f"it is missing from input {place}")
@@ -45,7 +45,7 @@ class Paster:
 
 
 def subsample(features: np.ndarray, n: int, offset: int = 0) -> np.ndarray:
-    """Every n-th frame from `offset` on, or each frame -n times if n is negative.
+    """Take every n-th frame from `offset` on, or each frame -n times if n is negative.
 
     Kaldi featbin/subsample-feats.cc; features is (T, D).
 
@@ -65,7 +65,7 @@ def subsample(features: np.ndarray, n: int, offset: int = 0) -> np.ndarray:
 def randomize_later(
     vectors: np.ndarray, probability: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Each row t replaced, with some probability, by a random one of the rows t, t + 1, ...
+    """Replace each row t, with some probability, by a random one of the rows t, t + 1, ...
 
     Networks that see i-vectors estimated on all of what came before would rely on them too much;
     vectors of other moments of the utterance keep them from that (Kaldi's ivector-randomize).

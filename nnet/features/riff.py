@@ -1,4 +1,4 @@
-"""WAVE files by their chunks, whatever their headers say of sizes (Kaldi feat/wave-reader.cc).
+"""WAVE files, read by their chunks and with their sizes corrected (Kaldi feat/wave-reader.cc).
 
 The samples are those of the chunk `data`. Its size counts, not that of the RIFF chunk around it,
 which recorders and editors often get wrong; where its size was not known when the header was
@@ -23,7 +23,7 @@ _MOST_FORMAT = 1 << 16  # bytes of the chunks that describe the samples
 
 
 def is_wave(beginning: bytes) -> bool:
-    """Whether 12 bytes are the beginning of a WAVE file."""
+    """True if 12 bytes are the beginning of a WAVE file."""
     return beginning[:4] in _FORMS and beginning[8:12] in (b"WAVE", b"")
 
 
@@ -63,7 +63,7 @@ def read_wave(stream: InputStream, embedded: bool) -> io.BytesIO:
 
 
 def claimed_duration(stream: InputStream) -> float:
-    """Read the header of a WAVE file; the seconds that it says, 0 if it does not say.
+    """Read the duration in seconds in the header of a WAVE file, 0 if it does not say.
 
     Raises:
         NgtrainError: it is cut short, or there are no samples.
@@ -87,7 +87,7 @@ def _read_header(stream: InputStream) -> tuple[bytes, str, int, dict[bytes, byte
 
 
 def _is_known(data_size: int, chunks: dict[bytes, bytes]) -> bool:
-    """Whether the size of the samples was known when the header was written."""
+    """True if the size of the samples was known when the header was written."""
     return 0 < data_size < _LARGEST_SIZE or (data_size > 0 and b"ds64" in chunks)
 
 
@@ -115,7 +115,7 @@ def _walk_to_data(stream: InputStream, order: str) -> tuple[dict[bytes, bytes], 
 
 
 def _header(form: bytes, order: str, chunks: dict[bytes, bytes]) -> bytes:
-    """A header up to the samples, for sizes to be put into."""
+    """Make a header up to the samples, for sizes to be put into."""
     parts = [b"RIFX" if form == b"RIFX" else b"RIFF", bytes(4), b"WAVE"]
     for name in b"fmt ", b"fact":
         if name in chunks:

@@ -1,4 +1,4 @@
-"""Segments of recordings, as the file `segments` of a data directory says."""
+"""Segments of recordings, listed by the file `segments` of a data directory."""
 
 import logging
 
@@ -8,7 +8,8 @@ from nnet.features.audio import FULL_SCALE
 from nnet.features.wave import WAVE, Wave
 from nnet.io.losses import Losses
 from nnet.io.numbers import natural
-from nnet.io.tables import random_access_table, table_writer
+from nnet.io.random_access import random_access_table
+from nnet.io.tables import table_writer
 from nnet.io.text import split_words, text_lines
 
 logger = logging.getLogger("ngtrain")

@@ -21,7 +21,7 @@ _LONGEST_FRAME = 10_000.0  # ms
 
 
 class SpectralFeatures:
-    """Computes features of recordings; the same recording and key give the same features.
+    """A function from recordings to features; the same recording and key give the same features.
 
     Dither, noise of that many steps of 16-bit audio, is added here and not in kaldi-native-fbank,
     so that it depends on `srand` and the utterance alone and not on how data are split into jobs.
@@ -78,7 +78,7 @@ class SpectralFeatures:
         self._allow_upsample = allow_upsample
 
     def __call__(self, key: str, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Features (T, D) float32 of samples (n,) on the scale of 16-bit integers.
+        """Compute features (T, D) float32 of samples (n,) on the scale of 16-bit integers.
 
         Raises:
             Skip: too short for one frame; the sample rate is not the configured one, and may not

@@ -10,7 +10,7 @@ HEADER_SIZE = 1024
 
 
 def find_sph2pipe() -> str | None:
-    """The program sph2pipe: on the PATH, or where Kaldi's tools are installed."""
+    """Find the program sph2pipe on the PATH, or where Kaldi's tools are installed."""
     places = [os.environ.get("PATH", "")]
     if "KALDI_ROOT" in os.environ:
         places += [str(p) for p in Path(os.environ["KALDI_ROOT"], "tools").glob("sph2pipe*")]
@@ -18,7 +18,7 @@ def find_sph2pipe() -> str | None:
 
 
 def wav_scp_entry(path: Path, sph2pipe: str | None) -> str:
-    """What stands for a sphere file in wav.scp, all its channels being read.
+    """Make the entry of wav.scp that reads all channels of a sphere file.
 
     That is the file itself, or for one that is compressed by shorten, a pipe from sph2pipe.
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nnet.features.utterances import Skip
-from nnet.io.tables import RandomAccessTable
+from nnet.io.random_access import RandomAccessTable
 
 
 def transform(features: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def transform(features: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 class Transformer:
-    """Transforms utterances by one matrix or by those of a table, and averages log determinants.
+    """A transform of utterances by one matrix or a table of them, with its log determinant.
 
     For a transform T that keeps the dimension, the log of its determinant belongs to the likelihood
     of the features; for one that reduces it, 1/2 log det(T T^T) takes its place and is good for
@@ -57,7 +57,7 @@ class Transformer:
 
     @property
     def average_log_determinant(self) -> float | None:
-        """Per frame; None when the dimension grows, or no determinant was finite."""
+        """Average per frame; None when the dimension grows, or no determinant was finite."""
         return self._total / self.num_frames if self.num_frames else None
 
     def _count(self, linear: np.ndarray, matrix: np.ndarray, num_frames: int) -> None:

@@ -1,4 +1,4 @@
-"""A table of features in, a table of features out, one utterance in memory at a time."""
+"""Maps from a table of features to another, with one utterance in memory at a time."""
 
 import logging
 from collections.abc import Callable
@@ -13,7 +13,7 @@ logger = logging.getLogger("ngtrain")
 
 
 class Skip(Exception):
-    """Raised for an utterance that gets no output; the message says why."""
+    """An exception for an utterance that gets no output; the message says why."""
 
 
 def leave_out(lost: Losses, key: str, reason: Skip) -> None:

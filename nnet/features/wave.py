@@ -32,7 +32,7 @@ class Wave:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Duration in seconds."""
         return self.samples.shape[1] / self.sample_rate
 
 

@@ -16,7 +16,7 @@ Posterior = list[list[tuple[int, float]]]
 
 
 def alignment_to_posterior(alignment: Iterable[int]) -> Posterior:
-    """One index per frame, with weight 1."""
+    """Convert an alignment to posteriors: one index per frame, with weight 1."""
     return [[(int(index), 1.0)] for index in alignment]
 
 
@@ -64,7 +64,7 @@ def add_counts(counts: np.ndarray, posterior: Posterior) -> None:
 
 
 def pdf_counts(transition_counts: np.ndarray, transition_model: TransitionModel) -> np.ndarray:
-    """From counts by transition-id, (transition-ids + 1,), to float64 counts by pdf-id."""
+    """Sum counts by transition-id, (transition-ids + 1,), to float64 counts by pdf-id."""
     return np.bincount(
         transition_model.pdf_of[1:],
         weights=transition_counts[1:],
@@ -73,7 +73,7 @@ def pdf_counts(transition_counts: np.ndarray, transition_model: TransitionModel)
 
 
 def parse_phone_list(text: str) -> frozenset[int]:
-    """Phones in the form that the *.csl files have, `1:2:3`."""
+    """Parse phones in the form that the *.csl files have, `1:2:3`."""
     try:
         return frozenset(int(phone) for phone in text.split(":") if phone)
     except ValueError:

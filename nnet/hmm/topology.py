@@ -1,4 +1,4 @@
-"""HMM topologies: which states a phone has, and the transitions between them.
+"""HMM topologies: the states of each phone, and the transitions between them.
 
 The format and the conditions a topology must meet are those of Kaldi's hmm/hmm-topology.{h,cc}.
 """
@@ -85,7 +85,7 @@ class HmmTopology:
         )
 
     def states(self, phone: int) -> Entry:
-        """The states of `phone`; KeyError when the topology does not cover it."""
+        """Return the states of `phone`; KeyError when the topology does not cover it."""
         return self.entries[self.entry_of_phone[phone]]
 
     def num_pdf_classes(self, phone: int) -> int:
@@ -94,7 +94,7 @@ class HmmTopology:
         )
 
     def min_length(self, phone: int) -> int:
-        """The fewest frames in which `phone` can be passed (3 for the usual left-to-right HMM)."""
+        """Count the fewest frames in which `phone` can be passed (3 for the usual HMM)."""
         states = self.states(phone)
         frames = [int(states[0].emitting)] + [None] * (len(states) - 1)
         for _ in states:  # Bellman-Ford: a shortest path has fewer arcs than there are states
@@ -128,7 +128,7 @@ class HmmTopology:
 
     @classmethod
     def read(cls, reader) -> HmmTopology:
-        """Parse a topology, text or binary; raises NgtrainError when it is malformed."""
+        """Parse a topology, text or binary; NgtrainError when it is malformed."""
         reader.expect("<Topology>")
         entries, entry_of_phone = _read_binary(reader) if reader.binary else _read_text(reader)
         try:
@@ -264,7 +264,7 @@ def _read_binary(reader) -> tuple[list[Entry], dict[int, int]]:
 
 
 def _check_entry(entry: Entry) -> None:
-    """The conditions of HmmTopology::Check(); ValueError says which one fails."""
+    """Check the conditions of HmmTopology::Check(); ValueError says which one fails."""
     if len(entry) <= 1:
         raise ValueError("a topology entry needs at least one emitting state and a final state")
     if entry[-1].emitting or entry[-1].transitions:

@@ -28,14 +28,14 @@ PHONE, HMM_STATE, FORWARD_PDF, SELF_LOOP_PDF = range(4)
 
 
 class MleUpdateStats(NamedTuple):
-    """What an update of transition probabilities gained, in total, and over how many frames."""
+    """The gain of an update of transition probabilities, in total, and the frames it was over."""
 
     objf_change: float
     count: float
 
 
 class TransitionModel:
-    """The topology, the transition-states, and one log-probability per transition-id.
+    """A topology with its transition-states, and one log-probability per transition-id.
 
     Args:
         topology: the HMM of each phone.
@@ -103,7 +103,7 @@ class TransitionModel:
 
     @classmethod
     def from_tree(cls, tree: ContextDependency, topology: HmmTopology) -> TransitionModel:
-        """The transition model of a tree, with the probabilities that the topology gives.
+        """Make the transition model of a tree, with the probabilities that the topology gives.
 
         Raises:
             ValueError: the tree has no answer for a phone and pdf-class of the topology.
@@ -129,7 +129,7 @@ class TransitionModel:
         return cls(topology, np.array(sorted(tuples)))
 
     def _check_tuples(self) -> None:
-        """Every tuple must name an emitting state of the topology; they must be in order."""
+        """Check that tuples name emitting states of the topology, and are in order."""
         rows = self.tuples.tolist()
         if not rows:
             raise ValueError("transition model has no transition-states")
@@ -159,7 +159,7 @@ class TransitionModel:
         return {tuple(row): state for state, row in enumerate(self.tuples.tolist(), start=1)}
 
     def transition_state(self, phone: int, hmm_state: int, pdf: int, self_loop_pdf: int) -> int:
-        """The transition-state of a tuple; KeyError when the model does not have it."""
+        """Return the transition-state of a tuple; KeyError when the model does not have it."""
         return self._state_of_tuple[phone, hmm_state, pdf, self_loop_pdf]
 
     def check_alignment(self, alignment: np.ndarray, key: str) -> None:
@@ -173,7 +173,7 @@ class TransitionModel:
             )
 
     def phone_starts(self, alignment: np.ndarray) -> np.ndarray:
-        """The frames at which the phones of an alignment begin (SplitToPhones).
+        """Find the frames at which the phones of an alignment begin (SplitToPhones).
 
         Args:
             alignment: transition-ids, one per frame; with the self-loops of a state after the
@@ -207,7 +207,7 @@ class TransitionModel:
 
     @property
     def non_self_loop_log_probs(self) -> np.ndarray:
-        """float32 (transition-states + 1,): log of the probability of leaving each state."""
+        """Log-probability of leaving each state; float32 (transition-states + 1,)."""
         has_loop = self.self_loop_of > 0
         stay = np.where(has_loop, np.exp(self.log_probs[self.self_loop_of]), 0)
         if (stay >= 1).any():
@@ -216,14 +216,14 @@ class TransitionModel:
 
     @property
     def log_probs_ignoring_self_loops(self) -> np.ndarray:
-        """float32 (transition-ids + 1,): log-probability given that the state is left.
+        """Log-probability of each transition, given that its state is left; float32 (ids + 1,).
 
         It says nothing about self-loops.
         """
         return self.log_probs - self.non_self_loop_log_probs[self.state_of]
 
     def scaled_log_probs(self, transition_scale: float, self_loop_scale: float) -> np.ndarray:
-        """float32 (transition-ids + 1,): log-probabilities as graphs carry them.
+        """Scale log-probabilities as graphs carry them; float32 (transition-ids + 1,).
 
         Whether a state is left is scaled by `self_loop_scale`, where to by `transition_scale`
         (GetScaledTransitionLogProb in hmm/hmm-utils.cc).
@@ -314,7 +314,7 @@ class TransitionModel:
 
     @classmethod
     def load(cls, rxfilename: str) -> TransitionModel:
-        """The transition model of a file, which may hold a network or other models behind it."""
+        """Read the transition model of a file, which may hold another model behind it."""
         return read_object(rxfilename, cls.read)
 
     def save(self, wxfilename: str, binary: bool = True) -> None:
@@ -322,7 +322,7 @@ class TransitionModel:
 
     @classmethod
     def read(cls, reader) -> TransitionModel:
-        """Parse a transition model, text or binary; raises NgtrainError when it is malformed."""
+        """Parse a transition model, text or binary; NgtrainError when it is malformed."""
         reader.expect("<TransitionModel>")
         topology = HmmTopology.read(reader)
         kind = read_one_of(reader, "<Triples>", "<Tuples>")
@@ -367,7 +367,7 @@ class TransitionModel:
     # --- For people -------------------------------------------------------------------------------
 
     def describe(self, phone_names: Sequence[str], occupancies: np.ndarray | None = None) -> str:
-        """What `show-transitions` prints; `occupancies` are counts by pdf-id."""
+        """Format the lines of show-transitions; `occupancies` are counts by pdf-id."""
         lines = []
         for state, (phone, hmm_state, pdf, self_loop_pdf) in enumerate(self.tuples.tolist(), 1):
             pdfs = f"pdf = {pdf}"

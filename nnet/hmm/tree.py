@@ -1,4 +1,4 @@
-"""Phonetic-context decision trees: from a window of phones and a pdf-class to a pdf-id.
+"""Phonetic-context decision trees, which map a window of phones and a pdf-class to a pdf-id.
 
 The file format and the lookups are those of Kaldi's tree/event-map.{h,cc} and
 tree/context-dep.{h,cc}.  An *event* is a dictionary from a key (a position in the phone window, or
@@ -24,7 +24,7 @@ Event = Mapping[int, int]
 
 @dataclass(frozen=True)
 class Leaf:
-    """`ConstantEventMap`: the answer (a pdf-id) whatever the event."""
+    """An answer (a pdf-id) to every event (`ConstantEventMap`)."""
 
     answer: int
 
@@ -41,7 +41,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Table:
-    """`TableEventMap`: one branch per value of `key`; None where a value has no answer."""
+    """A branch per value of `key`; None where a value has no answer (`TableEventMap`)."""
 
     key: int
     branches: tuple[Node | None, ...]
@@ -75,7 +75,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Split:
-    """`SplitEventMap`: a question, whether the value of `key` belongs to `yes_set`."""
+    """A question, whether the value of `key` belongs to `yes_set` (`SplitEventMap`)."""
 
     key: int
     yes_set: tuple[int, ...]
@@ -149,7 +149,7 @@ class ContextDependency:
         self.num_pdfs = 1 + max(root.answers({}), default=-1)
 
     def compute(self, phone_window: Sequence[int], pdf_class: int) -> int | None:
-        """The pdf-id of `pdf_class` of the central phone, or None when the tree has no answer.
+        """Find the pdf-id of `pdf_class` of the central phone; None when the tree has no answer.
 
         `phone_window` holds `context_width` phones, 0 where the window reaches past an end of the
         utterance.
@@ -159,14 +159,14 @@ class ContextDependency:
         return self.root.lookup({PDF_CLASS: pdf_class, **dict(enumerate(phone_window))})
 
     def pdfs_of(self, phone: int, pdf_class: int) -> list[int]:
-        """All pdf-ids that `pdf_class` of `phone` can have, over all contexts."""
+        """List the pdf-ids that `pdf_class` of `phone` can have, over all contexts."""
         event = {self.central_position: phone, PDF_CLASS: pdf_class}
         return sorted(set(self.root.answers(event)))
 
     def pdf_pairs_of(
         self, phone: int, forward_class: int, self_loop_class: int, phones: Sequence[int]
     ) -> list[tuple[int, int]]:
-        """All pairs (pdf of `forward_class`, pdf of `self_loop_class`) that one context can give.
+        """List the pairs (pdf of `forward_class`, of `self_loop_class`) that a context can give.
 
         Contexts are enumerated, nearest position to the centre first, only as far as they matter
         (ContextDependency::EnumeratePairs).  `phones` are the phones of the topology.
@@ -196,7 +196,7 @@ class ContextDependency:
 
     @classmethod
     def read(cls, reader) -> ContextDependency:
-        """Parse a tree, text or binary; raises NgtrainError when it is malformed."""
+        """Parse a tree, text or binary; NgtrainError when it is malformed."""
         try:
             reader.expect("ContextDependency")
             context_width, central_position = reader.integer(), reader.integer()
@@ -225,7 +225,7 @@ class ContextDependency:
 def monophone_tree(
     phone_sets: Iterable[Iterable[int]], num_pdf_classes: Mapping[int, int]
 ) -> ContextDependency:
-    """A tree without context: every set of phones has its own pdfs, one per pdf-class.
+    """Make a tree without context: every set of phones has its own pdfs, one per pdf-class.
 
     The shape of the tree, and so the numbering of the pdfs, is that of Kaldi's
     MonophoneContextDependencyShared (GetStubMap in tree/build-tree-utils.cc).

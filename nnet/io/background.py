@@ -1,4 +1,4 @@
-"""Reading ahead in a thread, what Kaldi's `bg` option of a table does."""
+"""Reading ahead in a thread (the option `bg` of Kaldi's tables)."""
 
 import contextlib
 import queue

@@ -1,4 +1,4 @@
-"""Checksums of files, beside them, by which damage is found that a disk or a file server did.
+"""Checksums beside files, by which damage that a disk or a file server did is found.
 
 Beside exp/nnet/7.2.mdl stands 7.2.mdl.crc32 with a line: the checksum, as zlib and PNG have it, and
 the number of bytes.  The file itself is as Kaldi reads it.
@@ -17,7 +17,7 @@ PIECE = 1 << 20  # bytes that are read at a time
 
 
 class Checksum:
-    """A stream that counts and sums up what is written to another one."""
+    """A stream that counts the bytes written to another one, and computes their checksum."""
 
     def __init__(self, stream: OutputStream):
         self._stream = stream
@@ -33,7 +33,7 @@ class Checksum:
 
 
 def checksum_file(path: str | os.PathLike) -> Path:
-    """Where the checksum of a file is."""
+    """Return the path of a file's checksum."""
     return Path(f"{path}.crc32")
 
 

@@ -22,7 +22,7 @@ _ONE_65535TH = np.float32(1.52590218966964e-05)
 
 
 def decode_columns(min_value, value_range, headers, codes):
-    """Frames of n matrices in the ``CM`` layout (Kaldi CharToFloat).
+    """Decode n matrices in the ``CM`` layout (Kaldi CharToFloat).
 
     Args:
         min_value, value_range: float32 (n,).
@@ -61,7 +61,7 @@ def decode_columns(min_value, value_range, headers, codes):
 
 
 def decode_uniform(min_value, value_range, codes):
-    """Frames of n matrices in the ``CM2`` or ``CM3`` layout (Kaldi CompressedMatrix::CopyToMat).
+    """Decode n matrices in the ``CM2`` or ``CM3`` layout (Kaldi CompressedMatrix::CopyToMat).
 
     Args:
         min_value, value_range: float32 (n,).
@@ -77,7 +77,7 @@ def decode_uniform(min_value, value_range, codes):
 
 
 def encode_columns(frames):
-    """Inverse of :func:`decode_columns` up to rounding (Kaldi CompressColumn, ComputeColHeader).
+    """Encode n matrices in the ``CM`` layout (Kaldi CompressColumn, ComputeColHeader).
 
     Args:
         frames: finite float32 (n, rows, cols), rows >= 1.
@@ -115,7 +115,7 @@ def encode_columns(frames):
 
 
 def encode_uniform(frames, dtype, scale=None):
-    """Inverse of :func:`decode_uniform` up to rounding (Kaldi FloatToUint16, FloatToUint8).
+    """Encode n matrices in the ``CM2`` or ``CM3`` layout (Kaldi FloatToUint16, FloatToUint8).
 
     Args:
         frames: finite float32 (n, rows, cols).
@@ -130,7 +130,7 @@ def encode_uniform(frames, dtype, scale=None):
 
 
 def value_scale(frames):
-    """Smallest value and range of values of each of n matrices (Kaldi ComputeGlobalHeader).
+    """Find smallest value and range of values of each of n matrices (Kaldi ComputeGlobalHeader).
 
     A constant matrix gets a range of 1 + |value|, so that the range is never zero.
     """
@@ -142,13 +142,13 @@ def value_scale(frames):
 
 
 def _quantiles(min_value, value_range, headers):
-    """float32 quantiles of every column (Kaldi Uint16ToFloat); headers is (n, cols, 4)."""
+    """Decode the quantiles of every column (Kaldi Uint16ToFloat); headers is (n, cols, 4)."""
     step = value_range * _ONE_65535TH
     return min_value[:, None, None] + step[:, None, None] * headers
 
 
 def _levels(values, min_value, value_range, most):
-    """Nearest of the integers 0..most on the scale of each matrix; values is (n, ...), int64."""
+    """Round values (n, ...) to the integers 0..most on the scale of each matrix; int64."""
     scale = (slice(None),) + (None,) * (values.ndim - 1)
     fraction = (values - min_value[scale]) / value_range[scale]
     np.clip(fraction, 0.0, 1.0, out=fraction)

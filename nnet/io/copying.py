@@ -16,7 +16,7 @@ def copy_objects(
     change: Callable[[Any], Any] = lambda value: value,
     alone: Holder | None = None,
 ) -> int | None:
-    """Copy, with a change.
+    """Copy a table or a file, with a change to each object.
 
     Args:
         source, target: both specifiers of tables, or both names of files.

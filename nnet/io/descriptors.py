@@ -1,4 +1,4 @@
-"""Standard input, output and error when whoever started us has closed some of them.
+"""Standard input, output and error, some of which the caller may have closed.
 
 The next file that is opened gets the number of a closed one, and what is meant for the user then
 goes into that file: a command line into an archive, say.

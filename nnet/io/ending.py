@@ -1,4 +1,4 @@
-"""How a program ends that is asked to: soon, and with its outputs whole or not there.
+"""The end of a program that is asked to end: soon, and with its outputs whole or not there.
 
 Control-C, SIGTERM and SIGHUP become an exception, which lets every open output remove its temporary
 file; Control-C a second time ends the process at once.  Python raises an exception between two of
@@ -29,7 +29,7 @@ _seen = threading.Event()
 
 
 def end_on_signals() -> None:
-    """From now on signals end this process as said above; call it in the main thread."""
+    """Have signals end this process as said above; call it in the main thread."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(number, _end)
@@ -71,7 +71,7 @@ def _end_at_once(number: int) -> NoReturn:
 
 @contextmanager
 def finished_before_ending() -> Iterator[None]:
-    """A block that a signal does not cut short: the program ends after it.
+    """Guard a block that a signal must not cut short: the program ends after it.
 
     For writing what took long to compute, schedulers leave a program some seconds; and for starting
     threads and using their locks: an exception in the middle of that leaves a lock closed.

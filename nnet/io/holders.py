@@ -1,4 +1,4 @@
-"""How an object is stored as the value of a table's entry (Kaldi util/kaldi-holder-inl.h)."""
+"""Forms in which objects are stored as values of tables (Kaldi util/kaldi-holder-inl.h)."""
 
 import struct
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _ENTRY = np.dtype(
 
 @dataclass(frozen=True)
 class Holder:
-    """Reads and writes one object of a kind after its key, in text or binary form.
+    """The form of one kind of object after its key, in text and binary.
 
     Attributes:
         name: what the kind is called in messages.
@@ -44,7 +44,7 @@ class Holder:
     has_binary_form: bool = True
 
     def read(self, stream: InputStream) -> Any:
-        """The object that begins at the stream's position."""
+        """Read the object that begins at the stream's position."""
         return self.parse(Reader(stream, self.has_binary_form and read_binary_header(stream)))
 
     def write(self, stream: OutputStream, value: Any, binary: bool) -> None:
@@ -53,7 +53,7 @@ class Holder:
 
 
 def select_range(value, text: str, stream: InputStream):
-    """The part of a matrix or vector that a line of a script file asks for in brackets.
+    """Take the part of a matrix or vector that a line of a script file asks for in brackets.
 
     Args:
         text: `first:last` of the rows, then perhaps `,first:last` of the columns; inclusive, `:`
@@ -81,7 +81,7 @@ def select_range(value, text: str, stream: InputStream):
 
 
 def _line(reader: Reader) -> list[bytes]:
-    """The words of the rest of a line, which must end in a newline."""
+    """Read the words of the rest of a line, which must end in a newline."""
     line = reader.stream.readline()
     if not line.endswith(b"\n"):
         raise reader.fail("truncated: a line without its end")
@@ -96,7 +96,7 @@ def _one_word(reader: Reader) -> bytes:
 
 
 def _read_integers(reader: Reader) -> np.ndarray:
-    """A std::vector<int32> as tables hold it: in binary every element has its size before it."""
+    """Read a list of integers as tables hold it: in binary every element has its size before it."""
     if not reader.binary:
         return reader.parse_integers(_line(reader))
     count = reader.integer()
@@ -123,7 +123,7 @@ def _write_integers(writer: Writer, values) -> None:
 
 
 def _read_posterior(reader: Reader) -> list[list[tuple[int, float]]]:
-    """Kaldi hmm/posterior.cc, ReadPosterior."""
+    """Read a posterior (Kaldi hmm/posterior.cc, ReadPosterior)."""
     if not reader.binary:
         return _parse_posterior(reader)
     count = _count(reader)
@@ -137,7 +137,7 @@ def _read_posterior(reader: Reader) -> list[list[tuple[int, float]]]:
 
 
 def _single_entries(reader: Reader, most: int) -> list[list[tuple[int, float]]]:
-    """The frames that come next, at most so many, as long as they have one entry each.
+    """Read the frames that come next, at most so many, as long as they have one entry each.
 
     That is what posteriors made of alignments look like, and this is the fast way to read them.
     """
@@ -200,7 +200,7 @@ def _write_posterior(writer: Writer, frames) -> None:
 
 
 def _read_basic(parse: Callable[[Reader], Any]) -> Callable[[Reader], Any]:
-    """One number, alone on its line in text."""
+    """Make a parser of one number, alone on its line in text."""
 
     def read(reader: Reader):
         value = parse(reader)

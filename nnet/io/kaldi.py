@@ -1,4 +1,4 @@
-"""The package kaldi_io, fenced: what it does to the process at import does not get out.
+"""The package kaldi_io, fenced: its import leaves no trace on the process.
 
 At import kaldi_io prints a banner when KALDI_ROOT is unset or wrong, starts a shell, and prepends
 to PATH. Its own pipes lose the exit status of their commands, so it is given streams that we opened
@@ -19,14 +19,14 @@ import numpy as np
 
 
 class _Record:
-    """The rest of a stream as a record of kaldi_io: with a header, and never shorter than asked."""
+    """A stream as kaldi_io reads one: with a header, and never shorter than asked."""
 
     def __init__(self, stream):
         self._header = b"\0B"
         self._stream = stream
 
     def read(self, size: int) -> bytes:
-        """The header first, then the stream."""
+        """Read the header first, then the stream."""
         if self._header:
             header, self._header = self._header, b""
             return header
@@ -34,12 +34,12 @@ class _Record:
 
 
 def read_matrix(stream) -> np.ndarray:
-    """A binary matrix whose header has been checked; float32 or float64, (rows, cols)."""
+    """Read a binary matrix whose header has been checked; float32 or float64, (rows, cols)."""
     return _kaldi_io().read_mat(_Record(stream))
 
 
 def read_vector(stream) -> np.ndarray:
-    """A binary vector whose header has been checked; float32 or float64, (dim,)."""
+    """Read a binary vector whose header has been checked; float32 or float64, (dim,)."""
     return _kaldi_io().read_vec_flt(_Record(stream))
 
 

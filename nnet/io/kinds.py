@@ -1,4 +1,4 @@
-"""What kind of file this is, told from its first bytes: for messages, and for nnet-file-info.
+"""Kinds of files, told by their first bytes: for messages, and for nnet-file-info.
 
 The names in angle brackets are those that Kaldi's objects begin with; the rest are the signatures
 of other formats, most of which users meet because a download failed or a file is still compressed.
@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 
 HEAD_SIZE = 1024
-"""How many bytes are enough."""
+"""Bytes that are enough to tell a kind."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file.
 
     Attributes:
@@ -31,43 +31,47 @@ class Kind:
     form: str = ""
 
     def of(self, file: str) -> str:
-        """What a file of this name is, and the remedy."""
+        """Describe a file of this kind, with the remedy."""
         return self.name + (f": {self.remedy.format(file)}" if self.remedy else "")
 
 
-def _compressed(by: str, unpack: str) -> Kind:
-    return Kind(f"compressed by {by}", f"read it as '{unpack} -c {{}} |'", True, "compressed")
+def _compressed(by: str, unpack: str) -> FileKind:
+    return FileKind(f"compressed by {by}", f"read it as '{unpack} -c {{}} |'", True, "compressed")
 
 
-EMPTY = Kind("an empty file")
+EMPTY = FileKind("an empty file")
 
 
-def _recording(name: str) -> Kind:
-    return Kind(name, "read it as 'ffmpeg -v error -i {} -f wav - |'", True)
+def _recording(name: str) -> FileKind:
+    return FileKind(name, "read it as 'ffmpeg -v error -i {} -f wav - |'", True)
 
 
-_FOREIGN: dict[bytes, Kind] = {
+_FOREIGN: dict[bytes, FileKind] = {
     rb"\x1f\x8b": _compressed("gzip", "gunzip"),
     rb"BZh[1-9]1AY&SY": _compressed("bzip2", "bunzip2"),
     rb"\xfd7zXZ\0": _compressed("xz", "xz -d"),
     rb"\x28\xb5\x2f\xfd": _compressed("zstd", "zstd -d"),
-    rb"\x89HDF\r\n\x1a\n": Kind("an HDF5 file", "examples are read as 'h5:{}'", True, "hdf5"),
-    rb"(?s:PK\x03\x04.*?/(data\.pkl|version|byteorder))": Kind("a PyTorch checkpoint", "", True),
-    rb"(?s:PK\x03\x04.*?\.npy)": Kind("a NumPy archive (npz)", "", True),
-    rb"PK\x03\x04": Kind("a zip archive", "unpack it", True),
-    rb"\x93NUMPY": Kind("a NumPy array (npy)", "", True),
-    rb"\x80\x02\x8a\nl\xfc\x9cF\xf9 j": Kind("a PyTorch checkpoint", "", True),
-    rb"\x80[\x02-\x05][\x95}\])(cX\x8c]": Kind("a Python pickle, which is never read", "", True),
-    rb"\s*<(?i:!doctype html|html)": Kind("a web page, as of a download that failed", "", True),
-    rb"\s*<\?xml": Kind("an XML file", "", True),
-    rb"version https://git-lfs": Kind("a pointer of Git LFS", "run 'git lfs pull'", True),
-    rb"(?s:.{257}ustar)": Kind("a tar archive", "unpack it", True),
-    rb"%PDF-": Kind("a PDF document", "", True),
-    rb"\x7fELF": Kind("a program", "", True),
+    rb"\x89HDF\r\n\x1a\n": FileKind("an HDF5 file", "examples are read as 'h5:{}'", True, "hdf5"),
+    rb"(?s:PK\x03\x04.*?/(data\.pkl|version|byteorder))": FileKind(
+        "a PyTorch checkpoint", "", True
+    ),
+    rb"(?s:PK\x03\x04.*?\.npy)": FileKind("a NumPy archive (npz)", "", True),
+    rb"PK\x03\x04": FileKind("a zip archive", "unpack it", True),
+    rb"\x93NUMPY": FileKind("a NumPy array (npy)", "", True),
+    rb"\x80\x02\x8a\nl\xfc\x9cF\xf9 j": FileKind("a PyTorch checkpoint", "", True),
+    rb"\x80[\x02-\x05][\x95}\])(cX\x8c]": FileKind(
+        "a Python pickle, which is never read", "", True
+    ),
+    rb"\s*<(?i:!doctype html|html)": FileKind("a web page, as of a download that failed", "", True),
+    rb"\s*<\?xml": FileKind("an XML file", "", True),
+    rb"version https://git-lfs": FileKind("a pointer of Git LFS", "run 'git lfs pull'", True),
+    rb"(?s:.{257}ustar)": FileKind("a tar archive", "unpack it", True),
+    rb"%PDF-": FileKind("a PDF document", "", True),
+    rb"\x7fELF": FileKind("a program", "", True),
     rb"#!AMR": _recording("an AMR recording"),
-    rb"#!": Kind("a script", "", True),
-    rb"\s*\{\s*\"": Kind("a JSON file", "", True),
-    rb"\xff\xfe|\xfe\xff": Kind("text in UTF-16", "convert it to UTF-8 with iconv", True),
+    rb"#!": FileKind("a script", "", True),
+    rb"\s*\{\s*\"": FileKind("a JSON file", "", True),
+    rb"\xff\xfe|\xfe\xff": FileKind("text in UTF-16", "convert it to UTF-8 with iconv", True),
     rb"OggS\0": _recording("an Ogg recording"),
     rb"ID3[\2-\4]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]": _recording("an MP3 recording"),
     rb"(?s:\0\0..ftyp)": _recording("an MPEG-4 recording (AAC, ALAC)"),
@@ -76,60 +80,62 @@ _FOREIGN: dict[bytes, Kind] = {
     rb"(?s:RIFF.{4}AVI )": _recording("a film (AVI)"),
     rb"(?s:wvpk.{4}[\x02-\x10]\x04)": _recording("a WavPack recording"),
     rb"(?s:MAC .[\x0e\x0f])": _recording("a Monkey's Audio recording"),
-    rb"ajkg[\1-\3]": Kind("compressed by shorten", "read it as 'shorten -x {} - |'", True),
+    rb"ajkg[\1-\3]": FileKind("compressed by shorten", "read it as 'shorten -x {} - |'", True),
 }
 """By a regular expression that the first bytes match."""
 
-_OBJECTS: dict[bytes, Kind] = {
-    rb"RIFF|RIFX|RF64|BW64": Kind("a WAV recording", form="recording"),
-    rb"fLaC": Kind("a FLAC recording", form="recording"),
-    rb"NIST_1A": Kind("a SPHERE recording", form="recording"),
-    rb"(?s:\xd6\xfd\xb2\x7e.{4}\w+.{4}(compact)?lattice)": Kind("a lattice", form="transducer"),
-    rb"\xd6\xfd\xb2\x7e": Kind("a transducer (FST)", form="transducer"),
-    rb"\x74\xfb\xb2\x7e": Kind("a symbol table of OpenFst in binary form"),
-    rb"<TransitionModel>": Kind("a transition model", form="model"),
-    rb"<Nnet>": Kind("a network without its transition model", form="network"),
-    rb"<Nnet3>": Kind("a network of nnet3, which is another format than nnet2"),
-    rb"<DIMENSION>": Kind("a Gaussian mixture model"),
-    rb"<DiagGMM": Kind("a Gaussian mixture"),
-    rb"<FullGMM": Kind("a Gaussian mixture with full covariances"),
-    rb"<IvectorExtractor>": Kind("an i-vector extractor"),
-    rb"<LDAACCS>": Kind("statistics for LDA"),
-    rb"ContextDependency": Kind("a decision tree", form="tree"),
-    rb"<Topology>": Kind("an HMM topology", form="topology"),
-    rb"<NnetExample>": Kind("an example to train on", form="example"),
-    rb"<DiscriminativeNnetExample>": Kind("an example for discriminative training"),
-    rb"<Nnet3(Chain)?Eg>": Kind("an example of nnet3, which is another format than nnet2"),
-    rb"CM[23]? ": Kind("a compressed matrix", form="matrix"),
-    rb"[FD]M ": Kind("a matrix", form="matrix"),
-    rb"[FD]V ": Kind("a vector", form="vector"),
-    rb"[FD]P ": Kind("a symmetric matrix"),
+_OBJECTS: dict[bytes, FileKind] = {
+    rb"RIFF|RIFX|RF64|BW64": FileKind("a WAV recording", form="recording"),
+    rb"fLaC": FileKind("a FLAC recording", form="recording"),
+    rb"NIST_1A": FileKind("a SPHERE recording", form="recording"),
+    rb"(?s:\xd6\xfd\xb2\x7e.{4}\w+.{4}(compact)?lattice)": FileKind("a lattice", form="transducer"),
+    rb"\xd6\xfd\xb2\x7e": FileKind("a transducer (FST)", form="transducer"),
+    rb"\x74\xfb\xb2\x7e": FileKind("a symbol table of OpenFst in binary form"),
+    rb"<TransitionModel>": FileKind("a transition model", form="model"),
+    rb"<Nnet>": FileKind("a network without its transition model", form="network"),
+    rb"<Nnet3>": FileKind("a network of nnet3, which is another format than nnet2"),
+    rb"<DIMENSION>": FileKind("a Gaussian mixture model"),
+    rb"<DiagGMM": FileKind("a Gaussian mixture"),
+    rb"<FullGMM": FileKind("a Gaussian mixture with full covariances"),
+    rb"<IvectorExtractor>": FileKind("an i-vector extractor"),
+    rb"<LDAACCS>": FileKind("statistics for LDA"),
+    rb"ContextDependency": FileKind("a decision tree", form="tree"),
+    rb"<Topology>": FileKind("an HMM topology", form="topology"),
+    rb"<NnetExample>": FileKind("an example to train on", form="example"),
+    rb"<DiscriminativeNnetExample>": FileKind("an example for discriminative training"),
+    rb"<Nnet3(Chain)?Eg>": FileKind("an example of nnet3, which is another format than nnet2"),
+    rb"CM[23]? ": FileKind("a compressed matrix", form="matrix"),
+    rb"[FD]M ": FileKind("a matrix", form="matrix"),
+    rb"[FD]V ": FileKind("a vector", form="vector"),
+    rb"[FD]P ": FileKind("a symmetric matrix"),
 }
-_BINARY: dict[bytes, Kind] = {
+_BINARY: dict[bytes, FileKind] = {
     # Frames of one class with weight 1, as an alignment becomes them.
-    rb"(?s:\x04.{4}\x04\x01\0\0\0\x04.{4}\x04\0\0\x80\x3f)": Kind("a posterior", form="posterior"),
-    rb"\x04": Kind("a list of integers, as of an alignment", form="integers"),
+    rb"(?s:\x04.{4}\x04\x01\0\0\0\x04.{4}\x04\0\0\x80\x3f)": FileKind(
+        "a posterior", form="posterior"
+    ),
+    rb"\x04": FileKind("a list of integers, as of an alignment", form="integers"),
 }
-_TEXT: dict[bytes, Kind] = {
-    rb"[ \t]*\[ \d+ [\d.e+-]+ (\d+ [\d.e+-]+ )*\] ": Kind("a posterior", form="posterior"),
-    rb"[ \t]*\[[ \t]*\n": Kind("a matrix", form="matrix"),
-    rb"[ \t]*\[[-+.\dadefin \t]+\]?": Kind("a vector", form="vector"),
-    rb"[ \t]*\[": Kind("a matrix", form="matrix"),
+_TEXT: dict[bytes, FileKind] = {
+    rb"[ \t]*\[ \d+ [\d.e+-]+ (\d+ [\d.e+-]+ )*\] ": FileKind("a posterior", form="posterior"),
+    rb"[ \t]*\[[ \t]*\n": FileKind("a matrix", form="matrix"),
+    rb"[ \t]*\[[-+.\dadefin \t]+\]?": FileKind("a vector", form="vector"),
+    rb"[ \t]*\[": FileKind("a matrix", form="matrix"),
 }
-_LINES: dict[bytes, Kind] = {
-    rb"\s*\\data\\": Kind("a language model in the ARPA format"),
-    rb"(#.*\n|\s)*--[\w-]+=": Kind("options for --config", form="lines"),
-    rb"(#.*\n|\s)*\w*Component\w* ": Kind("a config for nnet-init", form="lines"),
-    rb"\S+[ \t]+(\S+:\d+|\S.*\||\S+\.(wav|sph|flac|ark|mat))[ \t]*\n": Kind(
+_LINES: dict[bytes, FileKind] = {
+    rb"\s*\\data\\": FileKind("a language model in the ARPA format"),
+    rb"(#.*\n|\s)*--[\w-]+=": FileKind("options for --config", form="lines"),
+    rb"(#.*\n|\s)*\w*Component\w* ": FileKind("a config for nnet-init", form="lines"),
+    rb"\S+[ \t]+(\S+:\d+|\S.*\||\S+\.(wav|sph|flac|ark|mat))[ \t]*\n": FileKind(
         "a script file, for scp:", form="lines"
     ),
-    rb"\S+[ \t]+-?\d+[ \t]*\n": Kind("a table of numbers, such as symbols", form="lines"),
-    rb"\S+([ \t]+-?\d+)+[ \t]*(\n|$)": Kind("lists of integers as text", form="lines"),
+    rb"\S+[ \t]+-?\d+[ \t]*\n": FileKind("a table of numbers, such as symbols", form="lines"),
+    rb"\S+([ \t]+-?\d+)+[ \t]*(\n|$)": FileKind("lists of integers as text", form="lines"),
 }
 
 
-def kind_of(head: bytes) -> Kind | None:
-    """What begins with these bytes (HEAD_SIZE of them, or all there are); None if it is unknown.
+def kind_of(head: bytes) -> FileKind | None:
+    """Tell a file's kind by its first bytes (HEAD_SIZE, or all there are); None if it is unknown.
 
     A file of keys and objects is an archive of the first one's kind.
     """
@@ -138,26 +144,26 @@ def kind_of(head: bytes) -> Kind | None:
     return _match(_FOREIGN, head) or kind_of_object(head) or _archive(head) or _lines(head)
 
 
-def kind_of_object(head: bytes) -> Kind | None:
-    """The same for one of Kaldi's objects, with or without the mark of binary form before it."""
+def kind_of_object(head: bytes) -> FileKind | None:
+    """Tell the kind of one of Kaldi's objects, with or without the mark of binary form."""
     if head.startswith(b"\0B"):
         return _match(_OBJECTS | _BINARY, head[2:])
     return _match(_OBJECTS | _TEXT, head)
 
 
-def _archive(head: bytes) -> Kind | None:
+def _archive(head: bytes) -> FileKind | None:
     key = re.match(rb"[^\s\0]+[ \t]", head)
     of = kind_of_object(head[key.end() :]) if key else None
-    return Kind(f"an archive; its first entry is {of.name}", form="archive") if of else None
+    return FileKind(f"an archive; its first entry is {of.name}", form="archive") if of else None
 
 
-def _lines(head: bytes) -> Kind | None:
+def _lines(head: bytes) -> FileKind | None:
     text = head.decode("utf-8", "replace")
     strange = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text)
     if "\0" in text or 10 * strange > len(text):
         return None
-    return _match(_LINES, head) or Kind("text", form="lines")
+    return _match(_LINES, head) or FileKind("text", form="lines")
 
 
-def _match(kinds: dict[bytes, Kind], head: bytes) -> Kind | None:
+def _match(kinds: dict[bytes, FileKind], head: bytes) -> FileKind | None:
     return next((kind for pattern, kind in kinds.items() if re.match(pattern, head)), None)

@@ -1,4 +1,4 @@
-"""What a program leaves out of its output, so that nothing is lost in silence."""
+"""Counts of what a program leaves out of its output, so that nothing is lost in silence."""
 
 import logging
 
@@ -6,7 +6,7 @@ logger = logging.getLogger("ngtrain")
 
 
 class Losses:
-    """Counts entries, such as those that could not be read, and keeps the first as an example.
+    """A count of entries, such as those that could not be read, with the first as an example.
 
     Attributes:
         count: how many there were.

@@ -61,7 +61,7 @@ class CompressedMatrix:
         return cls(layout, _HEADER.pack(minimum[0], extent[0], rows, cols) + elements)
 
     def decompress(self, rows: slice = slice(None)) -> np.ndarray:
-        """The rows of a slice as float32 (rows, cols), to the last bit what Kaldi gives."""
+        """Decode the rows of a slice, float32 (rows, cols), to the last bit as Kaldi does."""
         num_rows, num_cols = self.shape
         minimum, extent = np.frombuffer(self.data, "<f4", 2)[:, None]
         if self.layout == "CM":
@@ -73,7 +73,7 @@ class CompressedMatrix:
         return compression.decode_uniform(minimum, extent, codes[None, rows])[0]
 
     def rows(self, start: int, count: int) -> "CompressedMatrix":
-        """The rows start..start+count, compressed on the same scale.
+        """Take the rows start..start+count, compressed on the same scale.
 
         As in Kaldi's sub-matrix constructor, fewer than 8 rows of a CM matrix are compressed again
         as CM2, because the headers of the columns would outweigh them.
@@ -94,7 +94,7 @@ class CompressedMatrix:
         return CompressedMatrix(self.layout, header + elements)
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the CM layout: headers (cols, 4) uint16 and codes (cols, rows) uint8."""
+        """Return headers (cols, 4) uint16 and codes (cols, rows) uint8 of the CM layout."""
         num_rows, num_cols = self.shape
         headers = np.frombuffer(self.data, "<u2", num_cols * 4, HEADER_SIZE)
         codes = np.frombuffer(self.data, "u1", offset=HEADER_SIZE + num_cols * 8)
@@ -112,7 +112,7 @@ class CompressedMatrix:
 
 
 def data_size(layout: str, header: bytes) -> int:
-    """Bytes of a compressed matrix, header included, by its header (Kaldi DataSize).
+    """Compute the bytes of a compressed matrix, header included, by its header (Kaldi DataSize).
 
     Raises:
         ValueError: negative dimensions, or rows without columns, of which there may be billions.

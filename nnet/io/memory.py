@@ -1,10 +1,10 @@
-"""What the C library does with memory that is not needed any more."""
+"""Memory that is freed and soon needed again."""
 
 import numpy as np
 
 
 def keep_freed_memory() -> None:
-    """Have blocks of memory of up to 32 MB used again, and not given back to the system.
+    """Keep freed blocks of up to 32 MB in the process, instead of giving them back to the system.
 
     To get a block of a megabyte from the system takes as long as to fill it several times over.
     The GNU C library learns from the largest block that was freed, which need not have been used;

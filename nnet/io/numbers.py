@@ -2,7 +2,7 @@
 
 
 def natural(text: str | bytes) -> int:
-    """The number from 0 to 2^31 - 1 that ASCII digits stand for.
+    """Parse ASCII digits as a number from 0 to 2^31 - 1.
 
     Raises:
         ValueError: it is something else, such as digits by the thousand, which take Python long.
@@ -13,5 +13,5 @@ def natural(text: str | bytes) -> int:
 
 
 def integer(text: str) -> int:
-    """The same for numbers from -(2^31 - 1) on, such as the dimensions and offsets of layers."""
+    """Parse a number from -(2^31 - 1) to 2^31 - 1, such as a dimension or an offset of a layer."""
     return -natural(text[1:]) if text.startswith("-") else natural(text)

@@ -3,26 +3,20 @@
 Worked from Kaldi's util/kaldi-io.cc, with two differences. A pipe whose command fails is an error
 and not a warning, and a regular file is written under a temporary name and renamed when it is
 whole, so that a failed program leaves no output behind.
-
-A name with a pipe is a command for the shell, and a script file from others is full of names. Where
-the environment variable NGTRAIN_NO_PIPES is set (which --no-pipes does), such names are refused.
-
-The shell is bash, and its option pipefail is set: a command fails when any part of it does. In a
-command that is read, a part that SIGPIPE ends has not failed: what comes after it wanted no more.
-So `gunzip -c FILE | head |` can be read, as in Kaldi, and so can the beginning alone of any pipe.
 """
 
 import contextlib
 import io
 import os
 import re
-import signal
 import stat
 import sys
 
 from nnet.errors import NgtrainError
+from nnet.io import pipes
 from nnet.io.ending import unfinished
-from nnet.io.kinds import EMPTY, HEAD_SIZE, Kind, kind_of, kind_of_object
+from nnet.io.kinds import EMPTY, HEAD_SIZE, FileKind, kind_of, kind_of_object
+from nnet.io.messages import printable, shortened
 
 # One read from the system. Large enough to make the calls cheap, small enough for random access.
 CHUNK = 1 << 17
@@ -38,10 +32,6 @@ _NO_SPACE = re.compile(rb"[^ \t\n\r\f\v]*")
 _TABLE_SPECIFIER = re.compile(
     r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
 )
-# As run.py runs commands.
-_SHELL = ("bash", "-o", "pipefail", "-c")
-# The same as bash says it of a part of a command, and as the system does of bash itself.
-_ENDED_BY_SIGPIPE = (128 + signal.SIGPIPE, -signal.SIGPIPE)
 # Of an offset: no file has 1e18 bytes.
 _MOST_DIGITS = 18
 _OFFSET = re.compile(r"^(.+):([0-9]+)$", re.DOTALL)
@@ -69,11 +59,11 @@ class InputStream:
         self._head = b""  # what was read first
 
     def tell(self) -> int:
-        """The position of the next byte, from the start of the stream."""
+        """Return the position of the next byte, from the start of the stream."""
         return self._start + self._position
 
     def seek(self, offset: int) -> None:
-        """Go to a byte of a regular file; in the buffer, or up to its end, of any stream."""
+        """Go to a byte of a regular file; of another stream, within or just behind the buffer."""
         if self._start <= offset <= self._start + len(self._buffer):
             self._position = offset - self._start
             return
@@ -87,30 +77,30 @@ class InputStream:
         self._buffer, self._position, self._start, self._at_end = b"", 0, offset, False
 
     def fail(self, reason: str, found: bytes = b"") -> NgtrainError:
-        """The error to raise for bad contents: names the stream, the key and the position.
+        """Make the error to raise for bad contents, with the stream, the key and the position.
 
-        Says of what kind the file is where that explains it: always for one of another format than
-        Kaldi's, otherwise if what was found, just read or peeked at, is of a known kind.
+        It says what kind of file this is where that explains the error: always for another format
+        than Kaldi's, otherwise if what was found, just read or peeked at, is of a known kind.
         """
         kind = self._kind(found)
         hint = f": this is {self.called(kind)}" if kind else ""
         return NgtrainError(f"{self.place}: {reason} (at byte {self.tell()}){hint}")
 
-    def called(self, kind: Kind) -> str:
-        """What it is if it is of a kind, and the remedy."""
+    def called(self, kind: FileKind) -> str:
+        """Describe this stream as one of a kind, with the remedy."""
         return kind.of("FILE" if self._process else self.name)
 
     def mismatch(self, expected: str, found: bytes) -> NgtrainError:
-        """The error to raise when something else was found than what was expected."""
+        """Make the error to raise when something else was found than what was expected."""
         return self.fail(f"expected {expected}, found {printable(found)}", found)
 
     def refuse_foreign(self) -> None:
-        """Raises NgtrainError if this is of another format, whose lines may look like ours."""
+        """Raise NgtrainError if this is of another format, whose lines may look like ours."""
         self.peek(1)
         if self._kind(b"") not in (None, EMPTY):
             raise self.fail("it cannot be read as it is")
 
-    def _kind(self, found: bytes) -> Kind | None:
+    def _kind(self, found: bytes) -> FileKind | None:
         kind = kind_of(self._head) if self._head or self._at_end else None
         if kind is not None and (kind.is_foreign or kind is EMPTY):
             return kind
@@ -125,7 +115,7 @@ class InputStream:
         return _place(self.name, self.key)
 
     def size(self) -> int | None:
-        """The bytes of a regular file; None of a pipe or a device, which may be endless."""
+        """Return the bytes of a regular file; None for a pipe or a device, which may be endless."""
         try:
             status = os.fstat(self._raw.fileno())
             position = self._raw.tell()
@@ -160,7 +150,7 @@ class InputStream:
         return True
 
     def peek(self, size: int) -> bytes:
-        """The next bytes, fewer than `size` only at the end of the stream; consumes nothing."""
+        """Return the next bytes, fewer than `size` only at the end; consumes nothing."""
         missing = size - (len(self._buffer) - self._position)
         if missing > 0:
             # Joined once: a pipe gives little at a time.
@@ -174,13 +164,13 @@ class InputStream:
         return self._buffer[self._position : self._position + size]
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, fewer only at the end of the stream; all of them if negative."""
+        """Read `size` bytes, fewer only at the end of the stream; all of them if negative."""
         if size < 0:
             size = sys.maxsize
         return bytes(self._take(size))
 
     def read_exact(self, size: int) -> bytearray:
-        """Exactly `size` bytes, as a bytearray so that an array made over it can be written to.
+        """Read `size` bytes into a bytearray, so that an array made over it can be written to.
 
         However large `size` is, what is allocated stays within twice what the stream holds.
 
@@ -210,7 +200,7 @@ class InputStream:
         return data
 
     def read_until(self, delimiter: bytes) -> bytes:
-        """The bytes up to and including a one-byte delimiter, or up to the end of the stream."""
+        """Read up to and including a one-byte delimiter, or up to the end of the stream."""
         pieces = []  # joined once: there are lines of gigabytes
         while (found := self._buffer.find(delimiter, self._position)) < 0:
             pieces.append(self._buffer[self._position :])
@@ -222,7 +212,7 @@ class InputStream:
         return b"".join(pieces)
 
     def readline(self) -> bytes:
-        """One line with its newline; b"" at the end of the stream."""
+        """Read a line with its newline; b"" at the end of the stream."""
         return self.read_until(b"\n")
 
     def skip_space(self) -> None:
@@ -263,8 +253,8 @@ class InputStream:
         self._raw = None
         if self._process is not None:
             status = self._process.wait()
-            if status not in (0, *_ENDED_BY_SIGPIPE) and was_read_to_the_end:
-                raise _failure(self._process, status)
+            if status not in (0, *pipes.ENDED_BY_SIGPIPE) and was_read_to_the_end:
+                raise pipes.failure(self._process, status)
 
     def __enter__(self) -> "InputStream":
         return self
@@ -304,7 +294,7 @@ class OutputStream:
         return _place(self.name, self.key)
 
     def tell(self) -> int:
-        """The number of bytes written so far."""
+        """Return the number of bytes written so far."""
         return self._written
 
     def write(self, data: bytes) -> None:
@@ -351,7 +341,7 @@ class OutputStream:
                 os.fsync(self._file.fileno())
             self._file.close()
             if self._process is not None and (status := self._process.wait()) != 0:
-                raise _failure(self._process, status)
+                raise pipes.failure(self._process, status)
             if self._rename is not None:
                 os.replace(*self._rename)
                 unfinished.discard(self._rename[0])
@@ -364,7 +354,7 @@ class OutputStream:
         self._file = None
 
     def abort(self) -> None:
-        """Close without giving the file its name: nothing is left of it."""
+        """Close and remove the file, which does not get its name."""
         if self._file is None:
             return
         with contextlib.suppress(OSError):
@@ -400,7 +390,7 @@ def open_input(rxfilename: str) -> InputStream:
     if rxfilename in ("", "-"):
         return InputStream(io.FileIO(0, closefd=False), "standard input")
     if rxfilename.endswith("|"):
-        process = _start(rxfilename[:-1], output=False)
+        process = pipes.start(rxfilename[:-1], output=False)
         return InputStream(process.stdout, f"pipe '{shortened(rxfilename)}'", process)
     _check_is_file(rxfilename)
     path, offset = split_offset(rxfilename)
@@ -426,7 +416,7 @@ def open_output(wxfilename: str) -> OutputStream:
     if wxfilename in ("", "-"):
         return OutputStream(io.FileIO(1, "wb", closefd=False), "standard output")
     if wxfilename.startswith("|"):
-        process = _start(wxfilename[1:], output=True)
+        process = pipes.start(wxfilename[1:], output=True)
         return OutputStream(process.stdin, f"pipe '{shortened(wxfilename)}'", process)
     _check_is_file(wxfilename)
     if _OFFSET.match(wxfilename):
@@ -445,7 +435,7 @@ def open_output(wxfilename: str) -> OutputStream:
 
 
 def split_offset(rxfilename: str) -> tuple[str, int]:
-    """Kaldi's `file:offset` as (file, offset); the offset is 0 when there is none."""
+    """Split Kaldi's `file:offset`; the offset is 0 when there is none."""
     match = _OFFSET.match(rxfilename)
     if not match:
         return rxfilename, 0
@@ -454,35 +444,12 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def printable(data: bytes) -> str:
-    """What was found, fit for one line of an error message."""
-    text = data[:20].decode("ascii", "backslashreplace")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return f"'{text}'" + ("..." if len(data) > 20 else "")
-
-
-def shortened(text: str, most: int = 300) -> str:
-    """Text that may have any length, such as the name of a file, fit for a line to the user."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most // 2]}...{text[-most // 4 :]} ({len(text)} characters)"
-
-
 def temporary_name(path: str) -> str:
-    """A name beside a file, for what is to become it; no process on any machine has the same."""
+    """Make a name beside a file, for what is to become it; no other process has the same."""
     directory, base = os.path.split(path)
     name = os.path.join(directory, f".{base[:200]}.{os.urandom(8).hex()}.tmp")
     unfinished.add(name)
     return name
-
-
-def refuse_pipes() -> None:
-    """From now on, commands in the names of files are errors, here and in child processes."""
-    os.environ["NGTRAIN_NO_PIPES"] = "1"
-
-
-def _pipes_are_refused() -> bool:
-    return os.environ.get("NGTRAIN_NO_PIPES", "0") not in ("", "0")
 
 
 def _check_is_file(name: str) -> None:
@@ -494,28 +461,3 @@ def _check_is_file(name: str) -> None:
         raise NgtrainError(f"file name with white space at its ends: '{shortened(name)}'")
     if "|" in name:
         raise NgtrainError(f"pipe in the wrong place: {shortened(name)}")
-
-
-def _start(command: str, output: bool):
-    """Start a shell command with one end of it piped to us, unbuffered."""
-    if _pipes_are_refused():
-        refused = shortened(command.strip())
-        raise NgtrainError(f"pipes are refused (--no-pipes or NGTRAIN_NO_PIPES): {refused}")
-    import subprocess  # slow to import, and most programs open no pipe
-
-    try:
-        process = subprocess.Popen(
-            [*_SHELL, command],
-            bufsize=0,
-            stdin=subprocess.PIPE if output else None,
-            stdout=None if output else subprocess.PIPE,
-        )
-    except OSError as error:
-        reason = f"cannot start {_SHELL[0]} for the command {shortened(command.strip())}"
-        raise NgtrainError(f"{reason}: {error.strerror}") from error
-    return process
-
-
-def _failure(process, status: int) -> NgtrainError:
-    reason = f"with status {status}" if status > 0 else f"of signal {-status}"
-    return NgtrainError(f"command failed {reason}: {shortened(process.args[-1].strip())}")

@@ -1,4 +1,4 @@
-"""Byte strings put into a buffer, or taken out of one, all together."""
+"""Many byte strings at a time, put into a buffer or taken out of one."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Strings(NamedTuple):
-    """Byte strings, one after the other.
+    """Byte strings, one after the other in one array.
 
     Attributes:
         data: uint8, their bytes.
@@ -23,7 +23,7 @@ class Strings(NamedTuple):
 
 
 def gather(buffer, begin: np.ndarray, size: int) -> np.ndarray:
-    """`size` bytes of a buffer from each begin[i] on; the elements are of the type V<size>."""
+    """Take `size` bytes of a buffer from each begin[i] on, as elements of the type V<size>."""
     return _windows(buffer, size)[begin]
 
 
@@ -42,5 +42,5 @@ def scatter_strings(buffer: np.ndarray, begin: np.ndarray, strings: Strings) -> 
 
 
 def _windows(buffer, size: int) -> np.ndarray:
-    """All parts of `size` bytes of a buffer, which overlap."""
+    """View a buffer as all of its parts of `size` bytes, which overlap."""
     return np.ndarray(max(memoryview(buffer).nbytes - size + 1, 0), f"V{size}", buffer, strides=1)

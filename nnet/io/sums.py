@@ -7,13 +7,8 @@ from contextlib import ExitStack
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io.tables import (
-    FLOAT_MATRIX,
-    FLOAT_VECTOR,
-    random_access_table,
-    sequential_table,
-    table_writer,
-)
+from nnet.io.random_access import random_access_table
+from nnet.io.tables import FLOAT_MATRIX, FLOAT_VECTOR, sequential_table, table_writer
 from nnet.io.tokens import read_object
 
 logger = logging.getLogger("ngtrain")
@@ -62,7 +57,7 @@ def sum_tables(rspecifiers: Sequence[str], wspecifier: str) -> tuple[int, int]:
 
 
 def sum_table(rspecifier: str, average: bool) -> tuple[np.ndarray, int, int]:
-    """The sum or average of a table's vectors, and how many there were, and of wrong dimension.
+    """Sum or average a table's vectors; also counts them, and those of wrong dimension.
 
     Raises:
         NgtrainError: there are none.
@@ -85,7 +80,7 @@ def sum_table(rspecifier: str, average: bool) -> tuple[np.ndarray, int, int]:
 
 
 def sum_files(rxfilenames: Sequence[str]) -> np.ndarray:
-    """The sum of vectors in files; shorter ones are padded with zeros."""
+    """Sum vectors in files; shorter ones are padded with zeros."""
     if not rxfilenames:
         raise NgtrainError("no vectors were given")
     vectors = [read_object(name, FLOAT_VECTOR.parse) for name in rxfilenames]

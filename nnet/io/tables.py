@@ -32,18 +32,13 @@ from nnet.io.holders import (
 )
 from nnet.io.kinds import HEAD_SIZE, kind_of
 from nnet.io.losses import Losses
-from nnet.io.streams import (
-    InputStream,
-    OutputStream,
-    open_input,
-    open_output,
-    shortened,
-    split_offset,
-)
+from nnet.io.messages import shortened
+from nnet.io.streams import InputStream, OutputStream, open_input, open_output, split_offset
 from nnet.io.text import (
     BYTE_ORDER_MARK,
     ENCODING,
     decode,
+    encode,
     split_key,
     text_lines,
     visible,
@@ -64,8 +59,6 @@ __all__ = [
     "VECTOR",
     "Holder",
     "archive_entries",
-    "mapped_table",
-    "random_access_table",
     "read_script",
     "sequential_table",
     "table_writer",
@@ -73,7 +66,7 @@ __all__ = [
 
 logger = logging.getLogger("ngtrain")
 
-_READ_OPTIONS = frozenset(["b", "t", "o", "no", "p", "np", "s", "ns", "cs", "ncs", "bg"])
+READ_OPTIONS = frozenset(["b", "t", "o", "no", "p", "np", "s", "ns", "cs", "ncs", "bg"])
 _WRITE_OPTIONS = frozenset(["b", "t", "f", "nf", "p"])
 
 
@@ -83,8 +76,8 @@ _MARK = "begins with a byte order mark, which no terminal shows"
 
 
 @dataclass(frozen=True)
-class _Specifier:
-    """A parsed rspecifier or wspecifier: `archive` and `script` are names of files or None."""
+class Specifier:
+    """A parsed rspecifier or wspecifier; `archive` and `script` are names of files or None."""
 
     text: str
     archive: str | None
@@ -92,7 +85,8 @@ class _Specifier:
     options: frozenset[str]
 
 
-def _parse(specifier: str, known_options: frozenset[str]) -> _Specifier:
+def parse_specifier(specifier: str, known_options: frozenset[str]) -> Specifier:
+    """Parse an rspecifier or a wspecifier with the options that one may have."""
     before, colon, name = specifier.partition(":")
     words = before.replace(" ", "").split(",")
     kinds = [word for word in words if word in ("ark", "scp")]
@@ -111,25 +105,25 @@ def _parse(specifier: str, known_options: frozenset[str]) -> _Specifier:
         archive, comma, script = name.partition(",")
         if not comma or archive.startswith("|") or archive in ("", "-"):
             raise NgtrainError(f"expected ark,scp:ARCHIVE-FILE,SCRIPT-FILE, got '{specifier}'")
-        return _Specifier(specifier, archive, script, options)
+        return Specifier(specifier, archive, script, options)
     if kinds == ["ark"]:
-        return _Specifier(specifier, name, None, options)
-    return _Specifier(specifier, None, name, options)
+        return Specifier(specifier, name, None, options)
+    return Specifier(specifier, None, name, options)
 
 
 def is_rspecifier(text: str) -> bool:
-    """Whether this names a table to read, and not a file."""
-    return _is_specifier(text, _READ_OPTIONS)
+    """True for the name of a table to read; False for that of a file."""
+    return _is_specifier(text, READ_OPTIONS)
 
 
 def is_wspecifier(text: str) -> bool:
-    """Whether this names a table to write, and not a file."""
+    """True for the name of a table to write; False for that of a file."""
     return _is_specifier(text, _WRITE_OPTIONS)
 
 
 def _is_specifier(text: str, options: frozenset[str]) -> bool:
     try:
-        _parse(text, options)
+        parse_specifier(text, options)
     except NgtrainError:
         return False
     return True
@@ -146,7 +140,7 @@ def sequential_table(rspecifier: str, holder: Holder) -> "SequentialTable":
     Raises:
         NgtrainError: no such file or not an rspecifier; later, an entry cannot be read.
     """
-    specifier = _parse(rspecifier, _READ_OPTIONS)
+    specifier = parse_specifier(rspecifier, READ_OPTIONS)
     losses = Losses()
     passed_over = losses if "p" in specifier.options else None
     if specifier.script is not None:
@@ -160,11 +154,29 @@ def sequential_table(rspecifier: str, holder: Holder) -> "SequentialTable":
     return SequentialTable(stream, entries, losses)
 
 
-class SequentialTable:
+class ClosingContext:
+    """A context manager that closes files, and says nothing of that when an error ends it."""
+
+    def close(self) -> None:
+        """Close the files."""
+        raise NotImplementedError
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is None:
+            self.close()
+        else:
+            with contextlib.suppress(NgtrainError):
+                self.close()
+
+
+class SequentialTable(ClosingContext):
     """An iterator over (key, value) that closes its files at the end or as a context manager.
 
     Attributes:
-        losses: what the option `p` passed over until now; of an archive, its rest counts as one.
+        losses: entries that the option `p` passed over until now; the rest of an archive is one.
     """
 
     def __init__(
@@ -190,21 +202,11 @@ class SequentialTable:
         if self._stream is not None:
             self._stream.close()
 
-    def __enter__(self) -> "SequentialTable":
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self.close()
-        else:
-            with contextlib.suppress(NgtrainError):
-                self.close()
-
 
 def archive_entries(
     stream: InputStream, holder: Holder, passed_over: Losses | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """The entries of an archive from the stream's position on; closes the stream at its end.
+    """Read the entries of an archive from the stream's position on; closes the stream at its end.
 
     Nothing is read before an entry is asked for. With `passed_over`, which then counts that, an
     entry that cannot be read is the end and not an error.
@@ -225,7 +227,7 @@ def archive_entries(
 
 
 def read_key(stream: InputStream) -> str | None:
-    """The key of the next entry of an archive and the space after it; None at the end."""
+    """Read the key of the next entry of an archive and the space after it; None at the end."""
     key = stream.read_token()
     if not key:
         return None
@@ -244,7 +246,7 @@ def read_key(stream: InputStream) -> str | None:
 def _script_entries(
     script: list[tuple[str, str]], holder: Holder, passed_over: Losses | None = None
 ) -> Iterator[tuple[str, Any]]:
-    with _ScriptReader(holder) as reader:
+    with ScriptReader(holder) as reader:
         for key, rxfilename in script:
             try:
                 value = reader.read(key, rxfilename)
@@ -257,8 +259,8 @@ def _script_entries(
                 yield key, value
 
 
-class _ScriptReader:
-    """Reads the objects that a script file points to; keeps an archive open between entries."""
+class ScriptReader(ClosingContext):
+    """A reader of the objects that a script file points to; keeps an archive open between them."""
 
     def __init__(self, holder: Holder):
         self._holder = holder
@@ -266,7 +268,7 @@ class _ScriptReader:
         self._stream: InputStream | None = None
 
     def read(self, key: str, rxfilename: str) -> Any:
-        """The object at `file`, `file:offset` or `command |`, or the [range] of it.
+        """Read the object, or the [range] of it, at `file`, `file:offset` or `command |`.
 
         Raises:
             NgtrainError: it cannot be read; the message has the key in it.
@@ -305,19 +307,14 @@ class _ScriptReader:
         return value if part is None else select_range(value, part, stream)
 
     def close(self) -> None:
+        """Close the archive that is open."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    def __enter__(self) -> "_ScriptReader":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
-
 
 def read_script(rxfilename: str) -> list[tuple[str, str]]:
-    """The lines of a script file as (key, name of a file).
+    """Read the lines of a script file as (key, name of a file).
 
     Raises:
         NgtrainError: the file cannot be read or is not a script file.
@@ -334,192 +331,6 @@ def read_script(rxfilename: str) -> list[tuple[str, str]]:
     return script
 
 
-def random_access_table(rspecifier: str, holder: Holder) -> "RandomAccessTable":
-    """Open a table to be asked for keys.
-
-    An archive is read as far as needed and what was read is kept, unless the options say what need
-    not be: `o` each key is asked for once; `s` the archive is sorted, so that a missing key is
-    known without reading on; `s,cs` it is also asked in sorted order, so that nothing is kept.
-
-    Raises:
-        NgtrainError: no such file or not an rspecifier; later, an entry cannot be read.
-    """
-    specifier = _parse(rspecifier, _READ_OPTIONS)
-    if specifier.script is not None:
-        return _RandomAccessScript(specifier, holder)
-    return _RandomAccessArchive(specifier, holder)
-
-
-class RandomAccessTable:
-    """`key in table` and `table[key]`; a context manager.
-
-    `table[key]` raises NgtrainError when there is no such key or it cannot be read.
-
-    Attributes:
-        name: the rspecifier, for messages.
-    """
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self:
-            raise NgtrainError(self.why_not(key))
-        return self._value(key)
-
-    def why_not(self, key: str) -> str:
-        """Why a key is not in it."""
-        return f"no key {key} in {self.name}"
-
-    def __contains__(self, key: str) -> bool:
-        raise NotImplementedError
-
-    def get(self, key: str) -> Any | None:
-        """The value of a key, or None if the table does not have it."""
-        return self._value(key) if key in self else None
-
-    def _value(self, key: str) -> Any:
-        """The value of a key that is there."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Close the files."""
-        raise NotImplementedError
-
-    def __enter__(self) -> "RandomAccessTable":
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self.close()
-        else:
-            with contextlib.suppress(NgtrainError):
-                self.close()
-
-
-class _RandomAccessScript(RandomAccessTable):
-    def __init__(self, specifier: _Specifier, holder: Holder):
-        super().__init__(specifier.text)
-        self._is_permissive = "p" in specifier.options
-        script = read_script(specifier.script)
-        self._files = dict(script)
-        if len(self._files) < len(script):
-            raise NgtrainError(f"{specifier.script}: the same key on two lines")
-        self._reader = _ScriptReader(holder)
-        self._last: tuple[str, Any] = ("", None)
-        self._unreadable = ("", "")  # the last one, which segments of a recording ask for again
-
-    def why_not(self, key: str) -> str:
-        unreadable, error = self._unreadable
-        return error if key == unreadable else super().why_not(key)
-
-    def __contains__(self, key: str) -> bool:
-        if key not in self._files or key == self._unreadable[0]:
-            return False
-        if self._is_permissive:
-            try:
-                self._value(key)
-            except NgtrainError as error:
-                logger.warning("passed over: %s", error)
-                self._unreadable = (key, str(error))
-                return False
-        return True
-
-    def _value(self, key: str) -> Any:
-        if self._last[0] != key:
-            self._last = (key, self._reader.read(key, self._files[key]))
-        return self._last[1]
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-class _RandomAccessArchive(RandomAccessTable):
-    def __init__(self, specifier: _Specifier, holder: Holder):
-        super().__init__(specifier.text)
-        options = specifier.options
-        self._is_sorted = "s" in options
-        self._is_called_sorted = "s" in options and "cs" in options
-        self._once = "o" in options
-        self._stream = open_input(specifier.archive)
-        self._entries = archive_entries(self._stream, holder, Losses() if "p" in options else None)
-        self._kept: dict[str, Any] = {}
-        self._last_read = ""
-        self._last_asked = ""
-
-    def __contains__(self, key: str) -> bool:
-        if self._is_called_sorted:
-            if key < self._last_asked:
-                raise NgtrainError(
-                    f"{self.name}: asked for {key} after {self._last_asked}, "
-                    "but the option cs says that keys are asked for in sorted order"
-                )
-            if key > self._last_asked:
-                self._kept = {kept: value for kept, value in self._kept.items() if kept >= key}
-            self._last_asked = key
-        while key not in self._kept:
-            if self._is_sorted and self._last_read >= key:
-                return False
-            entry = next(self._entries, None)
-            if entry is None:
-                return False
-            self._keep(*entry, asked=key)
-        return True
-
-    def _keep(self, key: str, value: Any, asked: str) -> None:
-        if self._is_sorted and key <= self._last_read:
-            raise NgtrainError(
-                f"{self.name}: the option s says that the archive is sorted, "
-                f"but {key} comes after {self._last_read}"
-            )
-        if key in self._kept:
-            raise NgtrainError(f"{self.name}: the key {key} comes twice")
-        self._last_read = key
-        if not self._is_called_sorted or key >= asked:
-            self._kept[key] = value
-
-    def _value(self, key: str) -> Any:
-        return self._kept.pop(key) if self._once else self._kept[key]
-
-    def close(self) -> None:
-        self._entries.close()
-        self._stream.close()
-
-
-def mapped_table(rspecifier: str, map_rspecifier: str, holder: Holder) -> RandomAccessTable:
-    """A table by speaker, asked by utterance (Kaldi's RandomAccessTableReaderMapped).
-
-    Args:
-        map_rspecifier: table from utterance to speaker, such as `ark:data/train/utt2spk`; if empty,
-            the table itself is by utterance.
-    """
-    table = random_access_table(rspecifier, holder)
-    return _MappedTable(table, map_rspecifier) if map_rspecifier else table
-
-
-class _MappedTable(RandomAccessTable):
-    def __init__(self, table: RandomAccessTable, map_rspecifier: str):
-        super().__init__(table.name)
-        self._table = table
-        self._map_name = map_rspecifier
-        with sequential_table(map_rspecifier, TOKEN) as entries:
-            self._map = dict(entries)
-
-    def _mapped(self, key: str) -> str:
-        if key not in self._map:
-            raise NgtrainError(f"no key {key} in {self._map_name}")
-        return self._map[key]
-
-    def __contains__(self, key: str) -> bool:
-        return self._mapped(key) in self._table
-
-    def _value(self, key: str) -> Any:
-        return self._table[self._mapped(key)]
-
-    def close(self) -> None:
-        self._table.close()
-
-
 # Writing ------------------------------------------------------------------------------------------
 
 
@@ -533,16 +344,16 @@ def table_writer(wspecifier: str, holder: Holder) -> "TableWriter":
     Raises:
         NgtrainError: a file cannot be created or this is not a wspecifier.
     """
-    specifier = _parse(wspecifier, _WRITE_OPTIONS)
+    specifier = parse_specifier(wspecifier, _WRITE_OPTIONS)
     if specifier.archive is None:
         return _ScriptWriter(specifier, holder)
     return _ArchiveWriter(specifier, holder)
 
 
 class TableWriter:
-    """`write(key, value)`; a context manager that leaves nothing when an exception ends it."""
+    """A writer of entries; as a context manager it leaves nothing when an exception ends it."""
 
-    def __init__(self, specifier: _Specifier, holder: Holder):
+    def __init__(self, specifier: Specifier, holder: Holder):
         self._specifier = specifier
         self._holder = holder
         self._binary = "t" not in specifier.options
@@ -554,7 +365,7 @@ class TableWriter:
             NgtrainError: it cannot be written, or the key is empty, begins with a byte order mark,
                 or has white space or control characters.
         """
-        if not key or _NO_KEY.search(_encode(key)):
+        if not key or _NO_KEY.search(encode(key)):
             raise NgtrainError(f"{self._specifier.text}: not a key: '{visible(key)}'")
         if key.startswith(BYTE_ORDER_MARK):
             raise NgtrainError(f"{self._specifier.text}: the key {visible(key)} {_MARK}")
@@ -580,7 +391,7 @@ class TableWriter:
 
 
 class _ArchiveWriter(TableWriter):
-    def __init__(self, specifier: _Specifier, holder: Holder):
+    def __init__(self, specifier: Specifier, holder: Holder):
         super().__init__(specifier, holder)
         self._flush = "f" in specifier.options
         self._archive = open_output(specifier.archive)
@@ -593,10 +404,10 @@ class _ArchiveWriter(TableWriter):
                 raise
 
     def _write(self, key: str, value: Any) -> None:
-        self._archive.write(_encode(key) + b" ")
+        self._archive.write(encode(key) + b" ")
         if self._script is not None:
             position = self._archive.tell()
-            self._script.write(_encode(f"{key} {self._specifier.archive}:{position}\n"))
+            self._script.write(encode(f"{key} {self._specifier.archive}:{position}\n"))
         self._archive.key = key
         self._holder.write(self._archive, value, self._binary)
         if self._flush:
@@ -621,7 +432,7 @@ class _ArchiveWriter(TableWriter):
 
 
 class _ScriptWriter(TableWriter):
-    def __init__(self, specifier: _Specifier, holder: Holder):
+    def __init__(self, specifier: Specifier, holder: Holder):
         super().__init__(specifier, holder)
         self._files = dict(read_script(specifier.script))
 
@@ -633,7 +444,3 @@ class _ScriptWriter(TableWriter):
         with open_output(self._files[key]) as stream:
             stream.key = key
             self._holder.write(stream, value, self._binary)
-
-
-def _encode(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")

@@ -28,7 +28,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def text_lines(rxfilename: str | os.PathLike) -> Iterator[str]:
-    """The lines of a text file, or of a pipe or standard input (`-`), without their newlines.
+    """Read the lines of a text file, a pipe or standard input (`-`), without their newlines.
 
     Raises:
         NgtrainError: it cannot be read, a line begins with a byte order mark, or it is UTF-16 or
@@ -52,7 +52,7 @@ def text_lines(rxfilename: str | os.PathLike) -> Iterator[str]:
 
 
 def _whole_lines(stream: InputStream) -> Iterator[bytes]:
-    """The stream in blocks that end before a newline, which is left out."""
+    """Read a stream in blocks that end before a newline, which is left out."""
     pieces: list[bytes] = []
     while piece := stream.read(CHUNK):
         end = piece.rfind(b"\n")
@@ -74,24 +74,24 @@ def encode(text: str) -> bytes:
 
 
 def split_words(line: str) -> list[str]:
-    """The words of a line: what is between spaces, tabs and other white space of ASCII."""
+    """Split a line at spaces, tabs and other white space of ASCII."""
     if line.isascii() and line.isprintable():
         return line.split()  # the same here, and much faster
     return _WORD.findall(line)
 
 
 def split_key(line: str) -> tuple[str, str]:
-    """The first word of a line, and what follows; "" where there is nothing."""
+    """Split off the first word of a line; "" where there is nothing."""
     line = line.strip(_SPACE)
     match = _WORD.match(line)
     return (match[0], line[match.end() :].lstrip(_SPACE)) if match else ("", "")
 
 
 def is_utf8(text: str) -> bool:
-    """Whether what `text` was read from is UTF-8."""
+    """True if the bytes that `text` was read from are UTF-8."""
     return not any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def visible(text: str) -> str:
-    """`text` for a message: what a terminal would not show, or only as a space, is spelled out."""
+    """Spell out for a message what a terminal would not show, or only as a space."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -31,7 +31,7 @@ LARGEST_ARRAY = (1 << 31) - 1
 
 
 class Reader:
-    """Reads tokens, numbers, vectors and matrices from a stream, in text or binary form.
+    """A reader of tokens, numbers, vectors and matrices, in text or binary form.
 
     Every method raises NgtrainError, with the name of the stream and the position, when it finds
     something else than what it was asked for.
@@ -43,15 +43,15 @@ class Reader:
 
     @property
     def name(self) -> str:
-        """What the stream is called in messages."""
+        """Name of the stream in messages."""
         return self.stream.name
 
     def fail(self, reason: str) -> NgtrainError:
-        """The error to raise for contents that make no sense: names file, key and position."""
+        """Make the error to raise for contents that make no sense, with file, key and position."""
         return self.stream.fail(reason)
 
     def token(self) -> str:
-        """A word without white space, such as `<Nnet>`, and the one space after it."""
+        """Read a word without white space, such as `<Nnet>`, and the one space after it."""
         token = self.stream.read_token()
         if not token:
             raise self.fail("truncated: expected a token, found the end")
@@ -64,7 +64,7 @@ class Reader:
             raise self.stream.mismatch("a token", token) from None
 
     def peek_token(self) -> str:
-        """The token that comes next, left where it is; "" at the end of the stream."""
+        """Return the token that comes next, left where it is; "" at the end of the stream."""
         size = 64
         while True:
             ahead = self.stream.peek(size)
@@ -81,11 +81,11 @@ class Reader:
                 raise self.stream.mismatch(expected, token.encode())
 
     def integer(self) -> int:
-        """A signed 32-bit integer."""
+        """Read a signed 32-bit integer."""
         return self._integer(_INT32, 4, -(1 << 31), (1 << 31) - 1)
 
     def unsigned(self) -> int:
-        """An unsigned 32-bit integer, marked as such in binary (uint32 in Kaldi's event maps)."""
+        """Read an unsigned 32-bit integer, marked as such in binary (as in Kaldi's event maps)."""
         return self._integer(_UINT32, -4, 0, (1 << 32) - 1)
 
     def _integer(self, binary_form: struct.Struct, mark: int, least: int, most: int) -> int:
@@ -105,7 +105,7 @@ class Reader:
         return value
 
     def boolean(self) -> bool:
-        """`T` or `F`."""
+        """Read `T` or `F`."""
         if not self.binary:
             self.stream.skip_space()
         letter = self._exactly(1, "T or F")
@@ -114,7 +114,7 @@ class Reader:
         return letter == b"T"
 
     def real(self) -> float:
-        """A floating-point number of either size."""
+        """Read a floating-point number of either size."""
         if self.binary:
             size = self.stream.peek(1)
             if size == b"\x04":
@@ -125,7 +125,7 @@ class Reader:
         return self._numbers([self._word("a number")])[0]
 
     def vector(self, dtype=None) -> np.ndarray:
-        """A vector (dim,): float32 or float64 as stored (float32 in text), or as `dtype`."""
+        """Read a vector (dim,): float32 or float64 as stored (float32 in text), or as `dtype`."""
         if self.binary:
             self._check_announced("V", 1)
             vector = kaldi.read_vector(self.stream)
@@ -137,8 +137,10 @@ class Reader:
         return vector if dtype is None else vector.astype(dtype, copy=False)
 
     def matrix(self, dtype=None) -> np.ndarray:
-        """A matrix (rows, cols), decompressed if need be: float32 or float64 as stored (float32
-        when it was compressed or is text), or as `dtype`."""
+        """Read a matrix (rows, cols), decompressed if need be.
+
+        It is float32 or float64 as stored (float32 if compressed or text), or of `dtype`.
+        """
         if self.binary:
             matrix = self.compressed_matrix()
             if isinstance(matrix, CompressedMatrix):
@@ -155,11 +157,11 @@ class Reader:
         return matrix if dtype is None else matrix.astype(dtype, copy=False)
 
     def symmetric_matrix(self, dtype=None) -> np.ndarray:
-        """A symmetric matrix (n, n), stored as its lower triangle (matrix/packed-matrix.cc)."""
+        """Read a symmetric matrix (n, n), stored as a lower triangle (matrix/packed-matrix.cc)."""
         return _mirrored(self.triangular_matrix(dtype))
 
     def triangular_matrix(self, dtype=None) -> np.ndarray:
-        """A lower triangular matrix (n, n), stored row by row."""
+        """Read a lower triangular matrix (n, n), stored row by row."""
         if self.binary:
             token = self.token()
             if token not in ("FP", "DP"):
@@ -181,7 +183,7 @@ class Reader:
         return matrix
 
     def compressed_matrix(self) -> CompressedMatrix | np.ndarray:
-        """A matrix as it is stored: compressed, or an array if it is not."""
+        """Read a matrix as it is stored: compressed, or an array if it is not."""
         if not self.binary:
             return self.matrix()
         if self.stream.peek(2) != b"CM":
@@ -198,7 +200,7 @@ class Reader:
         return CompressedMatrix(layout, header + self.stream.read_exact(size - HEADER_SIZE))
 
     def integers(self) -> np.ndarray:
-        """A std::vector<int32> as Kaldi's WriteIntegerVector stores it: int32 (n,)."""
+        """Read integers (n,) as Kaldi's WriteIntegerVector stores a std::vector<int32>."""
         if self.binary:
             size, count = _INT32.unpack(self._exactly(5, "a list of integers"))
             if size != 4 or count < 0:
@@ -207,7 +209,7 @@ class Reader:
         return self.parse_integers(self._bracketed("list of integers").split())
 
     def parse_integers(self, words: Sequence[bytes]) -> np.ndarray:
-        """Words of text as int32 (n,)."""
+        """Parse words of text as int32 (n,)."""
         try:
             return np.array(list(map(int, words)), np.int32)
         except (ValueError, OverflowError):
@@ -232,7 +234,7 @@ class Reader:
             raise self.fail(f"expected numbers, found {printable(b' '.join(words))}") from None
 
     def _bracketed(self, what: str) -> bytes:
-        """The text between `[` and `]`; consumes the newline after them."""
+        """Read the text between `[` and `]`, and the newline after them."""
         self.stream.skip_space()
         if self.stream.peek(1) != b"[":
             found = self.stream.peek(20)
@@ -245,7 +247,7 @@ class Reader:
         return text[1:-1]
 
     def _check_announced(self, kind: str, num_dimensions: int) -> None:
-        """Look at the header of an uncompressed vector or matrix before anybody acts on it."""
+        """Check the header of an uncompressed vector or matrix before anybody acts on it."""
         header = self.stream.peek(3 + 5 * num_dimensions)
         what = "vector" if kind == "V" else "matrix"
         if header[:3] not in (b"F" + kind.encode() + b" ", b"D" + kind.encode() + b" "):
@@ -267,7 +269,7 @@ class Reader:
 
 
 class Writer:
-    """Writes what :class:`Reader` reads, with the bytes that Kaldi writes.
+    """A writer of tokens, numbers, vectors and matrices, with the bytes that Kaldi writes.
 
     Text has seven significant digits, as a C++ stream of precision 7 gives them.
     """
@@ -277,46 +279,46 @@ class Writer:
         self.stream = stream
 
     def raw(self, data: str | bytes) -> None:
-        """Bytes or text as they are."""
+        """Write bytes or text as they are."""
         self.stream.write(data.encode() if isinstance(data, str) else data)
 
     def newline(self) -> None:
-        """A newline in text; nothing in binary."""
+        """Write a newline in text; nothing in binary."""
         if not self.binary:
             self.stream.write(b"\n")
 
     def token(self, token: str) -> None:
-        """A token and a space, in both forms."""
+        """Write a token and a space, in both forms."""
         if not token or token.split() != [token]:
             raise ValueError(f"not a token: '{token}'")
         self.stream.write(token.encode() + b" ")
 
     def integer(self, value: int) -> None:
-        """A signed 32-bit integer."""
+        """Write a signed 32-bit integer."""
         self.stream.write(_INT32.pack(4, value) if self.binary else b"%d " % value)
 
     def unsigned(self, value: int) -> None:
-        """An unsigned 32-bit integer."""
+        """Write an unsigned 32-bit integer."""
         self.stream.write(_UINT32.pack(-4, value) if self.binary else b"%d " % value)
 
     def boolean(self, value: bool) -> None:
-        """`T` or `F`."""
+        """Write `T` or `F`."""
         letter = b"T" if value else b"F"
         self.stream.write(letter if self.binary else letter + b" ")
 
     def real(self, value: float) -> None:
-        """A float32, Kaldi's BaseFloat."""
+        """Write a float32, Kaldi's BaseFloat."""
         if self.binary:
             self.stream.write(_FLOAT.pack(4, np.float32(value)))
         else:
             self.stream.write(b"%.7g " % np.float32(value))
 
     def double(self, value: float) -> None:
-        """A float64."""
+        """Write a float64."""
         self.stream.write(_DOUBLE.pack(8, value) if self.binary else b"%.7g " % value)
 
     def vector(self, vector: np.ndarray) -> None:
-        """A float32 or float64 vector (dim,)."""
+        """Write a float32 or float64 vector (dim,)."""
         if self.binary:
             letter = _letter(vector)
             self.stream.write(letter + b"V " + _INT32.pack(4, len(vector)))
@@ -325,7 +327,7 @@ class Writer:
             self.raw(" [ " + _text_row(vector.tolist()) + "]\n")
 
     def matrix(self, matrix: np.ndarray) -> None:
-        """A float32 or float64 matrix (rows, cols); rows without columns are none."""
+        """Write a float32 or float64 matrix (rows, cols); rows without columns are none."""
         rows, cols = matrix.shape if matrix.shape[1] else (0, 0)
         if self.binary:
             letter = _letter(matrix)
@@ -340,7 +342,7 @@ class Writer:
             self.raw("]\n")
 
     def symmetric_matrix(self, matrix: np.ndarray) -> None:
-        """The lower triangle, with the diagonal, of a float32 or float64 matrix (n, n)."""
+        """Write the lower triangle, with the diagonal, of a float32 or float64 matrix (n, n)."""
         rows = len(matrix)
         if self.binary:
             self.stream.write(_letter(matrix) + b"P " + _INT32.pack(4, rows))
@@ -354,7 +356,7 @@ class Writer:
     triangular_matrix = symmetric_matrix
 
     def compressed_matrix(self, matrix: CompressedMatrix | np.ndarray) -> None:
-        """A matrix as it is stored, compressed or not; text holds its decompressed values."""
+        """Write a matrix as it is stored, compressed or not; text holds its decompressed values."""
         if not isinstance(matrix, CompressedMatrix):
             self.matrix(matrix)
         elif self.binary:
@@ -364,7 +366,7 @@ class Writer:
             self.matrix(matrix.decompress())
 
     def integers(self, values: Sequence[int]) -> None:
-        """Integers as Kaldi's WriteIntegerVector stores a std::vector<int32>."""
+        """Write integers as Kaldi's WriteIntegerVector stores a std::vector<int32>."""
         values = np.asarray(values, np.int32)
         if self.binary:
             self.stream.write(_INT32.pack(4, len(values)) + values.astype("<i4").tobytes())
@@ -407,7 +409,7 @@ def write_object(
 
 
 def read_binary_header(stream: InputStream) -> bool:
-    """Whether an object in binary form begins here; consumes the mark of it."""
+    """Read the mark of binary form if there is one; returns whether there was."""
     if stream.peek(1) != b"\0":
         return False
     if stream.peek(2) != b"\0B":
@@ -417,14 +419,14 @@ def read_binary_header(stream: InputStream) -> bool:
 
 
 def start_writing(stream: OutputStream, binary: bool) -> Writer:
-    """A writer, after the mark of binary form if it is binary."""
+    """Write the mark of binary form if that is wanted, and return a writer."""
     if binary:
         stream.write(b"\0B")
     return Writer(stream, binary)
 
 
 def _letter(array: np.ndarray) -> bytes:
-    """`F` or `D`, for the type of an array's elements."""
+    """Return `F` or `D`, for the type of an array's elements."""
     return {np.dtype("<f4"): b"F", np.dtype("<f8"): b"D"}[array.dtype]
 
 

@@ -1,4 +1,4 @@
-"""What a file is and what is in it, for nnet-file-info: whatever it is, in bounded time and memory.
+"""Descriptions of files of any kind and of their contents, in bounded time and memory.
 
 Of archives and lists the beginning is enough, and it is said how much of them that is; what has to
 be read as a whole, a model, may be larger.
@@ -34,7 +34,7 @@ _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # of what is compress
 
 
 def describe(path: str) -> Iterator[str]:
-    """What a file is, and then what is in it: a line for each.
+    """Describe a file: its kind, and then its contents, line by line.
 
     Args:
         path: of a file or a directory, or a pipe as programs read it.
@@ -73,7 +73,7 @@ def _unpacked(stream: InputStream, path: str, name: str) -> Iterator[str]:
 
 
 class _File:
-    """A stream, as the modules that decompress want a file."""
+    """A stream as a file for the modules that decompress."""
 
     def __init__(self, stream: InputStream):
         self.read = stream.read
@@ -207,7 +207,7 @@ def _holder(form: str):
 
 
 def _size(value) -> tuple[str, int]:
-    """What objects of a table have in common, and how much of it this one has."""
+    """Describe what an object has in common with others of its table, and measure its length."""
     from nnet.egs.record import NnetExample
 
     match value:
@@ -286,7 +286,7 @@ def _lines(stream: InputStream, path: str) -> Iterator[str]:
 
 
 def _recording(stream: InputStream, path: str) -> Iterator[str]:
-    """What the header of a recording says; a header may not know how long it is."""
+    """Describe a recording by its header, which may not know how long it is."""
     from nnet.features.audio import read_header
     from nnet.features.riff import claimed_duration, is_wave
 

@@ -1,4 +1,4 @@
-"""The HTML of a page: sections, tables, captions; every value that is put into it is escaped."""
+"""The HTML of a page: sections, tables, captions, with every value escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nnet.report.plots import NUM_COLORS
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """`parts`, those that are not empty, with all that they need."""
+    """Make a page of `parts`, those that are not empty, with all that they need."""
     content = "\n".join(filter(None, parts))
     style = Path(__file__).with_name("style.css").read_text()
     return (
@@ -22,7 +22,7 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def section(title: str, content: str) -> str:
-    """Nothing where there is no content."""
+    """Make a section, or nothing where there is no content."""
     return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
 
 
@@ -37,13 +37,17 @@ def captioned(title: str, keys: Iterable[str], svg: str) -> str:
 
 
 def key(label: str, color: int, kind: str) -> str:
-    """What a colour of a picture stands for."""
+    """Make the key to a colour of a picture."""
     variable = f"--color: var(--c{(color - 1) % NUM_COLORS + 1})"
     return f'<span class="key {kind}" style="{variable}"><i></i>{escape(label)}</span>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], text: Sequence[str] = ()) -> str:
-    """`text`: the columns that are words; the last column of words may be long."""
+    """Make a table.
+
+    Args:
+        text: names of the columns of words; the last of them may be long.
+    """
     kinds = ["text" if name in text else "" for name in header]
     if kinds[-1]:
         kinds[-1] = "text long"

@@ -1,38 +1,46 @@
 """The web page about a training, or about several to compare: one file, without anything beside it.
 
-What it says comes from nnet.report.training_logs; here it is put into words, tables and pictures.
+Its numbers come from nnet.report.training_logs, and are put into tables and pictures here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nnet.cli.progress import clock
 from nnet.io.streams import open_output
+from nnet.report.history import Position, TrainingLog, number
 from nnet.report.markup import captioned, details, escape, key, page, section, table
 from nnet.report.plots import Curve, bar_plot, line_plot
-from nnet.report.training_logs import (
-    SUBSETS,
-    Iteration,
-    Position,
-    Score,
-    Training,
-    WordErrors,
-    number,
-    read_training,
+from nnet.report.training_logs import SUBSETS, read_training
+from nnet.report.words import (
+    NOTHING,
+    OUTPUT,
+    SUBSET_NAMES,
+    best_word_errors,
+    cell,
+    change_cells,
+    latest_score,
+    layer_names,
+    mean_steps,
+    merged,
+    minibatch_size,
+    plural,
+    position_cells,
+    score_cells,
+    spread,
+    thousands,
+    time,
 )
-
-SUBSET_NAMES = {"valid": "held-out", "train": "training"}
-NOTHING = "–"
 
 
 def write_report(dirs: Sequence[str | Path], wxfilename: str) -> None:
     """Write the page about the training in a directory, or the comparison of several.
 
-    Raises NgtrainError where a directory has no training, and without matplotlib.
+    Raises:
+        NgtrainError: a directory has no training, or there is no matplotlib.
     """
     trainings = [read_training(dir) for dir in dirs]
     text = training_page(trainings[0]) if len(trainings) == 1 else comparison_page(trainings)
@@ -40,7 +48,8 @@ def write_report(dirs: Sequence[str | Path], wxfilename: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
-def training_page(training: Training) -> str:
+def training_page(training: TrainingLog) -> str:
+    """Make the page about one training."""
     return page(
         str(training.dir),
         [
@@ -58,7 +67,8 @@ def training_page(training: Training) -> str:
     )
 
 
-def comparison_page(trainings: list[Training]) -> str:
+def comparison_page(trainings: list[TrainingLog]) -> str:
+    """Make the page that compares trainings."""
     return page(
         f"Comparison of {len(trainings)} trainings",
         [
@@ -73,8 +83,8 @@ def comparison_page(trainings: list[Training]) -> str:
 # Parts of a page --------------------------------------------------------------------------------
 
 
-def status(training: Training) -> str:
-    """A line: whether it has ended, and when it ran."""
+def status(training: TrainingLog) -> str:
+    """Say in a line whether the training has ended, and when it ran."""
     first, last = training.iterations[0].start, training.last_sign
     if training.finished:
         when = f", from {time(first)} to {time(last)}" if first and last else ""
@@ -90,8 +100,8 @@ def status(training: Training) -> str:
     )
 
 
-def facts(training: Training) -> str:
-    """The numbers that one looks for first."""
+def facts(training: TrainingLog) -> str:
+    """List the numbers that one looks for first."""
     end = training.positions[-1]
     wanted = number(training.options.get("num_epochs"))
     jobs = [len(iteration.jobs) for iteration in training.iterations]
@@ -125,8 +135,8 @@ AXES: dict[str, tuple[str, Callable[[Position], float | None]]] = {
 }
 
 
-def curves(trainings: list[Training]) -> str:
-    """What changes while training goes on, against what the reader chooses.
+def curves(trainings: list[TrainingLog]) -> str:
+    """Plot scores and learning rates against an axis that the reader chooses.
 
     Of one training, held-out and training data have a colour each; of several, each has one.
     """
@@ -154,9 +164,9 @@ def curves(trainings: list[Training]) -> str:
 
 
 def score_figure(
-    title: str, trainings: list[Training], names: list[str], field: str, label: str, of
+    title: str, trainings: list[TrainingLog], names: list[str], field: str, label: str, of
 ) -> str:
-    """Curves of a field of the scores of all models."""
+    """Plot a field of the scores of all models."""
     lines = []
     for n, training in enumerate(trainings, start=1):
         for m, subset in enumerate(SUBSETS, start=1):
@@ -173,8 +183,8 @@ def score_figure(
     return figure(title, lines, line_plot(lines, label))
 
 
-def rate_figure(trainings: list[Training], names: list[str], label: str, of) -> str:
-    """Effective learning rates, which are those of jobs over their number; of one training both."""
+def rate_figure(trainings: list[TrainingLog], names: list[str], label: str, of) -> str:
+    """Plot effective learning rates, those of jobs over their number; of one training both."""
     lines = []
     for n, training in enumerate(trainings, start=1):
         known = [i for i in training.iterations if i.learning_rate is not None]
@@ -189,15 +199,20 @@ def rate_figure(trainings: list[Training], names: list[str], label: str, of) -> 
     return figure(title, lines, line_plot(lines, label, log_scale=True))
 
 
-def names_of(trainings: list[Training]) -> list[str]:
-    """Their directories, without what all have in common."""
+def figure(title: str, curves: Sequence[Curve], svg: str) -> str:
+    keys = [key(c.label, c.color, "dashed" if c.dashed else "") for c in curves if c.label]
+    return captioned(title, keys, svg)
+
+
+def names_of(trainings: list[TrainingLog]) -> list[str]:
+    """Name trainings by their directories, without what all of these have in common."""
     dirs = [os.path.abspath(training.dir) for training in trainings]
     common = os.path.commonpath([os.path.dirname(dir) for dir in dirs])
     return [os.path.relpath(dir, common) for dir in dirs]
 
 
-def changes(training: Training) -> str:
-    """What each iteration changed, by layer."""
+def changes(training: TrainingLog) -> str:
+    """Plot the changes that iterations made, by layer."""
     known = [i for i in training.iterations if i.change]
     if not known:
         return ""
@@ -227,16 +242,8 @@ def changes(training: Training) -> str:
     )
 
 
-OUTPUT = "output layer"
-
-
-def layer_names(count: int) -> list[str]:
-    """Of the components that are trained: new ones are inserted before the last."""
-    return [*(f"layer {n}" for n in range(1, count)), OUTPUT]
-
-
-def time_spent(training: Training) -> str:
-    """Where the time of the iterations went."""
+def time_spent(training: TrainingLog) -> str:
+    """Break down the time of the iterations."""
     known = [(i, i.times) for i in training.iterations if i.times]
     if not known:
         return ""
@@ -270,14 +277,8 @@ def time_spent(training: Training) -> str:
 TIMES = ("training", "waiting", "averaging")
 
 
-def mean_steps(iteration: Iteration) -> float | None:
-    """Seconds of gradient steps of a job of an iteration, on average."""
-    steps = [job.steps_s for job in iteration.jobs]
-    return None if None in steps else sum(steps) / len(steps)
-
-
-def jobs_of_note(training: Training) -> str:
-    """Jobs that failed or were left out, and iterations that did not average."""
+def jobs_of_note(training: TrainingLog) -> str:
+    """List jobs that failed or were left out, and iterations that did not average."""
     lines = []
     for iteration in training.iterations:
         for job in iteration.failed:
@@ -308,7 +309,8 @@ def jobs_of_note(training: Training) -> str:
     return section("Jobs and averages", "".join(lines))
 
 
-def word_error_table(trainings: list[Training]) -> str:
+def word_error_table(trainings: list[TrainingLog]) -> str:
+    """Tabulate all word error rates."""
     rows = [
         [
             *[f"{result.rate:.2f} %", result.errors, result.words, result.insertions],
@@ -321,7 +323,8 @@ def word_error_table(trainings: list[Training]) -> str:
     return table(header, rows, text=["file"]) if rows else ""
 
 
-def model_section(training: Training) -> str:
+def model_section(training: TrainingLog) -> str:
+    """Describe the last model."""
     model = training.model
     if not model:
         return ""
@@ -334,7 +337,8 @@ def model_section(training: Training) -> str:
     )
 
 
-def configuration(training: Training) -> str:
+def configuration(training: TrainingLog) -> str:
+    """Show the options, the facts about the examples, and the small files."""
     text = ["name", "value"]
     parts = []
     if training.options:
@@ -350,8 +354,8 @@ def configuration(training: Training) -> str:
     return section("Configuration", "".join(parts))
 
 
-def numbers_section(training: Training) -> str:
-    """The numbers behind the pictures, as they stand in the logs."""
+def numbers_section(training: TrainingLog) -> str:
+    """Tabulate the numbers behind the pictures, as they stand in the logs."""
     models = []
     for x, position in enumerate(training.positions):
         found = [training.scores[subset].get(x) for subset in SUBSETS]
@@ -401,7 +405,8 @@ def numbers_section(training: Training) -> str:
     return section("Numbers", "".join(parts))
 
 
-def summary_table(trainings: list[Training]) -> str:
+def summary_table(trainings: list[TrainingLog]) -> str:
+    """Compare results, progress and times."""
     rows = []
     for training, name in zip(trainings, names_of(trainings), strict=True):
         end = training.positions[-1]
@@ -426,7 +431,8 @@ def summary_table(trainings: list[Training]) -> str:
     return table(header, rows, text=["training"])
 
 
-def differing_options(trainings: list[Training]) -> str:
+def differing_options(trainings: list[TrainingLog]) -> str:
+    """Tabulate the options that trainings do not have in common."""
     known = [training for training in trainings if training.options]
     rows = []
     for name in sorted({name for training in known for name in training.options}):
@@ -435,80 +441,3 @@ def differing_options(trainings: list[Training]) -> str:
             rows.append([name, *values])
     header = ["option", *names_of(known)] if rows else []
     return table(header, rows, text=header) if rows else ""
-
-
-# What numbers stand for -------------------------------------------------------------------------
-
-
-def latest_score(training: Training, subset: str) -> tuple[Score | None, str]:
-    """That of the final model, else of the last one that has one; and which it is."""
-    if subset in training.final_scores:
-        return training.final_scores[subset], "final model"
-    models = training.scores[subset]
-    if not models:
-        return None, ""
-    return models[max(models)], f"model {max(models)}"
-
-
-def best_word_errors(training: Training) -> WordErrors | None:
-    """The first of the best, but those with a tuned setting before those that chose their own."""
-    tuned = [line for line in training.word_errors if line.file.endswith("tuned_wer")]
-    return min(tuned or training.word_errors, key=lambda line: line.rate, default=None)
-
-
-def minibatch_size(iteration: Iteration) -> float | None:
-    return next((job.minibatch_size for job in iteration.jobs), None)
-
-
-def merged(iteration: Iteration) -> str:
-    """Which jobs made the model."""
-    if not iteration.merged:
-        return NOTHING
-    jobs = " ".join(map(str, iteration.merged))
-    return f"average of {jobs}" if iteration.averages else f"best, {jobs}"
-
-
-def position_cells(position: Position) -> list[str]:
-    epochs = NOTHING if position.epochs is None else f"{position.epochs:.2f}"
-    return [str(position.samples), epochs, clock(position.seconds)]
-
-
-def score_cells(scores: Iterable[Score | None]) -> list[str]:
-    return [cell(value) for score in scores for value in (score or (None, None))]
-
-
-def change_cells(iteration: Iteration) -> list[str]:
-    change = iteration.change
-    return [
-        f"{relative:g} ({absolute:g}; {objective:g})"
-        for relative, absolute, objective in zip(
-            change.relative, change.absolute, change.objective, strict=True
-        )
-    ]
-
-
-def spread(cells: list[str], count: int) -> list[str]:
-    """Cells of a row that has fewer layers than others: the last is that of the output."""
-    return [*cells[:-1], *[NOTHING] * (count - len(cells)), cells[-1]]
-
-
-def figure(title: str, curves: Sequence[Curve], svg: str) -> str:
-    keys = [key(c.label, c.color, "dashed" if c.dashed else "") for c in curves if c.label]
-    return captioned(title, keys, svg)
-
-
-def cell(value: float | None) -> str:
-    """As logs print it: six digits."""
-    return NOTHING if value is None else f"{value:g}"
-
-
-def time(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M:%S}"
-
-
-def thousands(count: int) -> str:
-    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def plural(noun: str, numbers: Sequence[int]) -> str:
-    return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

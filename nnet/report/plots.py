@@ -41,7 +41,8 @@ CSS = {INK: "var(--ink)", LINE: "var(--line)"} | {
 class Curve:
     """A line of a picture: points, those that are finite, in the order of x.
 
-    color: from 1, in turn where there are more than NUM_COLORS.
+    Attributes:
+        color: from 1 on; there are NUM_COLORS, which are used in turn.
     """
 
     label: str
@@ -56,7 +57,7 @@ class Curve:
 
 
 def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False) -> str:
-    """SVG of curves."""
+    """Draw curves as SVG."""
 
     def draw(axes) -> None:
         for curve in curves:
@@ -81,7 +82,7 @@ def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False) ->
 
 
 def limits_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """Of y, for all that comes after the first tenth of each curve, and is not very far away.
+    """Choose limits of y for what comes after the first tenth of each curve, without outliers.
 
     A training begins with changes so great that beside them one would see no others; so does one
     that diverges, beside others.
@@ -97,7 +98,7 @@ def limits_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
 
 
 def bar_plot(x: Sequence[float], parts: Sequence[Sequence[float]], x_label: str) -> str:
-    """SVG of bars at `x`, of stacked parts: a sequence of heights for each part."""
+    """Draw bars at `x` as SVG, of stacked parts: a sequence of heights for each part."""
 
     def draw(axes) -> None:
         bottom = [0.0 for _ in x]
@@ -114,7 +115,7 @@ def color(n: int) -> str:
 
 
 def picture(draw: Callable, x_label: str) -> str:
-    """What `draw` makes of empty axes, as an <svg> element for the text of a page."""
+    """Have `draw` fill axes, and return an <svg> element for the text of a page."""
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": "ngtrain",  # the same ids each time
@@ -145,7 +146,7 @@ def picture(draw: Callable, x_label: str) -> str:
 
 
 def for_page(svg: str) -> str:
-    """The element alone: the page's colours and font, ids of its own, nothing from elsewhere."""
+    """Cut out the element, give it the page's colours and font, and make its ids unique."""
     prefix = f"p{zlib.crc32(svg.encode()):08x}"
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

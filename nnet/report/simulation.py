@@ -1,4 +1,4 @@
-"""What a training by parallel jobs takes on paper: time, lost work, network traffic.
+"""A simulation of training by parallel jobs: time, lost work, network traffic.
 
 Iteration by iteration, N jobs load the model from the file server, train on an archive of examples
 each and store their models there; when the last of them has ended, their average is made, with
@@ -30,9 +30,12 @@ from nnet.report.training_speeds import Speeds
 
 @dataclass(frozen=True)
 class Sizes:
-    """samples: of a job.  Bytes of a model and of an archive of examples.
+    """The sizes of a training.
 
-    bandwidth: of the file server, which all jobs share, in bytes per second.
+    Attributes:
+        samples: frames of a job.
+        model_bytes, archive_bytes: of a model, and of an archive of examples.
+        bandwidth: of the file server, which all jobs share, in bytes per second.
     """
 
     samples: float
@@ -43,10 +46,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Luck:
-    """How jobs differ, and how often they fail.
+    """The differences between jobs, and their failures.
 
-    spread: standard deviation of the logarithm of a job's time.  slow_probability: that a job takes
-    slow_factor times as long.  failures_per_hour: of a running job.  max_retries: of a job.
+    Attributes:
+        spread: standard deviation of the logarithm of a job's time.
+        slow_probability: that a job takes `slow_factor` times as long.
+        failures_per_hour: of a running job.
+        max_retries: of a job.
     """
 
     spread: float = 0.0
@@ -58,9 +64,13 @@ class Luck:
 
 @dataclass(frozen=True)
 class Outcome:
-    """seconds: from the first job to the last average.  jobs_seconds: of all jobs together.
+    """The result of a simulation.
 
-    failures: how often a job failed.  left_out: jobs that failed once too often.
+    Attributes:
+        seconds: from the first job to the last average.
+        jobs_seconds: of all jobs together.
+        failures: how often a job failed.
+        left_out: jobs that failed once too often.
     """
 
     seconds: float
@@ -77,9 +87,11 @@ def simulate(
     num_workers: int,
     seed: int | Sequence[int] = 0,
 ) -> Outcome:
-    """Go through a training.
+    """Simulate a training.
 
-    num_jobs: of each iteration.  num_workers: how many of these can run at the same time.
+    Args:
+        num_jobs: of each iteration.
+        num_workers: how many jobs can run at the same time.
     """
     rng = np.random.default_rng(seed)
     jobs = np.asarray(num_jobs)
@@ -112,20 +124,20 @@ def simulate(
 
 
 def slowness(luck: Luck, number: int, rng: np.random.Generator) -> np.ndarray:
-    """By how much each of `number` jobs is slower than the median one."""
+    """Draw factors by which `number` jobs are slower than the median one."""
     factor = np.exp(luck.spread * rng.standard_normal(number))
     return factor * np.where(rng.random(number) < luck.slow_probability, luck.slow_factor, 1.0)
 
 
 def times_to_failure(luck: Luck, number: int, rng: np.random.Generator) -> np.ndarray:
-    """After how many seconds each of `number` jobs would fail."""
+    """Draw the seconds after which each of `number` jobs would fail."""
     hours = rng.standard_exponential(number)
     with np.errstate(divide="ignore"):
         return 3600 * hours / np.float64(luck.failures_per_hour)
 
 
 def makespan(seconds: Sequence[float], num_workers: int) -> float:
-    """When the last job ends if each takes its turn on the worker that is free first."""
+    """Compute when the last job ends if each takes its turn on the worker that is free first."""
     if len(seconds) <= num_workers:
         return max(seconds)
     ends = [0.0] * num_workers
@@ -135,7 +147,7 @@ def makespan(seconds: Sequence[float], num_workers: int) -> float:
 
 
 def traffic(num_jobs: Sequence[int], sizes: Sizes) -> float:
-    """Bytes between the file server and the others, of jobs, averages, and diagnostics.
+    """Count the bytes that jobs, averages and diagnostics move from and to the file server.
 
     A job reads a model and an archive, and writes a model; an average reads those of all jobs and
     writes one.  Diagnostics of each model read it twice to evaluate it on two sets, and a third

@@ -1,27 +1,28 @@
-"""How fast a training went, from its logs: what a simulation of larger ones starts from."""
+"""The speeds of a training, measured in its logs: the start of a simulation of larger ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import nnls
 
 from nnet.errors import NgtrainError
-from nnet.report.training_logs import Iteration, Training
+from nnet.report.history import IterationLog, TrainingLog
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """What is measured; all times in seconds.
+    """The measured speeds of jobs and averages; all times in seconds.
 
-    samples_per_s: frames that a job trains on.  start: of a job, beside training, such as starting
-    the program and loading the model.  average, average_per_job: from the end of the last job to
-    the start of the next iteration, and what each job's model adds to that.
+    Attributes:
+        samples_per_s: frames that a job trains on.
+        start: of a job, beside training, such as starting the program and loading the model.
+        average, average_per_job: from the end of the last job to the start of the next iteration,
+            a fixed part and one for each job's model.
     """
 
     samples_per_s: float
@@ -30,14 +31,15 @@ class Speeds:
     average_per_job: float
 
 
-def measure(training: Training) -> tuple[Speeds, float]:
-    """The speeds in the logs of a training, and the spread of its jobs' times (as in Luck).
+def measure(training: TrainingLog) -> tuple[Speeds, float]:
+    """Measure the speeds of a training, and the spread of its jobs' times (as in Luck).
 
     The second half of its iterations counts, when the network should have all of its layers, and of
     these the ones whose jobs have all ended well.  The training may still be running, and should
     not have been interrupted.
 
-    Raises NgtrainError where these are too few.
+    Raises:
+        NgtrainError: these are too few.
     """
     iterations = [i for i in training.iterations[len(training.iterations) // 2 :] if is_whole(i)]
     if len(iterations) < 2:
@@ -54,28 +56,27 @@ def measure(training: Training) -> tuple[Speeds, float]:
     return speeds, measure_spread(iterations)
 
 
-def is_whole(iteration: Iteration) -> bool:
-    """Whether all of its jobs have ended, and said how fast they were."""
+def is_whole(iteration: IterationLog) -> bool:
+    """True if all jobs have ended, and logged their speed."""
     return bool(iteration.times) and all(job.samples and job.steps_s for job in iteration.jobs)
 
 
-def measure_average(iterations: Sequence[Iteration]) -> tuple[float, float]:
-    """Seconds between iterations, by least squares: fixed ones, and those for each job."""
+def measure_average(iterations: Sequence[IterationLog]) -> tuple[float, float]:
+    """Fit the seconds between iterations by least squares: a fixed part, and one for each job."""
     pairs = [(a, b) for a, b in pairwise(iterations) if b.number == a.number + 1]
     numbers = [[1.0, len(before.jobs)] for before, _ in pairs]
-    seconds = [(after.start - end_of_jobs(before)).total_seconds() for before, after in pairs]
+    seconds = [
+        (after.start - max(job.span.end for job in before.jobs)).total_seconds()
+        for before, after in pairs
+    ]
     if len({number for _, number in numbers}) <= 1:  # which does not tell one from the other
         return max(0.0, float(np.mean(seconds or [0.0]))), 0.0
     (fixed, for_each), _ = nnls(np.array(numbers), np.maximum(seconds, 0.0))
     return float(fixed), float(for_each)
 
 
-def end_of_jobs(iteration: Iteration) -> datetime:
-    return max(job.span.end for job in iteration.jobs)
-
-
-def measure_spread(iterations: Sequence[Iteration]) -> float:
-    """Standard deviation of the logarithm of a job's time, within iterations."""
+def measure_spread(iterations: Sequence[IterationLog]) -> float:
+    """Estimate the standard deviation of the logarithm of a job's time, within iterations."""
     squares, degrees = 0.0, 0
     for iteration in iterations:
         times = np.log([job.steps_s / job.samples for job in iteration.jobs])

@@ -37,7 +37,7 @@ from nnet.features.wave import WAVE, Wave
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency, Leaf, Split, Table, monophone_tree
-from nnet.io import tables
+from nnet.io import random_access, tables
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import archive_entries
 from nnet.io.tokens import Reader, read_object, start_writing
@@ -520,7 +520,7 @@ def load_data_dir(path: str) -> None:
 def read_script(path: str) -> None:
     with tables.sequential_table(f"scp,p:{path}", tables.FEATURES) as table:
         exhaust(table)
-    with tables.random_access_table(f"scp:{path}", tables.FEATURES) as table:
+    with random_access.random_access_table(f"scp:{path}", tables.FEATURES) as table:
         for key, _ in tables.read_script(path):
             table.get(key)
 

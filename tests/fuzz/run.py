@@ -31,7 +31,7 @@ from mutations import mutated
 from readers import READERS, FuzzedReader
 
 from nnet.errors import NgtrainError
-from nnet.io.streams import refuse_pipes
+from nnet.io.pipes import refuse_pipes
 
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY_FACTOR, MEMORY_OFFSET = 64, 64 << 20
