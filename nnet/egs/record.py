@@ -78,8 +78,7 @@ class NnetExample:
         Raises:
             NgtrainError: no example, or one that contradicts itself.
         """
-        reader.expect("<NnetExample>")
-        kind = reader.token()
+        kind = reader.expect("<NnetExample>").token()
         if kind == "<Lab1>":
             labels = [[(pdf, 1.0)] for pdf in reader.integers().tolist()]
         elif kind == "<Lab2>":
@@ -88,16 +87,13 @@ class NnetExample:
             labels = [_read_frame(reader)]
         else:
             raise reader.fail(f"expected <Lab1>, <Lab2> or <Labels>, found {kind}")
-        reader.expect("<InputFrames>")
-        input_frames = reader.compressed_matrix()
+        input_frames = reader.expect("<InputFrames>").compressed_matrix()
         if not isinstance(input_frames, CompressedMatrix):
             if not np.isfinite(input_frames).all():
                 raise reader.fail("NaN or infinity in the input of an example")
             input_frames = CompressedMatrix.compress(input_frames)
-        reader.expect("<LeftContext>")
-        left_context = reader.integer()
-        reader.expect("<SpkInfo>")
-        spk_info = reader.vector(np.float32)
+        left_context = reader.expect("<LeftContext>").integer()
+        spk_info = reader.expect("<SpkInfo>").vector(np.float32)
         reader.expect("</NnetExample>")
         example = cls(labels, input_frames, left_context, spk_info)
         if not labels or left_context < 0 or example.right_context < 0:
@@ -111,22 +107,16 @@ class NnetExample:
         """Write the example in the present form; what Kaldi wrote comes out byte for byte."""
         writer.token("<NnetExample>")
         if self.has_simple_labels:
-            writer.token("<Lab1>")
-            writer.integers([frame[0][0] for frame in self.labels])
+            writer.token("<Lab1>").integers([frame[0][0] for frame in self.labels])
         else:
-            writer.token("<Lab2>")
-            writer.integer(self.num_frames)
+            writer.token("<Lab2>").integer(self.num_frames)
             for frame in self.labels:
                 writer.integer(len(frame))
                 for pdf, weight in frame:
-                    writer.integer(pdf)
-                    writer.real(weight)
-        writer.token("<InputFrames>")
-        writer.compressed_matrix(self.input_frames)
-        writer.token("<LeftContext>")
-        writer.integer(self.left_context)
-        writer.token("<SpkInfo>")
-        writer.vector(self.spk_info)
+                    writer.integer(pdf).real(weight)
+        writer.token("<InputFrames>").compressed_matrix(self.input_frames)
+        writer.token("<LeftContext>").integer(self.left_context)
+        writer.token("<SpkInfo>").vector(self.spk_info)
         writer.token("</NnetExample>")
 
     def sub_example(

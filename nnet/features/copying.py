@@ -1,18 +1,14 @@
 """Copying features, perhaps compressed (Kaldi featbin/copy-feats.cc), and counting their frames."""
 
-from contextlib import ExitStack
+import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.io.copying import copy_objects
+from nnet.io.holders import COMPRESSED_MATRIX, FLOAT_MATRIX, INTEGER, Holder
 from nnet.io.matrices import CompressedMatrix
-from nnet.io.tables import (
-    COMPRESSED_MATRIX,
-    FLOAT_MATRIX,
-    INTEGER,
-    is_rspecifier,
-    sequential_table,
-    table_writer,
-)
+from nnet.io.tables import sequential_table, table_writer
+
+_FEATURES = Holder("matrix", FLOAT_MATRIX.parse, COMPRESSED_MATRIX.format)
 
 
 def copy_features(
@@ -33,29 +29,17 @@ def copy_features(
     Raises:
         NgtrainError: one has NaN or infinity and is to be compressed.
     """
-    if not is_rspecifier(source):
-        return copy_objects(source, target, FLOAT_MATRIX, binary)
-    count = 0
-    with ExitStack() as stack:
-        entries = stack.enter_context(sequential_table(source, FLOAT_MATRIX))
-        output = stack.enter_context(
-            table_writer(target, COMPRESSED_MATRIX if compress else FLOAT_MATRIX)
-        )
-        lengths = None
-        if num_frames_wspecifier:
-            lengths = stack.enter_context(table_writer(num_frames_wspecifier, INTEGER))
-        for key, features in entries:
-            if compress:
-                try:
-                    features = CompressedMatrix.compress(features, layout)
-                except NgtrainError as error:
-                    raise NgtrainError(f"{source}, key {key}: {error}") from error
-            output.write(key, features)
-            if lengths is not None:
-                lengths.write(key, features.shape[0])
-            count += 1
-        entries.losses.report(f"%d of {count + entries.losses.count} entries were passed over")
-    return count
+    with table_writer(num_frames_wspecifier or "ark:/dev/null", INTEGER) as lengths:
+
+        def change(key: str, features: np.ndarray) -> np.ndarray | CompressedMatrix:
+            if key:
+                lengths.write(key, len(features))
+            try:
+                return CompressedMatrix.compress(features, layout) if compress else features
+            except NgtrainError as error:
+                raise NgtrainError(f"{source}, key {key}: {error}") from error
+
+        return copy_objects(source, target, _FEATURES, binary, change)
 
 
 def total_frames(feats_rspecifier: str) -> int:

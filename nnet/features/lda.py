@@ -86,16 +86,11 @@ class LdaStatistics:
     @classmethod
     def read(cls, reader: Reader) -> LdaStatistics:
         """Read what `acc-lda` writes; on file the second-order statistics are within classes."""
-        reader.expect("<LDAACCS>", "<VECSIZE>")
-        dim = reader.integer()
-        reader.expect("<NUMCLASSES>")
-        num_classes = reader.integer()
-        reader.expect("<ZERO_ACCS>")
-        zero = reader.vector(np.float64)
-        reader.expect("<FIRST_ACCS>")
-        first = reader.matrix(np.float64)
-        reader.expect("<SECOND_ACCS>")
-        second = reader.symmetric_matrix(np.float64)
+        dim = reader.expect("<LDAACCS>", "<VECSIZE>").integer()
+        num_classes = reader.expect("<NUMCLASSES>").integer()
+        zero = reader.expect("<ZERO_ACCS>").vector(np.float64)
+        first = reader.expect("<FIRST_ACCS>").matrix(np.float64)
+        second = reader.expect("<SECOND_ACCS>").symmetric_matrix(np.float64)
         reader.expect("</LDAACCS>")
         shapes = (zero.shape, first.shape, second.shape)
         if shapes != ((num_classes,), (num_classes, dim), (dim, dim)):
@@ -109,17 +104,12 @@ class LdaStatistics:
         """Write as Kaldi does, in single precision."""
         num_classes, dim = self.first.shape
         writer.token("<LDAACCS>")
-        writer.token("<VECSIZE>")
-        writer.integer(dim)
-        writer.token("<NUMCLASSES>")
-        writer.integer(num_classes)
-        writer.token("<ZERO_ACCS>")
-        writer.vector(self.zero.astype(np.float32))
-        writer.token("<FIRST_ACCS>")
-        writer.matrix(self.first.astype(np.float32))
-        writer.token("<SECOND_ACCS>")
+        writer.token("<VECSIZE>").integer(dim)
+        writer.token("<NUMCLASSES>").integer(num_classes)
+        writer.token("<ZERO_ACCS>").vector(self.zero.astype(np.float32))
+        writer.token("<FIRST_ACCS>").matrix(self.first.astype(np.float32))
         within = self.second - self._class_outer_products()
-        writer.symmetric_matrix(within.astype(np.float32))
+        writer.token("<SECOND_ACCS>").symmetric_matrix(within.astype(np.float32))
         writer.token("</LDAACCS>")
 
 

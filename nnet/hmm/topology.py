@@ -142,44 +142,31 @@ class HmmTopology:
             self._write_binary(writer)
         else:
             self._write_text(writer)
-        writer.token("</Topology>")
-        writer.newline()
+        writer.token("</Topology>").newline()
 
     def _write_text(self, writer) -> None:
         writer.newline()
         for index, entry in enumerate(self.entries):
-            writer.token("<TopologyEntry>")
-            writer.newline()
-            writer.token("<ForPhones>")
-            writer.newline()
+            writer.token("<TopologyEntry>").newline()
+            writer.token("<ForPhones>").newline()
             for phone, entry_index in self.entry_of_phone.items():
                 if entry_index == index:
                     writer.integer(phone)
-            writer.newline()
-            writer.token("</ForPhones>")
-            writer.newline()
+            writer.newline().token("</ForPhones>").newline()
             for number, state in enumerate(entry):
                 self._write_text_state(writer, number, state)
-            writer.token("</TopologyEntry>")
-            writer.newline()
+            writer.token("</TopologyEntry>").newline()
 
     def _write_text_state(self, writer, number: int, state: HmmState) -> None:
-        writer.token("<State>")
-        writer.integer(number)
+        writer.token("<State>").integer(number)
         if state.emitting and self.is_hmm:
-            writer.token("<PdfClass>")
-            writer.integer(state.forward_pdf_class)
+            writer.token("<PdfClass>").integer(state.forward_pdf_class)
         elif state.emitting:
-            writer.token("<ForwardPdfClass>")
-            writer.integer(state.forward_pdf_class)
-            writer.token("<SelfLoopPdfClass>")
-            writer.integer(state.self_loop_pdf_class)
+            writer.token("<ForwardPdfClass>").integer(state.forward_pdf_class)
+            writer.token("<SelfLoopPdfClass>").integer(state.self_loop_pdf_class)
         for destination, probability in state.transitions:
-            writer.token("<Transition>")
-            writer.integer(destination)
-            writer.real(probability)
-        writer.token("</State>")
-        writer.newline()
+            writer.token("<Transition>").integer(destination).real(probability)
+        writer.token("</State>").newline()
 
     def _write_binary(self, writer) -> None:
         phones = self.phones
@@ -196,8 +183,7 @@ class HmmTopology:
                     writer.integer(state.self_loop_pdf_class)
                 writer.integer(len(state.transitions))
                 for destination, probability in state.transitions:
-                    writer.integer(destination)
-                    writer.real(probability)
+                    writer.integer(destination).real(probability)
 
 
 def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
@@ -232,8 +218,7 @@ def _read_text_state(reader) -> HmmState:
         token = read_one_of(reader, "<Transition>", "</State>")
     elif token == "<ForwardPdfClass>":
         forward = reader.integer()
-        reader.expect("<SelfLoopPdfClass>")
-        self_loop = reader.integer()
+        self_loop = reader.expect("<SelfLoopPdfClass>").integer()
         token = read_one_of(reader, "<Transition>", "</State>")
     while token == "<Transition>":
         transitions.append((reader.integer(), reader.real()))

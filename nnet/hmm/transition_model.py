@@ -332,11 +332,8 @@ class TransitionModel:
             phone, hmm_state, pdf = reader.integer(), reader.integer(), reader.integer()
             self_loop_pdf = reader.integer() if kind == "<Tuples>" else pdf
             tuples.append((phone, hmm_state, pdf, self_loop_pdf))
-        reader.expect(kind.replace("<", "</"))
-        reader.expect("<LogProbs>")
-        log_probs = reader.vector()
-        reader.expect("</LogProbs>")
-        reader.expect("</TransitionModel>")
+        log_probs = reader.expect(kind.replace("<", "</"), "<LogProbs>").vector()
+        reader.expect("</LogProbs>", "</TransitionModel>")
         try:
             return cls(topology, np.array(tuples), log_probs)
         except ValueError as error:
@@ -344,25 +341,16 @@ class TransitionModel:
 
     def write(self, writer) -> None:
         kind, columns = ("Triples", 3) if self.topology.is_hmm else ("Tuples", 4)
-        writer.token("<TransitionModel>")
-        writer.newline()
+        writer.token("<TransitionModel>").newline()
         self.topology.write(writer)
-        writer.token(f"<{kind}>")
-        writer.integer(self.num_transition_states)
-        writer.newline()
+        writer.token(f"<{kind}>").integer(self.num_transition_states).newline()
         for row in self.tuples[:, :columns].tolist():
             for number in row:
                 writer.integer(number)
             writer.newline()
-        writer.token(f"</{kind}>")
-        writer.newline()
-        writer.token("<LogProbs>")
-        writer.newline()
-        writer.vector(self.log_probs)
-        writer.token("</LogProbs>")
-        writer.newline()
-        writer.token("</TransitionModel>")
-        writer.newline()
+        writer.token(f"</{kind}>").newline()
+        writer.token("<LogProbs>").newline().vector(self.log_probs).token("</LogProbs>").newline()
+        writer.token("</TransitionModel>").newline()
 
     # --- For people -------------------------------------------------------------------------------
 

@@ -35,8 +35,7 @@ class Leaf:
         yield self.answer
 
     def write(self, writer) -> None:
-        writer.token("CE")
-        writer.integer(self.answer)
+        writer.token("CE").integer(self.answer)
 
 
 @dataclass(frozen=True)
@@ -60,17 +59,13 @@ class Table:
                 yield from branch.answers(event)
 
     def write(self, writer) -> None:
-        writer.token("TE")
-        writer.integer(self.key)
-        writer.unsigned(len(self.branches))
-        writer.token("(")
+        writer.token("TE").integer(self.key).unsigned(len(self.branches)).token("(")
         for branch in self.branches:
             if branch is None:
                 writer.token("NULL")
             else:
                 branch.write(writer)
-        writer.token(")")
-        writer.newline()
+        writer.token(")").newline()
 
 
 @dataclass(frozen=True)
@@ -98,14 +93,10 @@ class Split:
             yield from self.no.answers(event)
 
     def write(self, writer) -> None:
-        writer.token("SE")
-        writer.integer(self.key)
-        writer.integers(self.yes_set)
-        writer.token("{")
+        writer.token("SE").integer(self.key).integers(self.yes_set).token("{")
         self.yes.write(writer)
         self.no.write(writer)
-        writer.token("}")
-        writer.newline()
+        writer.token("}").newline()
 
 
 Node = Leaf | Table | Split
@@ -215,9 +206,7 @@ class ContextDependency:
 
     def write(self, writer) -> None:
         writer.token("ContextDependency")
-        writer.integer(self.context_width)
-        writer.integer(self.central_position)
-        writer.token("ToPdf")
+        writer.integer(self.context_width).integer(self.central_position).token("ToPdf")
         self.root.write(writer)
         writer.token("EndContextDependency")
 

@@ -13,7 +13,7 @@ def copy_objects(
     target: str,
     holder: Holder,
     binary: bool,
-    change: Callable[[Any], Any] = lambda value: value,
+    change: Callable[[str, Any], Any] = lambda key, value: value,
     alone: Holder | None = None,
 ) -> int | None:
     """Copy a table or a file, with a change to each object.
@@ -21,6 +21,7 @@ def copy_objects(
     Args:
         source, target: both specifiers of tables, or both names of files.
         binary: whether a file is written in binary form; tables say so themselves.
+        change: called with the key, "" for a file, and the object.
         alone: how the object is stored outside of tables, if that differs.
     Returns:
         The number of entries of a table; None for a file.
@@ -31,13 +32,13 @@ def copy_objects(
         raise NgtrainError(f"one of these is a table, the other is a file: {source} {target}")
     if not is_rspecifier(source):
         holder = alone or holder
-        value = change(read_object(source, holder.parse))
+        value = change("", read_object(source, holder.parse))
         write_object(target, lambda writer: holder.format(writer, value), binary)
         return None
     count = 0
     with sequential_table(source, holder) as entries, table_writer(target, holder) as output:
         for key, value in entries:
-            output.write(key, change(value))
+            output.write(key, change(key, value))
             count += 1
         entries.losses.report(f"%d of {count + entries.losses.count} entries were passed over")
     return count

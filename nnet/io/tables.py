@@ -14,7 +14,7 @@ from typing import Any
 
 from nnet.errors import NgtrainError
 from nnet.io.background import read_ahead
-from nnet.io.holders import (
+from nnet.io.holders import (  # noqa: F401 - the forms of what is in tables
     COMPRESSED_MATRIX,
     FEATURES,
     FLOAT_MATRIX,
@@ -43,26 +43,6 @@ from nnet.io.text import (
     text_lines,
     visible,
 )
-
-__all__ = [
-    "COMPRESSED_MATRIX",
-    "FEATURES",
-    "FLOAT_MATRIX",
-    "FLOAT_VECTOR",
-    "INTEGER",
-    "INTEGERS",
-    "MATRIX",
-    "POSTERIOR",
-    "REAL",
-    "TOKEN",
-    "TOKENS",
-    "VECTOR",
-    "Holder",
-    "archive_entries",
-    "read_script",
-    "sequential_table",
-    "table_writer",
-]
 
 logger = logging.getLogger("ngtrain")
 

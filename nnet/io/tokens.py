@@ -73,12 +73,13 @@ class Reader:
                 return words[0].decode(errors="replace") if words else ""
             size *= 2
 
-    def expect(self, *tokens: str) -> None:
-        """Read these tokens, one after the other."""
+    def expect(self, *tokens: str) -> "Reader":
+        """Read these tokens, one after the other; returns the reader, for the value behind them."""
         for expected in tokens:
             token = self.token()
             if token != expected:
                 raise self.stream.mismatch(expected, token.encode())
+        return self
 
     def integer(self) -> int:
         """Read a signed 32-bit integer."""
@@ -271,7 +272,9 @@ class Reader:
 class Writer:
     """A writer of tokens, numbers, vectors and matrices, with the bytes that Kaldi writes.
 
-    Text has seven significant digits, as a C++ stream of precision 7 gives them.
+    Text has seven significant digits, as a C++ stream of precision 7 gives them. Methods that write
+    parts of an object return the writer, so that a token and its value stand on one line:
+    `writer.token("<Dim>").integer(3)`.
     """
 
     def __init__(self, stream: OutputStream, binary: bool):
@@ -282,42 +285,47 @@ class Writer:
         """Write bytes or text as they are."""
         self.stream.write(data.encode() if isinstance(data, str) else data)
 
-    def newline(self) -> None:
+    def newline(self) -> "Writer":
         """Write a newline in text; nothing in binary."""
         if not self.binary:
             self.stream.write(b"\n")
+        return self
 
-    def token(self, token: str) -> None:
+    def token(self, token: str) -> "Writer":
         """Write a token and a space, in both forms."""
         if not token or token.split() != [token]:
             raise ValueError(f"not a token: '{token}'")
         self.stream.write(token.encode() + b" ")
+        return self
 
-    def integer(self, value: int) -> None:
+    def integer(self, value: int) -> "Writer":
         """Write a signed 32-bit integer."""
         self.stream.write(_INT32.pack(4, value) if self.binary else b"%d " % value)
+        return self
 
-    def unsigned(self, value: int) -> None:
+    def unsigned(self, value: int) -> "Writer":
         """Write an unsigned 32-bit integer."""
         self.stream.write(_UINT32.pack(-4, value) if self.binary else b"%d " % value)
+        return self
 
     def boolean(self, value: bool) -> None:
         """Write `T` or `F`."""
         letter = b"T" if value else b"F"
         self.stream.write(letter if self.binary else letter + b" ")
 
-    def real(self, value: float) -> None:
+    def real(self, value: float) -> "Writer":
         """Write a float32, Kaldi's BaseFloat."""
         if self.binary:
             self.stream.write(_FLOAT.pack(4, np.float32(value)))
         else:
             self.stream.write(b"%.7g " % np.float32(value))
+        return self
 
     def double(self, value: float) -> None:
         """Write a float64."""
         self.stream.write(_DOUBLE.pack(8, value) if self.binary else b"%.7g " % value)
 
-    def vector(self, vector: np.ndarray) -> None:
+    def vector(self, vector: np.ndarray) -> "Writer":
         """Write a float32 or float64 vector (dim,)."""
         if self.binary:
             letter = _letter(vector)
@@ -325,8 +333,9 @@ class Writer:
             self.stream.write(np.ascontiguousarray(vector).data.cast("B") if len(vector) else b"")
         else:
             self.raw(" [ " + _text_row(vector.tolist()) + "]\n")
+        return self
 
-    def matrix(self, matrix: np.ndarray) -> None:
+    def matrix(self, matrix: np.ndarray) -> "Writer":
         """Write a float32 or float64 matrix (rows, cols); rows without columns are none."""
         rows, cols = matrix.shape if matrix.shape[1] else (0, 0)
         if self.binary:
@@ -340,8 +349,9 @@ class Writer:
             for row in matrix:
                 self.raw("\n  " + _text_row(row.tolist()))
             self.raw("]\n")
+        return self
 
-    def symmetric_matrix(self, matrix: np.ndarray) -> None:
+    def symmetric_matrix(self, matrix: np.ndarray) -> "Writer":
         """Write the lower triangle, with the diagonal, of a float32 or float64 matrix (n, n)."""
         rows = len(matrix)
         if self.binary:
@@ -352,10 +362,11 @@ class Writer:
         else:
             lines = [_text_row(matrix[i, : i + 1].tolist()) for i in range(rows)]
             self.raw("[\n" + "\n".join(lines) + "]\n")
+        return self
 
     triangular_matrix = symmetric_matrix
 
-    def compressed_matrix(self, matrix: CompressedMatrix | np.ndarray) -> None:
+    def compressed_matrix(self, matrix: CompressedMatrix | np.ndarray) -> "Writer":
         """Write a matrix as it is stored, compressed or not; text holds its decompressed values."""
         if not isinstance(matrix, CompressedMatrix):
             self.matrix(matrix)
@@ -364,14 +375,16 @@ class Writer:
             self.stream.write(matrix.data)
         else:
             self.matrix(matrix.decompress())
+        return self
 
-    def integers(self, values: Sequence[int]) -> None:
+    def integers(self, values: Sequence[int]) -> "Writer":
         """Write integers as Kaldi's WriteIntegerVector stores a std::vector<int32>."""
         values = np.asarray(values, np.int32)
         if self.binary:
             self.stream.write(_INT32.pack(4, len(values)) + values.astype("<i4").tobytes())
         else:
             self.raw("[ " + "".join([f"{value} " for value in values.tolist()]) + "]\n")
+        return self
 
 
 def read_object(rxfilename: str, parse: Callable[[Reader], T]) -> T:
