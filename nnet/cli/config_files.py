@@ -5,7 +5,7 @@ import os
 from nnet.cli.environment import ROOT
 
 FOLDERS = (ROOT / "nnet", ROOT)
-"""Which have conf/ where pip installed the project, and in a clone."""
+"""Folders with conf/: where pip installed the project, and in a clone."""
 
 
 def find_config(name: str) -> str:

@@ -28,7 +28,7 @@ BEGIN, END = "<s>", "</s>"
 Discounts = tuple[float, float, float]
 
 UNUSUAL_DISCOUNTS: Discounts = (0.5, 1.0, 1.5)
-"""For counts of counts that the estimate is not made for, as those of very small texts."""
+"""Discounts where counts of counts are too irregular for an estimate, as in very small texts."""
 
 
 @dataclass

@@ -208,7 +208,7 @@ def _tokens(text: str) -> list[str]:
 # Alignment ----------------------------------------------------------------------------------------
 
 SUBSTITUTION_COST, GAP_COST, OPTIONAL_GAP_COST, NO_WORD_COST = 4000, 3000, 2000, 1
-"""Those of sclite (wwd_WORD in word.c) in thousandths.  A gap stands against a word, an optional
+"""Costs of sclite (wwd_WORD in word.c) in thousandths.  A gap stands against a word, an optional
 word, which is no error there, or `@`."""
 
 

@@ -127,4 +127,5 @@ _REMEDIES: tuple[tuple[Callable[[str], str], str], ...] = (
         "are there in another encoding: convert both to UTF-8 (iconv -f latin1 -t utf8)",
     ),
 )
-"""What differs when words are not found, and what to do.  The first that explains most is told."""
+"""Differences because of which words are not found, with remedies; the first that explains most
+counts."""

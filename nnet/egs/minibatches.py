@@ -12,9 +12,9 @@ from nnet.egs.tables import read_frames
 from nnet.io.compressed_frames import CompressedFrames
 from nnet.io.memory import keep_freed_memory
 
-# Examples that are decompressed together, about.
+# Number of examples that are decompressed together, roughly.
 _DECOMPRESS_SIZE = 1024
-# The formats of matrices by their numbers in nnet/device/cuda/decompress.cu (enum Format).
+# Formats of matrices in the order of their numbers in nnet/device/cuda/decompress.cu.
 _FORMATS = ("CM", "CM2", "CM3")
 _NUM_PLACES = 7
 

@@ -42,7 +42,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5
 _CHUNK = 1 << 20
 # Examples that are read together, in order.
 _TOGETHER = 2048
-# The same for shuffling: enough that reading is fast, and few, since these come from one place.
+# Neighbours that are read together for shuffling: enough to read fast, few enough to mix well.
 _GROUP = 256
 
 _INDEX = np.dtype([("size", "<i4"), ("key_size", "<i4"), ("layout", "<i4")])
@@ -72,7 +72,7 @@ class Footer(NamedTuple):
     layouts: int
     num_layouts: int
     size: int
-    """Of the file, without the footer."""
+    """Size of the file without the footer."""
 
 
 _FOOTER = struct.Struct(f"<{len(Footer._fields)}qI24s")

@@ -28,7 +28,7 @@ READ_SIZE = 1 << 20
 
 _WRITE_SIZE = 4096
 
-# The tables that need no more than the bytes of an archive. Other ones go an example at a time.
+# Archives that are read or written as blocks of bytes; other tables go an example at a time.
 _READ_ARCHIVE = re.compile(r"ark(?P<options>(?:,(?:b|t|bg|o|s|cs))*):(?P<name>.*)", re.DOTALL)
 _WRITE_ARCHIVE = re.compile(r"ark(?:,b)?:(?P<name>.*)", re.DOTALL)
 
@@ -88,8 +88,8 @@ def _blocks_of_archive(stream: InputStream) -> Iterator[ExampleBlock]:
         if size:
             stream.seek(stream.tell() + size)
             yield block
-        # What comes now is cut by the end of what was looked at, or of a layout that was not met
-        # before, or text. Reading it slowly tells, and makes the layout known.
+        # The next record is cut off, has a new layout, or is text. It is read as an object, which
+        # makes its layout known.
         entry = next(entries, None)
         if entry is None:
             return

@@ -15,17 +15,17 @@ from nnet.io.kinds import FileKind, kind_of
 from nnet.io.streams import PIECE, InputStream
 
 MOST_BYTES = 1 << 31
-"""Of one recording as it is stored; the largest that the sizes of most WAVE files can say."""
+"""Limit of a recording as it is stored; the headers of most WAVE files cannot say more."""
 MOST_SAMPLES = 1 << 30
-"""Of one recording, all channels together: 18 hours at 16 kHz, 3 hours of stereo at 48 kHz."""
+"""Limit of a recording, all channels together: 18 hours at 16 kHz, 3 hours of stereo at 48 kHz."""
 
 FULL_SCALE = np.float32(32768.0)
-"""What libsndfile calls 1."""
+"""The sample that libsndfile scales to 1."""
 
 _MOST_RATE = 1_000_000  # Hz
 _LONGEST_HEADER = 1 << 20  # bytes
 _BLOCK = 1 << 20  # samples decoded at a time
-# What recordings in a pipe begin with; where there is no end, only the beginning can be asked.
+# Beginnings of recordings; only by these can a pipe without an end be refused.
 _BEGINNINGS = re.compile(
     rb"fLaC|OggS|FORM|\.snd|dns\.|caff|riff|NIST_1A|Creative Voice File|ID3|\xff[\xe0-\xff]"
 )

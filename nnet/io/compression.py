@@ -36,8 +36,8 @@ def decode_columns(min_value, value_range, headers, codes):
     codes = np.ascontiguousarray(codes.transpose(2, 0, 1)).reshape(rows, n * cols)
     quantiles = np.ascontiguousarray(_quantiles(min_value, value_range, headers).reshape(-1, 4).T)
     rise = quantiles[1:] - quantiles[:3]
-    # Selecting takes longer than arithmetic: the segments are added up, and of each element all but
-    # its own are zero.
+    # Arithmetic is faster than selection: the values of all segments are added up, which are zero
+    # for elements of other segments.
     above = [codes > start for start in _SEGMENT_START[1:]]
     inside = [~above[0], above[0] ^ above[1], above[1]]
     # The first two segments have powers of two as their steps, so that dividing by them is exact in

@@ -19,7 +19,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 SIGNALS = (signal.SIGINT, *ENDING)
 
 PATIENCE_S = 3.0
-"""How long the exception may be kept waiting; schedulers leave a program ten seconds or more."""
+"""Seconds to wait for Python to raise the exception; schedulers leave a program ten or more."""
 
 unfinished: set[str] = set()
 """Temporary files of outputs, some of which may have gone already."""

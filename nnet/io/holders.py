@@ -12,7 +12,7 @@ from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, OutputStream
 from nnet.io.tokens import Reader, Writer, read_binary_header, start_writing
 
-# The parts of a posterior in binary form: numbers with their sizes before them.
+# Parts of a posterior in binary form: numbers, each with its size before it.
 _SIZE = struct.Struct("<bi")
 _PAIR = struct.Struct("<bibf")
 _ENTRY = np.dtype(
@@ -228,10 +228,10 @@ def _read_features(reader: Reader) -> np.ndarray:
 
 
 MATRIX = Holder("matrix", Reader.matrix, Writer.matrix)
-# As MATRIX and VECTOR, but what is stored in double precision is read in single.
+# Like MATRIX and VECTOR, but read in single precision even if stored in double.
 FLOAT_MATRIX = Holder("matrix", lambda reader: reader.matrix(np.float32), Writer.matrix)
 FLOAT_VECTOR = Holder("vector", lambda reader: reader.vector(np.float32), Writer.vector)
-# As FLOAT_MATRIX, but NaN and infinity are errors, because they spoil whatever they meet.
+# Like FLOAT_MATRIX, but NaN and infinity, which would spoil all results, are errors.
 FEATURES = Holder("features", _read_features, Writer.matrix)
 COMPRESSED_MATRIX = Holder("matrix", Reader.compressed_matrix, Writer.compressed_matrix)
 VECTOR = Holder("vector", Reader.vector, Writer.vector)

@@ -46,7 +46,7 @@ def read_vector(stream) -> np.ndarray:
 @functools.cache
 def _kaldi_io():
     path, root, popen = os.environ.get("PATH"), os.environ.get("KALDI_ROOT"), os.popen
-    # A root that exists keeps it from printing, a shell that answers nothing from starting one.
+    # It prints unless this root exists, and starts a shell unless os.popen() is replaced.
     os.environ["KALDI_ROOT"] = os.sep
     os.popen = lambda command: io.StringIO()
     try:

@@ -82,7 +82,7 @@ _FOREIGN: dict[bytes, FileKind] = {
     rb"(?s:MAC .[\x0e\x0f])": _recording("a Monkey's Audio recording"),
     rb"ajkg[\1-\3]": FileKind("compressed by shorten", "read it as 'shorten -x {} - |'", True),
 }
-"""By a regular expression that the first bytes match."""
+"""Kinds by a regular expression that the first bytes match."""
 
 _OBJECTS: dict[bytes, FileKind] = {
     rb"RIFF|RIFX|RF64|BW64": FileKind("a WAV recording", form="recording"),
@@ -110,7 +110,7 @@ _OBJECTS: dict[bytes, FileKind] = {
     rb"[FD]P ": FileKind("a symmetric matrix"),
 }
 _BINARY: dict[bytes, FileKind] = {
-    # Frames of one class with weight 1, as an alignment becomes them.
+    # Frames of one class with weight 1, as in posteriors made of alignments.
     rb"(?s:\x04.{4}\x04\x01\0\0\0\x04.{4}\x04\0\0\x80\x3f)": FileKind(
         "a posterior", form="posterior"
     ),

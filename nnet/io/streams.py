@@ -20,9 +20,9 @@ from nnet.io.messages import printable, shortened
 
 # One read from the system. Large enough to make the calls cheap, small enough for random access.
 CHUNK = 1 << 17
-# The most that is allocated on the word of a file before its bytes have been seen.
+# The most that is allocated because a file announces it, before the bytes have been read.
 PIECE = 1 << 24
-# Bytes that say of what kind something is.
+# Bytes that are looked at to tell the kind of an object.
 _AHEAD = 64
 # Longer than any key or token that a person would write; a binary file has no space for long.
 LONGEST_TOKEN = 1 << 12
@@ -32,7 +32,7 @@ _NO_SPACE = re.compile(rb"[^ \t\n\r\f\v]*")
 _TABLE_SPECIFIER = re.compile(
     r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
 )
-# Of an offset: no file has 1e18 bytes.
+# Digits of an offset: no file has 1e18 bytes.
 _MOST_DIGITS = 18
 _OFFSET = re.compile(r"^(.+):([0-9]+)$", re.DOTALL)
 
@@ -56,7 +56,7 @@ class InputStream:
         self._position = 0  # of the next byte, in the buffer
         self._start = 0  # of the buffer, in the stream
         self._at_end = False
-        self._head = b""  # what was read first
+        self._head = b""  # the first bytes of the stream
 
     def tell(self) -> int:
         """Return the position of the next byte, from the start of the stream."""

@@ -50,7 +50,7 @@ READ_OPTIONS = frozenset(["b", "t", "o", "no", "p", "np", "s", "ns", "cs", "ncs"
 _WRITE_OPTIONS = frozenset(["b", "t", "f", "nf", "p"])
 
 
-# What no key has in it (Kaldi's util/text-utils.cc, IsToken).
+# Bytes that no key contains (Kaldi's util/text-utils.cc, IsToken).
 _NO_KEY = re.compile(rb"[\0-\x20\x7f]")
 _MARK = "begins with a byte order mark, which no terminal shows"
 

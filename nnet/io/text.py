@@ -14,14 +14,14 @@ from nnet.errors import NgtrainError
 from nnet.io.streams import CHUNK, InputStream, open_input
 
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
-"""For files that are written: what was read comes out as it was."""
+"""Encoding of files that are written: bytes that are no UTF-8 pass as they were read."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
 _SPACE = " \t\n\r\f\v"
 _WORD = re.compile(f"[^{_SPACE}]+")
 FALSE_SPACE = re.compile(rf"[^\S{_SPACE}]")
-"""What looks like a space, such as a no-break space, and separates nothing."""
+"""Characters that look like a space, such as a no-break space, and separate nothing."""
 
 _MARK = BYTE_ORDER_MARK.encode()
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

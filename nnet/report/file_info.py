@@ -21,16 +21,16 @@ from nnet.io.kinds import HEAD_SIZE, kind_of, kind_of_object
 from nnet.io.streams import CHUNK, InputStream, open_input, shortened
 
 MOST_SECONDS, MOST_BYTES = 10.0, 1 << 27
-"""Of archives and lists."""
+"""Limits for archives and lists, of which the beginning is described."""
 LIMIT_SECONDS, LIMIT_BYTES = 60.0, 1 << 29
-"""Of anything; what is compressed counts as it is then."""
+"""Limits for any file; compressed ones count with the size that they have decompressed."""
 
 _UNPACKED = {
     "gzip": lambda file: gzip.GzipFile(fileobj=file),
     "bzip2": bz2.BZ2File,
     "xz": lzma.LZMAFile,
 }
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # of what is compressed
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # raised by decompression
 
 
 def describe(path: str) -> Iterator[str]:
@@ -190,7 +190,7 @@ _UNITS = {
     "posterior": "frames",
     "example": "frames",
 }
-"""What is counted, by the form of what is in an archive."""
+"""Units in which objects of an archive are counted, by their form."""
 
 
 def _holder(form: str):
@@ -313,7 +313,7 @@ _DIRECTORIES = {
     "a lang directory": ("L.fst", "words.txt"),
     "a directory of a trained system": ("final.mdl",),
 }
-"""By files that it has."""
+"""Kinds of directories, by files that they have."""
 
 
 def _directory(path: Path) -> Iterator[str]:

@@ -30,7 +30,7 @@ NUM_COLORS = 8
 SIZE = (4.4, 2.9)  # inches; text of 10 points is then readable on a phone
 VERY_FAR = 10  # median absolute deviations; a curve that rises steadily is well within
 
-# What matplotlib draws in, and what becomes of it.
+# Colours that matplotlib draws in, and the CSS that replaces them.
 INK, LINE = "#fe0100", "#fe0200"
 CSS = {INK: "var(--ink)", LINE: "var(--line)"} | {
     f"#fe000{n}": f"var(--c{n})" for n in range(1, NUM_COLORS + 1)
