@@ -1,3 +1,3 @@
 """Training of deep acoustic models by natural gradient and averaging, in Kaldi's formats."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -17,7 +17,7 @@ from nnet.launch.cluster import read_config, scheduler_log, valid_name
 from nnet.launch.gridengine import GridEngine
 from nnet.launch.jobs import run
 from nnet.launch.launcher import Error, exit_status, footer, header, host_of, parse
-from utils.slurm import Slurm
+from nnet.launch.slurm import Slurm
 
 # Configuration ------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from nnet.drivers.settings import options_of
 from nnet.launch import cluster
 from nnet.launch.gridengine import GridEngine
 from nnet.launch.launcher import parse
+from nnet.launch.slurm import Slurm
 from steps.train_multisplice import main as train_multisplice
-from utils.slurm import Slurm
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

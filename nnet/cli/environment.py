@@ -1,21 +1,51 @@
-"""The environment that path.sh makes, for a program that is started without it."""
+"""The places of the programs, and what path.sh does for one that is started without it."""
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = [str(ROOT / name) for name in ("bin", "steps", "utils")]
+IS_CLONE = (ROOT / "path.sh").exists()
+
+
+def _folders() -> Iterator[Path]:
+    """List the folders of programs: those of a clone, else where pip puts them."""
+    if IS_CLONE:
+        yield from (ROOT / name for name in ("bin", "steps", "utils"))
+    else:
+        import sysconfig  # which a clone can do without
+
+        yield Path(sys.argv[0]).resolve().parent
+        yield Path(sysconfig.get_path("scripts"))
+        yield Path(sysconfig.get_path("scripts", f"{os.name}_user"))
+
+
+FOLDERS = [str(folder) for folder in _folders() if IS_CLONE or (folder / "run.py").exists()]
+
+
+def find_program(name: str) -> str:
+    """Find a program of the project by its name; it is as it was where there is none of that name.
+
+    queue.py is gridengine.py where pip has put it: see nnet/launch/gridengine.py.
+    """
+    if name == "queue.py" and not IS_CLONE:
+        name = "gridengine.py"
+    places = (os.path.join(folder, name) for folder in FOLDERS)
+    return next(filter(os.path.exists, places), name)
 
 
 def set_up() -> None:
     """Let programs that this one starts find each other and the project, and sort by bytes."""
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    if FOLDERS[0] in path or not (ROOT / "path.sh").exists():  # or it was installed by pip
+    if IS_CLONE and FOLDERS[0] in path:
         return
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), *FOLDERS, *path])
-    modules = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, modules)])
+    python = os.path.dirname(sys.executable)
+    first = dict.fromkeys([python, *FOLDERS])
+    os.environ["PATH"] = os.pathsep.join([*first, *(place for place in path if place not in first)])
+    if IS_CLONE:
+        modules = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, modules)])
     os.environ["LC_ALL"] = "C"
 
 

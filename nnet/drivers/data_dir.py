@@ -11,13 +11,13 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnet.errors import NgtrainError
 from nnet.io.streams import shortened
-from nnet.io.text import ENCODING, split_key, text_lines, visible
+from nnet.io.text import ENCODING, split_key, text_lines, visible, write_lines
 
 logger = logging.getLogger("ngtrain")
 
@@ -300,17 +300,3 @@ def read_frame_shift(data: str | os.PathLike) -> float:
 def write_table(path: str | os.PathLike, table: Table) -> None:
     """Write `table` sorted by key; the file appears whole."""
     write_lines(path, (f"{key} {value}".rstrip() for key, value in sorted(table.items())))
-
-
-def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
-    """Write a text file that appears whole: under a temporary name first."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "w", newline="\n", **ENCODING) as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

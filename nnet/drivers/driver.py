@@ -42,6 +42,7 @@ from nnet.cli import (
     real,
     tf32_option,
 )
+from nnet.cli.environment import find_program
 from nnet.errors import NgtrainError
 from nnet.io.ending import ENDING
 from nnet.io.text import ENCODING
@@ -52,8 +53,6 @@ from nnet.launch.local import num_cores, wait_for
 
 INTERRUPTED = frozenset(128 + number for number in (signal.SIGINT, *ENDING))
 """Statuses of a program that was asked to end."""
-
-STEPS = Path(__file__).resolve().parents[2] / "steps"
 
 __all__ = [
     "Background",
@@ -212,7 +211,7 @@ def threads_per_job(cmd: str, num_jobs: int) -> int:
 
 def run_step(name: str, *words) -> None:
     """Run another driver of steps/, which speaks for itself.  Raises NgtrainError if it fails."""
-    command = [sys.executable, STEPS / name, *map(str, words)]
+    command = [sys.executable, find_program(name), *map(str, words)]
     process = subprocess.Popen(command, **lifeline.given())
     try:
         if wait_for(process) != 0:

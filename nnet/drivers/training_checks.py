@@ -35,6 +35,7 @@ from nnet.errors import NgtrainError
 from nnet.launch.commands import read_from
 from nnet.launch.gpus import visible_gpus
 from nnet.launch.jobs import parse_cmd
+from nnet.launch.launcher import program_of
 from steps import get_egs2, get_lda
 from steps.get_egs2 import (
     count_frames,
@@ -130,7 +131,7 @@ class Checks:
         for name in "cmd", "align_cmd":
             if cmd := getattr(self.options, name):
                 launcher, *_ = parse_cmd(cmd)
-                if not shutil.which(launcher):
+                if not shutil.which(program_of(launcher)):
                     yield f"--{name.replace('_', '-')} {cmd}: there is no program {launcher}"
 
     def gpus(self) -> Iterator[str]:

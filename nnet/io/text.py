@@ -8,7 +8,8 @@ word.  A byte order mark would be part of a word, too, that no terminal shows: i
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from nnet.errors import NgtrainError
 from nnet.io.streams import CHUNK, InputStream, open_input
@@ -63,6 +64,20 @@ def _whole_lines(stream: InputStream) -> Iterator[bytes]:
         pieces = [piece[end + 1 :]]
     if last := b"".join(pieces):
         yield last
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
+    """Write a text file that appears whole: under a temporary name first."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
+    try:
+        with open(temporary, "w", newline="\n", **ENCODING) as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def decode(data: bytes) -> str:

@@ -35,12 +35,11 @@ from pathlib import Path
 from typing import IO
 
 from nnet.cli.config_files import find_config
+from nnet.cli.environment import find_program
 from nnet.io.ending import finished_before_ending
 from nnet.io.text import ENCODING
 from nnet.launch.late_files import eventually
 from nnet.launch.launcher import Call, Error, exit_status, remove_log
-
-RUN = Path(__file__).resolve().parents[2] / "utils" / "run.py"
 
 PATIENCE_S = 60
 """How long a log may take to become visible here after its job has ended elsewhere."""
@@ -186,7 +185,7 @@ class Scheduler(ABC):
             for name, value in sorted(os.environ.items())
             if CARRIED.fullmatch(name)
         ]
-        words = [sys.executable, str(RUN)]
+        words = [sys.executable, find_program("run.py")]
         for name in self.on_node:
             if name in call.options:
                 words += [f"--{name.replace('_', '-')}", call.options[name]]

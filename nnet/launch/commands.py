@@ -17,13 +17,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnet.cli.environment import find_program
 from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING
 
 Word = str | int | Path
 Command = Sequence[Word]
-
-PROGRAMS = Path(__file__).resolve().parents[2] / "bin"
 
 JOB = "\0JOB\0"
 """What stands for the number of a job, in words and in the names of logs; no path has it in it."""
@@ -79,7 +78,7 @@ _OPTION = re.compile(r"--[\w-]+(=[\w.,:+-]*)?", re.ASCII)
 
 
 def options_of(program: str, text: str, source: str | Path) -> str:
-    """Check that a text is options of a program of bin/, with numbers, words and lists as values.
+    """Check that a text is options of a program, with numbers, words and lists as values.
 
     Returns:
         the text, with one space between options.
@@ -88,7 +87,7 @@ def options_of(program: str, text: str, source: str | Path) -> str:
     """
     known = None
     for word in text.split():
-        known = known or runpy.run_path(str(PROGRAMS / program))["main"].options
+        known = known or runpy.run_path(find_program(program))["main"].options
         name = word.partition("=")[0].lower().replace("_", "-")
         if not _OPTION.fullmatch(word) or name not in known or name == "--config":
             raise NgtrainError(

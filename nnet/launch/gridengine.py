@@ -15,11 +15,15 @@ Options:
   --config <file>      What these options become, and other options (default: conf/queue.conf, in
                        the current folder or, if it is not there, in the project's root)
 Options with one dash go to qsub as they are.
+
+gridengine.py is the same launcher.  Where pip has put it, it has this name alone, for programs that
+lie beside a file queue.py would take that for Python's own module; --cmd queue.py starts it there.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from nnet.launch.cluster import Scheduler, ask
@@ -61,4 +65,6 @@ class GridEngine(Scheduler):
 
 
 def main() -> int:
-    return launcher_main(__doc__, GridEngine().launch)
+    scheduler = GridEngine()
+    scheduler.name = Path(sys.argv[0]).name  # it has two
+    return launcher_main(__doc__, scheduler.launch)

@@ -26,7 +26,16 @@ from typing import NamedTuple
 from nnet.errors import NgtrainError
 from nnet.launch import lifeline
 from nnet.launch.commands import JOB, for_launcher
-from nnet.launch.launcher import OURS, Error, end_of, exit_status, host_of, parse, remove_log
+from nnet.launch.launcher import (
+    OURS,
+    Error,
+    end_of,
+    exit_status,
+    host_of,
+    parse,
+    program_of,
+    remove_log,
+)
 from nnet.launch.local import Runner, wait_for
 
 log = logging.getLogger("ngtrain")
@@ -172,7 +181,9 @@ class Call:
                 self.process.start()
             else:
                 self.process = subprocess.Popen(
-                    [self.launcher, *arguments], stdin=subprocess.DEVNULL, **lifeline.given()
+                    [program_of(self.launcher), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    **lifeline.given(),
                 )
         except OSError as error:
             reason = f"cannot run --cmd '{self.launcher}': {error.strerror}"

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -35,7 +36,7 @@ from nnet.io.descriptors import reserve_standard_descriptors
 from nnet.io.ending import SIGNALS, disregard
 from nnet.launch import lifeline
 
-OURS = frozenset({"run.py", "slurm.py", "queue.py"})
+OURS = frozenset({"run.py", "slurm.py", "queue.py", "gridengine.py"})
 """Launchers that take --exclude-hosts, which Kaldi's do not know."""
 
 MOST_JOBS = 100_000
@@ -216,6 +217,11 @@ def remove_log(log: str | os.PathLike) -> None:
     """
     if Path(log).is_file():
         Path(log).unlink(missing_ok=True)
+
+
+def program_of(launcher: str) -> str:
+    """Find what a launcher's name starts: what the PATH has, or else what the project has."""
+    return shutil.which(launcher) or environment.find_program(launcher)
 
 
 # The program ------------------------------------------------------------------------------------

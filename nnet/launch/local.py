@@ -14,9 +14,8 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
-from nnet.drivers.data_dir import write_lines
 from nnet.io.ending import finished_before_ending
-from nnet.io.text import ENCODING
+from nnet.io.text import ENCODING, write_lines
 from nnet.launch import lifeline
 from nnet.launch.gpus import Reservation, reserved_gpus, visible_gpus
 from nnet.launch.launcher import Call, Error, footer, header, remove_log

@@ -29,9 +29,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnet.cli import log_format
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.errors import NgtrainError
+from nnet.io import log_format
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.training.averaging import load_alike

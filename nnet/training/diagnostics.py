@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nnet.cli import log_format
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.errors import NgtrainError
+from nnet.io import log_format
 from nnet.model.acoustic_model import load_network
 from nnet.model.network import Network
 from nnet.training.gradient import objective_gradient

@@ -7,9 +7,9 @@ import logging
 
 import numpy as np
 
-from nnet.cli import log_format
 from nnet.components.affine import AffineComponentPreconditioned
 from nnet.errors import NgtrainError
+from nnet.io import log_format
 from nnet.model.network import Network
 from nnet.training.diagnostics import parameter_change
 
