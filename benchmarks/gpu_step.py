@@ -78,7 +78,7 @@ def operations_of(config, minibatch_size):
     from nnet.model.network import Network
     from nnet.training.propagation import Propagation, arrays_of
 
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/support"))
     import fake_cupy
 
     rng = np.random.default_rng(0)

@@ -466,7 +466,7 @@ def test_two_drivers_in_a_directory(train, nnet):
 
 
 def test_killed_at_random_moments(run_program, shared):
-    """tests/kill_and_resume.py, a few times; by hand it can be run more often."""
-    program = Path(__file__).parent / "kill_and_resume.py"
+    """tests/support/kill_and_resume.py, a few times; by hand it can be run more often."""
+    program = Path(__file__).parent / "support/kill_and_resume.py"
     result = run_program(program, "--times", 3, "--shared", shared)
     assert b"3 of 3 end with the undisturbed model's bytes" in result.stderr

@@ -25,7 +25,7 @@ def corpora(run_program, tmp_path_factory) -> Path:
     pytest.importorskip("espeakng_loader")
     directory = tmp_path_factory.mktemp("corpora")
     options = ["--calls-per-disc=1", "--turns=4", "--eval-calls=2"]
-    run_program(ROOT / "tests/miniature_fisher.py", *options, directory)
+    run_program(ROOT / "tests/support/miniature_fisher.py", *options, directory)
     return directory
 
 
@@ -281,7 +281,7 @@ def make_kaldi(root: Path) -> None:
     program.chmod(0o755)
     (steps.parent / "path.sh").write_text("export LC_ALL=C\n")
     for name in {step.split()[0] for step in KALDI_STEPS}:
-        (steps / name).symlink_to(ROOT / "tests/kaldi_stand_in.sh")
+        (steps / name).symlink_to(ROOT / "tests/support/kaldi_stand_in.sh")
 
 
 def test_alignments_by_kaldi(corpora, run_program, tmp_path, monkeypatch):

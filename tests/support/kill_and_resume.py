@@ -20,10 +20,13 @@ from signal import SIGKILL
 
 from nnet.drivers.driver import log, option, tool
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
-@tool("Usage:  tests/kill_and_resume.py [options]\n e.g.:  tests/kill_and_resume.py --times=30")
+@tool(
+    "Usage:  tests/support/kill_and_resume.py [options]\n"
+    " e.g.:  tests/support/kill_and_resume.py --times=30"
+)
 @option("--times", type=int, default=30, help="How often to kill")
 @option("--seed", type=int, default=0, help="Of the moments and of what is killed")
 @option("--shared", default=str(ROOT.parent / "shared"), help="The reference data")

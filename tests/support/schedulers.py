@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Real schedulers for the tests: Slurm with two nodes, or GridEngine with one, on this machine.
 
-Usage:  tests/schedulers.py slurm|gridengine <command> [<argument> ...]
- e.g.:  tests/schedulers.py slurm bash -c 'sinfo; slurm.py x.log hostname; cat x.log'
+Usage:  tests/support/schedulers.py slurm|gridengine <command> [<argument> ...]
+ e.g.:  tests/support/schedulers.py slurm bash -c 'sinfo; slurm.py x.log hostname; cat x.log'
 
 Starts the scheduler with all its files in a temporary folder and on free ports, runs the command
 where that scheduler is the one to submit to, and stops it.  It needs the Debian packages named in

@@ -353,8 +353,8 @@ def write_dictionary(path: Path) -> None:
 
 
 @program(
-    "Usage:  tests/miniature_fisher.py [options] <dir>\n"
-    " e.g.: tests/miniature_fisher.py /tmp/corpora"
+    "Usage:  tests/support/miniature_fisher.py [options] <dir>\n"
+    " e.g.: tests/support/miniature_fisher.py /tmp/corpora"
 )
 @argument("dir")
 @option("--calls-per-disc", type=int, default=2, help="Calls on each of the discs of Fisher")
