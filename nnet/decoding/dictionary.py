@@ -1,17 +1,19 @@
-"""Dictionary directories, of which lang directories are made: read one, and say what is wrong."""
+"""Dictionary directories, from which lang directories are made: reading and checking them."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnet.drivers.driver import log, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines, visible
 
 if TYPE_CHECKING:
     from nnet.decoding.lexicon import Pronunciation
+
+log = logging.getLogger("ngtrain")
 
 POSITIONS = {"_B": "begin", "_E": "end", "_I": "internal", "_S": "singleton"}
 
@@ -130,7 +132,8 @@ def read_lexicons(path: Path) -> list[Pronunciation]:
 
 def read_phone_sets(path: Path) -> PhoneSets:
     """Read the phones on each line that is not empty."""
-    require_files(path)
+    if not path.is_file():
+        raise NgtrainError(f"no such file: {path}")
     return [phones for line in text_lines(path) if (phones := split_words(line))]
 
 
