@@ -24,7 +24,7 @@ from nnet.io.numbers import natural
 from nnet.io.streams import open_output
 from nnet.io.text import split_words, text_lines, visible
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 BEGIN, END, BACKOFF = "<s>", "</s>", "#0"
 NEVER = -99.0
@@ -112,12 +112,14 @@ class LanguageModel:
                 with np.errstate(divide="ignore"):
                     logs = np.maximum(np.log10(order.probability), NEVER)
                     backoffs = np.maximum(np.log10(order.backoff), NEVER)
-                for ngram, log, backoff in zip(
+                for ngram, logarithm, backoff in zip(
                     order.words.tolist(), logs.tolist(), backoffs.tolist(), strict=True
                 ):
                     text = " ".join([self.words[word] for word in ngram])
                     last = f"\t{backoff:.6g}" if n < highest and backoff else ""
-                    stream.write(f"{log:.6g}\t{text}{last}\n".encode(errors="surrogateescape"))
+                    stream.write(
+                        f"{logarithm:.6g}\t{text}{last}\n".encode(errors="surrogateescape")
+                    )
             stream.write(b"\n\\end\\\n")
 
     @classmethod
@@ -231,7 +233,7 @@ class _ArpaReader:
         following: set[NGram] = set()  # histories of the next order
         left_out: dict[str, list[str]] = {}  # by reason
         for _ in range(size):
-            log, words, backoff = self._ngram(n, size, highest)
+            logarithm, words, backoff = self._ngram(n, size, highest)
             ngram = tuple(map(self.words.number_of.get, words))
             if n == 1:
                 self.unknown.add(words)
@@ -244,10 +246,10 @@ class _ArpaReader:
             else:
                 following.add(ngram)
             ids.extend(ngram)
-            logs.append(log)
+            logs.append(logarithm)
             backoffs.append(backoff)
         for reason, ngrams in left_out.items():
-            logger.warning(
+            log.warning(
                 "%s: left out %d of %d %d-grams, %s, such as %s",
                 self.name, len(ngrams), size, n, reason, ngrams[0],
             )  # fmt: skip
@@ -263,13 +265,13 @@ class _ArpaReader:
             raise self._fail(f"the {n}-grams end, of which there are {size} as the header says")
         fields = split_words(text)
         try:
-            log = float(fields[0])
+            logarithm = float(fields[0])
             backoff = float(fields[n + 1]) if len(fields) == n + 2 and n < highest else 0.0
-            if not n + 1 <= len(fields) <= n + 2 or not log <= 0 or math.isnan(backoff):
+            if not n + 1 <= len(fields) <= n + 2 or not logarithm <= 0 or math.isnan(backoff):
                 raise ValueError
         except (ValueError, IndexError):
             raise self._fail(f"expected a logarithm, {n} words, and perhaps another") from None
-        return log, fields[1 : n + 1], backoff
+        return logarithm, fields[1 : n + 1], backoff
 
     def _reason_to_leave_out(self, ngram: tuple[int | None, ...]) -> str:
         if None in ngram:

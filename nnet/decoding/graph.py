@@ -18,7 +18,7 @@ from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 def h_transducer(
@@ -260,7 +260,7 @@ def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:
         v = p_v + 0.1 * v
         v /= np.linalg.norm(v)
     else:
-        logger.warning("Pushing of weights has not converged; the graph is valid but not uniform")
+        log.warning("Pushing of weights has not converged; the graph is valid but not uniform")
     potential = -np.log(v)
     arcs = graph.arcs.copy()
     arcs["weight"] += (potential[destination] - potential[source]).astype(np.float32)

@@ -18,7 +18,7 @@ from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING, is_utf8, split_key, split_words, text_lines, visible
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 MANY, TOO_MANY = 0.05, 0.5
 """The parts of all words from which on there is a warning, and beyond which there is an error."""
@@ -53,7 +53,7 @@ class UnknownWords:
         """
         unknown = self.counts.total()
         if not unknown:
-            logger.info("all %d words of %s are in %s", self.num_words, source, self.words.name)
+            log.info("all %d words of %s are in %s", self.num_words, source, self.words.name)
             return
         part = unknown / self.num_words
         examples = ", ".join(
@@ -69,9 +69,9 @@ class UnknownWords:
             raise NgtrainError(f"{sentence}; {reason}")
         if part >= MANY:
             reason = self.reason()
-            logger.warning("%s%s", sentence, f"; {reason}" if reason else "")
+            log.warning("%s%s", sentence, f"; {reason}" if reason else "")
         else:
-            logger.info("%s", sentence)
+            log.info("%s", sentence)
 
     def reason(self) -> str:
         """Guess a reason for at least half of the unknown words; "" when there is none."""

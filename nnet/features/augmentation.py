@@ -15,7 +15,7 @@ import numpy as np
 from nnet.features.wave import WAVE, Wave
 from nnet.io.tables import sequential_table, table_writer
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 Range = tuple[float, float]
 

@@ -15,7 +15,7 @@ from nnet.io.losses import Losses
 from nnet.io.random_access import RandomAccessTable, random_access_table
 from nnet.io.tables import FEATURES, FLOAT_VECTOR, MATRIX, TOKENS, sequential_table, table_writer
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 _VARIANCE_FLOOR = 1e-20
 
@@ -59,7 +59,7 @@ def normalization(
             raise NgtrainError("the CMVN statistics have no variances")
         variance = stats[1, :-1] / count - mean * mean
         if (variance < _VARIANCE_FLOOR).any():
-            logger.warning("flooring cepstral variance from %g", variance.min())
+            log.warning("flooring cepstral variance from %g", variance.min())
         deviation = np.sqrt(np.maximum(variance, _VARIANCE_FLOOR))
     scale, offset = (deviation, mean) if reverse else (1.0 / deviation, -mean / deviation)
     return scale.astype(np.float32), offset.astype(np.float32)
@@ -152,12 +152,12 @@ class Accumulator:
                 for key in keys:
                     features = utterances.get(key)
                     if features is None:
-                        logger.warning("Did not find features for utterance %s", key)
+                        log.warning("Did not find features for utterance %s", key)
                         self.lost.add(key, utterances.why_not(key))
                     else:
                         stats = self._add(stats, key, features)
                 if stats is None:
-                    logger.warning("No stats accumulated for speaker %s", speaker)
+                    log.warning("No stats accumulated for speaker %s", speaker)
                 else:
                     output.write(speaker, stats)
 
@@ -193,6 +193,6 @@ class Accumulator:
         return stats
 
     def _leave_out(self, stats: np.ndarray | None, key: str, reason: str) -> np.ndarray | None:
-        logger.warning("utterance %s: %s", key, reason)
+        log.warning("utterance %s: %s", key, reason)
         self.lost.add(key, reason)
         return stats

@@ -18,7 +18,7 @@ from nnet.io.random_access import RandomAccessTable, random_access_table
 from nnet.io.tables import FEATURES, POSTERIOR, sequential_table
 from nnet.io.tokens import Reader, Writer, read_object
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 class LdaStatistics:
@@ -161,10 +161,10 @@ def estimate_lda(
     variances, directions = np.linalg.eigh(whitening @ between @ whitening.T)
     order = np.argsort(-np.abs(variances), kind="stable")
     variances, directions = np.abs(variances[order]), directions[:, order]
-    logger.info("Data count is %g", stats.zero.sum())
-    logger.info("LDA singular values are  [ %s ]", " ".join(f"{value:g}" for value in variances))
-    logger.info("Sum of all singular values is %g", variances.sum())
-    logger.info("Sum of selected singular values is %g", variances[:dim].sum())
+    log.info("Data count is %g", stats.zero.sum())
+    log.info("LDA singular values are  [ %s ]", " ".join(f"{value:g}" for value in variances))
+    log.info("Sum of all singular values is %g", variances.sum())
+    log.info("Sum of selected singular values is %g", variances[:dim].sum())
     scales = np.sqrt((within_class_factor + variances) / (1.0 + variances))
     if within_class_factor == 1.0:
         scales[:] = 1.0
@@ -181,7 +181,7 @@ def _cholesky(covariance: np.ndarray) -> np.ndarray:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         smoothing = 1e-3 * np.trace(covariance) / len(covariance)
-        logger.info(
+        log.info(
             "Cholesky failed (possibly not +ve definite), so adding %g to diagonal and trying "
             "again.",
             smoothing,
@@ -201,7 +201,7 @@ def _limit_singular_values(matrix: np.ndarray, most: float) -> np.ndarray:
     num_above = int((s > most).sum())
     if num_above == 0:
         return matrix
-    logger.info(
+    log.info(
         "Applied ceiling to %d out of %d singular values of transform using ceiling %g, max is %g",
         num_above,
         len(s),
@@ -240,7 +240,7 @@ def accumulate_lda(
             try:
                 posterior = _posterior(posteriors, key, features)
             except Skip as reason:
-                logger.warning("%s for utterance %s", reason, key)
+                log.warning("%s for utterance %s", reason, key)
                 lost.add(key, reason)
                 continue
             if stats is None:
@@ -256,7 +256,7 @@ def accumulate_lda(
             stats.accumulate(features[frames[kept]], pdfs[kept], weights[kept])
             num_done += 1
             if num_done % 100 == 0:
-                logger.info("Done %d utterances.", num_done)
+                log.info("Done %d utterances.", num_done)
     if stats is None:
         why = f" that have posteriors; {lost.example}" if lost.count else ""
         raise NgtrainError(f"no features in {feats_rspecifier}{why}")

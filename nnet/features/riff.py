@@ -13,7 +13,7 @@ import struct
 from nnet.features.audio import MOST_BYTES, copy_bytes, unreadable
 from nnet.io.streams import PIECE, InputStream
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 _FORMS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 # A program that writes to a pipe does not know the size and claims nearly 2^31 or 2^32, or zero.
@@ -58,7 +58,7 @@ def read_wave(stream: InputStream, embedded: bool) -> io.BytesIO:
     if is_known:
         _pass_over_rest(stream, order, data_size, end, riff_size)
         if not embedded and stream.peek(1):
-            logger.warning("%s: more follows the recording, and is not read", stream.place)
+            log.warning("%s: more follows the recording, and is not read", stream.place)
     return contents
 
 
@@ -140,7 +140,7 @@ def _pass_over_rest(
             break
         _pass_over(stream, 8 + size + (size % 2 and stream.tell() + 8 + size < end))
     if abs(stream.tell() - end) > 1 and 0 < riff_size < _LARGEST_SIZE:
-        logger.warning(
+        log.warning(
             "%s: the size in its header is wrong: by that it ends at byte %d, but its samples end "
             "at byte %d; all of them were read",
             *(stream.place, end, data_end),

@@ -12,7 +12,7 @@ from nnet.io.random_access import random_access_table
 from nnet.io.tables import table_writer
 from nnet.io.text import split_words, text_lines
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 def extract_segments(
@@ -48,7 +48,7 @@ def extract_segments(
                     recordings[recording], start, end, channel, min_segment_length, max_overshoot
                 )
             except ValueError as reason:
-                logger.warning("segment passed over: %s: '%s'", reason, text)
+                log.warning("segment passed over: %s: '%s'", reason, text)
                 lost.add((split_words(text) or ["an empty line"])[0], reason)
                 continue
             if np.abs(cut.samples).max(initial=0.0) > FULL_SCALE:

@@ -14,7 +14,7 @@ from nnet.features.wave import WAVE, Wave
 from nnet.io.losses import Losses
 from nnet.io.tables import FLOAT_MATRIX, REAL, sequential_table, table_writer
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 _MOST_RATE = 1e6  # Hz
 _LONGEST_FRAME = 10_000.0  # ms
@@ -176,7 +176,7 @@ def compute_features(
             durations.write(key, recording.duration)
             num_done += 1
             if num_done % 10 == 0:
-                logger.info("Processed %d utterances", num_done)
+                log.info("Processed %d utterances", num_done)
         count = num_done + lost.count
         several_channels.report(f"%d of {count} recordings have several channels: used the first")
         silent.report(f"%d of {count} recordings are silent: all of their samples are zero")
@@ -190,7 +190,7 @@ def _channel(key: str, recording: Wave, channel: int, several_channels: Losses) 
     num_channels = len(recording.samples)
     if channel == -1:
         if num_channels > 1:
-            logger.warning("utterance %s has %d channels; using the first", key, num_channels)
+            log.warning("utterance %s has %d channels; using the first", key, num_channels)
             several_channels.add(key)
         return recording.samples[0]
     if channel >= num_channels:

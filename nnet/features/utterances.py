@@ -9,7 +9,7 @@ from nnet.errors import NgtrainError
 from nnet.io.losses import Losses
 from nnet.io.tables import FEATURES, sequential_table, table_writer
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 class Skip(Exception):
@@ -18,7 +18,7 @@ class Skip(Exception):
 
 def leave_out(lost: Losses, key: str, reason: Skip) -> None:
     """Count an utterance that gets no output, and say why."""
-    logger.warning("no output for utterance %s: %s", key, reason)
+    log.warning("no output for utterance %s: %s", key, reason)
     lost.add(key, reason)
 
 

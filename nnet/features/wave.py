@@ -15,7 +15,7 @@ from nnet.features.riff import is_wave, read_wave
 from nnet.io.holders import Holder
 from nnet.io.tokens import Reader, Writer
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _write(writer: Writer, recording: Wave) -> None:
     clipped = np.clip(samples, -32768, 32767)
     if not np.array_equal(samples, clipped):
         count = int((samples != clipped).sum())
-        logger.warning("%s: clipping %d samples", writer.stream.place, count)
+        log.warning("%s: clipping %d samples", writer.stream.place, count)
     contents = io.BytesIO()
     with wave.open(contents, "wb") as file:
         file.setnchannels(len(samples))

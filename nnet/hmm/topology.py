@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nnet.io.numbers import natural
 from nnet.io.tokens import read_object, write_object
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 LARGEST_PHONE = 1 << 20
 """The binary form has an element for each number up to that of the last phone."""
@@ -277,7 +277,7 @@ def _check_entry(entry: Entry) -> None:
             if not state.transitions:
                 raise ValueError(f"state {number} has no transition out of it")
             if abs(total - 1) > 0.01:
-                logger.warning("Total probability for state %d in topology is %g", number, total)
+                log.warning("Total probability for state %d in topology is %g", number, total)
         reached.update(destinations)
     if reached != set(range(len(entry))):
         raise ValueError("some state of a topology entry has no transition into it")

@@ -21,7 +21,7 @@ from nnet.hmm.topology import HmmTopology, read_one_of
 from nnet.hmm.tree import ContextDependency
 from nnet.io.tokens import read_object, write_object
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 PHONE, HMM_STATE, FORWARD_PDF, SELF_LOOP_PDF = range(4)
 """Columns of `TransitionModel.tuples`."""
@@ -211,7 +211,7 @@ class TransitionModel:
         has_loop = self.self_loop_of > 0
         stay = np.where(has_loop, np.exp(self.log_probs[self.self_loop_of]), 0)
         if (stay >= 1).any():
-            logger.warning("The probability of a self-loop is one; taking 1 - 1e-10 instead")
+            log.warning("The probability of a self-loop is one; taking 1 - 1e-10 instead")
         return np.log(np.maximum(1 - stay, 1e-10)).astype(np.float32)
 
     @property
@@ -294,17 +294,17 @@ class TransitionModel:
     ) -> None:
         per_frame = objf_change / max(count, 1)
         if shared:
-            logger.info(
+            log.info(
                 "Objf change is %g per frame over %g frames; %d probabilities floored, %d pdf-ids "
                 "skipped due to insuffient data.",
                 *(per_frame, count, floored, skipped),
             )
         else:
-            logger.info(
+            log.info(
                 "TransitionModel::Update, objf change is %g per frame over %g frames. ",
                 *(per_frame, count),
             )
-            logger.info(
+            log.info(
                 "%d probabilities floored, %d out of %d transition-states skipped due to "
                 "insuffient data (it is normal to have some skipped.)",
                 *(floored, skipped, self.num_transition_states),

@@ -21,7 +21,7 @@ from nnet.io.tables import (
     sequential_table,
 )
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 def random_access_table(rspecifier: str, holder: Holder) -> "RandomAccessTable":
@@ -96,7 +96,7 @@ class _RandomAccessScript(RandomAccessTable):
             try:
                 self._value(key)
             except NgtrainError as error:
-                logger.warning("passed over: %s", error)
+                log.warning("passed over: %s", error)
                 self._unreadable = (key, str(error))
                 return False
         return True

@@ -11,7 +11,7 @@ from nnet.io.random_access import random_access_table
 from nnet.io.tables import FLOAT_MATRIX, FLOAT_VECTOR, sequential_table, table_writer
 from nnet.io.tokens import read_object
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 def sum_rows(matrix_rspecifier: str, vector_wspecifier: str) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def sum_tables(rspecifiers: Sequence[str], wspecifier: str) -> tuple[int, int]:
             for rspecifier, other in zip(rspecifiers[1:], others, strict=True):
                 addend = other.get(key)
                 if addend is None or len(addend) != len(total):
-                    logger.warning("no vector of dimension %d: %s, %s", len(total), key, rspecifier)
+                    log.warning("no vector of dimension %d: %s, %s", len(total), key, rspecifier)
                     num_missing += 1
                 else:
                     total += addend
@@ -69,7 +69,7 @@ def sum_table(rspecifier: str, average: bool) -> tuple[np.ndarray, int, int]:
             if total is None and len(vector):
                 total = np.zeros(len(vector))
             if total is None or len(vector) != len(total):
-                logger.warning("vector of dimension %d for key %s", len(vector), key)
+                log.warning("vector of dimension %d for key %s", len(vector), key)
                 num_errors += 1
                 continue
             total += vector

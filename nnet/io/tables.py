@@ -44,7 +44,7 @@ from nnet.io.text import (
     visible,
 )
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 READ_OPTIONS = frozenset(["b", "t", "o", "no", "p", "np", "s", "ns", "cs", "ncs", "bg"])
 _WRITE_OPTIONS = frozenset(["b", "t", "f", "nf", "p"])
@@ -202,7 +202,7 @@ def archive_entries(
     except NgtrainError as error:
         if passed_over is None:
             raise
-        logger.warning("the rest of an archive is passed over: %s", error)
+        log.warning("the rest of an archive is passed over: %s", error)
         passed_over.add(str(error))
 
 
@@ -233,7 +233,7 @@ def _script_entries(
             except NgtrainError as error:
                 if passed_over is None:
                     raise
-                logger.warning("passed over: %s", error)
+                log.warning("passed over: %s", error)
                 passed_over.add(str(error))
             else:
                 yield key, value
