@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from measure import machine, measure, write_json
 
 from nnet.cli import argument, option, program
+from nnet.drivers.driver import read_integer
 from nnet.report.training_logs import read_training
-from steps.get_egs2 import read_integer
 
 STEPS = Path(__file__).resolve().parent.parent / "steps"
 NUM_EPOCHS, NUM_LAYERS, SAMPLES = 8, 2, 15000

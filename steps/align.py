@@ -23,6 +23,7 @@ from nnet.drivers.driver import (
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.transcripts import check_text, training_graphs
+from nnet.io.log_lines import ALIGNED, RETRIED
 from nnet.launch.commands import JOB
 
 
@@ -81,8 +82,8 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
 def report_losses(data: Path, ali: Path, nj: int) -> None:
     """Say how many utterances were aligned; NgtrainError if it is fewer than half of them."""
     logs = [ali / f"log/align.{job}.log" for job in range(1, nj + 1)]
-    done = Tally.of(logs, r"Done (?P<done>\d+), errors on \d+")
-    retried = Tally.of(logs, r"Retried (?P<retried>\d+) out of").counts["retried"]
+    done = Tally.of(logs, ALIGNED.pattern)
+    retried = Tally.of(logs, RETRIED.pattern).counts["retried"]
     report(
         "aligned", done.counts["done"], len(read_rows(data / "utt2spk")),
         f"utterances, {retried} with a wider beam", done.example, f"{ali}/log/align.*.log",

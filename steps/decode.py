@@ -28,6 +28,7 @@ from nnet.drivers.driver import (
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.splitting import split_anywhere
+from nnet.io.log_lines import DECODED
 from nnet.io.text import text_lines
 from nnet.launch.commands import JOB
 
@@ -88,7 +89,7 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
             **({} if o["use_gpu"] == "no" else {"gpu": 1}),
         )
         logs = [directory / f"log/decode.{job}.log" for job in range(1, nj + 1)]
-        tally = Tally.of(logs, r"Done (?P<done>\d+) utterances, failed for \d+")
+        tally = Tally.of(logs, DECODED.pattern)
         report(
             "decoded", tally.counts["done"], len(read_rows(data / "utt2spk")), "utterances",
             tally.example, f"{directory}/log/decode.*.log",

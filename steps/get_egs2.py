@@ -18,29 +18,19 @@ and what a system needs to make the same features: splice_opts, cmvn_opts, final
 import random
 import re
 import shutil
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from nnet.drivers.data_dir import (
     group_by_value,
-    read_amounts,
-    read_frame_shift,
     read_table,
     write_lines,
 )
 from nnet.drivers.driver import (
     Background,
-    Choice,
     argument,
-    cmd_option,
     driver,
-    integer,
     log,
-    option,
     output_of,
     read_integer,
     require_files,
@@ -48,13 +38,17 @@ from nnet.drivers.driver import (
 )
 from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
-    EGS_FORMATS,
+    link_to_storage,
+    remove_with_target,
     training_archives,
     training_table,
 )
-from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
+from nnet.drivers.egs_options import EgsOptions, count_frames
+from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
 from nnet.drivers.losses import Tally, report
+from nnet.drivers.settings import options_from
 from nnet.errors import NgtrainError
+from nnet.io.log_lines import EXAMPLES
 from nnet.launch.commands import JOB, read_from
 
 
@@ -66,65 +60,9 @@ from nnet.launch.commands import JOB, read_from
 @argument("data")
 @argument("ali_dir")
 @argument("egs_dir")
-@cmd_option
-@feature_options("feat_type", "cmvn_opts", "delta_order", "transform_dir", "online_ivector_dir")
-@option("--frames-per-eg", type=integer(least=1), default=8, help="Labelled frames per example")
-@option(
-    "--left-context", type=integer(least=0), default=4, help="Frames of input on the left of them"
-)
-@option(
-    "--right-context", type=integer(least=0), default=4, help="Frames of input on the right of them"
-)
-@option(
-    "--reduce-frames-per-eg",
-    type=bool,
-    default=True,
-    help="Take fewer frames per example as long as the data fits into one archive",
-)
-@option(
-    "--num-utts-subset",
-    type=integer(least=1),
-    default=300,
-    help="Utterances that are held out, and as many others to compare with",
-)
-@option(
-    "--num-valid-frames-combine",
-    type=integer(least=0),
-    default=0,
-    help="Frames that are held out, for the final combination of models",
-)
-@option(
-    "--num-train-frames-combine",
-    type=integer(least=0),
-    default=10000,
-    help="Training frames for it",
-)
-@option(
-    "--num-frames-diagnostic", type=integer(least=1), default=4000, help="Frames for diagnostics"
-)
-@option(
-    "--samples-per-iter", type=integer(least=1), default=400000, help="Examples per archive, about"
-)
-@option(
-    "--egs-format",
-    type=Choice(EGS_FORMATS),
-    default="ark",
-    help="ark for archives, h5 for HDF5 files, which are faster to read in random order",
-)
-@option("--postdir", default="", help="Has post.JOB.scp, to train on soft targets")
-@option("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O")
-@option(
-    "--srand", type=integer(least=0), default=0, help="Seed of what is held out and of the order"
-)
-@option(
-    "--stage",
-    type=int,
-    default=0,
-    help="2: the number of frames is known; 3: the subsets are there, too; 4: all examples are, "
-    "but not in random order",
-)
-def main(data, ali_dir, egs_dir, stage, **options):
-    ExampleMaker(Path(data), Path(ali_dir), Path(egs_dir), SimpleNamespace(**options)).run(stage)
+@options_from(EgsOptions)
+def main(data, ali_dir, egs_dir, **options):
+    ExampleMaker(Path(data), Path(ali_dir), Path(egs_dir), EgsOptions(**options)).run()
 
 
 ALL = r"(valid|train_subset)_all\.egs"
@@ -139,7 +77,7 @@ class ExampleMaker:
     data: Path
     ali: Path
     egs: Path
-    options: SimpleNamespace
+    options: EgsOptions
 
     def __post_init__(self):
         o = self.options
@@ -147,7 +85,7 @@ class ExampleMaker:
             *(self.data / name for name in ("feats.scp", "utt2spk", "cmvn.scp")),
             *(self.ali / name for name in ("ali.1.gz", "final.mdl", "tree", "num_jobs")),
         )
-        if reason := nothing_to_combine_on(vars(o)):
+        if reason := o.nothing_to_combine_on():
             raise NgtrainError(reason)
         self.features = FeaturePipeline.of(
             self.ali, **{"transform_dir": self.ali, **given_features(vars(o))}
@@ -155,7 +93,8 @@ class ExampleMaker:
         self.num_jobs = read_integer(self.ali / "num_jobs")
         self.split = self.data / f"split{self.num_jobs}"
 
-    def run(self, stage: int) -> None:
+    def run(self) -> None:
+        stage = self.options.stage
         log.info("feature type is %s", self.features.feat_type)
         for subdirectory in "log", ARCHIVE_INFO:
             (self.egs / subdirectory).mkdir(parents=True, exist_ok=True)
@@ -188,7 +127,7 @@ class ExampleMaker:
         """Write valid_uttlist, which is held out, and train_subset_uttlist, to compare with."""
         size, rng = self.options.num_utts_subset, random.Random(self.options.srand)
         utterances = list(read_table(self.data / "utt2spk"))
-        if reason := too_few_utterances(len(utterances), size):
+        if reason := self.options.too_few_utterances(len(utterances)):
             raise NgtrainError(f"{self.data}: {reason}")
         valid = rng.sample(utterances, size)
         if (self.data / "utt2uniq").is_file():
@@ -205,9 +144,7 @@ class ExampleMaker:
         """Decide on the number of archives and of frames per example, and write info/."""
         o = self.options
         num_frames = read_integer(self.egs / "info/num_frames")
-        num_archives, frames_per_eg = plan_archives(
-            num_frames, o.frames_per_eg, o.samples_per_iter, o.reduce_frames_per_eg
-        )
+        num_archives, frames_per_eg = o.plan_archives(num_frames)
         if frames_per_eg < o.frames_per_eg:
             log.info("reduced frames_per_eg to %d because amount of data is small.", frames_per_eg)
         egs_per_archive = num_frames // (frames_per_eg * num_archives)
@@ -357,10 +294,7 @@ class ExampleMaker:
         """
         logs = self.egs / "log"
         jobs = [logs / f"get_egs.{job}.log" for job in range(1, self.num_jobs + 1)]
-        tally = Tally.of(
-            [logs / "create_valid.log", *jobs],
-            r"processed (?P<utterances>\d+) feature files, .* with (?P<frames>\d+) egs in total",
-        )
+        tally = Tally.of([logs / "create_valid.log", *jobs], EXAMPLES.pattern)
         utterances = len(read_table(self.data / "utt2spk"))
         frames = (
             f"({tally.counts['frames']} of {read_integer(self.egs / 'info/num_frames')} frames)"
@@ -382,74 +316,6 @@ class ExampleMaker:
             *[read_from(["cat", *parts]), training_table(egs, JOB)],
             jobs=num_archives,
         )
-
-
-def nothing_to_combine_on(options: Mapping[str, Any]) -> str:
-    """Why there would be no examples for the final combination; empty if there will be."""
-    if options["num_train_frames_combine"] or options["num_valid_frames_combine"]:
-        return ""
-    return "--num-train-frames-combine 0 leaves nothing to combine models on"
-
-
-def too_few_utterances(count: int, size: int) -> str:
-    """Why `count` utterances are too few for `size` to be held out; empty if they are not."""
-    if count > 4 * size:
-        return ""
-    largest = (count - 1) // 4
-    remedy = f"use --num-utts-subset {largest} or less" if largest > 0 else "it needs more data"
-    return (
-        f"number of utterances {count} in your training data is too small versus "
-        f"--num-utts-subset={size}; you probably have so little data that it doesn't make "
-        f"sense to train a neural net; {remedy}"
-    )
-
-
-def plan_archives(
-    num_frames: int, frames_per_eg: int, samples_per_iter: int, reduce_frames_per_eg: bool
-) -> tuple[int, int]:
-    """The number of archives, and of labelled frames per example.
-
-    samples_per_iter: examples per archive, about.
-    reduce_frames_per_eg: take fewer frames per example as long as all fits into one archive.
-    """
-    # Rounded up: we assume that it does not divide exactly.
-    num_archives = num_frames // (frames_per_eg * samples_per_iter) + 1
-    while (
-        reduce_frames_per_eg
-        and frames_per_eg > 1
-        and num_frames // ((frames_per_eg - 1) * samples_per_iter) == 0
-    ):
-        frames_per_eg -= 1
-        num_archives = 1
-    return num_archives, frames_per_eg
-
-
-def count_frames(data: Path) -> int:
-    """Number of frames of a data directory, from what it says or else from its features."""
-    utterances = read_table(data / "utt2spk")
-    for name in "utt2num_frames", "utt2dur":
-        amounts = read_amounts(data / name) if (data / name).is_file() else {}
-        if utterances.keys() <= amounts.keys():
-            total = sum(amounts[utterance] for utterance in utterances)
-            return round(total / read_frame_shift(data) if name == "utt2dur" else total)
-    return int(output_of("feat-to-len", f"scp:{data}/feats.scp"))
-
-
-def link_to_storage(archive: Path) -> None:
-    """Spread archives over disks: if there is a directory storage/ with links to them, make a link.
-
-    As Kaldi's utils/create_data_link.pl does.
-    """
-    disks = sorted((archive.parent / "storage").glob("*"))
-    if disks and not archive.is_symlink():
-        disk = disks[zlib.crc32(archive.name.encode()) % len(disks)]
-        archive.symlink_to(Path("storage", disk.name, archive.name))
-
-
-def remove_with_target(archive: Path) -> None:
-    """Remove a file, and if it is a link what it leads to."""
-    archive.resolve().unlink(missing_ok=True)
-    archive.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,19 @@ from nnet.drivers.ali_dir import check_same_phones
 from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import (
     argument,
-    cmd_option,
     driver,
-    integer,
     log,
-    option,
     output_of,
     read_integer,
-    real,
     require_files,
     run,
 )
-from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
+from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
+from nnet.drivers.lda_options import LdaOptions
 from nnet.drivers.losses import Tally, report
-from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
+from nnet.drivers.settings import options_from
+from nnet.io.log_lines import LDA_STATISTICS
+from nnet.launch.commands import JOB, Command, read_from, read_numbers, unzipped
 
 
 @driver(
@@ -40,47 +39,9 @@ from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
 @argument("lang")
 @argument("ali_dir")
 @argument("exp_dir")
-@cmd_option
-@feature_options("feat_type", "cmvn_opts", "transform_dir", "online_ivector_dir")
-@option(
-    "--splice-width",
-    type=integer(least=0),
-    default=4,
-    help="Frames spliced on each side of the middle one",
-)
-@option(
-    "--left-context",
-    type=integer(least=0),
-    help="Frames spliced on the left, instead of --splice-width",
-)
-@option(
-    "--right-context",
-    type=integer(least=0),
-    help="Frames spliced on the right, instead of --splice-width",
-)
-@option("--rand-prune", type=real(least=0), default=4.0, help="Prunes small posteriors, for speed")
-@option(
-    "--within-class-factor",
-    type=real(above=0),
-    default=0.0001,
-    help="Of nnet-get-feature-transform",
-)
-@option(
-    "--lda-dim", type=integer(least=1), help="Dimension of the output (default: that of the input)"
-)
-@option(
-    "--num-feats", type=integer(least=1), default=10000, help="Use about so many utterances at most"
-)
-@option(
-    "--ivector-randomize-prob",
-    type=real(0, 1),
-    default=0.0,
-    help="How probably an i-vector is replaced by another one of the utterance",
-)
-@option("--srand", type=integer(least=0), default=0, help="Seed of the pruning")
-@option("--stage", type=int, default=0, help="1: the statistics are there; 2: their sum, too")
-def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
-    ali, exp = Path(ali_dir), Path(exp_dir)
+@options_from(LdaOptions)
+def main(data, lang, ali_dir, exp_dir, **options):
+    o, ali, exp = LdaOptions(**options), Path(ali_dir), Path(exp_dir)
     require_files(
         *(f"{data}/{name}" for name in ("feats.scp", "utt2spk", "cmvn.scp")),
         *(ali / name for name in ("ali.1.gz", "final.mdl", "tree", "num_jobs")),
@@ -88,7 +49,7 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
         f"{lang}/phones/silence.csl",
     )
     check_same_phones(Path(lang, "phones.txt"), ali / "phones.txt")
-    features = FeaturePipeline.of(ali, **{"transform_dir": ali, **given_features(o)})
+    features = FeaturePipeline.of(ali, **{"transform_dir": ali, **given_features(options)})
     log.info("feature type is %s", features.feat_type)
     (exp / "log").mkdir(parents=True, exist_ok=True)
     features = features.save(exp)
@@ -99,65 +60,75 @@ def main(data, lang, ali_dir, exp_dir, cmd, stage, **o):
 
     output_of("split_data.py", data, num_jobs)
     part = f"{data}/split{num_jobs}/{JOB}"
-    left, right = (
-        o["splice_width"] if o[side] is None else o[side]
-        for side in ("left_context", "right_context")
-    )
     # More utterances would hardly change the transform; fewer save a pass over much data.
-    some = max(o["num_feats"] // num_jobs, 1)
+    some = max(o.num_feats // num_jobs, 1)
     select = ["subset_scp.py", "--quiet", some, f"{part}/feats.scp"]
     base = features.commands(part, select=select, num_jobs=num_jobs)
-    feat_dim = int(output_of("feat-to-dim", read_from(*base).replace(JOB, "1"), "-"))
-    ivector_dim = features.ivector_dim()
-    lda_dim = o["lda_dim"] or feat_dim * (left + 1 + right) + ivector_dim
-
-    if stage <= 0:
-        log.info("Accumulating LDA statistics.")
-        context = [f"--left-context={left}", f"--right-context={right}"]
-        spliced = read_from(
-            *base,
-            ["splice-feats", *context, "ark:-", "ark:-"],
-            *features.ivector_commands(part, o["ivector_randomize_prob"]),
-            options="s,cs",
-        )
-        silence = ":".join(map(str, read_numbers(Path(lang, "phones/silence.csl"))))
-        run(
-            cmd,
-            exp / f"log/lda_acc.{JOB}.log",
-            *["ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|"],
-            *["weight-silence-post", "0.0", silence, ali / "final.mdl", "ark:-", "ark:-", "|"],
-            *["acc-lda", f"--rand-prune={o['rand_prune']:g}", f"--srand={o['srand']}"],
-            *[ali / "final.mdl", spliced, "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
-            jobs=num_jobs,
-        )
-        report_losses(exp / "log", num_jobs)
-    for name, dim in ("feat_dim", feat_dim), ("lda_dim", lda_dim), ("ivector_dim", ivector_dim):
+    left, right = o.context
+    dims = {
+        "feat_dim": int(output_of("feat-to-dim", read_from(*base).replace(JOB, "1"), "-")),
+        "ivector_dim": features.ivector_dim(),
+    }
+    spliced_dim = dims["feat_dim"] * (left + 1 + right) + dims["ivector_dim"]
+    dims["lda_dim"] = o.lda_dim or spliced_dim
+    if o.stage <= 0:
+        ivectors = features.ivector_commands(part, o.ivector_randomize_prob)
+        accumulate(lang, ali, exp, num_jobs, [*base, splicing(o), *ivectors], o)
+    for name, dim in dims.items():
         write_lines(exp / name, [str(dim)])
+    estimate(exp, num_jobs, dims["lda_dim"], o)
+    log.info("Finished estimating LDA")
 
+
+def accumulate(
+    lang: str, ali: Path, exp: Path, num_jobs: int, features: list[Command], o: LdaOptions
+) -> None:
+    """Write the statistics of the spliced features of each job, lda.JOB.acc."""
+    log.info("Accumulating LDA statistics.")
+    silence = ":".join(map(str, read_numbers(Path(lang, "phones/silence.csl"))))
+    run(
+        o.cmd,
+        exp / f"log/lda_acc.{JOB}.log",
+        *["ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|"],
+        *["weight-silence-post", "0.0", silence, ali / "final.mdl", "ark:-", "ark:-", "|"],
+        *["acc-lda", f"--rand-prune={o.rand_prune:g}", f"--srand={o.srand}", ali / "final.mdl"],
+        *[read_from(*features, options="s,cs"), "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
+        jobs=num_jobs,
+    )
+    report_losses(exp / "log", num_jobs)
+
+
+def splicing(o: LdaOptions) -> Command:
+    """Give the command that splices frames together."""
+    left, right = o.context
+    context = [f"--left-context={left}", f"--right-context={right}"]
+    return ["splice-feats", *context, "ark:-", "ark:-"]
+
+
+def estimate(exp: Path, num_jobs: int, lda_dim: int, o: LdaOptions) -> None:
+    """Write lda.mat, of the sum of the jobs' statistics."""
     parts = [exp / f"lda.{job}.acc" for job in range(1, num_jobs + 1)]
-    if stage <= 1:
+    if o.stage <= 1:
         run("run.py", exp / "log/lda_sum.log", "sum-lda-accs", exp / "lda.acc", *parts)
         for part in parts:
             part.unlink()
-
-    if stage <= 2:
+    if o.stage <= 2:
         run(
             "run.py",
             exp / "log/lda_est.log",
             "nnet-get-feature-transform",
             f"--write-cholesky={exp}/cholesky.tpmat",
             f"--write-within-covar={exp}/within_covar.spmat",
-            f"--within-class-factor={o['within_class_factor']:g}",
+            f"--within-class-factor={o.within_class_factor:g}",
             f"--dim={lda_dim}",
             *[exp / "lda.mat", exp / "lda.acc"],
         )
-    log.info("Finished estimating LDA")
 
 
 def report_losses(logs: Path, num_jobs: int) -> None:
     """Say of how many utterances there are statistics; NgtrainError if of less than half."""
     jobs = [logs / f"lda_acc.{job}.log" for job in range(1, num_jobs + 1)]
-    tally = Tally.of(jobs, r"Done (?P<done>\d+) files, failed for (?P<failed>\d+)")
+    tally = Tally.of(jobs, LDA_STATISTICS.pattern)
     done, failed = tally.counts["done"], tally.counts["failed"]
     report(
         "took statistics of", done, done + failed, "utterances", tally.example,

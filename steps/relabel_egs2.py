@@ -18,10 +18,16 @@ from nnet.drivers.driver import (
     require_files,
     run,
 )
-from nnet.drivers.egs_dir import ARCHIVE_INFO, SUBSETS, training_archive, training_table
+from nnet.drivers.egs_dir import (
+    ARCHIVE_INFO,
+    SUBSETS,
+    link_to_storage,
+    training_archive,
+    training_table,
+)
 from nnet.drivers.losses import Tally, report
+from nnet.io.log_lines import RELABELLED
 from nnet.launch.commands import JOB, read_from
-from steps.get_egs2 import link_to_storage
 
 
 @driver(
@@ -64,7 +70,7 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
             jobs=num_archives,
         )
         logs = [new / f"log/relabel_egs.{n}.log" for n in range(1, num_archives + 1)]
-        tally = Tally.of(logs, r"labelled (?P<done>\d+) frames out of (?P<all>\d+) examples")
+        tally = Tally.of(logs, RELABELLED.pattern)
         report(
             "gave new labels to", tally.counts["done"], tally.counts["all"], "examples",
             tally.example, f"{new}/log/relabel_egs.*.log",

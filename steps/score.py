@@ -7,28 +7,22 @@ LMWT and PENALTY are those that were best in another decoding directory, scored 
 was held out for this; the result is in tuned_wer.
 """
 
-import re
 from pathlib import Path
-from typing import NamedTuple
 
 from nnet.decoding.scoring import WordErrors, score
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.decode_dir import (
+    DecodingSetting,
+    find_transcripts,
+    read_transcripts,
+    tuned_setting,
+    wer_file,
+)
 from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
-from nnet.io.text import ENCODING, split_words, text_lines
-
-
-class Setting(NamedTuple):
-    """An inverse acoustic scale and a word insertion penalty, as they stand in file names."""
-
-    lmwt: str
-    penalty: str
-
-    @property
-    def values(self) -> tuple[float, float]:
-        return float(self.penalty), float(self.lmwt)
+from nnet.io.text import split_words
 
 
 @driver(
@@ -60,53 +54,11 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     best = min(results, key=lambda setting: results[setting].total)
     write_result(directory / "best_wer", directory, best, results[best])
     if tune_on:
-        tuned = middle_of_best(read_results(Path(tune_on)))
-        if tuned not in results:
-            raise NgtrainError(
-                f"{directory} was not decoded with LMWT {' and penalty '.join(tuned)}"
-            )
+        tuned = tuned_setting(directory, results, tune_on)
         write_result(directory / "tuned_wer", directory, tuned, results[tuned])
 
 
-def find_transcripts(directory: Path) -> dict[Setting, list[Path]]:
-    """The files scoring/LMWT_PENALTY.JOB.tra, by setting."""
-    found: dict[Setting, list[Path]] = {}
-    for path in directory.glob("scoring/*.tra"):
-        if match := re.fullmatch(r"([^_]+)_([^_]+)\.\d+\.tra", path.name):
-            found.setdefault(Setting(*match.groups()), []).append(path)
-    return dict(sorted(found.items(), key=lambda item: item[0].values))
-
-
-def read_transcripts(files: list[Path], words: SymbolTable) -> dict[str, list[str]]:
-    rows = [split_words(line) for file in files for line in text_lines(file)]
-    return {key: [words[int(number)] for number in numbers] for key, *numbers in rows}
-
-
-def wer_file(directory: Path, setting: Setting) -> Path:
-    return directory / f"wer_{setting.lmwt}_{setting.penalty}"
-
-
-def read_results(directory: Path) -> dict[Setting, int]:
-    """The number of errors of each setting, from the files that scoring wrote."""
-    results = {}
-    for path in directory.glob("wer_*_*"):
-        match = re.match(r"%WER \S+ \[ (\d+) / ", path.read_text(**ENCODING))
-        if match:
-            _, lmwt, penalty = path.name.split("_")
-            results[Setting(lmwt, penalty)] = int(match[1])
-    if not results:
-        raise NgtrainError(f"{directory} has not been scored: it has no wer_LMWT_PENALTY")
-    return results
-
-
-def middle_of_best(results: dict[Setting, int]) -> Setting:
-    """Of the settings with the fewest errors the one in the middle: the least accidental."""
-    fewest = min(results.values())
-    best = sorted((s for s in results if results[s] == fewest), key=lambda s: s.values)
-    return best[len(best) // 2]
-
-
-def write_result(path: Path, directory: Path, setting: Setting, errors: WordErrors) -> None:
+def write_result(path: Path, directory: Path, setting: DecodingSetting, errors: WordErrors) -> None:
     line = f"{str(errors).splitlines()[0]} {wer_file(directory, setting)}"
     write_lines(path, [line])
     log.info(f"{path.name}: {line}")

@@ -24,10 +24,10 @@ from pathlib import Path
 from nnet.decoding.scoring import WordErrors
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.decode_dir import find_transcripts, read_transcripts, tuned_setting
 from nnet.drivers.driver import Choice, argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
-from steps.score import find_transcripts, middle_of_best, read_results, read_transcripts
 
 ALL = "all"
 
@@ -58,11 +58,7 @@ def main(data, graph_dir, decode_dir, tune_on, subsets, scorer):
     words = SymbolTable.load(f"{graph_dir}/words.txt")
     found = find_transcripts(directory)
     if tune_on:
-        setting = middle_of_best(read_results(Path(tune_on)))
-        if setting not in found:
-            raise NgtrainError(
-                f"{directory} was not decoded with LMWT {' and penalty '.join(setting)}"
-            )
+        setting = tuned_setting(directory, found, tune_on)
         found = {setting: found[setting]}
     if not found:
         raise NgtrainError(f"{directory}/scoring has no transcripts")

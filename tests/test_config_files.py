@@ -10,12 +10,12 @@ import soundfile
 from nnet.cli import read_config
 from nnet.cli.config_files import find_config
 from nnet.drivers.multisplice_configs import parse_splice_indexes
-from nnet.drivers.settings import options_of
+from nnet.drivers.settings import read_words
+from nnet.drivers.training_options import TrainingOptions
 from nnet.launch import cluster
 from nnet.launch.gridengine import GridEngine
 from nnet.launch.launcher import parse
 from nnet.launch.slurm import Slurm
-from steps.train_multisplice import main as train_multisplice
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -69,7 +69,7 @@ def test_clusters(tmp_path, monkeypatch, name):
 
 
 def options_of_training(file: Path) -> dict:
-    return options_of(train_multisplice, [f"--config={file}"])
+    return read_words(TrainingOptions, [f"--config={file}", "data", "lang", "ali"]).given
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nnet.drivers.data_dir import DataDir, read_frame_shift, read_table, write_lines
+from nnet.drivers.egs_options import count_frames
 from nnet.drivers.splitting import split_evenly, split_groups
 from nnet.errors import NgtrainError
-from steps.get_egs2 import count_frames
 
 
 def write_files(path: Path, **files: str) -> Path:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nnet.drivers.iteration import Iteration
 
 from nnet.drivers.divergence import check_divergence
 from nnet.drivers.egs_of_training import ArchiveChecks
-from nnet.drivers.iteration import Iteration
 from nnet.errors import NgtrainError
 from nnet.launch.late_files import eventually
 from nnet.model.acoustic_model import AcousticModel

@@ -20,6 +20,7 @@ from nnet.drivers.multisplice_configs import (
     parse_splice_indexes,
     presoftmax_scales,
 )
+from nnet.drivers.training_options import TrainingOptions
 from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.egs.minibatches import read_minibatches
 from nnet.hmm.transition_model import TransitionModel
@@ -29,7 +30,6 @@ from nnet.model.acoustic_model import AcousticModel, load_network
 from nnet.model.network import Network
 from nnet.report.training_logs import last_number, read_training
 from nnet.training.propagation import compute
-from steps.train_multisplice import Training
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +420,7 @@ def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
         "max_change_per_sample": 0.075,
         "minibatch_size": 128,
     }
-    affine = Training("", "", "", tmp_path, SimpleNamespace(**options)).affine_component()
+    affine = TrainingOptions(data="", lang="", alidir="", **options).affine_component
     matrix = read_object(str(golden / "fixed_affine.mat"), Reader.matrix)
     layers = network(
         affine=affine,

@@ -15,10 +15,19 @@ from tiny_training import make_corpus
 
 from nnet.drivers.ali_dir import alignments_in, mismatch
 from nnet.drivers.egs_dir import ARCHIVE_INFO, training_archives
+from nnet.drivers.iterations import minibatch_size
 from nnet.drivers.losses import Tally, report
-from nnet.drivers.settings import SETTINGS, changed_options, parts_made, write_options
-from nnet.drivers.training_checks import NEVER, stage_problems
-from nnet.drivers.training_files import logs_after, models, models_of_jobs, relabelled_egs
+from nnet.drivers.settings import settings_of
+from nnet.drivers.training_checks import stage_problems
+from nnet.drivers.training_files import (
+    logs_after,
+    models,
+    models_of_jobs,
+    parts_made,
+    relabelled_egs,
+)
+from nnet.drivers.training_options import NEVER, TrainingOptions, changed_options, write_options
+from nnet.drivers.training_run import TrainingRun
 from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology
@@ -27,7 +36,6 @@ from nnet.io.tables import INTEGERS, sequential_table
 from nnet.launch.directory_lock import only_driver_in
 from steps import train_multisplice
 from steps.get_egs2 import ExampleMaker
-from steps.train_multisplice import Training
 
 
 @pytest.fixture
@@ -161,7 +169,7 @@ def test_examples_of_other_alignments(train, tmp_path):
 def test_every_option_says_what_it_affects():
     parameters = {parameter.name for parameter in train_multisplice.main.params}
     parameters -= {"dir", "config", "help", "print_args", "verbose"}
-    assert parameters == SETTINGS.keys()
+    assert parameters == settings_of(TrainingOptions).keys()
 
 
 @pytest.fixture
@@ -211,6 +219,19 @@ def test_other_values_are_seen(begun):
     assert changed[0] == "alpha was '4.0' and is '4.5'"
     assert changed[1].startswith("egs-opts was '--num-utts-subset 5 --num-frames-diagnostic 500'")
     assert changed[2] == "lda-dim was '' and is '10'"
+
+
+def test_a_gpu_decides_how_examples_are_stored(tmp_path):
+    """Archives or HDF5 files, and so their order: no other choice once there are examples."""
+    write_options(tmp_path, {"use_gpu": "yes"})
+    for use_gpu, egs_are_there, changed in [
+        ("wait", True, []),
+        ("optional", True, []),
+        ("no", False, []),
+        ("no", True, ["use-gpu was 'yes' and is 'no'"]),
+    ]:
+        made = parts_made(tmp_path, egs_are_there)
+        assert changed_options(tmp_path, {"use_gpu": use_gpu}, made) == changed
 
 
 def test_options_can_be_corrected_until_they_have_had_an_effect(begun):
@@ -309,8 +330,7 @@ def test_only_names_of_the_driver(tmp_path, caplog):
     later = {path.name for path in logs_after(tmp_path, 7)}
     assert {"train.8.1.log", "train.8.1.failed1.log", "average.8.log"} <= later
     assert not later & {"train.7.1.log", "my.9.log"}
-    training = Training("", "", "", tmp_path, SimpleNamespace(stage=1))
-    training.forget(1)
+    train_multisplice.forget(TrainingRun(tmp_path, SimpleNamespace(stage=1)), 1)
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {"0.mdl", *others}
     numbers = {path.parent.parent.name for path in tmp_path.glob("*/info/num_archives")}
@@ -344,10 +364,9 @@ def test_the_schedule_says_all_at_once():
 
 
 def test_half_a_minibatch_of_one_frame(tmp_path):
-    options = SimpleNamespace(minibatch_size=1)
-    training = Training("", "", "", tmp_path, options)
+    training = TrainingRun(tmp_path, SimpleNamespace(minibatch_size=1))
     training.schedule = SCHEDULE
-    assert training.minibatch_size(0) == training.minibatch_size(1) == 1
+    assert minibatch_size(training, 0) == minibatch_size(training, 1) == 1
 
 
 # What is lost -------------------------------------------------------------------------------------

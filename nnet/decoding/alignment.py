@@ -18,6 +18,7 @@ from nnet.decoding.fst import ARC, EPSILON, ArrayFst
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
+from nnet.io import log_lines
 from nnet.io.holders import Holder
 from nnet.io.text import encode
 from nnet.io.tokens import Reader, Writer
@@ -124,11 +125,9 @@ class Aligner:
             "Overall log-likelihood per frame is %g over %d frames.",
             *(self.total_log_likelihood / max(self.num_frames, 1), self.num_frames),
         )
-        logger.info(
-            "Retried %d out of %d utterances.",
-            *(self.num_retried, self.num_done + self.num_failed),
-        )
-        logger.info("Done %d, errors on %d", self.num_done, self.num_failed)
+        num_all = self.num_done + self.num_failed
+        logger.info(log_lines.RETRIED.format, self.num_retried, num_all)
+        logger.info(log_lines.ALIGNED.format, self.num_done, self.num_failed)
 
 
 def forbid_early_end(graph: ArrayFst) -> ArrayFst:

@@ -16,6 +16,7 @@ from nnet.decoding.fst import ArrayFst
 from nnet.decoding.graph import add_word_insertion_penalty
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
+from nnet.io import log_lines
 from nnet.model.acoustic_model import AcousticModel
 
 logger = logging.getLogger("ngtrain")
@@ -211,7 +212,7 @@ class MultiDecoder:
 
     def report(self) -> None:
         """Log the lines that Kaldi's scripts look for."""
-        logger.info("Done %d utterances, failed for %d", self.num_done, self.num_failed)
+        logger.info(log_lines.DECODED.format, self.num_done, self.num_failed)
         for setting, log_likelihood in self._total_log_likelihood.items():
             logger.info(
                 "Overall log-likelihood per frame is %g over %d frames%s.",

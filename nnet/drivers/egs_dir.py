@@ -5,6 +5,7 @@ many examples and bytes it has, their dimensions and a checksum: what nnet-egs-i
 """
 
 import re
+import zlib
 from pathlib import Path
 
 from nnet.drivers.driver import output_of
@@ -45,6 +46,23 @@ def training_archives(egs_dir: Path) -> list[Path]:
         for path in egs_dir.glob("egs.*")
         if re.fullmatch(rf"egs\.[0-9]+\.({formats})", path.name)
     ]
+
+
+def link_to_storage(archive: Path) -> None:
+    """Spread archives over disks: make a link if there is a directory storage/ with links to them.
+
+    As Kaldi's utils/create_data_link.pl does.
+    """
+    disks = sorted((archive.parent / "storage").glob("*"))
+    if disks and not archive.is_symlink():
+        disk = disks[zlib.crc32(archive.name.encode()) % len(disks)]
+        archive.symlink_to(Path("storage", disk.name, archive.name))
+
+
+def remove_with_target(archive: Path) -> None:
+    """Remove a file, and if it is a link what it leads to."""
+    archive.resolve().unlink(missing_ok=True)
+    archive.unlink(missing_ok=True)
 
 
 # Damage -------------------------------------------------------------------------------------------

@@ -7,8 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from nnet.drivers.driver import log, read_integer
-from nnet.drivers.egs_dir import SUBSETS, check_archive, training_archive, training_archives
-from steps.get_egs2 import remove_with_target
+from nnet.drivers.egs_dir import (
+    SUBSETS,
+    check_archive,
+    remove_with_target,
+    training_archive,
+    training_archives,
+)
 
 
 def egs_are_whole(egs_dir: Path) -> bool:

@@ -11,24 +11,27 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnet.drivers.ali_dir import MOST_JOBS, check_same_phones, mismatch
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import output_of, read_integer
 from nnet.drivers.egs_dir import SUBSETS, recorded_info, training_archive, training_archives
 from nnet.drivers.egs_of_training import missing_egs
+from nnet.drivers.egs_options import EgsOptions, count_frames
 from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.lda_options import LdaOptions
 from nnet.drivers.settings import (
     EXAMPLES,
     NETWORK,
     TRANSFORM,
     Part,
-    changed_options,
-    options_of,
+    read_words,
     words_of,
 )
+from nnet.drivers.stages import Examples
 from nnet.drivers.training_files import TIME, models
+from nnet.drivers.training_options import NEVER, changed_options
+from nnet.drivers.training_run import TrainingRun
 from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.drivers.transcripts import check_text
 from nnet.errors import NgtrainError
@@ -36,35 +39,24 @@ from nnet.launch.commands import read_from
 from nnet.launch.gpus import visible_gpus
 from nnet.launch.jobs import parse_cmd
 from nnet.launch.launcher import program_of
-from steps import get_egs2, get_lda
-from steps.get_egs2 import (
-    count_frames,
-    nothing_to_combine_on,
-    plan_archives,
-    too_few_utterances,
-)
-
-if TYPE_CHECKING:
-    from steps.train_multisplice import Training
 
 PROGRAMS = ("bash", "cat", "gzip", "gunzip", "nnet-train-simple", "nnet-am-average")
 """Some that jobs need, of our own and of the system."""
 
-NEVER = -100
-"""The --exit-stage of a training that goes on to its end."""
 
-
-class Checks:
+class TrainingChecks:
     """The checks of one training.
 
-    made: the parts of the work that are done, and stay.
+    Attributes:
+        made: the parts of the work that are done, and stay.
     """
 
-    def __init__(self, training: Training, made: Part):
+    def __init__(self, training: TrainingRun):
         self.training = training
-        self.options = training.options
-        self.data, self.lang, self.ali = map(Path, (training.data, training.lang, training.alidir))
-        self.made = made
+        self.options = o = training.options
+        self.examples = Examples(training)
+        self.data, self.lang, self.ali = map(Path, (o.data, o.lang, o.alidir))
+        self.made = training.parts_that_stay
 
     def problems(self) -> list[str]:
         """All that is wrong, a line for each."""
@@ -114,17 +106,17 @@ class Checks:
 
     def lda_options(self) -> Iterator[str]:
         try:
-            options_of(get_lda.main, words_of(self.options.lda_opts))
+            read_words(LdaOptions, words_of(self.options.lda_opts))
         except NgtrainError as error:
             yield f"--lda-opts: {error}"
 
     def egs_options(self) -> Iterator[str]:
         try:
-            options = options_of(get_egs2.main, words_of(self.options.egs_opts))
+            options = read_words(EgsOptions, words_of(self.options.egs_opts))
         except NgtrainError as error:
             yield f"--egs-opts: {error}"
         else:
-            if reason := nothing_to_combine_on(options):
+            if reason := options.nothing_to_combine_on():
                 yield f"--egs-opts: {reason}"
 
     def launchers(self) -> Iterator[str]:
@@ -150,7 +142,7 @@ class Checks:
         training = self.training
         if self.options.stage is not None:
             return
-        if changed := changed_options(training.dir, training.given, self.made):
+        if changed := changed_options(training.dir, self.options.given, self.made):
             yield (
                 f"{training.dir} was begun with other options: {', '.join(changed)}; use the same, "
                 "another directory, or --stage to say from where to do it again"
@@ -217,9 +209,8 @@ class Checks:
                 "align this data"
             )
         if self.to_do(EXAMPLES) and not self.options.egs_dir:
-            size = self.training.egs_options["num_utts_subset"]
-            if reason := too_few_utterances(len(utt2spk), size):
-                yield f"{self.data}: {reason} in --egs-opts"
+            reason = self.examples.options().too_few_utterances(len(utt2spk))
+            yield from [f"{self.data}: {reason} in --egs-opts"] if reason else []
 
     def features(self) -> Iterator[str]:
         """The way to the input of the network must be passable: tried with a few utterances."""
@@ -247,11 +238,11 @@ class Checks:
 
     def room(self, dim: int) -> Iterator[str]:
         """There must be room for the examples, a byte for each number at least."""
-        options = self.training.egs_options
+        options = self.examples.options()
         if (self.training.first_egs_dir / "storage").exists():  # links lead to other disks
             return
-        context = options["left_context"] + options["right_context"]
-        rows = self.num_frames * (1 + context / options["frames_per_eg"])
+        context = options.left_context + options.right_context
+        rows = self.num_frames * (1 + context / options.frames_per_eg)
         needed, free = rows * dim, shutil.disk_usage(existing(self.training.dir)).free
         if free < needed:
             yield (
@@ -265,9 +256,9 @@ class Checks:
         training, egs_dir = self.training, self.training.first_egs_dir
         if not self.options.egs_dir:
             if training.egs_are_there and not self.to_do(EXAMPLES):
-                training.check_context()
+                self.examples.check_context()
             return
-        training.check_context()
+        self.examples.check_context()
         if missing := missing_egs(egs_dir):
             yield f"no such file: {', '.join(map(str, missing[:3]))}; make the examples again"
         num_pdfs = training.num_targets
@@ -300,12 +291,11 @@ class Checks:
         training = self.training
         if self.options.egs_dir or (training.egs_are_there and not self.to_do(EXAMPLES)):
             return training.schedule
-        o = training.egs_options
-        names = "frames_per_eg", "samples_per_iter", "reduce_frames_per_eg"
-        return training.schedule_of(*plan_archives(self.num_frames, *(o[name] for name in names)))
+        plan = self.examples.options().plan_archives(self.num_frames)
+        return training.schedule_of(*plan)
 
 
-def stage_problems(training: Training, schedule: Schedule) -> Iterator[str]:
+def stage_problems(training: TrainingRun, schedule: Schedule) -> Iterator[str]:
     """Stages that there are not, and models that are needed and not there any more."""
     o, num_iters, there = training.options, schedule.num_iters, models(training.dir)
     for name, stage in ("--stage", o.stage), ("--exit-stage", o.exit_stage):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import Choice, cmd_option, integer, real, tf32_option
+from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.feature_pipeline import feature_options
+from nnet.drivers.lda_options import LdaOptions
 from nnet.drivers.multisplice_configs import parse_splice_indexes
 from nnet.drivers.settings import (
     ANYTHING,
@@ -13,368 +19,258 @@ from nnet.drivers.settings import (
     EXAMPLES,
     ITERATIONS,
     NETWORK,
+    NOTHING,
     PRIORS,
     REALIGNMENT,
-    SETTINGS,
     TRANSFORM,
-    Setting,
-    effective_options,
+    Part,
+    effects_of,
     path,
+    positional,
     reals,
     setting,
+    settings_of,
     shared,
 )
-from steps import get_egs2, get_lda
+from nnet.report.training_logs import read_options
 
-for name, affects in [
-    ("data", TRANSFORM | EXAMPLES | REALIGNMENT),
-    ("lang", TRANSFORM | NETWORK | REALIGNMENT),
-    ("alidir", TRANSFORM | EXAMPLES | NETWORK),
-]:
-    SETTINGS[name] = Setting(affects, means=path)
+NEVER = -100
+"""The --exit-stage of a training that goes on to its end."""
 
-OPTIONS = (
-    shared(cmd_option, "cmd"),
-    setting(
-        "--num-epochs",
-        type=real(above=0),
-        default=15.0,
-        help="Passes over the data, each frame counted",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--initial-effective-lrate",
-        type=real(above=0),
-        default=0.01,
-        help="Learning rate at the start; a job's is this times the number of jobs",
-        affects=NETWORK | ITERATIONS,
-    ),
-    setting(
-        "--final-effective-lrate",
-        type=real(above=0),
-        default=0.001,
-        help="The same at the end",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--nonlin",
-        type=Choice(["pnorm", "relu", "tanh"]),
-        default="pnorm",
-        help="Nonlinearity of the hidden layers",
-        affects=NETWORK,
-    ),
-    setting(
-        "--pnorm-input-dim",
-        type=integer(least=1),
-        default=3000,
-        help="Dimension before the p-norm",
-        affects=NETWORK,
-    ),
-    setting(
-        "--pnorm-output-dim",
-        type=integer(least=1),
-        default=300,
-        help="Dimension after the p-norm",
-        affects=NETWORK,
-    ),
-    setting(
-        "--hidden-dim",
-        type=integer(least=1),
-        default=1024,
-        help="Dimension of relu and tanh layers",
-        affects=NETWORK,
-    ),
-    setting(
-        "--num-hidden-layers",
-        type=integer(least=1),
-        default=3,
-        help="Hidden layers in the end",
-        affects=NETWORK | ITERATIONS,
-    ),
-    setting(
-        "--add-layers-period",
-        type=integer(least=1),
-        default=2,
-        help="Iterations between additions of layers",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--splice-indexes",
-        default="layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3",
-        help="Frames that are spliced together at the input of each layer that splices",
-        affects=TRANSFORM | EXAMPLES | NETWORK,
+
+def egs_format_for(use_gpu: str) -> str:
+    """Choose how examples are stored: a GPU trains faster than archives can be read."""
+    return "ark" if use_gpu == "no" else "h5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What a training is done with, and on; what affects nothing changes no result."""
+
+    data: str = positional(TRANSFORM | EXAMPLES | REALIGNMENT, means=path)
+    lang: str = positional(TRANSFORM | NETWORK | REALIGNMENT, means=path)
+    alidir: str = positional(TRANSFORM | EXAMPLES | NETWORK, means=path)
+    cmd: str = shared(cmd_option, NOTHING)
+    num_epochs: float = setting(
+        15.0, ITERATIONS, "Passes over the data, each frame counted", real(above=0)
+    )
+    initial_effective_lrate: float = setting(
+        0.01,
+        NETWORK | ITERATIONS,
+        "Learning rate at the start; a job's is this times the number of jobs",
+        real(above=0),
+    )
+    final_effective_lrate: float = setting(0.001, ITERATIONS, "The same at the end", real(above=0))
+    nonlin: str = setting(
+        "pnorm", NETWORK, "Nonlinearity of the hidden layers", Choice(["pnorm", "relu", "tanh"])
+    )
+    pnorm_input_dim: int = setting(3000, NETWORK, "Dimension before the p-norm", integer(least=1))
+    pnorm_output_dim: int = setting(300, NETWORK, "Dimension after the p-norm", integer(least=1))
+    hidden_dim: int = setting(1024, NETWORK, "Dimension of relu and tanh layers", integer(least=1))
+    num_hidden_layers: int = setting(
+        3, NETWORK | ITERATIONS, "Hidden layers in the end", integer(least=1)
+    )
+    add_layers_period: int = setting(
+        2, ITERATIONS, "Iterations between additions of layers", integer(least=1)
+    )
+    splice_indexes: str = setting(
+        "layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3",
+        TRANSFORM | EXAMPLES | NETWORK,
+        "Frames that are spliced together at the input of each layer that splices",
         means=parse_splice_indexes,
-    ),
-    setting(
-        "--bias-stddev",
-        type=real(least=0),
-        default=0.5,
-        help="Standard deviation of initial biases",
-        affects=NETWORK,
-    ),
-    setting(
-        "--presoftmax-prior-scale-power",
-        type=float,
-        default=-0.25,
-        help="The softmax's inputs are scaled by this power of the prior of each class; 0: not",
-        affects=NETWORK,
-    ),
-    setting(
-        "--preconditioning",
-        type=Choice(["online", "simple", "none"]),
-        default="online",
-        help="Natural gradient: online, simple (from the same minibatch), or none (plain gradient)",
-        affects=NETWORK,
-    ),
-    setting(
-        "--alpha",
-        type=real(above=0),
-        default=4.0,
-        help="Smoothing of the Fisher matrix",
-        affects=NETWORK,
-    ),
-    setting(
-        "--precondition-rank-in",
-        type=integer(least=1),
-        default=20,
-        help="Rank for inputs (online)",
-        affects=NETWORK,
-    ),
-    setting(
-        "--precondition-rank-out",
-        type=integer(least=1),
-        default=80,
-        help="Rank for derivatives (online)",
-        affects=NETWORK,
-    ),
-    setting(
-        "--update-period",
-        type=integer(least=1),
-        default=4,
-        help="Minibatches per update of them (online)",
-        affects=NETWORK,
-    ),
-    setting(
-        "--num-samples-history",
-        type=real(above=0),
-        default=2000.0,
-        help="Time constant of the estimates, in frames (online)",
-        affects=NETWORK,
-    ),
-    setting(
-        "--max-change-per-sample",
-        type=real(least=0),
-        default=0.075,
-        help="Limit on the change of a layer by a minibatch, over the minibatch size",
-        affects=NETWORK,
-    ),
-    setting(
-        "--minibatch-size",
-        type=integer(least=1),
-        default=128,
-        help="Frames per minibatch",
-        affects=NETWORK | ITERATIONS,
-    ),
-    setting(
-        "--samples-per-iter",
-        type=integer(least=1),
-        default=400000,
-        help="Frames per job and iteration, about",
-        affects=EXAMPLES,
-    ),
-    setting(
-        "--frames-per-eg",
-        type=integer(least=1),
-        default=8,
-        help="Labelled frames per example on disk",
-        affects=EXAMPLES,
-    ),
-    setting(
-        "--num-jobs-initial",
-        type=integer(least=1),
-        default=1,
-        help="Parallel jobs at the start",
-        affects=NETWORK | ITERATIONS,
-    ),
-    setting(
-        "--num-jobs-final",
-        type=integer(least=1),
-        default=8,
-        help="Parallel jobs at the end",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--num-jobs-step",
-        type=integer(least=1),
-        default=1,
-        help="From this number of jobs on there are multiples of it: the number of GPUs, say",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--max-retries",
-        type=integer(least=0),
-        default=2,
-        help="How often a job that failed is started again",
-    ),
-    setting(
-        "--min-jobs",
-        type=integer(least=1),
-        help="Jobs of an iteration that must succeed (or all, if it has fewer); if not given, half",
-    ),
-    setting(
-        "--start-timeout",
-        type=real(least=0),
-        default=0.0,
-        help="Seconds after which a training job that has not started counts as failed; 0: never",
-    ),
-    setting(
-        "--shuffle-buffer-size",
-        type=integer(least=-1),
-        default=5000,
-        help="Examples that a job shuffles at once",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--max-models-combine",
-        type=integer(least=1),
-        default=20,
-        help="Models, or averages of successive ones, that the final combination weighs",
-        affects=COMBINATION,
-    ),
-    setting(
-        "--stop-if-diverging",
-        type=bool,
-        default=True,
-        help="Stop where the objective is worse than a guess, or falls far below what it was",
-    ),
-    setting(
-        "--fix-nnet",
-        type=bool,
-        default=False,
-        help="Run nnet-am-fix during the first half",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--min-average",
-        type=real(least=0),
-        default=0.05,
-        help="Passed to nnet-am-fix",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--max-average",
-        type=real(least=0),
-        default=0.95,
-        help="Passed to nnet-am-fix",
-        affects=ITERATIONS,
-    ),
-    setting(
-        "--num-jobs-compute-prior",
-        type=integer(least=1),
-        default=10,
-        help="Jobs that compute posteriors",
-        affects=REALIGNMENT | PRIORS,
-    ),
-    setting(
-        "--prior-subset-size",
-        type=integer(least=1),
-        default=10000,
-        help="Frames for each of them",
-        affects=REALIGNMENT | PRIORS,
-    ),
-    setting(
-        "--realign-times",
-        default="",
-        help="When to realign with the network, as proportions of the training: '0.5 0.75'",
-        affects=ITERATIONS,
+    )
+    bias_stddev: float = setting(
+        0.5, NETWORK, "Standard deviation of initial biases", real(least=0)
+    )
+    presoftmax_prior_scale_power: float = setting(
+        -0.25,
+        NETWORK,
+        "The softmax's inputs are scaled by this power of the prior of each class; 0: not",
+        float,
+    )
+    preconditioning: str = setting(
+        "online",
+        NETWORK,
+        "Natural gradient: online, simple (from the same minibatch), or none (plain gradient)",
+        Choice(["online", "simple", "none"]),
+    )
+    alpha: float = setting(4.0, NETWORK, "Smoothing of the Fisher matrix", real(above=0))
+    precondition_rank_in: int = setting(20, NETWORK, "Rank for inputs (online)", integer(least=1))
+    precondition_rank_out: int = setting(
+        80, NETWORK, "Rank for derivatives (online)", integer(least=1)
+    )
+    update_period: int = setting(
+        4, NETWORK, "Minibatches per update of them (online)", integer(least=1)
+    )
+    num_samples_history: float = setting(
+        2000.0, NETWORK, "Time constant of the estimates, in frames (online)", real(above=0)
+    )
+    max_change_per_sample: float = setting(
+        0.075,
+        NETWORK,
+        "Limit on the change of a layer by a minibatch, over the minibatch size",
+        real(least=0),
+    )
+    minibatch_size: int = setting(
+        128, NETWORK | ITERATIONS, "Frames per minibatch", integer(least=1)
+    )
+    samples_per_iter: int = setting(
+        400000, EXAMPLES, "Frames per job and iteration, about", integer(least=1)
+    )
+    frames_per_eg: int = setting(
+        8, EXAMPLES, "Labelled frames per example on disk", integer(least=1)
+    )
+    num_jobs_initial: int = setting(
+        1, NETWORK | ITERATIONS, "Parallel jobs at the start", integer(least=1)
+    )
+    num_jobs_final: int = setting(8, ITERATIONS, "Parallel jobs at the end", integer(least=1))
+    num_jobs_step: int = setting(
+        1,
+        ITERATIONS,
+        "From this number of jobs on there are multiples of it: the number of GPUs, say",
+        integer(least=1),
+    )
+    max_retries: int = setting(
+        2, NOTHING, "How often a job that failed is started again", integer(least=0)
+    )
+    min_jobs: int | None = setting(
+        None,
+        NOTHING,
+        "Jobs of an iteration that must succeed (or all, if it has fewer); if not given, half",
+        integer(least=1),
+    )
+    start_timeout: float = setting(
+        0.0,
+        NOTHING,
+        "Seconds after which a training job that has not started counts as failed; 0: never",
+        real(least=0),
+    )
+    shuffle_buffer_size: int = setting(
+        5000, ITERATIONS, "Examples that a job shuffles at once", integer(least=-1)
+    )
+    max_models_combine: int = setting(
+        20,
+        COMBINATION,
+        "Models, or averages of successive ones, that the final combination weighs",
+        integer(least=1),
+    )
+    stop_if_diverging: bool = setting(
+        True,
+        NOTHING,
+        "Stop where the objective is worse than a guess, or falls far below what it was",
+        bool,
+    )
+    fix_nnet: bool = setting(False, ITERATIONS, "Run nnet-am-fix during the first half", bool)
+    min_average: float = setting(0.05, ITERATIONS, "Passed to nnet-am-fix", real(least=0))
+    max_average: float = setting(0.95, ITERATIONS, "Passed to nnet-am-fix", real(least=0))
+    num_jobs_compute_prior: int = setting(
+        10, REALIGNMENT | PRIORS, "Jobs that compute posteriors", integer(least=1)
+    )
+    prior_subset_size: int = setting(
+        10000, REALIGNMENT | PRIORS, "Frames for each of them", integer(least=1)
+    )
+    realign_times: str = setting(
+        "",
+        ITERATIONS,
+        "When to realign with the network, as proportions of the training: '0.5 0.75'",
         means=reals,
-    ),
-    setting("--num-jobs-align", type=integer(least=1), default=30, help="Jobs of a realignment"),
-    setting("--align-cmd", default="", help="How to launch them, if not like --cmd"),
-    setting("--align-use-gpu", default="no", help="Passed to steps/align.py as --use-gpu"),
-    setting(
-        "--srand",
-        type=integer(least=0),
-        default=0,
-        help="Seed of everything random",
-        affects=ANYTHING,
-    ),
-    setting(
-        "--use-gpu",
-        type=Choice(["yes", "no", "optional", "wait"]),
-        default="no",
-        help="Whether training jobs compute on a GPU; yes and wait reserve one for each",
-    ),
-    shared(tf32_option, "tf32", affects=ITERATIONS),
-    setting(
-        "--num-threads",
-        type=integer(least=1),
-        help="Threads of a training job; if not given, all jobs share the cores of this machine",
-    ),
-    setting("--parallel-opts", default="", help="Launcher options for training jobs"),
-    setting(
-        "--combine-num-threads",
-        type=integer(least=1),
-        help="Threads of the combination; if not given, as many as this machine has cores",
-    ),
-    setting("--combine-parallel-opts", default="", help="Launcher options for it"),
-    setting("--io-opts", default="--max-jobs-run 5", help="Launcher options for jobs of much I/O"),
-    setting(
-        "--egs-dir",
-        default="",
-        help="Examples that are there already",
-        affects=EXAMPLES,
-        means=path,
-    ),
-    setting(
-        "--egs-opts",
-        default="",
-        help="Options for steps/get_egs2.py",
-        affects=EXAMPLES,
-        means=effective_options(get_egs2.main),
-    ),
-    setting("--get-egs-stage", type=integer(least=0), default=0, help="Stage of steps/get_egs2.py"),
-    setting(
-        "--lda-opts",
-        default="",
-        help="Options for steps/get_lda.py",
-        affects=TRANSFORM,
-        means=effective_options(get_lda.main),
-    ),
-    setting(
-        "--lda-dim",
-        type=integer(least=1),
-        help="Dimension of the feature transform; all if not given",
-        affects=TRANSFORM,
-    ),
-    setting(
-        "--randprune",
-        type=real(least=0),
-        default=4.0,
-        help="Speeds up the transform's statistics",
-        affects=TRANSFORM,
-    ),
-    shared(
-        feature_options("feat_type", "cmvn_opts", "transform_dir", "online_ivector_dir"),
-        "feat_type",
-        "cmvn_opts",
-        "transform_dir",
-        "online_ivector_dir",
-        affects=TRANSFORM | EXAMPLES,
-    ),
-    setting("--cleanup", type=bool, default=True, help="Remove what is no longer needed"),
-    setting("--remove-egs", type=bool, default=True, help="Remove the examples, too, at the end"),
-    setting(
-        "--stage",
-        type=int,
-        help="Do it and those after it again (default: what is missing)",
-    ),
-    setting("--exit-stage", type=int, default=-100, help="End before this stage; -100: do all"),
-)
+    )
+    num_jobs_align: int = setting(30, NOTHING, "Jobs of a realignment", integer(least=1))
+    align_cmd: str = setting("", NOTHING, "How to launch them, if not like --cmd")
+    align_use_gpu: str = setting("no", NOTHING, "Passed to steps/align.py as --use-gpu")
+    srand: int = setting(0, ANYTHING, "Seed of everything random", integer(least=0))
+    use_gpu: str = setting(
+        "no",
+        EXAMPLES | ITERATIONS,
+        "Whether training jobs compute on a GPU; yes and wait reserve one for each",
+        Choice(["yes", "no", "optional", "wait"]),
+        means=egs_format_for,
+    )
+    tf32: bool = shared(tf32_option, ITERATIONS)
+    num_threads: int | None = setting(
+        None,
+        NOTHING,
+        "Threads of a training job; if not given, all jobs share the cores of this machine",
+        integer(least=1),
+    )
+    parallel_opts: str = setting("", NOTHING, "Launcher options for training jobs")
+    combine_num_threads: int | None = setting(
+        None,
+        NOTHING,
+        "Threads of the combination; if not given, as many as this machine has cores",
+        integer(least=1),
+    )
+    combine_parallel_opts: str = setting("", NOTHING, "Launcher options for it")
+    io_opts: str = setting("--max-jobs-run 5", NOTHING, "Launcher options for jobs of much I/O")
+    egs_dir: str = setting("", EXAMPLES, "Examples that are there already", means=path)
+    egs_opts: str = setting(
+        "", EXAMPLES, "Options for steps/get_egs2.py", means=effects_of(EgsOptions)
+    )
+    get_egs_stage: int = setting(0, NOTHING, "Stage of steps/get_egs2.py", integer(least=0))
+    lda_opts: str = setting(
+        "", TRANSFORM, "Options for steps/get_lda.py", means=effects_of(LdaOptions)
+    )
+    lda_dim: int | None = setting(
+        None, TRANSFORM, "Dimension of the feature transform; all if not given", integer(least=1)
+    )
+    randprune: float = setting(
+        4.0, TRANSFORM, "Speeds up the transform's statistics", real(least=0)
+    )
+    feat_type: str = shared(feature_options("feat_type"), TRANSFORM | EXAMPLES)
+    cmvn_opts: str = shared(feature_options("cmvn_opts"), TRANSFORM | EXAMPLES)
+    transform_dir: str = shared(feature_options("transform_dir"), TRANSFORM | EXAMPLES)
+    online_ivector_dir: str = shared(feature_options("online_ivector_dir"), TRANSFORM | EXAMPLES)
+    cleanup: bool = setting(True, NOTHING, "Remove what is no longer needed", bool)
+    remove_egs: bool = setting(True, NOTHING, "Remove the examples, too, at the end", bool)
+    stage: int | None = setting(
+        None, NOTHING, "Do it and those after it again (default: what is missing)", int
+    )
+    exit_stage: int = setting(NEVER, NOTHING, "End before this stage; -100: do all", int)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All options and arguments, by their names."""
+        return {name: getattr(self, name) for name in settings_of(TrainingOptions)}
+
+    @property
+    def affine_component(self) -> str:
+        """Type and options of the components that are trained, as lines for nnet-init have them."""
+        learning_rate = f"learning-rate={self.initial_effective_lrate * self.num_jobs_initial:g}"
+        return {
+            "online": f"AffineComponentPreconditionedOnline {learning_rate} alpha={self.alpha:g} "
+            f"num-samples-history={self.num_samples_history:g} update-period={self.update_period} "
+            f"rank-in={self.precondition_rank_in} rank-out={self.precondition_rank_out} "
+            f"max-change-per-sample={self.max_change_per_sample:g}",
+            "simple": f"AffineComponentPreconditioned {learning_rate} alpha={self.alpha:g} "
+            f"max-change={self.max_change_per_sample * self.minibatch_size:g}",
+            "none": f"AffineComponent {learning_rate}",
+        }[self.preconditioning]
 
 
-def training_options(function: Callable) -> Callable:
-    """Decorator that gives a driver all of them."""
-    for declare in reversed(OPTIONS):
-        function = declare(function)
-    return function
+# A directory that was begun -----------------------------------------------------------------------
+
+
+def changed_options(directory: Path, options: Mapping[str, Any], made: Part) -> list[str]:
+    """List options that are others than a directory was begun with, and affect parts made.
+
+    A line for each: its value then, and now.
+    """
+    before, settings = read_options(directory / "train_options"), settings_of(TrainingOptions)
+    return [
+        f"{name.replace('_', '-')} was '{before[name]}' and is '{as_text(value)}'"
+        for name, value in sorted(options.items())
+        if settings[name].affects & made
+        and name in before
+        and not settings[name].same(before[name], as_text(value))
+    ]
+
+
+def write_options(directory: Path, options: Mapping[str, Any]) -> None:
+    """Write down what a training is done with: lines "name value"."""
+    lines = [f"{name} {as_text(value)}" for name, value in sorted(options.items())]
+    write_lines(directory / "train_options", lines)
+
+
+def as_text(value: Any) -> str:
+    """Write a value in one line; nothing for an option that is not given."""
+    return "" if value is None else " ".join(str(value).split())

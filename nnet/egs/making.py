@@ -13,6 +13,7 @@ from nnet.egs.block import ExampleBlock, FrameLabels, compressed_fields, encode_
 from nnet.egs.record import Layout, LayoutTable
 from nnet.egs.tables import ExampleWriter
 from nnet.errors import NgtrainError
+from nnet.io import log_lines
 from nnet.io.losses import Losses
 from nnet.io.memory import keep_freed_memory
 from nnet.io.random_access import random_access_table
@@ -67,11 +68,7 @@ def make_examples(
             num_examples += writer.write(cut_examples(layouts, utterances, cut))
             num_done += len(utterances)
             num_frames += sum(len(frames) for _, frames, _ in utterances)
-        log.info(
-            "Finished generating examples, successfully processed %d feature files, wrote %d "
-            "examples,  with %d egs in total; %d files had errors.",
-            *(num_done, num_examples, num_frames, unusable.count),
-        )
+        log.info(log_lines.EXAMPLES.format, num_done, num_examples, num_frames, unusable.count)
         if num_examples == 0 or unusable.count > num_done:
             raise NgtrainError(
                 f"{unusable.count} of {num_done + unusable.count} utterances of "

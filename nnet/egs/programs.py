@@ -27,6 +27,7 @@ from nnet.egs.tables import (
     shuffled,
 )
 from nnet.errors import NgtrainError
+from nnet.io import log_lines
 from nnet.io.memory import keep_freed_memory
 from nnet.io.strings import Strings
 from nnet.io.tables import INTEGERS, sequential_table
@@ -183,8 +184,7 @@ def relabel_examples(
                 num_missing += missing
                 num_changed += changed
     log.info(
-        "Read %d alignments containing a total of %d frames; labelled %d frames out of %d "
-        "examples; labels changed for %d of those frames.",
+        log_lines.RELABELLED.format,
         len(alignments),
         sum(map(len, alignments.values())),
         num_examples - num_missing,

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nnet.errors import NgtrainError
+from nnet.io import log_lines
 from nnet.report.history import (
     Change,
     ComponentInfo,
@@ -117,10 +118,10 @@ def read_iteration(dir: Path, x: int, jobs: list[int]) -> IterationLog:
 
 
 def read_left_out(dir: Path) -> dict[int, dict[int, str]]:
-    """Read why jobs did not count, by iteration and job (nnet/drivers/iteration.py writes it)."""
+    """Read why jobs did not count, by iteration and job (nnet/drivers/iteration_jobs.py)."""
     reasons: dict[int, dict[int, str]] = {}
     for line in read_log(dir / "left_out").splitlines():
-        if match := re.fullmatch(r"(\d+) (\d+) (.*)", line):
+        if match := re.fullmatch(log_lines.LEFT_OUT.pattern, line):
             reasons.setdefault(int(match[1]), {})[int(match[2])] = match[3]
     return reasons
 
@@ -128,7 +129,7 @@ def read_left_out(dir: Path) -> dict[int, dict[int, str]]:
 def read_job(dir: Path, x: int, n: int) -> JobLog:
     """Read the log of job n of iteration x."""
     text = read_log(dir / "log" / f"train.{x}.{n}.log")
-    samples = last(r"Did backprop on (\d+) examples", text)
+    samples = last(log_lines.BACKPROP.pattern, text)
     return JobLog(
         number=n,
         span=span_of(text),
@@ -136,8 +137,8 @@ def read_job(dir: Path, x: int, n: int) -> JobLog:
         learning_rate=last(r"--learning-rate=(\S+)", text.partition("\n")[0]),
         minibatch_size=last(r"--minibatch-size=(\d+)", text.partition("\n")[0]),
         samples=None if samples is None else int(samples),
-        log_prob=last(r"log-prob-per-frame=(\S+)", text),
-        steps_s=last(r"training examples in (\S+) seconds", text),
+        log_prob=last(log_lines.OBJECTIVE.pattern, text),
+        steps_s=last(log_lines.STEPS_SECONDS.pattern, text),
     )
 
 
@@ -146,12 +147,8 @@ def read_change(dir: Path, x: int) -> Change | None:
     text = read_log(dir / "log" / f"progress.{x}.log")
     vectors = [
         numbers(found[1].split())
-        for name in (
-            "Parameter differences per layer are",
-            "Relative parameter differences per layer are",
-            "Total objf change per component is",
-        )
-        if (found := re.search(rf" {name} +\[ (.*?) \]", text))
+        for line in (log_lines.CHANGE, log_lines.RELATIVE_CHANGE, log_lines.OBJECTIVE_CHANGE)
+        if (found := re.search(line.pattern, text))
     ]
     whole = len(vectors) == 3 and all(vectors) and len(set(map(len, vectors))) == 1
     return Change(*vectors) if whole else None
@@ -163,7 +160,7 @@ def read_change(dir: Path, x: int) -> Change | None:
 def score(dir: Path, subset: str, model: int | str) -> Score | None:
     """Read the score of a model (a number, or "final") on one of SUBSETS, if it was computed."""
     found = re.findall(
-        r"average probability is (\S+) and accuracy is (\S+) with",
+        log_lines.PROBABILITY.pattern,
         read_log(dir / "log" / f"compute_prob_{subset}.{model}.log"),
     )
     values = numbers(found[-1]) if found else None

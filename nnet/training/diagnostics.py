@@ -10,7 +10,7 @@ import numpy as np
 
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.errors import NgtrainError
-from nnet.io import log_format
+from nnet.io import log_format, log_lines
 from nnet.model.acoustic_model import load_network
 from nnet.model.network import Network
 from nnet.training.gradient import objective_gradient
@@ -44,10 +44,10 @@ def show_progress(
             change = objective_change(old, new, minibatches, num_segments)
         except ZeroDivisionError:
             raise NgtrainError(f"{examples_rspecifier}: no examples") from None
-        log.info("Total objf change per component is %s", log_format.vector(change))
+        log.info(log_lines.OBJECTIVE_CHANGE.format, log_format.vector(change))
     change, relative_change = parameter_change(old, new)
-    log.info("Parameter differences per layer are %s", log_format.vector(change))
-    log.info("Relative parameter differences per layer are %s", log_format.vector(relative_change))
+    log.info(log_lines.CHANGE.format, log_format.vector(change))
+    log.info(log_lines.RELATIVE_CHANGE.format, log_format.vector(relative_change))
 
 
 def parameter_change(old: Network, new: Network) -> tuple[np.ndarray, np.ndarray]:

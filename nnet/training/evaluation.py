@@ -11,6 +11,7 @@ import numpy as np
 
 from nnet.components.softmax import PROBABILITY_FLOOR
 from nnet.errors import NgtrainError
+from nnet.io import log_lines
 from nnet.model.network import Network
 from nnet.training.propagation import Propagation
 
@@ -55,7 +56,7 @@ def evaluate(network: Network, minibatches: Iterable[Minibatch]) -> Evaluation:
     if not total.weight:
         raise NgtrainError("there are no examples")
     log.info(
-        "Saw %d examples, average probability is %g and accuracy is %g with total weight %g",
+        log_lines.PROBABILITY.format,
         total.num_examples,
         total.log_prob / total.weight,
         total.correct / total.weight,

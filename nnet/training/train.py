@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnet.errors import NgtrainError
+from nnet.io import log_lines
 from nnet.model.network import Network
 from nnet.training.step import TrainingStep
 
@@ -82,12 +83,6 @@ def train(
     if total.weight == 0:
         log.warning("No data seen.")
     else:
-        log.info(
-            "Did backprop on %g examples, average log-prob per frame is %g",
-            *(total.weight, total.log_prob_per_frame),
-        )
-        log.info(
-            "[this line is to be parsed by a script:] log-prob-per-frame=%g",
-            total.log_prob_per_frame,
-        )
+        log.info(log_lines.BACKPROP.format, total.weight, total.log_prob_per_frame)
+        log.info(log_lines.OBJECTIVE.format, total.log_prob_per_frame)
     return total

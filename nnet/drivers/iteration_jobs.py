@@ -28,6 +28,7 @@ from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import output_of
 from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
+from nnet.io.log_lines import LEFT_OUT, OBJECTIVE
 from nnet.launch.jobs import Failure
 from nnet.launch.late_files import eventually
 from nnet.report.training_logs import last_number, read_left_out
@@ -41,7 +42,7 @@ is bad.  Kaldi's scripts for nnet3 leave out what is as far below the best job
 (steps/libs/nnet3/train/common.py)."""
 
 
-class Iteration:
+class IterationJobs:
     """The jobs 1 to `num_jobs` of iteration `number`, which makes model number + 1.
 
     left_out: why jobs do not count, by their number.
@@ -63,7 +64,7 @@ class Iteration:
 
     def objective(self, n: int) -> float | None:
         """Log-probability per frame of job n, as its log says; a finite number."""
-        found = last_number(r"log-prob-per-frame=(\S+)", self.log(n))
+        found = last_number(OBJECTIVE.pattern, self.log(n))
         return found if found is not None and math.isfinite(found) else None
 
     def ended_well(self, n: int) -> bool:
@@ -191,10 +192,8 @@ class Iteration:
 
 
 def write_left_out(dir: Path, decided: dict[int, dict[int, str]]) -> None:
-    lines = [
-        f"{x} {n} {reason}" for x, jobs in sorted(decided.items()) for n, reason in jobs.items()
-    ]
-    write_lines(dir / "left_out", lines)
+    rows = [(x, n, reason) for x, jobs in sorted(decided.items()) for n, reason in jobs.items()]
+    write_lines(dir / "left_out", [LEFT_OUT.format % row for row in rows])
 
 
 def forget_left_out(dir: Path, first: int) -> None:

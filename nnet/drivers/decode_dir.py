@@ -1,0 +1,74 @@
+"""Directories of what steps/decode.py decoded, with files for each LMWT and PENALTY."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from nnet.decoding.symbols import SymbolTable
+from nnet.errors import NgtrainError
+from nnet.io.text import ENCODING, split_words, text_lines
+
+
+class DecodingSetting(NamedTuple):
+    """An inverse acoustic scale and a word insertion penalty, as they stand in file names."""
+
+    lmwt: str
+    penalty: str
+
+    @property
+    def values(self) -> tuple[float, float]:
+        return float(self.penalty), float(self.lmwt)
+
+
+def find_transcripts(directory: Path) -> dict[DecodingSetting, list[Path]]:
+    """Find the files scoring/LMWT_PENALTY.JOB.tra, by setting."""
+    found: dict[DecodingSetting, list[Path]] = {}
+    for path in directory.glob("scoring/*.tra"):
+        if match := re.fullmatch(r"([^_]+)_([^_]+)\.\d+\.tra", path.name):
+            found.setdefault(DecodingSetting(*match.groups()), []).append(path)
+    return dict(sorted(found.items(), key=lambda item: item[0].values))
+
+
+def read_transcripts(files: list[Path], words: SymbolTable) -> dict[str, list[str]]:
+    rows = [split_words(line) for file in files for line in text_lines(file)]
+    return {key: [words[int(number)] for number in numbers] for key, *numbers in rows}
+
+
+def wer_file(directory: Path, setting: DecodingSetting) -> Path:
+    return directory / f"wer_{setting.lmwt}_{setting.penalty}"
+
+
+def read_results(directory: Path) -> dict[DecodingSetting, int]:
+    """Read the number of errors of each setting, from the files that scoring wrote."""
+    results = {}
+    for path in directory.glob("wer_*_*"):
+        match = re.match(r"%WER \S+ \[ (\d+) / ", path.read_text(**ENCODING))
+        if match:
+            _, lmwt, penalty = path.name.split("_")
+            results[DecodingSetting(lmwt, penalty)] = int(match[1])
+    if not results:
+        raise NgtrainError(f"{directory} has not been scored: it has no wer_LMWT_PENALTY")
+    return results
+
+
+def middle_of_best(results: dict[DecodingSetting, int]) -> DecodingSetting:
+    """Pick the middle one of the settings with the fewest errors: the least accidental."""
+    fewest = min(results.values())
+    best = sorted((s for s in results if results[s] == fewest), key=lambda s: s.values)
+    return best[len(best) // 2]
+
+
+def tuned_setting(
+    directory: Path, decoded: Collection[DecodingSetting], tune_on: str
+) -> DecodingSetting:
+    """Find the setting that was best in another directory, scored before.
+
+    Raises NgtrainError if it is not one of those of `directory`.
+    """
+    tuned = middle_of_best(read_results(Path(tune_on)))
+    if tuned not in decoded:
+        raise NgtrainError(f"{directory} was not decoded with LMWT {' and penalty '.join(tuned)}")
+    return tuned

@@ -1,0 +1,188 @@
+"""The stages of a training before its iterations: feature transform, examples, first network.
+
+A stage is done unless what it makes is there, so that a driver that is run again goes on where it
+stopped; --stage has it forgotten first.
+"""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import read_integer, run, run_step
+from nnet.drivers.egs_of_training import forget_egs
+from nnet.drivers.egs_options import EgsOptions
+from nnet.drivers.multisplice_configs import context, presoftmax_scales
+from nnet.drivers.settings import read_words
+from nnet.drivers.training_options import egs_format_for
+from nnet.drivers.training_run import TrainingRun
+from nnet.errors import NgtrainError
+from nnet.io.checksums import remove_with_checksum
+from nnet.launch.commands import JOB, pipeline, unzipped
+
+
+class Stage(ABC):
+    """A part of the work of a training.
+
+    Attributes:
+        number: that --stage and --exit-stage know it by.
+        name: what it makes, in the account of seconds.
+    """
+
+    number: int
+    name: str
+
+    def __init__(self, training: TrainingRun):
+        self.training = training
+
+    @abstractmethod
+    def made(self) -> bool:
+        """Tell whether what the stage makes is there."""
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make it.  Raises NgtrainError where that fails."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Have made() say no."""
+
+    def do(self) -> None:
+        """Make what is not there yet."""
+        with self.training.timed(self.name):
+            if not self.made():
+                self.make()
+
+
+def feature_words(training: TrainingRun) -> list[str]:
+    """Give the options of get_lda.py and get_egs2.py that say how features are made."""
+    return [
+        word
+        for name, value in training.given_features.items()
+        for word in (f"--{name.replace('_', '-')}", value)
+    ]
+
+
+class FeatureTransform(Stage):
+    """lda.mat, with the files that say how features are made and their dimensions."""
+
+    number, name = -4, "transform"
+
+    @property
+    def file(self) -> Path:
+        return self.training.dir / "lda.mat"  # the last one that get_lda.py makes
+
+    def made(self) -> bool:
+        return self.file.exists()
+
+    def make(self) -> None:
+        training, o = self.training, self.training.options
+        left, *_, right = training.splices[0]
+        run_step(
+            "get_lda.py",
+            *[*shlex.split(o.lda_opts), *feature_words(training), "--cmd", training.cmd],
+            *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
+            *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
+            *[o.data, o.lang, o.alidir, training.dir],
+        )
+
+    def forget(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+class Examples(Stage):
+    """The examples, unless --egs-dir says where they are."""
+
+    number, name = -3, "examples"
+
+    def made(self) -> bool:
+        return bool(self.training.options.egs_dir) or self.training.egs_are_there
+
+    def make(self) -> None:
+        o, egs_dir = self.training.options, self.training.first_egs_dir
+        run_step("get_egs2.py", *self.words(), o.data, o.alidir, egs_dir)
+        self.check_context()
+
+    def forget(self) -> None:
+        forget_egs(self.training.dir / "egs")
+
+    def words(self) -> list:
+        """Give the options of get_egs2.py."""
+        o, (left, right) = self.training.options, context(self.training.splices)
+        return [
+            *[*feature_words(self.training), "--cmd", self.training.cmd, "--io-opts", o.io_opts],
+            *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
+            *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
+            *["--egs-format", egs_format_for(o.use_gpu), "--srand", o.srand],
+            *shlex.split(o.egs_opts),
+        ]
+
+    def options(self) -> EgsOptions:
+        """Give the same as get_egs2.py will read it.  Raises NgtrainError where it will not."""
+        return read_words(EgsOptions, self.words())
+
+    def check_context(self) -> None:
+        """Raise NgtrainError unless the examples have the context that the network needs."""
+        training, (left, right) = self.training, context(self.training.splices)
+        there = training.egs_info("left_context"), training.egs_info("right_context")
+        if there[0] < left or there[1] < right:
+            raise NgtrainError(
+                f"the examples in {training.first_egs_dir} have too little context for a network "
+                f"that needs {left} frames on the left and {right} on the right"
+            )
+
+
+class FirstNetwork(Stage):
+    """0.mdl, a network of one hidden layer, and the configs of the other layers.
+
+    Transition probabilities and priors are those of the alignment.
+    """
+
+    number, name = -2, "initialization"
+
+    def made(self) -> bool:
+        return self.training.model(0).exists()
+
+    def make(self) -> None:
+        training, o = self.training, self.training.options
+        if training.network.presoftmax_scales:
+            self.write_presoftmax_scales(training.network.presoftmax_scales)
+        write_lines(training.dir / "nnet.config", training.network.nnet_config())
+        for layer in range(1, o.num_hidden_layers):
+            config = training.network.hidden_config(layer)
+            write_lines(training.dir / f"hidden_{layer}.config", config)
+        init = ["nnet-init", f"--srand={o.srand}", training.dir / "nnet.config", "-"]
+        run(
+            training.cmd, training.log("nnet_init"),
+            "nnet-am-init", f"{o.alidir}/tree", f"{o.lang}/topo",
+            f"{pipeline(init)} |", "-", "|",
+            "nnet-train-transitions", "--write-checksum=true", "-",
+            unzipped(*training.alignments), training.model(0),
+        )  # fmt: skip
+
+    def forget(self) -> None:
+        remove_with_checksum(self.training.model(0))
+
+    def write_presoftmax_scales(self, path: str) -> None:
+        """Write the scales of the softmax's inputs, by how often classes are in the alignment."""
+        training, ali = self.training, Path(self.training.options.alidir)
+        num_jobs = read_integer(ali / "num_jobs")
+        run(
+            training.cmd, training.log(f"acc_pdf.{JOB}"),
+            "ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|",
+            "post-to-tacc", "--per-pdf=true", "--binary=false", f"{ali}/final.mdl",
+            "ark:-", f"{training.dir}/{JOB}.pacc",
+            jobs=num_jobs,
+        )  # fmt: skip
+        files = [training.dir / f"{job}.pacc" for job in range(1, num_jobs + 1)]
+        counts = [[float(count) for count in file.read_text().split()[1:-1]] for file in files]
+        scales = presoftmax_scales(
+            [sum(of_class) for of_class in zip(*counts, strict=True)],
+            training.options.presoftmax_prior_scale_power,
+        )
+        text = " ".join(f"{scale:f}" for scale in scales)
+        write_lines(Path(path), [f" [ {text} ]"])
+        for file in files:
+            file.unlink()

@@ -1,0 +1,66 @@
+"""Lines that one program writes into a log and another reads there: formats beside their patterns.
+
+Programs write `LINE.format` by logging, whose arguments fill it; drivers and reports look for
+`LINE.pattern`.  Most lines are those of Kaldi's programs, for whose logs the patterns hold, too.
+"""
+
+from typing import NamedTuple
+
+
+class LogLine(NamedTuple):
+    """A line of a log: its %-format, and the pattern of what is read in it."""
+
+    format: str
+    pattern: str
+
+
+# Training -----------------------------------------------------------------------------------------
+
+BACKPROP = LogLine(
+    "Did backprop on %g examples, average log-prob per frame is %g",
+    r"Did backprop on (\S+) examples",
+)
+OBJECTIVE = LogLine(
+    "[this line is to be parsed by a script:] log-prob-per-frame=%g", r"log-prob-per-frame=(\S+)"
+)
+STEPS_SECONDS = LogLine(
+    "Finished training, processed %d training examples in %.2f seconds.  Wrote model to %s",
+    r"training examples in (\S+) seconds",
+)
+PROBABILITY = LogLine(
+    "Saw %d examples, average probability is %g and accuracy is %g with total weight %g",
+    r"average probability is (\S+) and accuracy is (\S+) with",
+)
+CHANGE = LogLine(
+    "Parameter differences per layer are %s", r" Parameter differences per layer are +\[ (.*?) \]"
+)
+RELATIVE_CHANGE = LogLine(
+    "Relative parameter differences per layer are %s",
+    r" Relative parameter differences per layer are +\[ (.*?) \]",
+)
+OBJECTIVE_CHANGE = LogLine(
+    "Total objf change per component is %s", r" Total objf change per component is +\[ (.*?) \]"
+)
+LEFT_OUT = LogLine("%d %d %s", r"(\d+) (\d+) (.*)")
+"""Of the file left_out: an iteration, a job of it that does not count, and why."""
+
+# What became of the data --------------------------------------------------------------------------
+
+LDA_STATISTICS = LogLine(
+    "Done %d files, failed for %d", r"Done (?P<done>\d+) files, failed for (?P<failed>\d+)"
+)
+EXAMPLES = LogLine(
+    "Finished generating examples, successfully processed %d feature files, wrote %d examples,  "
+    "with %d egs in total; %d files had errors.",
+    r"processed (?P<utterances>\d+) feature files, .* with (?P<frames>\d+) egs in total",
+)
+RELABELLED = LogLine(
+    "Read %d alignments containing a total of %d frames; labelled %d frames out of %d examples; "
+    "labels changed for %d of those frames.",
+    r"labelled (?P<done>\d+) frames out of (?P<all>\d+) examples",
+)
+ALIGNED = LogLine("Done %d, errors on %d", r"Done (?P<done>\d+), errors on \d+")
+RETRIED = LogLine("Retried %d out of %d utterances.", r"Retried (?P<retried>\d+) out of")
+DECODED = LogLine(
+    "Done %d utterances, failed for %d", r"Done (?P<done>\d+) utterances, failed for \d+"
+)
