@@ -166,7 +166,7 @@ class ExampleMaker:
         write_lines(self.egs / "info" / name, [str(value)])
 
     def made(self, pattern: str) -> list[Path]:
-        """The files that are there of a name that this driver gives."""
+        """List the files that are there of a name that this driver gives."""
         return [path for path in self.egs.glob("*") if re.fullmatch(pattern, path.name)]
 
     def remove_outputs(self, stage: int) -> None:
@@ -189,11 +189,11 @@ class ExampleMaker:
 
     @property
     def info_dir_option(self) -> str:
-        """Has a program that writes archives say in info/ what is in them."""
+        """The option that has a program which writes archives say in info/ what is in them."""
         return f"--info-dir={self.egs / ARCHIVE_INFO}"
 
     def get_egs(self, features: str, posteriors: str, output: str, num_frames: int = 1) -> list:
-        """The command that makes examples; arguments are tables."""
+        """Give the command that makes examples; arguments are tables."""
         o = self.options
         context = [f"--left-context={o.left_context}", f"--right-context={o.right_context}"]
         constant = (
@@ -203,7 +203,7 @@ class ExampleMaker:
         return ["nnet-get-egs", *constant, *context, *frames, features, posteriors, output]
 
     def posteriors(self, alignments: Path) -> str:
-        """Posteriors of the pdf-ids of alignments, of which the argument is a gzipped archive."""
+        """Name the table of posteriors of the pdf-ids of alignments, a gzipped archive."""
         return read_from(
             ["gunzip", "-c", alignments],
             ["ali-to-pdf", self.ali / "final.mdl", "ark:-", "ark:-"],
@@ -212,7 +212,7 @@ class ExampleMaker:
         )
 
     def make_subsets(self) -> None:
-        """Single frames of some utterances: {valid,train}_diagnostic.egs and combine.egs."""
+        """Make single frames of some utterances: {valid,train}_diagnostic.egs and combine.egs."""
         o, egs = self.options, self.egs
         uttlists = {kind: egs / f"{kind}_uttlist" for kind in ("valid", "train_subset")}
         # Their alignments are spread over all jobs; picking them out once spares a pass.
@@ -267,7 +267,7 @@ class ExampleMaker:
         self.discard_archive_info()
 
     def make_training_examples(self, num_archives: int, frames_per_eg: int) -> None:
-        """egs_orig.N.JOB.ark: in order, of job JOB of the alignments; they take turns with N."""
+        """Make egs_orig.N.JOB.ark, in order, of job JOB of alignments; they take turns with N."""
         o, egs = self.options, self.egs
         part = self.split / JOB
         select = ["filter_scp.py", "--exclude", egs / "valid_uttlist", part / "feats.scp"]
@@ -305,7 +305,7 @@ class ExampleMaker:
         )  # fmt: skip
 
     def shuffle(self, num_archives: int) -> None:
-        """The archives to train on: the examples of all jobs in random order."""
+        """Make the archives to train on: the examples of all jobs in random order."""
         o, egs = self.options, self.egs
         parts = [egs / f"egs_orig.{JOB}.{job}.ark" for job in range(1, self.num_jobs + 1)]
         run(

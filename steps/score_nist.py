@@ -87,7 +87,7 @@ def find_hubscr() -> str | None:
 
 
 def parse_subsets(text: str) -> dict[str, str]:
-    """The prefix of recordings of each subset; all of them first."""
+    """Read the prefix of recordings of each subset; all of them first."""
     prefixes = {ALL: ""}
     for word in text.split():
         name, equals, prefix = word.partition("=")
@@ -120,7 +120,7 @@ class Scorer:
         self.hesitations = {HESITATION, f"({HESITATION})"}
 
     def __call__(self, transcripts: dict[str, list[str]], directory: Path) -> dict[str, WordErrors]:
-        """The errors of each subset; files are kept in `directory`."""
+        """Count the errors of each subset; files are kept in `directory`."""
         directory.mkdir(parents=True, exist_ok=True)
         words = sorted(self.timed_words(transcripts))
         results = {}
@@ -145,7 +145,7 @@ class Scorer:
                 yield TimedWord(recording, channel, start + n * duration, duration, word)
 
     def counts(self, word: str) -> bool:
-        """Whether a word could be right."""
+        """Tell whether a word could be right."""
         if word[0] in "[<" or word.endswith("-"):
             return False
         return self.rules.apply(word) not in self.hesitations
@@ -186,7 +186,7 @@ def ctm_line(word) -> str:
 
 
 def place_of(segment: str, where: str) -> tuple[str, float, float, str]:
-    """Recording, start, end and channel (A, B, ...) of a line of segments."""
+    """Read recording, start, end and channel (A, B, ...) in a line of segments."""
     try:
         recording, start, end, *channel = segment.split()
         return recording, float(start), float(end), chr(ord("A") + int("".join(channel) or 0))

@@ -101,7 +101,7 @@ def check(o: SimpleNamespace) -> None:
 
 
 def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
-    """The measured times and the spread of those of jobs: from a directory, but for options."""
+    """Find the measured times and the spread of those of jobs: in a directory, but for options."""
     from nnet.report.training_logs import read_training
     from nnet.report.training_speeds import Speeds, measure
 
@@ -195,7 +195,7 @@ def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> 
 
 
 def make_schedule(count: int, num_archives: int, o: SimpleNamespace) -> Schedule:
-    """That of the driver; learning rates take no time, and are those of egs/fisher."""
+    """Plan as the driver would; learning rates take no time, and are those of egs/fisher."""
     try:
         return Schedule(
             num_epochs=o.num_epochs,
@@ -214,14 +214,14 @@ def make_schedule(count: int, num_archives: int, o: SimpleNamespace) -> Schedule
 
 
 def most_models(schedule: Schedule) -> int:
-    """How many models are on disk at once, at most: of iterations, and of the jobs of one.
+    """Count the models on disk at once, at most: of iterations, and of the jobs of one.
 
     The driver keeps every hundredth model, those that will be combined, and the latest ones.
     """
     first_to_combine = schedule.combination()[0][0]
 
     def present(x: int) -> int:
-        """While model x + 1 is made."""
+        """Count the models that are there while model x + 1 is made."""
         first = max(0, min(x - 1, first_to_combine))
         return len(range(0, first, 100)) + len(range(first, x + 2)) + schedule.num_jobs(x)
 
@@ -239,7 +239,7 @@ def write_table(rows: list[Row], format: str) -> None:
 
 
 def shown(value: float) -> str:
-    """A whole number, or three digits."""
+    """Write a whole number, or three digits."""
     return str(value) if isinstance(value, int) else f"{value:#.3g}".rstrip(".")
 
 

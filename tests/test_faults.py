@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nnet.drivers.iteration import Iteration
 
 from nnet.drivers.divergence import check_divergence
 from nnet.drivers.egs_of_training import ArchiveChecks
+from nnet.drivers.iteration_jobs import IterationJobs
 from nnet.errors import NgtrainError
 from nnet.launch.late_files import eventually
 from nnet.model.acoustic_model import AcousticModel
@@ -321,7 +321,7 @@ def test_what_diverges(objectives, diverges):
 )
 def test_what_is_far_below(objectives, left_out, tmp_path):
     (tmp_path / "log").mkdir()
-    iteration = Iteration(tmp_path, 7, len(objectives))
+    iteration = IterationJobs(tmp_path, 7, len(objectives))
     for n, objective in enumerate(objectives, start=1):
         if objective is not None:
             iteration.log(n).write_text(f"log-prob-per-frame={objective}\n")

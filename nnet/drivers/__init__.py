@@ -1,1 +1,1 @@
-"""What the drivers in steps/ and the tools in utils/ call."""
+"""The library of the drivers in steps/ and the tools in utils/."""

@@ -91,17 +91,17 @@ class DataDir:
         return name in self.tables
 
     def kind(self, name: str) -> str:
-        """What the keys of the file `name` are."""
+        """Tell what the keys of the file `name` are."""
         if KINDS[name] == RECORDING and "segments" not in self:
             return UTTERANCE
         return KINDS[name]
 
     def spk2utt(self) -> Table:
-        """The utterances of each speaker, separated by spaces."""
+        """List the utterances of each speaker, separated by spaces."""
         return {spk: " ".join(utts) for spk, utts in group_by_value(self["utt2spk"]).items()}
 
     def select(self, utterances: Collection[str]) -> "DataDir":
-        """What belongs to `utterances`, and to their speakers and recordings."""
+        """Select what belongs to `utterances`, and to their speakers and recordings."""
         (data,) = self.split([utterances])
         files = data["utt2spk"].keys()
         if "reco2file_and_channel" in data:
@@ -119,7 +119,7 @@ class DataDir:
         return data
 
     def split(self, parts: Sequence[Collection[str]]) -> list["DataDir"]:
-        """What belongs to the utterances of each part, and to their speakers and recordings.
+        """Split into what belongs to the utterances of each part, their speakers and recordings.
 
         No utterance may be in two parts.  The files for scoring are not split.
         """
@@ -187,7 +187,7 @@ class DataDir:
             write_lines(path / "frame_shift", [self.frame_shift.strip()])
 
     def files(self) -> set[str]:
-        """The names of the files that it is written to."""
+        """List the names of the files that it is written to."""
         shift = {"frame_shift"} if self.frame_shift is not None else set()
         return {"spk2utt", *self.tables, *self.scoring, *shift}
 
@@ -206,18 +206,18 @@ def _with_other_key(line: str, new_name: Callable[[str], str]) -> str:
 
 
 def require_other_dir(source: str, destination: str) -> None:
-    """Raises NgtrainError if the two are the same directory."""
+    """Raise NgtrainError if the two are the same directory."""
     if Path(source).resolve() == Path(destination).resolve():
         raise NgtrainError(f"the source and the destination are the same directory: {source}")
 
 
 def recording_of(segment: str) -> str:
-    """The recording in a value of the file segments, ``recording begin end``; "" if it is empty."""
+    """Find the recording in a value of the file segments, ``recording begin end``; "" if empty."""
     return split_key(segment)[0]
 
 
 def group_by_value(table: Table) -> dict[str, list[str]]:
-    """The sorted keys of each value, values in the order in which they come first."""
+    """List the sorted keys of each value, values in the order in which they come first."""
     groups: dict[str, list[str]] = {}
     for key in sorted(table):
         groups.setdefault(table[key], []).append(key)
@@ -233,7 +233,7 @@ def print_row(row: str) -> None:
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[str, str]]:
-    """The (key, value) of each line; a value may be empty.
+    """Read the (key, value) of each line; a value may be empty.
 
     Raises NgtrainError for an empty line, or a file that cannot be read.
     """
@@ -262,7 +262,7 @@ def read_table(path: str | os.PathLike) -> Table:
 
 
 def to_number(text: str) -> float:
-    """The number that `text` says, or NaN, which is in no range."""
+    """Read the number that `text` says, or NaN, which is in no range."""
     try:
         return float(text)
     except ValueError:
@@ -281,7 +281,7 @@ def read_amounts(path: str | os.PathLike) -> dict[str, float]:
 
 
 def read_frame_shift(data: str | os.PathLike) -> float:
-    """The seconds between the frames of a data directory; 0.01 where it does not say.
+    """Read the seconds between the frames of a data directory; 0.01 where it does not say.
 
     Raises NgtrainError if its file frame_shift has something else than that.
     """

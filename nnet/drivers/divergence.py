@@ -1,4 +1,4 @@
-"""Whether a training diverges, from the objectives of its iterations."""
+"""Divergence of a training, from the objectives of its iterations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the drivers in steps/ and utils/ share: their command line, and commands through ``--cmd``.
+"""The face that drivers in steps/ and utils/ share: command line, and commands through ``--cmd``.
 
     from nnet.launch.commands import JOB
     from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, run
@@ -172,10 +172,10 @@ class Driver(Program):
         return _DriverFormatter(name)
 
     def set_num_threads(self, ctx: click.Context) -> None:
-        """A driver computes nothing; its ``--num-threads``, if it has one, is for its jobs."""
+        """Do nothing: a driver computes nothing, and its ``--num-threads`` is for its jobs."""
 
     def select_device(self, ctx: click.Context) -> None:
-        """So is its ``--use-gpu``."""
+        """Do nothing: ``--use-gpu`` is for its jobs, too."""
 
 
 class Tool(Driver):
@@ -201,7 +201,7 @@ class _DriverFormatter(logging.Formatter):
 
 
 def threads_per_job(cmd: str, num_jobs: int) -> int:
-    """How many threads each of `num_jobs` jobs at the same time should have.
+    """Choose how many threads each of `num_jobs` jobs at the same time should have.
 
     On this machine, through run.py, so many that no core is idle and none has two to run where that
     can be; one where another launcher decides which machines there are.
@@ -239,14 +239,14 @@ def output_of(*words) -> str:
 
 
 def require_files(*paths: str | os.PathLike) -> None:
-    """Raises NgtrainError that names every file of `paths` that is not there."""
+    """Raise NgtrainError that names every file of `paths` that is not there."""
     missing = [str(path) for path in paths if not os.path.isfile(path)]
     if missing:
         raise NgtrainError(f"no such file: {', '.join(missing)}")
 
 
 def require_contents(*paths: str | os.PathLike) -> None:
-    """Raises NgtrainError that names every file of `paths` that is not there, or else is empty."""
+    """Raise NgtrainError that names every file of `paths` that is not there, or else is empty."""
     require_files(*paths)
     empty = [str(path) for path in paths if os.path.getsize(path) == 0]
     if empty:
@@ -254,7 +254,7 @@ def require_contents(*paths: str | os.PathLike) -> None:
 
 
 def read_integer(path: Path) -> int:
-    """The number in a file.  Raises NgtrainError."""
+    """Read the number in a file.  Raises NgtrainError."""
     require_files(path)
     text = path.read_text(errors="replace").strip()
     if not text.isdecimal() or len(text) > 18:

@@ -20,7 +20,7 @@ ARCHIVE_INFO = Path("info", "archives")
 
 
 def egs_format(egs_dir: Path) -> str:
-    """How the examples of a directory are stored, which it says if they are not in archives."""
+    """Read how the examples of a directory are stored: in archives, if it does not say."""
     path = egs_dir / "info" / "egs_format"
     name = path.read_text().strip() if path.exists() else "ark"
     if name not in EGS_FORMATS:
@@ -29,17 +29,17 @@ def egs_format(egs_dir: Path) -> str:
 
 
 def training_archive(egs_dir: Path, number: int | str) -> Path:
-    """The file of the examples to train on that has a number."""
+    """Name the file of the examples to train on that has a number."""
     return egs_dir / f"egs.{number}.{egs_format(egs_dir)}"
 
 
 def training_table(egs_dir: Path, number: int | str) -> str:
-    """The same as a table, to be read or written."""
+    """Name the examples to train on that have a number as a table, to be read or written."""
     return f"{egs_format(egs_dir)}:{training_archive(egs_dir, number)}"
 
 
 def training_archives(egs_dir: Path) -> list[Path]:
-    """The files of examples to train on that are there, of either format."""
+    """List the files of examples to train on that are there, of either format."""
     formats = "|".join(EGS_FORMATS)
     return [
         path
@@ -97,12 +97,12 @@ def check_archive(archive: Path, thorough: bool) -> tuple[dict[str, str], list[s
 
 
 def recorded_info(archive: Path) -> dict[str, str]:
-    """What was said of an archive when it was made; nothing if Kaldi made it."""
+    """Read what was said of an archive when it was made; nothing if Kaldi made it."""
     path = archive.parent / ARCHIVE_INFO / archive.name
     return parse_info(path.read_text(errors="replace")) if path.is_file() else {}
 
 
 def parse_info(text: str) -> dict[str, str]:
-    """Lines `name value` as a dictionary."""
+    """Read lines `name value` into a dictionary."""
     lines = (line.partition(" ") for line in text.splitlines())
     return {name: value for name, _, value in lines}

@@ -1,4 +1,4 @@
-"""What a training does with directories of examples: whole or not, damaged or not, removed."""
+"""Directories of examples as a training uses them: whole or not, damaged or not, removed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nnet.drivers.egs_dir import (
 
 
 def egs_are_whole(egs_dir: Path) -> bool:
-    """Whether a directory has all the examples that it says it has."""
+    """Tell whether a directory has all the examples that it says it has."""
     return not missing_egs(egs_dir)
 
 
 def missing_egs(egs_dir: Path) -> list[Path]:
-    """The files that a directory of examples lacks."""
+    """List the files that a directory of examples lacks."""
     num_archives = egs_dir / "info" / "num_archives"
     if not num_archives.exists():
         return [num_archives]
@@ -73,7 +73,7 @@ class ArchiveChecks:
             self._reading.pop(file, None)
 
     def damaged(self, files: Sequence[Path]) -> list[str]:
-        """What is wrong with files, each of which must be there: a line for each thing."""
+        """List what is wrong with files, each of which must be there: a line for each thing."""
         self.begin(files)
         damaged = []
         for file in files:

@@ -14,7 +14,7 @@ from nnet.drivers.settings import EXAMPLES, NOTHING, setting, shared
 
 @dataclass(frozen=True, kw_only=True)
 class EgsOptions:
-    """How examples are made; what affects nothing does not change them."""
+    """The options for making examples; what affects nothing does not change them."""
 
     cmd: str = shared(cmd_option, NOTHING)
     feat_type: str = shared(feature_options("feat_type"), EXAMPLES)

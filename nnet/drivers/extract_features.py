@@ -159,7 +159,7 @@ def _concatenate(pattern: str, nj: int, output: Path) -> list[Path]:
 
 
 def frame_shift(config: str) -> float:
-    """The seconds between frames with the options of a config file; the last --frame-shift counts.
+    """Find the seconds between frames in a config file, whose last --frame-shift counts.
 
     Raises NgtrainError if that is no number.
     """

@@ -1,4 +1,4 @@
-"""How stored features become the input of a network: one place for all drivers.
+"""The way from stored features to the input of a network: one place for all drivers.
 
 Features are normalized by speaker. Then, for type `raw`, deltas may be added; for type `lda`,
 frames are spliced and multiplied by the LDA (+MLLT) matrix of the system that made the alignments.
@@ -48,7 +48,7 @@ def feature_options(*names: str) -> Callable[[Callable], Callable]:
 
 
 def given_features(options: Mapping[str, Any]) -> dict[str, str]:
-    """Those of a driver's options that feature_options() declares, as far as they were given."""
+    """Select those of a driver's options that feature_options() declares and that were given."""
     return {name: options[name] for name in OPTIONS if options.get(name)}
 
 
@@ -89,7 +89,7 @@ class FeaturePipeline:
         transform_dir: str | Path = "",
         online_ivector_dir: str | Path = "",
     ) -> FeaturePipeline:
-        """What the files of an alignment or experiment directory say, but for options given here.
+        """Read the files of an alignment or experiment directory; options given here count more.
 
         Args:
             feat_type: "raw" or "lda", if it is not to be guessed.
@@ -155,7 +155,7 @@ class FeaturePipeline:
     def rspecifier(
         self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
     ) -> str:
-        """The features of a data directory, as a table for programs to read.
+        """Give the features of a data directory as a table for programs to read.
 
         Args:
             data: the data directory; JOB in it may stand for the number of a job.
@@ -168,7 +168,7 @@ class FeaturePipeline:
     def commands(
         self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
     ) -> list[Command]:
-        """The commands of the pipeline up to the i-vectors; see :meth:`rspecifier`."""
+        """Give the commands of the pipeline up to the i-vectors; see :meth:`rspecifier`."""
         scp = "scp:-" if select else f"scp:{data}/feats.scp"
         utt2spk = f"--utt2spk=ark:{data}/utt2spk"
         normalize = ["apply-cmvn", *self.cmvn_opts.split(), utt2spk]
@@ -185,13 +185,13 @@ class FeaturePipeline:
         return commands
 
     def ivector_dim(self) -> int:
-        """Dimension of the i-vectors; 0 where there are none."""
+        """Find the dimension of the i-vectors; 0 where there are none."""
         if self.ivector_dir is None:
             return 0
         return int(output_of("feat-to-dim", f"scp:{self.ivector_dir}/ivector_online.scp", "-"))
 
     def transforms(self, num_jobs: int | None) -> str:
-        """The table of the adaptation transforms: of a job, if the data was split as they were."""
+        """Name the table of the adaptation transforms: of a job where the data was split alike."""
         num_parts = read_integer(self.transform_dir / "num_jobs")
         name = self.transform_dir / TRANSFORMS[self.feat_type]
         if num_jobs == num_parts:
@@ -199,7 +199,7 @@ class FeaturePipeline:
         return read_from(["cat", *(f"{name}.{part + 1}" for part in range(num_parts))])
 
     def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[Command]:
-        """The command that appends i-vectors to each frame, if there are any.
+        """Give the command that appends i-vectors to each frame, if there are any.
 
         Args:
             randomize_prob: how probably an i-vector is replaced by another one of the utterance.
@@ -219,6 +219,6 @@ class FeaturePipeline:
 
 
 def _read_order(directory: Path) -> str:
-    """The order of deltas that a directory asks for; empty if it does not."""
+    """Read the order of deltas that a directory asks for; empty if it does not."""
     path = directory / "delta_order"
     return str(read_integer(path)) if path.is_file() else ""

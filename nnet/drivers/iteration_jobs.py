@@ -73,7 +73,7 @@ class IterationJobs:
         return is_there and self.objective(n) is not None
 
     def to_run(self) -> list[int]:
-        """The jobs that have yet to be run; removes what they left."""
+        """List the jobs that have yet to be run, and remove what they left."""
         jobs = [n for n in self.counted() if not self.ended_well(n)]
         for n in jobs:
             remove_with_checksum(self.model(n))
@@ -95,7 +95,7 @@ class IterationJobs:
 
     @property
     def middle_objective(self) -> float:
-        """That of the job in the middle; of an even number the better of the two."""
+        """The objective of the job in the middle; of an even number the better of the two."""
         return median_high(self.objectives().values() or [math.nan])
 
     # What does not count --------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class IterationJobs:
         return bool(broken)
 
     def reason_against(self, n: int) -> str:
-        """Why the model of a job cannot be averaged; empty if it can."""
+        """Say why the model of a job cannot be averaged; empty if it can."""
         try:
             output_of("nnet-am-average", "--print-args=false", self.model(n), "/dev/null")
         except NgtrainError as error:
@@ -157,7 +157,7 @@ class IterationJobs:
         return ""
 
     def is_damaged(self, n: int) -> bool:
-        """Whether the model of a job is another one than it wrote."""
+        """Tell whether the model of a job is another one than it wrote."""
         try:
             check_file(self.model(n))
         except NgtrainError:

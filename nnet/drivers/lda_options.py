@@ -11,7 +11,7 @@ from nnet.drivers.settings import NOTHING, TRANSFORM, setting, shared
 
 @dataclass(frozen=True, kw_only=True)
 class LdaOptions:
-    """How the feature transform is estimated; what affects nothing does not change it."""
+    """The options for estimating the feature transform; what affects nothing does not change it."""
 
     cmd: str = shared(cmd_option, NOTHING)
     feat_type: str = shared(feature_options("feat_type"), TRANSFORM)

@@ -1,4 +1,4 @@
-"""What jobs left out, from their logs, in one sentence for the user."""
+"""Losses of jobs, from their logs, in one sentence for the user."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Loss:
 
 
 def losses_in(logs: Iterable[Path]) -> list[Loss]:
-    """The losses that programs count at their ends (nnet.io.losses), added up over jobs."""
+    """Add up the losses that programs count at their ends (nnet.io.losses), over jobs."""
     losses: dict[tuple[str, str], Loss] = {}
     for line in _warnings(logs):
         if match := _COUNTED.match(line):
@@ -106,13 +106,13 @@ def losses_in(logs: Iterable[Path]) -> list[Loss]:
 
 
 def reason_in(logs: Iterable[Path], name: str) -> str:
-    """The first warning or error of the logs in which a name stands; "" if there is none."""
+    """Find the first warning or error of the logs in which a name stands; "" if none does."""
     named = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w.-]*\w)")
     return next((line for line in _warnings(logs) if named.search(line)), "")
 
 
 def _warnings(logs: Iterable[Path]) -> Iterator[str]:
-    """The warnings and errors of programs; of long lines the beginning."""
+    """Read the warnings and errors of programs; of long lines the beginning."""
     for path in logs:
         if not path.exists():
             continue

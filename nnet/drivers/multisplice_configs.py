@@ -16,7 +16,7 @@ from nnet.launch.commands import quote
 
 
 def parse_splice_indexes(splice_indexes: str) -> dict[int, list[int]]:
-    """Frame offsets by hidden layer, of "layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3".
+    """Read frame offsets by hidden layer, of "layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3".
 
     Raises ValueError unless layer 0 is there and splices consecutive frames including 0, as the
     estimation of its feature transform needs.
@@ -41,14 +41,14 @@ def parse_splice_indexes(splice_indexes: str) -> dict[int, list[int]]:
 
 
 def context(splices: Mapping[int, list[int]]) -> tuple[int, int]:
-    """The frames to the left and to the right that the whole network needs."""
+    """Count the frames to the left and to the right that the whole network needs."""
     first = sum(offsets[0] for offsets in splices.values())
     last = sum(offsets[-1] for offsets in splices.values())
     return max(0, -first), max(0, last)
 
 
 def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
-    """Scales of the softmax's inputs: powers of the priors of the classes, 1 on average.
+    """Compute scales of the softmax's inputs: powers of the priors of classes, 1 on average.
 
     counts: how often each class occurs; a hundredth of the average is added, for those that do not.
     """
@@ -60,7 +60,9 @@ def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
 
 @dataclass(frozen=True)
 class MultispliceNetwork:
-    """input_dim, ivector_dim: of a frame before splicing, the i-vector being part of the input.
+    """The network of a multisplice recipe.
+
+    input_dim, ivector_dim: of a frame before splicing, the i-vector being part of the input.
     lda_mat, lda_dim: file of the transform of the first spliced features, and its output dimension.
     nonlin: "pnorm", "relu" or "tanh".
     affine_dim, hidden_dim: dimensions before and after the nonlinearity; equal but for p-norm.
@@ -82,7 +84,7 @@ class MultispliceNetwork:
     presoftmax_scales: str | None
 
     def nnet_config(self) -> list[str]:
-        """The network of one hidden layer.  Its last layer starts at zero: all classes equal."""
+        """Describe the network of one hidden layer; the last starts at zero: all classes equal."""
         offsets = ":".join(map(str, self.splices[0]))
         scales = self.presoftmax_scales
         return [
@@ -97,7 +99,7 @@ class MultispliceNetwork:
         ]
 
     def hidden_config(self, layer: int) -> list[str]:
-        """What is inserted as hidden layer 1, 2, ..."""
+        """Describe what is inserted as hidden layer 1, 2, ..."""
         offsets = self.splices.get(layer)
         if offsets is None:
             return self._hidden_layer(self.hidden_dim)
@@ -107,7 +109,7 @@ class MultispliceNetwork:
         ]
 
     def insertion_point(self, layer: int) -> int:
-        """The index of the component, the last affine one, before which that layer goes."""
+        """Find the component, the last affine one, before which a hidden layer goes: its index."""
         num_last = 3 if self.presoftmax_scales else 2
         num_inserted = sum(len(self.hidden_config(before)) for before in range(1, layer))
         return len(self.nnet_config()) - num_last + num_inserted

@@ -1,4 +1,4 @@
-"""What can be known of a training before hours of work: all that is wrong, and what helps.
+"""Checks of a training before hours of work: all that is wrong, and what helps.
 
 Only what is needed by the parts of the work that are still to be done is looked at.
 """
@@ -59,7 +59,7 @@ class TrainingChecks:
         self.made = training.parts_that_stay
 
     def problems(self) -> list[str]:
-        """All that is wrong, a line for each."""
+        """List all that is wrong, a line for each."""
         of_options = self.gather(
             self.dimensions, self.splices, self.realign_times, self.lda_options, self.egs_options,
             self.launchers, self.gpus, self.begun,
@@ -73,7 +73,7 @@ class TrainingChecks:
         return problems
 
     def gather(self, *checks: Callable[[], Iterable[str]]) -> list[str]:
-        """What checks yield, or the error that they raise."""
+        """Collect what checks yield, or the error that they raise."""
         problems = []
         for check in checks:
             try:
@@ -83,7 +83,7 @@ class TrainingChecks:
         return problems
 
     def to_do(self, parts: Part) -> bool:
-        """Whether one of some parts is still to be made."""
+        """Tell whether one of some parts is still to be made."""
         return bool(parts & ~self.made)
 
     # Options --------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class TrainingChecks:
                     yield f"--{name.replace('_', '-')} {cmd}: there is no program {launcher}"
 
     def gpus(self) -> Iterator[str]:
-        """A GPU that is asked for must be there, as far as jobs run on this machine."""
+        """Find out whether a GPU that is asked for is there, as far as jobs run on this machine."""
         o = self.options
         if o.use_gpu not in ("yes", "wait") or parse_cmd(o.cmd)[0] != "run.py":
             return
@@ -138,7 +138,7 @@ class TrainingChecks:
             yield f"--use-gpu {o.use_gpu}: CuPy is not installed here; {remedy}"
 
     def begun(self) -> Iterator[str]:
-        """Options that a directory was not begun with, where they affect what is there."""
+        """Find options that a directory was not begun with, where they affect what is there."""
         training = self.training
         if self.options.stage is not None:
             return
@@ -182,7 +182,7 @@ class TrainingChecks:
             yield f"no such program: {', '.join(missing)}; `. ./path.sh` says where ours are"
 
     def system(self) -> Iterator[str]:
-        """Alignments, tree, model and lang must be of one system."""
+        """Find out whether alignments, tree, model and lang are of one system."""
         if self.to_do(TRANSFORM):
             check_same_phones(self.lang / "phones.txt", self.ali / "phones.txt")
         if self.to_do(TRANSFORM | EXAMPLES | NETWORK):
@@ -193,7 +193,7 @@ class TrainingChecks:
     # Data -----------------------------------------------------------------------------------------
 
     def utterances(self) -> Iterator[str]:
-        """Utterances must be enough to hold some out, and speakers for the parts.
+        """Find out whether utterances are enough to hold some out, and speakers for the parts.
 
         Where the data is to be aligned again, it must have transcripts.
         """
@@ -213,7 +213,7 @@ class TrainingChecks:
             yield from [f"{self.data}: {reason} in --egs-opts"] if reason else []
 
     def features(self) -> Iterator[str]:
-        """The way to the input of the network must be passable: tried with a few utterances."""
+        """Try the way to the input of the network with a few utterances."""
         if not self.to_do(TRANSFORM | EXAMPLES):
             return
         training, o = self.training, self.options
@@ -237,7 +237,7 @@ class TrainingChecks:
             yield from self.room(dim)
 
     def room(self, dim: int) -> Iterator[str]:
-        """There must be room for the examples, a byte for each number at least."""
+        """Find out whether there is room for the examples, a byte for each number at least."""
         options = self.examples.options()
         if (self.training.first_egs_dir / "storage").exists():  # links lead to other disks
             return
@@ -252,7 +252,7 @@ class TrainingChecks:
             )
 
     def given_egs(self) -> Iterator[str]:
-        """Examples that are there must be whole, of this system, and with enough context."""
+        """Find out whether the examples there are whole, of this system, with enough context."""
         training, egs_dir = self.training, self.training.first_egs_dir
         if not self.options.egs_dir:
             if training.egs_are_there and not self.to_do(EXAMPLES):
@@ -278,7 +278,7 @@ class TrainingChecks:
     # Amounts --------------------------------------------------------------------------------------
 
     def amounts(self) -> Iterator[str]:
-        """There must be enough data for jobs, layers and epochs, and the stages must be there."""
+        """Find out whether the data is enough for jobs, layers and epochs, and stages are there."""
         try:
             schedule = self.schedule()
         except ScheduleError as error:
@@ -287,7 +287,7 @@ class TrainingChecks:
         yield from stage_problems(self.training, schedule)
 
     def schedule(self) -> Schedule:
-        """What the training will do, of the examples that there are or will be."""
+        """Plan the training, of the examples that there are or will be."""
         training = self.training
         if self.options.egs_dir or (training.egs_are_there and not self.to_do(EXAMPLES)):
             return training.schedule
@@ -296,7 +296,7 @@ class TrainingChecks:
 
 
 def stage_problems(training: TrainingRun, schedule: Schedule) -> Iterator[str]:
-    """Stages that there are not, and models that are needed and not there any more."""
+    """Find stages that there are not, and models that are needed and not there any more."""
     o, num_iters, there = training.options, schedule.num_iters, models(training.dir)
     for name, stage in ("--stage", o.stage), ("--exit-stage", o.exit_stage):
         if stage is not None and stage > num_iters + 1:
@@ -309,7 +309,7 @@ def stage_problems(training: TrainingRun, schedule: Schedule) -> Iterator[str]:
         yield f"--exit-stage {o.exit_stage} must come after --stage {o.stage}"
 
     def missing(stage: int) -> list[int]:
-        """The models that are needed to go on with a stage."""
+        """List the models that are needed to go on with a stage, and are gone."""
         to_combine = [x for group in schedule.combination() for x in group]
         needed = {*(x for x in to_combine if x <= stage), max(stage, 0)}
         return sorted(needed - there.keys()) if stage > 0 else []
@@ -334,10 +334,10 @@ def stage_problems(training: TrainingRun, schedule: Schedule) -> Iterator[str]:
 
 
 def numbers(values: list[int]) -> str:
-    """Such as "7, 8, 9", or "7 to 45" where there are many."""
+    """Write numbers as "7, 8, 9", or "7 to 45" where there are many."""
     return ", ".join(map(str, values)) if len(values) < 6 else f"{values[0]} to {values[-1]}"
 
 
 def existing(path: Path) -> Path:
-    """The nearest directory above that is there."""
+    """Find the nearest directory above that is there."""
     return next(directory for directory in (path, *path.absolute().parents) if directory.is_dir())

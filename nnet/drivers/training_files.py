@@ -30,17 +30,17 @@ TIME = r"0?\.[0-9]+"
 
 
 def models(directory: Path) -> dict[int, Path]:
-    """The models of iterations that are there, by number, in order."""
+    """Find the models of iterations that are there, by number, in order."""
     return {number: path for (number,), path in _matches(directory, rf"{NUMBER}\.mdl")}
 
 
 def models_of_jobs(directory: Path) -> dict[tuple[int, ...], Path]:
-    """What jobs made that is there, by the number of the model it is for and that of the job."""
+    """Find the models of jobs, by the number of the model each is for and that of the job."""
     return dict(_matches(directory, rf"{NUMBER}\.{NUMBER}\.mdl"))
 
 
 def relabelled_egs(directory: Path) -> list[Path]:
-    """The directories of examples that realignments made."""
+    """Find the directories of examples that realignments made."""
     found = sorted(directory.glob("egs_*"))
     return [path for path in found if re.fullmatch(f"egs_{TIME}", path.name) and path.is_dir()]
 
@@ -50,7 +50,7 @@ LOGS = "train|average|select|progress|compute_prob_valid|compute_prob_train"
 
 
 def logs_after(directory: Path, x: int) -> list[Path]:
-    """Those of iterations after x, and of models after model x."""
+    """Find the logs of iterations after x, and of models after model x."""
     pattern = rf"(?:{LOGS})\.{NUMBER}(?:\.[a-z0-9]+)*\.log"
     found = ((re.fullmatch(pattern, path.name), path) for path in (directory / "log").glob("*.log"))
     return [path for match, path in found if match and int(match[1]) > x]
@@ -73,6 +73,6 @@ def parts_made(directory: Path, egs_are_there: bool) -> Part:
 
 
 def _matches(directory: Path, pattern: str) -> list[tuple[tuple[int, ...], Path]]:
-    """The files whose names match, with the numbers in these, in order."""
+    """Find the files whose names match, with the numbers in these, in order."""
     found = ((re.fullmatch(pattern, path.name), path) for path in directory.glob("*.mdl"))
     return sorted((tuple(map(int, match.groups())), path) for match, path in found if match)

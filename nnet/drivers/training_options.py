@@ -45,7 +45,7 @@ def egs_format_for(use_gpu: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What a training is done with, and on; what affects nothing changes no result."""
+    """The options and arguments of a training; what affects nothing changes no result."""
 
     data: str = positional(TRANSFORM | EXAMPLES | REALIGNMENT, means=path)
     lang: str = positional(TRANSFORM | NETWORK | REALIGNMENT, means=path)

@@ -1,4 +1,4 @@
-"""What a training says of itself while it goes on: how far it is, how good, what took the time."""
+"""The account that a training gives of itself: how far it is, how good, what took the time."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class TrainingRun:
 
     @property
     def egs_are_there(self) -> bool:
-        """Whether examples are whole; a realignment relabels the first ones, and removes them."""
+        """True if examples are whole; a realignment relabels the first ones, and removes them."""
         return any(map(egs_are_whole, [self.first_egs_dir, *relabelled_egs(self.dir)]))
 
     def egs_dir(self, x: int) -> Path:
@@ -146,7 +146,7 @@ class TrainingRun:
 
     @cached_property
     def splices(self) -> dict[int, list[int]]:
-        """What --splice-indexes says.  Raises NgtrainError where that is not possible."""
+        """Frame offsets by layer, of --splice-indexes.  Raises NgtrainError for impossible ones."""
         o = self.options
         try:
             splices = parse_splice_indexes(o.splice_indexes)
@@ -161,7 +161,7 @@ class TrainingRun:
 
     @property
     def given_features(self) -> dict[str, str]:
-        """How features are made, as arguments of FeaturePipeline.of()."""
+        """Options that say how features are made, as arguments of FeaturePipeline.of()."""
         return {"transform_dir": self.options.alidir, **given_features(self.options.given)}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What each iteration of parallel training does: how many jobs, on which data, how fast.
+"""The schedule of parallel training: how many jobs an iteration has, on which data, how fast.
 
 The arithmetic of Kaldi's egs/wsj/s5/steps/nnet2/train_multisplice_accel2.sh.  Every iteration runs
 some jobs in parallel, from num_jobs_initial growing to num_jobs_final; each job trains on one frame
@@ -48,7 +48,7 @@ class Schedule:
             raise ScheduleError(problems)
 
     def _problems_of_numbers(self) -> list[str]:
-        """What is wrong with numbers by themselves, of which one cannot go on to count."""
+        """List numbers that are wrong by themselves, of which one cannot go on to count."""
         problems = []
         for name in "num_hidden_layers", "add_layers_period", "num_jobs_step", "max_models_combine":
             if getattr(self, name) < 1:
@@ -67,7 +67,7 @@ class Schedule:
         return problems
 
     def _problems_of_amounts(self) -> list[str]:
-        """What the data is too little for."""
+        """List what the data is too little for."""
         problems = []
         if self.num_jobs_final > self.num_archives_expanded:
             problems.append(
@@ -94,26 +94,26 @@ class Schedule:
 
     @property
     def num_iters(self) -> int:
-        """As many as the average number of jobs needs for num_epochs of the data."""
+        """Number of iterations, for the average number of jobs to see the data num_epochs times."""
         return int(2 * self.num_archives_to_process / (self.num_jobs_initial + self.num_jobs_final))
 
     def num_jobs(self, x: int) -> int:
-        """They grow linearly, by num_jobs_step at a time once there are as many."""
+        """Count the jobs of iteration x: more and more, by num_jobs_step once there are as many."""
         growth = self.num_jobs_final - self.num_jobs_initial
         jobs = self.num_jobs_initial + growth * x / self.num_iters
         step = self.num_jobs_step if jobs >= self.num_jobs_step else 1
         return int(0.5 + jobs / step) * step
 
     def num_archives_processed(self, x: int) -> int:
-        """How many jobs ran before iteration x."""
+        """Count the jobs that ran before iteration x."""
         return sum(map(self.num_jobs, range(x)))
 
     def epoch(self, x: int) -> float:
-        """Passes over the data made before iteration x."""
+        """Count the passes over the data made before iteration x."""
         return self.num_archives_processed(x) / self.num_archives_expanded
 
     def learning_rate(self, x: int) -> float:
-        """A job's learning rate on iteration x; the effective one decays exponentially in data."""
+        """Compute a job's learning rate on iteration x: the effective one decays exponentially."""
         initial, final = self.initial_effective_lrate, self.final_effective_lrate
         if x + 1 >= self.num_iters:
             effective = final
@@ -123,7 +123,7 @@ class Schedule:
         return effective * self.num_jobs(x)
 
     def archives_and_frames(self, x: int) -> list[tuple[int, int]]:
-        """Of each job on iteration x: its archive, from 1, and its frame of each example, from 0.
+        """List for each job on iteration x the archive, from 1, and the frame of examples, from 0.
 
         The frame changes more slowly than the archive, because other frames of the same archive
         have similar gradients and are better kept apart in time.
@@ -135,16 +135,16 @@ class Schedule:
         ]
 
     def archives(self, x: int) -> set[int]:
-        """The numbers of the archives that iteration x reads."""
+        """Collect the numbers of the archives that iteration x reads."""
         return {archive for archive, _ in self.archives_and_frames(x)}
 
     def added_layer(self, x: int) -> int | None:
-        """The hidden layer, from 1, that is added at the start of iteration x, if one is."""
+        """Find the hidden layer, from 1, that is added at the start of iteration x, if one is."""
         layer, remainder = divmod(x, self.add_layers_period)
         return layer if remainder == 0 and 1 <= layer < self.num_hidden_layers else None
 
     def averages(self, x: int) -> bool:
-        """Whether iteration x ends with the average of its jobs' models, or with the best of them.
+        """Tell whether iteration x ends with the average of its jobs' models, or with the best one.
 
         While the model changes fast, on iteration 0 and when a layer was just added, averages are
         worse than what is averaged; halving the minibatch keeps the update stable then.
@@ -157,7 +157,7 @@ class Schedule:
         return self.num_hidden_layers * self.add_layers_period
 
     def iteration_at(self, proportion: float) -> int:
-        """The iteration at which that proportion of the data, between 0 and 1, has been seen.
+        """Find the iteration at which a proportion of the data, between 0 and 1, has been seen.
 
         With j jobs at first, k in the end and n iterations, x iterations see x j + (k - j) x^2/(2n)
         archives; this solves for x.
@@ -174,7 +174,7 @@ class Schedule:
         return self.iteration_at(0.5)
 
     def combination(self) -> list[list[int]]:
-        """The models that the final model combines: groups of consecutive ones, to be averaged.
+        """Group the models that the final model combines: consecutive ones, to be averaged.
 
         They are those of the last epoch, or max_models_combine if that is more, but only of the
         last two thirds of the second half; in groups of one where max_models_combine allows it.

@@ -32,7 +32,7 @@ def check_text(data: Path, lang: Path) -> None:
 
 
 def transcript_rspecifier(lang: Path, data: Path) -> str:
-    """The table of the transcripts of a data directory; unknown words become the oov word."""
+    """Name the table of a data directory's transcripts; unknown words become the oov word."""
     oov = read_integer(lang / "oov.int")
     symbols = ["sym2int.py", "--map-oov", oov, "-f", "2-", lang / "words.txt", data / "text"]
     return read_from(symbols)
