@@ -27,7 +27,7 @@ NUMBERS = (
 )
 
 
-class Checks:
+class EgsDirChecks:
     """The checks of one directory; `problems` is what they found."""
 
     def __init__(self, path: Path):
@@ -74,7 +74,7 @@ class Checks:
             self.problems.append(f"{path}: {name} is {found[name]}, but {wanted} by {source}")
 
 
-def check_contents(checks: Checks, contents: dict[Path, dict[str, str]]) -> None:
+def check_contents(checks: EgsDirChecks, contents: dict[Path, dict[str, str]]) -> None:
     """Context, dimensions and labels are what info/ says, and the same everywhere."""
     num_pdfs = checks.num_pdfs()
     first = next(iter(contents.items()), None)
@@ -112,7 +112,7 @@ def main(egs_dir, thorough):
     path = Path(egs_dir)
     if not path.is_dir():
         raise NgtrainError(f"no such directory: {path}")
-    checks = Checks(path)
+    checks = EgsDirChecks(path)
     archives = [*checks.archives(), *(path / name for name in SUBSETS)]
     contents = {}
     for archive in archives:
