@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.drivers.data_dir import read_amounts, read_frame_shift, read_table
-from nnet.drivers.driver import Choice, cmd_option, integer, output_of
+from nnet.drivers.driver import cmd_option, output_of
 from nnet.drivers.egs_dir import EGS_FORMATS
 from nnet.drivers.feature_pipeline import feature_options
 from nnet.drivers.settings import EXAMPLES, NOTHING, setting, shared
@@ -22,53 +22,35 @@ class EgsOptions:
     delta_order: str = shared(feature_options("delta_order"), EXAMPLES)
     transform_dir: str = shared(feature_options("transform_dir"), EXAMPLES)
     online_ivector_dir: str = shared(feature_options("online_ivector_dir"), EXAMPLES)
-    frames_per_eg: int = setting(8, EXAMPLES, "Labelled frames per example", integer(least=1))
-    left_context: int = setting(
-        4, EXAMPLES, "Frames of input on the left of them", integer(least=0)
-    )
-    right_context: int = setting(
-        4, EXAMPLES, "Frames of input on the right of them", integer(least=0)
-    )
+    frames_per_eg: int = setting(8, EXAMPLES, "Labelled frames per example", least=1)
+    left_context: int = setting(4, EXAMPLES, "Frames of input on the left of them", least=0)
+    right_context: int = setting(4, EXAMPLES, "Frames of input on the right of them", least=0)
     reduce_frames_per_eg: bool = setting(
-        True,
-        EXAMPLES,
-        "Take fewer frames per example as long as the data fits into one archive",
-        bool,
+        True, EXAMPLES, "Take fewer frames per example as long as the data fits into one archive"
     )
     num_utts_subset: int = setting(
-        300,
-        EXAMPLES,
-        "Utterances that are held out, and as many others to compare with",
-        integer(least=1),
+        300, EXAMPLES, "Utterances that are held out, and as many others to compare with", least=1
     )
     num_valid_frames_combine: int = setting(
-        0,
-        EXAMPLES,
-        "Frames that are held out, for the final combination of models",
-        integer(least=0),
+        0, EXAMPLES, "Frames that are held out, for the final combination of models", least=0
     )
-    num_train_frames_combine: int = setting(
-        10000, EXAMPLES, "Training frames for it", integer(least=0)
-    )
-    num_frames_diagnostic: int = setting(4000, EXAMPLES, "Frames for diagnostics", integer(least=1))
-    samples_per_iter: int = setting(
-        400000, EXAMPLES, "Examples per archive, about", integer(least=1)
-    )
+    num_train_frames_combine: int = setting(10000, EXAMPLES, "Training frames for it", least=0)
+    num_frames_diagnostic: int = setting(4000, EXAMPLES, "Frames for diagnostics", least=1)
+    samples_per_iter: int = setting(400000, EXAMPLES, "Examples per archive, about", least=1)
     egs_format: str = setting(
         "ark",
         EXAMPLES,
         "ark for archives, h5 for HDF5 files, which are faster to read in random order",
-        Choice(EGS_FORMATS),
+        choices=EGS_FORMATS,
     )
     postdir: str = setting("", EXAMPLES, "Has post.JOB.scp, to train on soft targets")
     io_opts: str = setting("--max-jobs-run 5", NOTHING, "Launcher options for jobs of much I/O")
-    srand: int = setting(0, EXAMPLES, "Seed of what is held out and of the order", integer(least=0))
+    srand: int = setting(0, EXAMPLES, "Seed of what is held out and of the order", least=0)
     stage: int = setting(
         0,
         NOTHING,
         "2: the number of frames is known; 3: the subsets are there, too; 4: all examples are, "
         "but not in random order",
-        int,
     )
 
     def plan_archives(self, num_frames: int) -> tuple[int, int]:

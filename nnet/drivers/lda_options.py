@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnet.drivers.driver import cmd_option, integer, real
+from nnet.drivers.driver import cmd_option
 from nnet.drivers.feature_pipeline import feature_options
 from nnet.drivers.settings import NOTHING, TRANSFORM, setting, shared
 
@@ -19,32 +19,31 @@ class LdaOptions:
     transform_dir: str = shared(feature_options("transform_dir"), TRANSFORM)
     online_ivector_dir: str = shared(feature_options("online_ivector_dir"), TRANSFORM)
     splice_width: int = setting(
-        4, TRANSFORM, "Frames spliced on each side of the middle one", integer(least=0)
+        4, TRANSFORM, "Frames spliced on each side of the middle one", least=0
     )
     left_context: int | None = setting(
-        None, TRANSFORM, "Frames spliced on the left, instead of --splice-width", integer(least=0)
+        None, TRANSFORM, "Frames spliced on the left, instead of --splice-width", least=0
     )
     right_context: int | None = setting(
-        None, TRANSFORM, "Frames spliced on the right, instead of --splice-width", integer(least=0)
+        None, TRANSFORM, "Frames spliced on the right, instead of --splice-width", least=0
     )
-    rand_prune: float = setting(4.0, TRANSFORM, "Prunes small posteriors, for speed", real(least=0))
+    rand_prune: float = setting(4.0, TRANSFORM, "Prunes small posteriors, for speed", least=0)
     within_class_factor: float = setting(
-        0.0001, TRANSFORM, "Of nnet-get-feature-transform", real(above=0)
+        0.0001, TRANSFORM, "Of nnet-get-feature-transform", above=0
     )
     lda_dim: int | None = setting(
-        None, TRANSFORM, "Dimension of the output (default: that of the input)", integer(least=1)
+        None, TRANSFORM, "Dimension of the output (default: that of the input)", least=1
     )
-    num_feats: int = setting(
-        10000, TRANSFORM, "Use about so many utterances at most", integer(least=1)
-    )
+    num_feats: int = setting(10000, TRANSFORM, "Use about so many utterances at most", least=1)
     ivector_randomize_prob: float = setting(
         0.0,
         TRANSFORM,
         "How probably an i-vector is replaced by another one of the utterance",
-        real(0, 1),
+        least=0,
+        most=1,
     )
-    srand: int = setting(0, TRANSFORM, "Seed of the pruning", integer(least=0))
-    stage: int = setting(0, NOTHING, "1: the statistics are there; 2: their sum, too", int)
+    srand: int = setting(0, TRANSFORM, "Seed of the pruning", least=0)
+    stage: int = setting(0, NOTHING, "1: the statistics are there; 2: their sum, too")
 
     @property
     def context(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ A set is a dataclass; its fields are options of the same names, in order:
 
     @dataclass(frozen=True, kw_only=True)
     class TrainingOptions:
-        num_epochs: float = setting(15.0, ITERATIONS, "Passes over the data", real(above=0))
+        num_epochs: float = setting(15.0, ITERATIONS, "Passes over the data", above=0)
 
 A training that was begun can go on with another value of an option as long as nothing that the
 option affects has been made.  Values are compared, not their text: 0.10 is 0.1, and white space
@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Flag, auto
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from nnet.drivers.driver import argument, driver, option
+from nnet.drivers.driver import Choice, argument, driver, integer, option, real
 from nnet.errors import NgtrainError
 
 
@@ -53,12 +53,12 @@ class TrainingSetting:
     Attributes:
         affects: the parts whose result depends on it.
         means: makes of its text what is compared with its value in another run.
-        declare: gives the declaration for a name.
+        declaration: gives it to a driver.
     """
 
     affects: Part
     means: Callable[[str], Any]
-    declare: Callable[[str], Declaration]
+    declaration: Declaration
 
     def same(self, text: str, other: str) -> bool:
         """Tell whether two texts are the same value."""
@@ -75,57 +75,72 @@ def setting(
     default: Any,
     affects: Part,
     help: str,
-    type: click.ParamType | type = str,
     *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] = (),
     means: Callable[[str], Any] | None = None,
 ) -> Any:
-    """Make a field of a set that is an option, as nnet.drivers.driver.option() declares it."""
-    is_number = isinstance(type, click.IntRange | click.FloatRange) or type in (int, float)
+    """Make a field of a set that is an option; its type is the field's.
 
-    def declare(name: str) -> Declaration:
-        return option(f"--{name.replace('_', '-')}", type=type, default=default, help=help)
+    Args:
+        default: None for "not given".
+        least, most, above: the range of a number.
+        choices: all values that a word may have.
+        means: of its text, what is compared; of numbers the number, of words these, if not given.
+    """
 
-    return _field(
-        TrainingSetting(affects, means or (float if is_number else str.split), declare), default
-    )
+    def make(name: str, kind: type) -> TrainingSetting:
+        if kind is int:
+            type_ = integer() if least is None else integer(int(least))
+        elif kind is float:
+            type_ = real(least, most, above=above)
+        else:
+            type_ = Choice(choices) if choices else kind
+        flag = f"--{name.replace('_', '-')}"
+        declaration = option(flag, type=type_, default=default, help=help)
+        compared = means or (float if kind in (int, float) else str.split)
+        return TrainingSetting(affects, compared, declaration)
+
+    return field(default=default, metadata={"make": make})
 
 
 def shared(declaration: Declaration, affects: Part) -> Any:
     """Make a field of a set that is an option which other drivers have, too."""
-    (declared,) = _parameters(declaration)
-    return _field(TrainingSetting(affects, str.split, lambda _: declaration), declared.default)
+
+    def nothing(): ...
+
+    (declared,) = click.command()(declaration(nothing)).params
+    made = TrainingSetting(affects, str.split, declaration)
+    return field(default=declared.default, metadata={"make": lambda *_: made})
 
 
 def positional(affects: Part, *, means: Callable[[str], Any] = str.split) -> Any:
     """Make a field of a set that is an argument."""
-    return field(metadata={"setting": TrainingSetting(affects, means, argument)})
-
-
-def _field(of: TrainingSetting, default: Any) -> Any:
-    return field(default=default, metadata={"setting": of})
+    return field(metadata={"make": lambda name, _: TrainingSetting(affects, means, argument(name))})
 
 
 @cache
 def settings_of(options: type) -> Mapping[str, TrainingSetting]:
     """List the settings of a set of options, by name, in order."""
-    return {each.name: each.metadata["setting"] for each in fields(options)}
+    settings = {}
+    for each in fields(options):
+        hint = get_type_hints(options)[each.name]
+        kind = get_args(hint)[0] if get_args(hint) else hint  # int of int | None
+        settings[each.name] = each.metadata["make"](each.name, kind)
+    return settings
 
 
 def options_from(options: type) -> Declaration:
     """Make a decorator that gives a driver all options of a set."""
 
     def declare(function: Callable) -> Callable:
-        for name, each in reversed(settings_of(options).items()):
-            function = each.declare(name)(function)
+        for each in reversed(settings_of(options).values()):
+            function = each.declaration(function)
         return function
 
     return declare
-
-
-def _parameters(declaration: Declaration) -> list[click.Parameter]:
-    def nothing(): ...
-
-    return click.command()(declaration(nothing)).params
 
 
 Options = TypeVar("Options")

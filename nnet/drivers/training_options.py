@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnet.drivers.data_dir import write_lines
-from nnet.drivers.driver import Choice, cmd_option, integer, real, tf32_option
+from nnet.drivers.driver import cmd_option, tf32_option
 from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.feature_pipeline import feature_options
 from nnet.drivers.lda_options import LdaOptions
@@ -52,26 +52,24 @@ class TrainingOptions:
     alidir: str = positional(TRANSFORM | EXAMPLES | NETWORK, means=path)
     cmd: str = shared(cmd_option, NOTHING)
     num_epochs: float = setting(
-        15.0, ITERATIONS, "Passes over the data, each frame counted", real(above=0)
+        15.0, ITERATIONS, "Passes over the data, each frame counted", above=0
     )
     initial_effective_lrate: float = setting(
         0.01,
         NETWORK | ITERATIONS,
         "Learning rate at the start; a job's is this times the number of jobs",
-        real(above=0),
+        above=0,
     )
-    final_effective_lrate: float = setting(0.001, ITERATIONS, "The same at the end", real(above=0))
+    final_effective_lrate: float = setting(0.001, ITERATIONS, "The same at the end", above=0)
     nonlin: str = setting(
-        "pnorm", NETWORK, "Nonlinearity of the hidden layers", Choice(["pnorm", "relu", "tanh"])
+        "pnorm", NETWORK, "Nonlinearity of the hidden layers", choices=["pnorm", "relu", "tanh"]
     )
-    pnorm_input_dim: int = setting(3000, NETWORK, "Dimension before the p-norm", integer(least=1))
-    pnorm_output_dim: int = setting(300, NETWORK, "Dimension after the p-norm", integer(least=1))
-    hidden_dim: int = setting(1024, NETWORK, "Dimension of relu and tanh layers", integer(least=1))
-    num_hidden_layers: int = setting(
-        3, NETWORK | ITERATIONS, "Hidden layers in the end", integer(least=1)
-    )
+    pnorm_input_dim: int = setting(3000, NETWORK, "Dimension before the p-norm", least=1)
+    pnorm_output_dim: int = setting(300, NETWORK, "Dimension after the p-norm", least=1)
+    hidden_dim: int = setting(1024, NETWORK, "Dimension of relu and tanh layers", least=1)
+    num_hidden_layers: int = setting(3, NETWORK | ITERATIONS, "Hidden layers in the end", least=1)
     add_layers_period: int = setting(
-        2, ITERATIONS, "Iterations between additions of layers", integer(least=1)
+        2, ITERATIONS, "Iterations between additions of layers", least=1
     )
     splice_indexes: str = setting(
         "layer0/-4:-3:-2:-1:0:1:2:3:4 layer2/-5:-1:3",
@@ -79,95 +77,79 @@ class TrainingOptions:
         "Frames that are spliced together at the input of each layer that splices",
         means=parse_splice_indexes,
     )
-    bias_stddev: float = setting(
-        0.5, NETWORK, "Standard deviation of initial biases", real(least=0)
-    )
+    bias_stddev: float = setting(0.5, NETWORK, "Standard deviation of initial biases", least=0)
     presoftmax_prior_scale_power: float = setting(
         -0.25,
         NETWORK,
         "The softmax's inputs are scaled by this power of the prior of each class; 0: not",
-        float,
     )
     preconditioning: str = setting(
         "online",
         NETWORK,
         "Natural gradient: online, simple (from the same minibatch), or none (plain gradient)",
-        Choice(["online", "simple", "none"]),
+        choices=["online", "simple", "none"],
     )
-    alpha: float = setting(4.0, NETWORK, "Smoothing of the Fisher matrix", real(above=0))
-    precondition_rank_in: int = setting(20, NETWORK, "Rank for inputs (online)", integer(least=1))
-    precondition_rank_out: int = setting(
-        80, NETWORK, "Rank for derivatives (online)", integer(least=1)
-    )
-    update_period: int = setting(
-        4, NETWORK, "Minibatches per update of them (online)", integer(least=1)
-    )
+    alpha: float = setting(4.0, NETWORK, "Smoothing of the Fisher matrix", above=0)
+    precondition_rank_in: int = setting(20, NETWORK, "Rank for inputs (online)", least=1)
+    precondition_rank_out: int = setting(80, NETWORK, "Rank for derivatives (online)", least=1)
+    update_period: int = setting(4, NETWORK, "Minibatches per update of them (online)", least=1)
     num_samples_history: float = setting(
-        2000.0, NETWORK, "Time constant of the estimates, in frames (online)", real(above=0)
+        2000.0, NETWORK, "Time constant of the estimates, in frames (online)", above=0
     )
     max_change_per_sample: float = setting(
         0.075,
         NETWORK,
         "Limit on the change of a layer by a minibatch, over the minibatch size",
-        real(least=0),
+        least=0,
     )
-    minibatch_size: int = setting(
-        128, NETWORK | ITERATIONS, "Frames per minibatch", integer(least=1)
-    )
+    minibatch_size: int = setting(128, NETWORK | ITERATIONS, "Frames per minibatch", least=1)
     samples_per_iter: int = setting(
-        400000, EXAMPLES, "Frames per job and iteration, about", integer(least=1)
+        400000, EXAMPLES, "Frames per job and iteration, about", least=1
     )
-    frames_per_eg: int = setting(
-        8, EXAMPLES, "Labelled frames per example on disk", integer(least=1)
-    )
-    num_jobs_initial: int = setting(
-        1, NETWORK | ITERATIONS, "Parallel jobs at the start", integer(least=1)
-    )
-    num_jobs_final: int = setting(8, ITERATIONS, "Parallel jobs at the end", integer(least=1))
+    frames_per_eg: int = setting(8, EXAMPLES, "Labelled frames per example on disk", least=1)
+    num_jobs_initial: int = setting(1, NETWORK | ITERATIONS, "Parallel jobs at the start", least=1)
+    num_jobs_final: int = setting(8, ITERATIONS, "Parallel jobs at the end", least=1)
     num_jobs_step: int = setting(
         1,
         ITERATIONS,
         "From this number of jobs on there are multiples of it: the number of GPUs, say",
-        integer(least=1),
+        least=1,
     )
-    max_retries: int = setting(
-        2, NOTHING, "How often a job that failed is started again", integer(least=0)
-    )
+    max_retries: int = setting(2, NOTHING, "How often a job that failed is started again", least=0)
     min_jobs: int | None = setting(
         None,
         NOTHING,
         "Jobs of an iteration that must succeed (or all, if it has fewer); if not given, half",
-        integer(least=1),
+        least=1,
     )
     start_timeout: float = setting(
         0.0,
         NOTHING,
         "Seconds after which a training job that has not started counts as failed; 0: never",
-        real(least=0),
+        least=0,
     )
     shuffle_buffer_size: int = setting(
-        5000, ITERATIONS, "Examples that a job shuffles at once", integer(least=-1)
+        5000, ITERATIONS, "Examples that a job shuffles at once", least=-1
     )
     max_models_combine: int = setting(
         20,
         COMBINATION,
         "Models, or averages of successive ones, that the final combination weighs",
-        integer(least=1),
+        least=1,
     )
     stop_if_diverging: bool = setting(
         True,
         NOTHING,
         "Stop where the objective is worse than a guess, or falls far below what it was",
-        bool,
     )
-    fix_nnet: bool = setting(False, ITERATIONS, "Run nnet-am-fix during the first half", bool)
-    min_average: float = setting(0.05, ITERATIONS, "Passed to nnet-am-fix", real(least=0))
-    max_average: float = setting(0.95, ITERATIONS, "Passed to nnet-am-fix", real(least=0))
+    fix_nnet: bool = setting(False, ITERATIONS, "Run nnet-am-fix during the first half")
+    min_average: float = setting(0.05, ITERATIONS, "Passed to nnet-am-fix", least=0)
+    max_average: float = setting(0.95, ITERATIONS, "Passed to nnet-am-fix", least=0)
     num_jobs_compute_prior: int = setting(
-        10, REALIGNMENT | PRIORS, "Jobs that compute posteriors", integer(least=1)
+        10, REALIGNMENT | PRIORS, "Jobs that compute posteriors", least=1
     )
     prior_subset_size: int = setting(
-        10000, REALIGNMENT | PRIORS, "Frames for each of them", integer(least=1)
+        10000, REALIGNMENT | PRIORS, "Frames for each of them", least=1
     )
     realign_times: str = setting(
         "",
@@ -175,15 +157,15 @@ class TrainingOptions:
         "When to realign with the network, as proportions of the training: '0.5 0.75'",
         means=reals,
     )
-    num_jobs_align: int = setting(30, NOTHING, "Jobs of a realignment", integer(least=1))
+    num_jobs_align: int = setting(30, NOTHING, "Jobs of a realignment", least=1)
     align_cmd: str = setting("", NOTHING, "How to launch them, if not like --cmd")
     align_use_gpu: str = setting("no", NOTHING, "Passed to steps/align.py as --use-gpu")
-    srand: int = setting(0, ANYTHING, "Seed of everything random", integer(least=0))
+    srand: int = setting(0, ANYTHING, "Seed of everything random", least=0)
     use_gpu: str = setting(
         "no",
         EXAMPLES | ITERATIONS,
         "Whether training jobs compute on a GPU; yes and wait reserve one for each",
-        Choice(["yes", "no", "optional", "wait"]),
+        choices=["yes", "no", "optional", "wait"],
         means=egs_format_for,
     )
     tf32: bool = shared(tf32_option, ITERATIONS)
@@ -191,14 +173,14 @@ class TrainingOptions:
         None,
         NOTHING,
         "Threads of a training job; if not given, all jobs share the cores of this machine",
-        integer(least=1),
+        least=1,
     )
     parallel_opts: str = setting("", NOTHING, "Launcher options for training jobs")
     combine_num_threads: int | None = setting(
         None,
         NOTHING,
         "Threads of the combination; if not given, as many as this machine has cores",
-        integer(least=1),
+        least=1,
     )
     combine_parallel_opts: str = setting("", NOTHING, "Launcher options for it")
     io_opts: str = setting("--max-jobs-run 5", NOTHING, "Launcher options for jobs of much I/O")
@@ -206,26 +188,24 @@ class TrainingOptions:
     egs_opts: str = setting(
         "", EXAMPLES, "Options for steps/get_egs2.py", means=effects_of(EgsOptions)
     )
-    get_egs_stage: int = setting(0, NOTHING, "Stage of steps/get_egs2.py", integer(least=0))
+    get_egs_stage: int = setting(0, NOTHING, "Stage of steps/get_egs2.py", least=0)
     lda_opts: str = setting(
         "", TRANSFORM, "Options for steps/get_lda.py", means=effects_of(LdaOptions)
     )
     lda_dim: int | None = setting(
-        None, TRANSFORM, "Dimension of the feature transform; all if not given", integer(least=1)
+        None, TRANSFORM, "Dimension of the feature transform; all if not given", least=1
     )
-    randprune: float = setting(
-        4.0, TRANSFORM, "Speeds up the transform's statistics", real(least=0)
-    )
+    randprune: float = setting(4.0, TRANSFORM, "Speeds up the transform's statistics", least=0)
     feat_type: str = shared(feature_options("feat_type"), TRANSFORM | EXAMPLES)
     cmvn_opts: str = shared(feature_options("cmvn_opts"), TRANSFORM | EXAMPLES)
     transform_dir: str = shared(feature_options("transform_dir"), TRANSFORM | EXAMPLES)
     online_ivector_dir: str = shared(feature_options("online_ivector_dir"), TRANSFORM | EXAMPLES)
-    cleanup: bool = setting(True, NOTHING, "Remove what is no longer needed", bool)
-    remove_egs: bool = setting(True, NOTHING, "Remove the examples, too, at the end", bool)
+    cleanup: bool = setting(True, NOTHING, "Remove what is no longer needed")
+    remove_egs: bool = setting(True, NOTHING, "Remove the examples, too, at the end")
     stage: int | None = setting(
-        None, NOTHING, "Do it and those after it again (default: what is missing)", int
+        None, NOTHING, "Do it and those after it again (default: what is missing)"
     )
-    exit_stage: int = setting(NEVER, NOTHING, "End before this stage; -100: do all", int)
+    exit_stage: int = setting(NEVER, NOTHING, "End before this stage; -100: do all")
 
     @property
     def given(self) -> dict[str, Any]:
