@@ -14,7 +14,7 @@ from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_table, write_lines
 from nnet.drivers.decode_dir import (
-    DecodingSetting,
+    ScoredSetting,
     find_transcripts,
     read_transcripts,
     tuned_setting,
@@ -58,7 +58,7 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
         write_result(directory / "tuned_wer", directory, tuned, results[tuned])
 
 
-def write_result(path: Path, directory: Path, setting: DecodingSetting, errors: WordErrors) -> None:
+def write_result(path: Path, directory: Path, setting: ScoredSetting, errors: WordErrors) -> None:
     line = f"{str(errors).splitlines()[0]} {wer_file(directory, setting)}"
     write_lines(path, [line])
     log.info(f"{path.name}: {line}")

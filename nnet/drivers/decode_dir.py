@@ -12,7 +12,7 @@ from nnet.errors import NgtrainError
 from nnet.io.text import ENCODING, split_words, text_lines
 
 
-class DecodingSetting(NamedTuple):
+class ScoredSetting(NamedTuple):
     """An inverse acoustic scale and a word insertion penalty, as they stand in file names."""
 
     lmwt: str
@@ -23,12 +23,12 @@ class DecodingSetting(NamedTuple):
         return float(self.penalty), float(self.lmwt)
 
 
-def find_transcripts(directory: Path) -> dict[DecodingSetting, list[Path]]:
+def find_transcripts(directory: Path) -> dict[ScoredSetting, list[Path]]:
     """Find the files scoring/LMWT_PENALTY.JOB.tra, by setting."""
-    found: dict[DecodingSetting, list[Path]] = {}
+    found: dict[ScoredSetting, list[Path]] = {}
     for path in directory.glob("scoring/*.tra"):
         if match := re.fullmatch(r"([^_]+)_([^_]+)\.\d+\.tra", path.name):
-            found.setdefault(DecodingSetting(*match.groups()), []).append(path)
+            found.setdefault(ScoredSetting(*match.groups()), []).append(path)
     return dict(sorted(found.items(), key=lambda item: item[0].values))
 
 
@@ -37,24 +37,24 @@ def read_transcripts(files: list[Path], words: SymbolTable) -> dict[str, list[st
     return {key: [words[int(number)] for number in numbers] for key, *numbers in rows}
 
 
-def wer_file(directory: Path, setting: DecodingSetting) -> Path:
+def wer_file(directory: Path, setting: ScoredSetting) -> Path:
     return directory / f"wer_{setting.lmwt}_{setting.penalty}"
 
 
-def read_results(directory: Path) -> dict[DecodingSetting, int]:
+def read_results(directory: Path) -> dict[ScoredSetting, int]:
     """Read the number of errors of each setting, from the files that scoring wrote."""
     results = {}
     for path in directory.glob("wer_*_*"):
         match = re.match(r"%WER \S+ \[ (\d+) / ", path.read_text(**ENCODING))
         if match:
             _, lmwt, penalty = path.name.split("_")
-            results[DecodingSetting(lmwt, penalty)] = int(match[1])
+            results[ScoredSetting(lmwt, penalty)] = int(match[1])
     if not results:
         raise NgtrainError(f"{directory} has not been scored: it has no wer_LMWT_PENALTY")
     return results
 
 
-def middle_of_best(results: dict[DecodingSetting, int]) -> DecodingSetting:
+def middle_of_best(results: dict[ScoredSetting, int]) -> ScoredSetting:
     """Pick the middle one of the settings with the fewest errors: the least accidental."""
     fewest = min(results.values())
     best = sorted((s for s in results if results[s] == fewest), key=lambda s: s.values)
@@ -62,8 +62,8 @@ def middle_of_best(results: dict[DecodingSetting, int]) -> DecodingSetting:
 
 
 def tuned_setting(
-    directory: Path, decoded: Collection[DecodingSetting], tune_on: str
-) -> DecodingSetting:
+    directory: Path, decoded: Collection[ScoredSetting], tune_on: str
+) -> ScoredSetting:
     """Find the setting that was best in another directory, scored before.
 
     Raises NgtrainError if it is not one of those of `directory`.
