@@ -8,32 +8,48 @@ from nnet.io import log_lines
 from nnet.io.log_lines import LogLine
 
 LINES = {name: line for name, line in vars(log_lines).items() if isinstance(line, LogLine)}
-VECTOR = " [ 0.5 1.25 ]"
+VECTOR, DATE = " [ 0.5 1.25 ]", "Mon Sep  1 10:00:00 UTC 2025"
+OTHERS = {
+    "LEFT_OUT": (7, 3, "it was killed by SIGKILL"),
+    "COUNTED": ("no features of 3 of 10 recordings", "u4: too short"),
+    "STARTED": (DATE,),
+    "ENDED": ("code 0", DATE, 3),
+}
+"""What stands in lines that have more than numbers and vectors."""
 
 
-def test_there_are_lines():
-    assert len(LINES) >= 13
+def written(name: str, number: float = 3) -> str:
+    """Such a line of a log."""
+    kinds = re.findall(r"%\.?\d*([dgfs])", LINES[name].format)
+    values = OTHERS.get(name) or tuple(VECTOR if kind == "s" else number for kind in kinds)
+    line = LINES[name].format % values
+    beginning = {"COUNTED": "WARNING (program[1]) "}.get(name, "LOG (program[1]) ")
+    return line if re.match("# |%|[0-9]", line) else f"{beginning}{line}"
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_the_pattern_finds_the_line(name):
     """Also where numbers are so large that they are written with an exponent."""
-    line, kinds = LINES[name], re.findall(r"%\.?\d*([dgfs])", LINES[name].format)
     for number in 3, 12_345_678:
-        values = [VECTOR if kind == "s" else number for kind in kinds]
-        text = f"LOG (program[1]) {line.format % tuple(values)}"
-        if name == "LEFT_OUT":  # of a file of its own
-            text = line.format % tuple(values)
-        found = re.search(line.pattern, text)
-        assert found, text
-        for group in found.groups():
+        found = re.search(LINES[name].pattern, written(name, number))
+        assert found
+        for group in found.groups() if name not in OTHERS else ():
             assert group in VECTOR or float(group) == pytest.approx(number, rel=1e-5)
 
 
+def test_the_parts_of_a_launchers_last_line():
+    line = written("ENDED")
+    assert re.search(log_lines.ENDED_CODE, line)[1] == "code 0"
+    assert re.search(log_lines.ELAPSED, line)[1] == "3"
+    assert re.search(LINES["ENDED"].pattern, line).groups() == ("Sep  1 10:00:00", "2025")
+
+
+def test_what_was_left_out():
+    found = re.match(LINES["COUNTED"].pattern, written("COUNTED")).groups()
+    assert found == ("no features of ", "3", "10", "recordings", "u4: too short")
+
+
 def test_no_line_is_taken_for_another():
-    """But for those whose parts are the same, which different programs write."""
-    texts = {name: line.format.replace("%s", VECTOR) for name, line in LINES.items()}
-    texts = {name: f" {re.sub(r'%[.0-9]*[dgf]', '3', text)}" for name, text in texts.items()}
     for name, line in LINES.items():
-        if name != "LEFT_OUT":
-            assert [other for other in texts if re.search(line.pattern, texts[other])] == [name]
+        read = re.fullmatch if name == "LEFT_OUT" else re.search  # the lines of a file of its own
+        assert [other for other in LINES if read(line.pattern, written(other))] == [name]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nnet.errors import NgtrainError
+from nnet.io.log_lines import WER
 
 
 @dataclass
@@ -54,9 +55,9 @@ class WordErrors:
     def __str__(self) -> str:
         """Format the three lines that compute-wer prints."""
         partial = " [PARTIAL]" if self.absent_sentences else ""
+        counts = self.total, self.num_words, self.insertions, self.deletions, self.substitutions
         return (
-            f"%WER {self.wer:.2f} [ {self.total} / {self.num_words}, {self.insertions} ins, "
-            f"{self.deletions} del, {self.substitutions} sub ]{partial}\n"
+            f"{WER.format % (self.wer, *counts)}{partial}\n"
             f"%SER {self.ser:.2f} [ {self.wrong_sentences} / {self.num_sentences} ]\n"
             f"Scored {self.num_sentences} sentences, {self.absent_sentences} not present in hyp.\n"
         )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
+from nnet.io.log_lines import WER
 from nnet.io.text import ENCODING, split_words, text_lines
 
 
@@ -45,10 +46,10 @@ def read_results(directory: Path) -> dict[ScoredSetting, int]:
     """Read the number of errors of each setting, from the files that scoring wrote."""
     results = {}
     for path in directory.glob("wer_*_*"):
-        match = re.match(r"%WER \S+ \[ (\d+) / ", path.read_text(**ENCODING))
+        match = re.match(WER.pattern, path.read_text(**ENCODING))
         if match:
             _, lmwt, penalty = path.name.split("_")
-            results[ScoredSetting(lmwt, penalty)] = int(match[1])
+            results[ScoredSetting(lmwt, penalty)] = int(match[2])
     if not results:
         raise NgtrainError(f"{directory} has not been scored: it has no wer_LMWT_PENALTY")
     return results

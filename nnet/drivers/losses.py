@@ -10,8 +10,8 @@ from pathlib import Path
 from nnet.decoding.unknown_words import MANY, TOO_MANY
 from nnet.drivers.driver import log
 from nnet.errors import NgtrainError
+from nnet.io.log_lines import COUNTED
 
-_COUNTED = re.compile(r"WARNING \([^)]*\) (.*?)(\d+) of (\d+) (.*?), such as (.*)")
 _LONGEST_LINE = 1 << 12
 
 
@@ -96,7 +96,7 @@ def losses_in(logs: Iterable[Path]) -> list[Loss]:
     """Add up the losses that programs count at their ends (nnet.io.losses), over jobs."""
     losses: dict[tuple[str, str], Loss] = {}
     for line in _warnings(logs):
-        if match := _COUNTED.match(line):
+        if match := re.match(COUNTED.pattern, line):
             before, count, total, after, example = match.groups()
             so_far = losses.get((before, after), Loss(before, after, 0, 0, example))
             losses[before, after] = replace(

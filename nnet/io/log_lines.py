@@ -64,3 +64,19 @@ RETRIED = LogLine("Retried %d out of %d utterances.", r"Retried (?P<retried>\d+)
 DECODED = LogLine(
     "Done %d utterances, failed for %d", r"Done (?P<done>\d+) utterances, failed for \d+"
 )
+COUNTED = LogLine("%s, such as %s", r"WARNING \([^)]*\) (.*?)(\d+) of (\d+) (.*?), such as (.*)")
+"""A sentence with the number of what was left out, and the first of it (nnet.io.losses)."""
+WER = LogLine(
+    "%%WER %.2f [ %d / %d, %d ins, %d del, %d sub ]",
+    r"%WER (\d+\.?\d*|nan) \[ (\d+) / (\d+), (\d+) ins, (\d+) del, (\d+) sub \]",
+)
+
+# Launchers ----------------------------------------------------------------------------------------
+
+DATE = r"\w{3} (\w{3} +\d+ \d+:\d+:\d+) \S+ (\d{4})"
+"""A time as the program `date` prints it, without its zone: all machines of a cluster have one."""
+STARTED = LogLine("# Started at %s", rf"^# Started .*?at {DATE}")
+ENDED = LogLine("# Ended (%s) at %s, elapsed time %d seconds", rf"^# Ended .*?at {DATE}")
+ENDED_CODE = r"^# Ended \((.+?)\)"
+ELAPSED = r"elapsed time (\d+) seconds"
+"""Parts of the line ENDED, which not all of Kaldi's launchers write."""

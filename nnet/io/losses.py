@@ -2,6 +2,8 @@
 
 import logging
 
+from nnet.io.log_lines import COUNTED
+
 logger = logging.getLogger("ngtrain")
 
 
@@ -30,4 +32,4 @@ class Losses:
             sentence: what became of them, with a %d for their number.
         """
         if self.count:
-            logger.warning(f"{sentence}, such as %s", self.count, self.example)
+            logger.warning(COUNTED.format, sentence % self.count, self.example)

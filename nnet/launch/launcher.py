@@ -34,6 +34,7 @@ from typing import NoReturn
 from nnet.cli import environment
 from nnet.io.descriptors import reserve_standard_descriptors
 from nnet.io.ending import SIGNALS, disregard
+from nnet.io.log_lines import ENDED, STARTED
 from nnet.launch import lifeline
 
 OURS = frozenset({"run.py", "slurm.py", "queue.py", "gridengine.py"})
@@ -147,16 +148,14 @@ def quote(word: str) -> str:
 
 def header(command: str, host: str) -> str:
     """What the log of a job begins with, when the job starts now."""
-    return f"# {command}\n# Started at {date()}\n# Running on {host}\n#\n"
+    return f"# {command}\n{STARTED.format % date()}\n# Running on {host}\n#\n"
 
 
 def footer(status: int, seconds: float, num_threads: int) -> str:
     """What it ends with; a negative `status` is the number of the signal that ended the job."""
     code = f"code {status}" if status >= 0 else f"code 0; signal {-status}"
-    return (
-        f"# Accounting: time={round(seconds)} threads={num_threads}\n"
-        f"# Ended ({code}) at {date()}, elapsed time {round(seconds)} seconds\n"
-    )
+    accounting = f"# Accounting: time={round(seconds)} threads={num_threads}"
+    return f"{accounting}\n{ENDED.format % (code, date(), round(seconds))}\n"
 
 
 def date() -> str:

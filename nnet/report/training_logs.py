@@ -133,7 +133,7 @@ def read_job(dir: Path, x: int, n: int) -> JobLog:
     return JobLog(
         number=n,
         span=span_of(text),
-        code=(re.findall(r"^# Ended \((.+?)\)", text, flags=re.MULTILINE) or [None])[-1],
+        code=(re.findall(log_lines.ENDED_CODE, text, flags=re.MULTILINE) or [None])[-1],
         learning_rate=last(r"--learning-rate=(\S+)", text.partition("\n")[0]),
         minibatch_size=last(r"--minibatch-size=(\d+)", text.partition("\n")[0]),
         samples=None if samples is None else int(samples),
@@ -208,11 +208,9 @@ def read_word_errors(dir: Path) -> Iterator[WerLine]:
 
 def word_errors(dir: Path, file: Path) -> WerLine | None:
     """Read the result in a file; its setting is the name of the file wer_LMWT_PENALTY."""
-    line = (
-        r"%WER (\d+\.?\d*) \[ (\d+) / (\d+), (\d+) ins, (\d+) del, (\d+) sub \](?: (?:.*/)?(\S+))?"
-    )
+    line = rf"{log_lines.WER.pattern}(?: (?:.*/)?(\S+))?"
     found = re.search(line, small_text(file)) if file.is_file() else None
-    if not found:
+    if not found or found[1] == "nan":
         return None
     rate, *counts, setting = found.groups()
     return WerLine(
@@ -243,12 +241,8 @@ def read_options(file: Path) -> dict[str, str]:
 
 def span_of(log: str) -> Span:
     """Find the times that a launcher, run.pl or the like, notes in a log."""
-    times = (date(rf"^# {word} .*?at {DATE}", log) for word in ("Started", "Ended"))
-    return Span(*times, last(r"elapsed time (\d+) seconds", log))
-
-
-# As the program `date` prints it.  The time zone is left out: all machines of a cluster have one.
-DATE = r"\w{3} (\w{3} +\d+ \d+:\d+:\d+) \S+ (\d{4})"
+    times = (date(line.pattern, log) for line in (log_lines.STARTED, log_lines.ENDED))
+    return Span(*times, last(log_lines.ELAPSED, log))
 
 
 def date(pattern: str, text: str) -> datetime | None:
