@@ -27,7 +27,7 @@ from nnet.drivers.lda_options import LdaOptions
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.settings import options_from
 from nnet.io.log_lines import LDA_STATISTICS
-from nnet.launch.commands import JOB, Command, read_from, read_numbers, unzipped
+from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
 
 
 @driver(
@@ -65,23 +65,23 @@ def main(data, lang, ali_dir, exp_dir, **options):
     select = ["subset_scp.py", "--quiet", some, f"{part}/feats.scp"]
     base = features.commands(part, select=select, num_jobs=num_jobs)
     left, right = o.context
-    dims = {
-        "feat_dim": int(output_of("feat-to-dim", read_from(*base).replace(JOB, "1"), "-")),
-        "ivector_dim": features.ivector_dim(),
-    }
-    spliced_dim = dims["feat_dim"] * (left + 1 + right) + dims["ivector_dim"]
-    dims["lda_dim"] = o.lda_dim or spliced_dim
+    feat_dim = int(output_of("feat-to-dim", read_from(*base).replace(JOB, "1"), "-"))
+    ivector_dim = features.ivector_dim()
+    lda_dim = o.lda_dim or feat_dim * (left + 1 + right) + ivector_dim
     if o.stage <= 0:
+        context = [f"--left-context={left}", f"--right-context={right}"]
         ivectors = features.ivector_commands(part, o.ivector_randomize_prob)
-        accumulate(lang, ali, exp, num_jobs, [*base, splicing(o), *ivectors], o)
+        spliced = [*base, ["splice-feats", *context, "ark:-", "ark:-"], *ivectors]
+        accumulate(lang, ali, exp, num_jobs, read_from(*spliced, options="s,cs"), o)
+    dims = {"feat_dim": feat_dim, "lda_dim": lda_dim, "ivector_dim": ivector_dim}
     for name, dim in dims.items():
         write_lines(exp / name, [str(dim)])
-    estimate(exp, num_jobs, dims["lda_dim"], o)
+    estimate(exp, num_jobs, lda_dim, o)
     log.info("Finished estimating LDA")
 
 
 def accumulate(
-    lang: str, ali: Path, exp: Path, num_jobs: int, features: list[Command], o: LdaOptions
+    lang: str, ali: Path, exp: Path, num_jobs: int, features: str, o: LdaOptions
 ) -> None:
     """Write the statistics of the spliced features of each job, lda.JOB.acc."""
     log.info("Accumulating LDA statistics.")
@@ -92,17 +92,10 @@ def accumulate(
         *["ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|"],
         *["weight-silence-post", "0.0", silence, ali / "final.mdl", "ark:-", "ark:-", "|"],
         *["acc-lda", f"--rand-prune={o.rand_prune:g}", f"--srand={o.srand}", ali / "final.mdl"],
-        *[read_from(*features, options="s,cs"), "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
+        *[features, "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
         jobs=num_jobs,
     )
     report_losses(exp / "log", num_jobs)
-
-
-def splicing(o: LdaOptions) -> Command:
-    """Give the command that splices frames together."""
-    left, right = o.context
-    context = [f"--left-context={left}", f"--right-context={right}"]
-    return ["splice-feats", *context, "ark:-", "ark:-"]
 
 
 def estimate(exp: Path, num_jobs: int, lda_dim: int, o: LdaOptions) -> None:

@@ -17,10 +17,10 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from statistics import mean
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnet.drivers.driver import Choice, driver, log, option
 from nnet.drivers.training_schedule import Schedule, ScheduleError
@@ -121,36 +121,26 @@ def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
     return speeds, spread
 
 
+def column(title: str) -> Any:
+    """Make a field of a row whose column has a title."""
+    return field(metadata={"title": title})
+
+
 @dataclass(frozen=True)
 class Row:
-    """A row of the table, whose columns are the names of COLUMNS."""
+    """A row of the table."""
 
-    num_jobs: int
-    iterations: int
-    jobs: int
-    undisturbed_h: float
-    uneven_h: float
-    failing_h: float
-    useful: float
-    failures: float
-    left_out: float
-    traffic_tb: float
-    disk_gb: float
-
-
-COLUMNS = {
-    "num_jobs": "N",
-    "iterations": "iterations",
-    "jobs": "jobs",
-    "undisturbed_h": "hours, undisturbed",
-    "uneven_h": "hours, uneven jobs",
-    "failing_h": "hours, failures too",
-    "useful": "% for gradients",
-    "failures": "failures",
-    "left_out": "left out",
-    "traffic_tb": "traffic, TB",
-    "disk_gb": "disk, GB",
-}
+    num_jobs: int = column("N")
+    iterations: int = column("iterations")
+    jobs: int = column("jobs")
+    undisturbed_h: float = column("hours, undisturbed")
+    uneven_h: float = column("hours, uneven jobs")
+    failing_h: float = column("hours, failures too")
+    useful: float = column("% for gradients")
+    failures: float = column("failures")
+    left_out: float = column("left out")
+    traffic_tb: float = column("traffic, TB")
+    disk_gb: float = column("disk, GB")
 
 
 def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> Row:
@@ -231,10 +221,11 @@ def most_models(schedule: Schedule) -> int:
 def write_table(rows: list[Row], format: str) -> None:
     if format == "csv":
         table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerows([list(COLUMNS), *map(astuple, rows)])
+        table.writerows([[each.name for each in fields(Row)], *map(astuple, rows)])
         return
     cells = [[shown(value) for value in astuple(row)] for row in rows]
-    for line in [list(COLUMNS.values()), ["---"] * len(COLUMNS), *cells]:
+    titles = [each.metadata["title"] for each in fields(Row)]
+    for line in [titles, ["---"] * len(titles), *cells]:
         print(f"| {' | '.join(line)} |")
 
 

@@ -7,7 +7,7 @@ stopped; --stage has it forgotten first.
 from __future__ import annotations
 
 import shlex
-from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.drivers.data_dir import write_lines
@@ -23,31 +23,15 @@ from nnet.io.checksums import remove_with_checksum
 from nnet.launch.commands import JOB, pipeline, unzipped
 
 
-class Stage(ABC):
-    """A part of the work of a training.
+@dataclass
+class Stage:
+    """A part of the work of a training: made() tells whether it is done, forget() has it say no.
 
-    Attributes:
-        number: that --stage and --exit-stage know it by.
-        name: what it makes, in the account of seconds.
+    A kind of stage has a `number` that --stage and --exit-stage know it by, and the `name` of what
+    it makes, in the account of seconds.
     """
 
-    number: int
-    name: str
-
-    def __init__(self, training: TrainingRun):
-        self.training = training
-
-    @abstractmethod
-    def made(self) -> bool:
-        """Tell whether what the stage makes is there."""
-
-    @abstractmethod
-    def make(self) -> None:
-        """Make it.  Raises NgtrainError where that fails."""
-
-    @abstractmethod
-    def forget(self) -> None:
-        """Have made() say no."""
+    training: TrainingRun
 
     def do(self) -> None:
         """Make what is not there yet."""
