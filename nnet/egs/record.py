@@ -119,29 +119,6 @@ class NnetExample:
         writer.token("<SpkInfo>").vector(self.spk_info)
         writer.token("</NnetExample>")
 
-    def sub_example(
-        self,
-        start: int = 0,
-        num_frames: int | None = None,
-        left_context: int | None = None,
-        right_context: int | None = None,
-    ) -> "NnetExample":
-        """Cut out some of the labelled frames, with all of the context or less of it.
-
-        Args:
-            start: the first labelled frame to keep, 0 <= start < self.num_frames.
-            num_frames: how many to keep; None, or more than there are, for all from `start`.
-            left_context, right_context: rows of context to keep; None, or more than there are (with
-                a warning), for all.
-        """
-        if not 0 <= start < self.num_frames:
-            raise IndexError(f"frame {start} of an example of {self.num_frames} frames")
-        left = available_context("left", left_context, self.left_context)
-        right = available_context("right", right_context, self.right_context)
-        labels = self.labels[start:][:num_frames]
-        rows = self.input_frames.rows(self.left_context + start - left, left + len(labels) + right)
-        return NnetExample(labels, rows, left, self.spk_info)
-
 
 _warned = set()
 
