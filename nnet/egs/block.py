@@ -148,18 +148,18 @@ class ExampleBlock:
         return ExampleBlock(self.layouts, [*kept, self.take(moved).encoded()], records)
 
     def keys(self) -> list[bytes]:
-        """The keys of the examples."""
+        """Return the keys of the examples."""
         records = self.records
         slices = self._slices(records["buffer"], records["begin"], records["body"] - 1)
         return list(map(bytes, slices))
 
     def bodies(self) -> list[bytes]:
-        """The bytes of the examples after their keys, from \\0B on."""
+        """Return the bytes of the examples after their keys, from \\0B on."""
         slices = self._slices(*(self.records[name] for name in ("buffer", "body", "end")))
         return list(map(bytes, slices))
 
     def encoded(self) -> bytes:
-        """The bytes of the examples with their keys, as they stand in an archive."""
+        """Join the bytes of the examples with their keys, as they stand in an archive."""
         begin, end, buffer = (self.records[name] for name in ("begin", "end", "buffer"))
         # Neighbours that were neighbours in the archive are copied together.
         starts = (begin[1:] != end[:-1]) | (buffer[1:] != buffer[:-1])
@@ -168,7 +168,7 @@ class ExampleBlock:
         return b"".join(self._slices(buffer[first], begin[first], end[last]))
 
     def num_frames(self) -> np.ndarray:
-        """The number of labelled frames of each example, whether selected or not; int32 (n,)."""
+        """Count the labelled frames of each example, selected or not; int32 (n,)."""
         per_layout = np.array([layout.num_frames for layout in self.layouts], np.int32)
         return per_layout[self.records["layout"]]
 
@@ -182,7 +182,7 @@ class ExampleBlock:
             yield ExampleGroup(self.layouts[number], indices, *block._parts(number), self)
 
     def _parts(self, layout_number: int) -> tuple[Strings, np.ndarray]:
-        """The label texts and the fixed parts of the examples, all of which have one layout."""
+        """Gather label texts and fixed parts of the examples, all of which have one layout."""
         layout, records = self.layouts[layout_number], self.records
         begin = records["end"] - layout.dtype.itemsize
         fixed = np.empty(len(self), f"V{layout.dtype.itemsize}")
@@ -325,7 +325,7 @@ class ExampleGroup(EncodedExamples):
         return NgtrainError(f"{self.block.layouts.name}, key {key}: {reason} in an example")
 
     def selected(self) -> tuple[np.ndarray, int]:
-        """The first selected frame of each example, and how many are selected: one, or all."""
+        """Return the first selected frame of each example, and how many are selected: one, or all."""
         frame = self.block.records["frame"][self.indices]
         return np.maximum(frame, 0), self.layout.num_frames if frame[0] == ALL_FRAMES else 1
 
@@ -356,7 +356,7 @@ class ExampleGroup(EncodedExamples):
                 rows[part] = compression.decode_uniform(*scale, codes)
 
     def _codes(self, first_row: np.ndarray, num_rows: int, part=slice(None)) -> np.ndarray:
-        """The codes of some rows, with the axes in the order of the layout."""
+        """Gather the codes of some rows, with the axes in the order of the layout."""
         codes, first_row = self.fixed["codes"][part], first_row[part]
         each = np.arange(len(codes))
         if self.layout.matrix == "CM":

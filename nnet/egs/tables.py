@@ -220,7 +220,7 @@ class Pool:
         return displaced.take(in_time[there[in_time]])
 
     def contents(self) -> ExampleBlock | None:
-        """The examples in the pool in order of places; None if no block has been put there."""
+        """Return the examples in order of places; None if no block has been put there."""
         return None if self._examples is None else self._examples.take(self._is_taken)
 
 
