@@ -325,7 +325,7 @@ class ExampleGroup(EncodedExamples):
         return NgtrainError(f"{self.block.layouts.name}, key {key}: {reason} in an example")
 
     def selected(self) -> tuple[np.ndarray, int]:
-        """Return the first selected frame of each example, and how many are selected: one, or all."""
+        """Return the first selected frame of each example, and how many are: one, or all."""
         frame = self.block.records["frame"][self.indices]
         return np.maximum(frame, 0), self.layout.num_frames if frame[0] == ALL_FRAMES else 1
 
