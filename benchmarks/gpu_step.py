@@ -70,37 +70,38 @@ class Operation(NamedTuple):
 def operations_of(config, minibatch_size):
     """How often each is launched in a step: a Counter of (Operation, is beside the main stream)."""
     import sys
+    from contextlib import closing
     from pathlib import Path
 
     import numpy as np
 
-    from nnet.device import backend
+    from nnet.device.cuda.gpu import Gpu
     from nnet.model.network import Network
-    from nnet.training.propagation import Propagation, arrays_of
+    from nnet.training.objective import labels_of
+    from nnet.training.train import Trainer
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/support"))
     import fake_cupy
 
     rng = np.random.default_rng(0)
     counts = Counter()
-    with fake_cupy.installed() as cupy, cupy.cuda.Stream(non_blocking=True) as main_stream:
-        backend._Device.module = cupy
+    with fake_cupy.installed() as cupy, closing(Gpu(cupy)) as device:
+        main_stream = cupy.cuda.get_current_stream()
 
         def write_down(operation):
             counts[operation, cupy.cuda.get_current_stream() is not main_stream] += 1
 
         with recording(fake_cupy, write_down):
             network = Network.from_config(config, rng)
-            propagation = Propagation(network)
+            network.move_to(device)
+            trainer = Trainer(network)
             minibatch = random_minibatch(minibatch_size, network.output_dim, rng)
-            propagation.load(*map(cupy.asarray, arrays_of(minibatch)))
-            log_prob = cupy.asarray(np.zeros(()))
+            frames = device.asarray(minibatch.frames)
+            labels = labels_of(minibatch, network).on(device)
             for number in range(NUM_BEFORE + NUM_RECORDED):
                 if number == NUM_BEFORE:
                     counts.clear()
-                propagation.add_log_prob(log_prob)
-                propagation.backpropagate()
-        backend._Device.module = np
+                trainer.step(frames, labels)
     return Counter({key: count / NUM_RECORDED for key, count in counts.items()})
 
 

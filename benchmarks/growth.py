@@ -50,7 +50,7 @@ Usage:  benchmarks/growth.py [options]
 @option("--json", default="", help="Write all figures to this file, too")
 @gpu_option
 @tf32_option
-def main(num_rounds, minibatches_per_round, peers, json):
+def main(num_rounds, minibatches_per_round, peers, json, device):
     figures = {}
     for sweep, points in SWEEPS.items():
         figures[sweep] = {}
@@ -59,7 +59,7 @@ def main(num_rounds, minibatches_per_round, peers, json):
             minibatch_size = dims.pop("minibatch_size")
             configs = {method: network_config(method, **dims) for method in METHODS}
             rounds, num_parameters = time_methods(
-                configs, minibatch_size, num_rounds, peers, minibatches_per_round
+                configs, minibatch_size, num_rounds, peers, minibatches_per_round, device
             )
             best = {method: min(times) for method, times in rounds.items()}
             figures[sweep][name] = {"num_parameters": num_parameters, "seconds": best}

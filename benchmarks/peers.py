@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from nnet.components.affine import AffineComponent
-from nnet.components.normalize import NormalizeComponent
-from nnet.components.pnorm import PnormComponent
-from nnet.device.backend import to_host, uses_tf32
+from nnet.components.nonlinear import NormalizeComponent, PnormComponent
+from nnet.device.device import CPU, to_host
 from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmState, HmmTopology
@@ -30,15 +29,15 @@ class TorchStep:
     On a GPU the step is captured as a graph and replayed, and the minibatch is copied for each.
     """
 
-    def __init__(self, config, minibatch):
+    def __init__(self, config, minibatch, device):
         try:
             import torch
         except ImportError:
             raise NgtrainError("--peers: PyTorch is not installed") from None
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        torch.backends.cuda.matmul.allow_tf32 = uses_tf32()
+        torch.backends.cuda.matmul.allow_tf32 = device.tf32
         network = Network.from_config(config, np.random.default_rng(0))
-        on_gpu = not isinstance(network.updatable_components[0].linear_params, np.ndarray)
+        on_gpu = device is not CPU
         layers = [layer for c in network.components if (layer := _torch_layer(torch, c))]
         self.network = torch.nn.Sequential(*layers).to("cuda" if on_gpu else "cpu")
         self.loss = torch.nn.CrossEntropyLoss(reduction="sum")
@@ -119,11 +118,11 @@ def kaldi_rounds(config, minibatch_size, num_rounds, minibatches=8):
     with tempfile.TemporaryDirectory() as directory:
         network = Network.from_config(config, np.random.default_rng(0))
         model = Path(directory, "0.mdl")
-        AcousticModel(_one_state_phones(network.output_dim), network).save(str(model))
+        AcousticModel(one_state_phones(network.output_dim), network).save(str(model))
         archives = []
         for count in minibatches, 3 * minibatches:
             archives.append(f"ark:{directory}/{count}.egs")
-            _write_examples(archives[-1], count * minibatch_size, network)
+            write_examples(archives[-1], count * minibatch_size, network)
 
         def run(archive):
             start = time.perf_counter()
@@ -138,7 +137,7 @@ def kaldi_rounds(config, minibatch_size, num_rounds, minibatches=8):
         return [(run(many) - run(few)) / (2 * minibatches) for _ in range(num_rounds)]
 
 
-def _one_state_phones(num_pdfs):
+def one_state_phones(num_pdfs):
     """A transition model of as many phones as pdfs, each an HMM of one state."""
     phones = range(1, num_pdfs + 1)
     states = HmmState(0, 0, ((0, 0.5), (1, 0.5))), HmmState(-1, -1, ())
@@ -147,7 +146,7 @@ def _one_state_phones(num_pdfs):
     return TransitionModel.from_tree(tree, topology)
 
 
-def _write_examples(wspecifier, count, network):
+def write_examples(wspecifier, count, network):
     rng = np.random.default_rng(0)
     num_rows = network.left_context + 1 + network.right_context
     with table_writer(wspecifier, EXAMPLE) as table:

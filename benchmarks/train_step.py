@@ -55,10 +55,10 @@ Usage:  benchmarks/train_step.py [options]
 @option("--json", default="", help="Write all figures to this file, too")
 @gpu_option
 @tf32_option
-def main(minibatch_size, num_rounds, minibatches_per_round, peers, json, **dims):
+def main(minibatch_size, num_rounds, minibatches_per_round, peers, json, device, **dims):
     configs = {method: network_config(method, **dims) for method in METHODS}
     rounds, num_parameters = time_methods(
-        configs, minibatch_size, num_rounds, peers, minibatches_per_round
+        configs, minibatch_size, num_rounds, peers, minibatches_per_round, device
     )
     log.info("The network has %d parameters", num_parameters)
     print_table(rounds, minibatch_size)
@@ -72,15 +72,17 @@ def main(minibatch_size, num_rounds, minibatches_per_round, peers, json, **dims)
         )
 
 
-def time_methods(configs, minibatch_size, num_rounds, peers, minibatches_per_round=4):
+def time_methods(configs, minibatch_size, num_rounds, peers, minibatches_per_round, device):
     """Seconds per minibatch, in each round, of methods and peers; and the size of the network."""
-    steps = {method: Step(config, minibatch_size) for method, config in configs.items()}
+    steps = {
+        method: StepTimer(config, minibatch_size, device) for method, config in configs.items()
+    }
     minibatch, network = steps["plain"].minibatch, steps["plain"].network
     steps["ceiling"] = Products(network, minibatch_size)
     if peers in ("torch", "all"):
         from peers import TorchStep
 
-        steps["PyTorch plain"] = TorchStep(configs["plain"], minibatch)
+        steps["PyTorch plain"] = TorchStep(configs["plain"], minibatch, device)
     rounds = time_in_turns(steps, num_rounds, minibatches_per_round)
     if peers in ("kaldi", "all"):
         from peers import kaldi_rounds
@@ -127,21 +129,24 @@ def random_minibatch(size, num_pdfs, rng):
     )
 
 
-class Step:
-    """Trains a network on the same minibatch again and again."""
+class StepTimer:
+    """A training of a network on the same minibatch again and again."""
 
-    def __init__(self, config, minibatch_size):
+    def __init__(self, config, minibatch_size, device):
         import itertools
 
         import numpy as np
 
         from nnet.model.network import Network
-        from nnet.training.step import TrainingStep
+        from nnet.training.cycles import Cycles
+        from nnet.training.train import Trainer
 
         rng = np.random.default_rng(0)
         self.network = Network.from_config(config, rng)
+        self.network.move_to(device)
         self.minibatch = random_minibatch(minibatch_size, self.network.output_dim, rng)
-        self.steps = TrainingStep(self.network).train_on(itertools.repeat(self.minibatch))
+        cycles = Cycles(self.network, Trainer(self.network).step)
+        self.steps = cycles.run(itertools.repeat(self.minibatch))
 
     def __call__(self):
         """Train on one minibatch, or on a few; returns how many."""
@@ -152,12 +157,12 @@ class Products:
     """The three products of matrices of every affine layer, two for the first, and nothing else."""
 
     def __init__(self, network, minibatch_size):
-        from nnet.device.backend import to_device
+        import numpy as np
+
+        self.device = network.device
 
         def zeros(*shape):
-            import numpy as np
-
-            return to_device(np.zeros(shape, np.float32))
+            return self.device.zeros(shape, np.float32)
 
         self.layers = [
             (zeros(minibatch_size, i), zeros(o, i), zeros(minibatch_size, o))
@@ -165,14 +170,12 @@ class Products:
         ]
 
     def __call__(self):
-        from nnet.device.backend import add_matmul, matmul
-
         for x, w, y in self.layers:
-            matmul(x, w.T, out=y)
+            self.device.matmul(x, w.T, out=y)
         for x, w, y in reversed(self.layers):
             if x is not self.layers[0][0]:
-                matmul(y, w, out=x)
-            add_matmul(y.T, x, out=w)
+                self.device.matmul(y, w, out=x)
+            self.device.add_matmul(y.T, x, out=w)
         return 1
 
 

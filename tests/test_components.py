@@ -7,13 +7,13 @@ import pytest
 
 from nnet.components import Component, UpdatableComponent, component_from_config
 from nnet.components.layout import FrameLayout, needed_offsets, runs
-from nnet.components.normalize import NORM_FLOOR
-from nnet.components.softmax import PROBABILITY_FLOOR, Labels
+from nnet.components.nonlinear import NORM_FLOOR, PROBABILITY_FLOOR
+from nnet.device.device import GrowingRows, SparseRows
 from nnet.errors import NgtrainError
 from nnet.io.tables import MATRIX, sequential_table
 from nnet.io.tokens import read_object, write_object
 from nnet.model.network import Network
-from nnet.training.propagation import compute
+from nnet.model.propagation import compute
 
 GOLDEN = [
     *("affine", "affine_simple", "affine_online", "fixed_affine", "fixed_scale", "normalize"),
@@ -158,18 +158,16 @@ class Setting:
         self.component = make(line)
         rng = np.random.default_rng(1)
         outputs = (3, 4, 8)
-        self.layouts = (
-            FrameLayout(2, needed_offsets(outputs, self.component.context)),
-            FrameLayout(2, outputs),
-        )
-        self.x = rng.standard_normal((self.layouts[0].num_rows, self.component.input_dim))
+        inputs = FrameLayout(2, needed_offsets(outputs, self.component.context))
+        self.component.set_layout(inputs, FrameLayout(2, outputs))
+        self.x = rng.standard_normal((inputs.num_rows, self.component.input_dim))
         self.direction = rng.standard_normal((6, self.component.output_dim))
 
     def output(self) -> np.ndarray:
         if hasattr(self.component, "rng"):
             self.component.rng = np.random.default_rng(2)  # the same noise every time
         out = np.full(self.direction.shape, np.nan)
-        self.component.propagate(self.x, *self.layouts, out)
+        self.component.propagate(self.x, out)
         return out
 
     def objective(self) -> float:
@@ -202,7 +200,7 @@ def test_derivative_by_the_input(line):
     x = setting.x if component.needs_input else None
     y = y if component.needs_output else None
     analytic = np.full(setting.x.shape, np.nan)
-    component.backpropagate(x, y, setting.direction.copy(), *setting.layouts, analytic)
+    component.backpropagate(x, y, setting.direction.copy(), analytic)
     assert_same(analytic, numeric)
 
 
@@ -212,13 +210,13 @@ def test_in_place_gives_the_same(line):
     component, x = setting.component, setting.x.copy()
     y = setting.output()
     derivative = np.empty_like(x)
-    component.backpropagate(x, y, setting.direction, *setting.layouts, derivative)
+    component.backpropagate(x, y, setting.direction, derivative)
     overwritten = setting.direction.copy()
-    component.backpropagate(x, y, overwritten, *setting.layouts, overwritten)
+    component.backpropagate(x, y, overwritten, overwritten)
     np.testing.assert_array_equal(overwritten, derivative)
     if hasattr(component, "rng"):
         component.rng = np.random.default_rng(2)
-    component.propagate(x, *setting.layouts, x)
+    component.propagate(x, x)
     np.testing.assert_array_equal(x, y)
 
 
@@ -230,7 +228,8 @@ def test_derivative_by_the_parameters(line):
     gradient = component.copy()
     gradient.set_zero(as_gradient=True)
     for _ in range(2):  # it is added up
-        component.accumulate_gradient(setting.x, setting.direction.copy(), gradient)
+        rows = GrowingRows(setting.direction.copy())
+        component.add_gradient(setting.x, None, rows, gradient)
     for parameter, analytic in zip(component.parameters, gradient.parameters, strict=True):
         assert_same(analytic, 2 * setting.differences(parameter))
 
@@ -245,7 +244,7 @@ def test_statistics_are_sums_over_frames(line):
     setting.direction[:] = 1
     slopes = setting.differences(setting.x)
     for _ in range(2):
-        component.store_statistics(y, component)
+        component.add_statistics(y, component)
     np.testing.assert_allclose(component.value_sum, 2 * y.sum(axis=0))
     np.testing.assert_allclose(component.deriv_sum, 2 * slopes.sum(axis=0), atol=1e-7)
     assert component.count == 2 * len(y)
@@ -260,9 +259,9 @@ def test_derivative_of_the_logarithm_of_a_softmax():
     derivative = np.zeros_like(y)
     np.add.at(derivative, (rows, columns), weights / y[rows, columns])
     expected, result = np.empty_like(y), np.empty_like(y)
-    setting.component.backpropagate(None, y, derivative, *setting.layouts, expected)
+    setting.component.backpropagate(None, y, derivative, expected)
     starts = np.array([0, 1, 1, 4, 4, 4, 5])
-    setting.component.backpropagate_log(y, Labels(rows, columns, weights, starts), result)
+    setting.component.backpropagate_log(y, SparseRows(rows, columns, weights, starts), result)
     np.testing.assert_allclose(result, expected, atol=1e-14)
 
 
@@ -274,10 +273,11 @@ def output_and_derivative(line: str, x, dtype=np.float32) -> tuple[np.ndarray, n
     component = component_from_config(line, np.random.default_rng(0))
     x = np.array(x, dtype)
     layout = FrameLayout(1, range(len(x)))
+    component.set_layout(layout, layout)
     y = np.empty((len(x), component.output_dim), dtype)
-    component.propagate(x, layout, layout, y)
+    component.propagate(x, y)
     derivative = np.empty_like(x)
-    component.backpropagate(x, y, np.ones_like(y), layout, layout, derivative)
+    component.backpropagate(x, y, np.ones_like(y), derivative)
     return y, derivative
 
 
@@ -352,7 +352,7 @@ def test_additive_noise_is_gaussian_and_new_each_time():
     setting = make(line)
     noise = np.empty((2, 100, 1000))
     for out in noise:
-        setting.propagate(np.zeros((100, 1000)), None, None, out)
+        setting.propagate(np.zeros((100, 1000)), out)
     assert np.isfinite(noise).all() and not np.array_equal(*noise)
     for power, moment in (1, 0), (2, 0.25), (3, 0), (4, 3 * 0.5**4):
         assert abs((noise**power).mean() - moment) < 0.01

@@ -7,7 +7,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.device import backend
+from nnet.device import select_device
 from nnet.device.cuda import libraries
 from nnet.errors import NgtrainError
 
@@ -16,7 +16,6 @@ from nnet.errors import NgtrainError
 def cupy():
     with fake_cupy.installed() as module:
         yield module
-        backend.select_device("no")
 
 
 def no_compiler(cupy, patch):
@@ -71,14 +70,14 @@ def test_what_is_wrong_is_one_line(cupy, monkeypatch, caplog, problem):
         with pytest.raises(
             NgtrainError, match=f"^--use-gpu={use_gpu}: {PROBLEMS[problem]}"
         ) as info:
-            backend.select_device(use_gpu)
+            select_device(use_gpu)
         assert "\n" not in str(info.value) and len(str(info.value)) < 400
     caplog.clear()
-    backend.select_device("optional")
+    device = select_device("optional")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("Computing on the CPU: ")
-    assert type(backend.zeros((2,), np.float32)) is np.ndarray
+    assert type(device.zeros((2,), np.float32)) is np.ndarray
     assert fake_cupy.get_current_stream() is fake_cupy.Stream.null
 
 
@@ -95,6 +94,6 @@ def test_the_gpu_with_the_most_free_memory(cupy, monkeypatch, caplog):
 
     monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", memory)
     caplog.set_level(logging.INFO)
-    backend.select_device("yes")
+    select_device("yes").close()
     assert used == [0, 1, 2, 3, 2]
     assert "Using GPU 2: fake GPU, 4096 MB free" in caplog.text

@@ -4,20 +4,27 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.components.noise import draw_uniform
-from nnet.components.softmax import Labels
-from nnet.device.backend import Workspace
-from nnet.device.cuda import eigh, fisher, kernels, layers
-from nnet.device.cuda import simple as cuda_simple
-from nnet.device.cuda.inbox import DeviceInbox
+from nnet.components import nonlinear
+from nnet.device.cuda import eigh, kernels
+from nnet.device.cuda.fisher import FisherKernels
+from nnet.device.cuda.layers import LayerKernels
+from nnet.device.cuda.staging import PinnedStagingBuffer
+from nnet.device.device import CPU, SparseRows, Workspace
 from nnet.egs.minibatches import read_minibatches
 from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer
 from nnet.natural_gradient import simple
-from nnet.training.propagation import arrays_of
 
+FUNCTIONS = {f.name: f for f in (nonlinear.SIGMOID, nonlinear.TANH, nonlinear.RECTIFIER)}
 SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
+
+
+class Kernels(LayerKernels, FisherKernels):
+    """All methods of a device that are kernels."""
+
+
+layers = Kernels()
 
 
 @pytest.fixture(
@@ -50,7 +57,7 @@ def assert_close(result, expected, rtol=2e-6):
 
 
 def labels(cupy, rows, dim, rng):
-    """None, one or more labels of each row, as Labels and as a (rows, dim) matrix."""
+    """None, one or more labels of each row, as SparseRows and as a (rows, dim) matrix."""
     counts = rng.integers(0, 4, rows)
     pdfs = rng.integers(0, dim, counts.sum()).astype(np.int32)
     weights = rng.uniform(0.1, 1.0, counts.sum()).astype(np.float32)
@@ -58,7 +65,11 @@ def labels(cupy, rows, dim, rng):
     dense = np.zeros((rows, dim))
     of_rows = np.repeat(np.arange(rows, dtype=np.int32), counts)
     np.add.at(dense, (of_rows, pdfs), weights)
-    return Labels(*map(cupy.asarray, (of_rows, pdfs, weights, starts))), dense
+    return SparseRows(*map(cupy.asarray, (of_rows, pdfs, weights, starts))), dense
+
+
+def arrays_of(minibatch):
+    return minibatch.frames, minibatch.rows, minibatch.pdfs, minibatch.weights
 
 
 def softmax(x):
@@ -86,17 +97,17 @@ def write_examples(path, formats, num_frames, spk_dim):
 @pytest.mark.parametrize("num_frames", [(1,), (8,), (8, 5)])
 @pytest.mark.parametrize("formats", [("CM",), ("CM2",), ("CM3",), ("CM", "CM2", "CM3")])
 def test_frames_are_decompressed_to_the_bit(cupy, tmp_path, formats, num_frames, spk_dim):
-    """On their way through an inbox, whole minibatches and a smaller one."""
+    """On their way through a staging buffer, whole minibatches and a smaller one."""
     write_examples(tmp_path / "egs", formats, num_frames, spk_dim)
 
     def minibatches(compressed):
         options = {"frame": "random", "rng": np.random.default_rng(3), "compressed": compressed}
         return list(read_minibatches(f"ark:{tmp_path}/egs", 25, 3, 2, **options))
 
-    inbox = DeviceInbox()
+    buffer = PinnedStagingBuffer()
     for ours, theirs in zip(minibatches(True), minibatches(False), strict=True):
         assert len(ours) == len(theirs)
-        received = inbox.receive(inbox.send(arrays_of(ours)), 0)
+        received = buffer.receive(buffer.send(arrays_of(ours)), 0)
         for a, b in zip(received, arrays_of(theirs), strict=True):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             assert a.get().tobytes() == b.tobytes()
@@ -140,7 +151,7 @@ def test_objective_and_its_derivative(cupy, shape):
     log_prob = (dense * np.log(np.maximum(y_host, 1e-20).astype(np.float64))).sum()
     np.testing.assert_allclose(total.get(), 10 + log_prob, rtol=1e-6)
     d_y = empty(cupy, *shape)
-    layers.log_prob_backward(y, given, 1e-20, d_y)
+    layers.log_backward(y, given, 1e-20, d_y)
     assert_close(d_y, dense / np.maximum(y_host, 1e-20))
     layers.softmax_log_backward(y, given, y)
     assert_close(y, dense - dense.sum(axis=1, keepdims=True) * y_host)
@@ -192,13 +203,13 @@ def test_nonlinear(cupy, function, shape):
     x_host, x = normal(cupy, *shape)
     d_host, d = normal(cupy, *shape, seed=1)
     y = empty(cupy, *shape)
-    layers.nonlinear(x, function, y)
+    layers.nonlinear(x, FUNCTIONS[function], y)
     assert_close(y, value(x_host))
     value_sum, slope_sum = (cupy.asarray(np.ones(shape[1])) for _ in range(2))
-    layers.add_column_sums(y, value_sum, function, slope_sum)
+    layers.add_column_sums(y, value_sum, FUNCTIONS[function], slope_sum)
     assert_close(value_sum, 1 + value(x_host).sum(axis=0))
     assert_close(slope_sum, 1 + slope(value(x_host)).sum(axis=0))
-    layers.nonlinear_backward(y, function, d, d)
+    layers.nonlinear_backward(y, FUNCTIONS[function], d, d)
     assert_close(d, d_host * slope(value(x_host)))
 
 
@@ -206,7 +217,7 @@ def test_nonlinear_at_the_edges(cupy):
     x = cupy.asarray(np.float32([[np.inf, -np.inf, np.nan, 200, -200]]))
     for function, (value, _) in NONLINEAR.items():
         y = empty(cupy, *x.shape)
-        layers.nonlinear(x, function, y)
+        layers.nonlinear(x, FUNCTIONS[function], y)
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(y.get(), value(x.get()))
 
@@ -239,7 +250,7 @@ def test_random_numbers_are_numpys(cupy, size):
     state = np.uint64([2**64 - 3, 5, 2**40 + 7])
     x, expected = empty(cupy, size), np.empty(size, np.float32)
     layers.draw_uniform(cupy.asarray(state), x)
-    draw_uniform(state, expected)
+    CPU.draw_uniform(state, expected)
     np.testing.assert_array_equal(x.get(), expected)
     assert size < 3000 or 0.45 < expected.mean() < 0.55
 
@@ -382,16 +393,16 @@ def test_norms_of_rows(cupy):
         (True, (squares + difference, squares)),
         (False, (squares, squares - difference)),
     ):
-        fisher.row_norms(X, is_X_hat, H, cupy.asarray(e), norms, hat_norms)
+        layers.row_norms(X, is_X_hat, H, cupy.asarray(e), norms, hat_norms)
         assert_close(norms, expected[0])
         assert_close(hat_norms, expected[1])
-        fisher.norm_ratio(norms, hat_norms, tr, gamma)
+        layers.norm_ratio(norms, hat_norms, tr, gamma)
         np.testing.assert_allclose(tr.get(), expected[0].sum(), rtol=1e-6)
         np.testing.assert_allclose(
             gamma.get() ** 2, expected[0].sum() / expected[1].sum(), rtol=1e-6
         )
     norms.fill(0)
-    fisher.norm_ratio(norms, norms, tr, gamma)
+    layers.norm_ratio(norms, norms, tr, gamma)
     assert gamma.get() == 1
 
 
@@ -409,7 +420,7 @@ def test_smoothed_inverse(cupy, n, dtype, rank):
         mu, mu_host = empty(cupy, dtype=np.float64), np.empty(())
         expected = simple.smoothed_inverse(scatter, norms, D, alpha, mu_host, Workspace())
         args = D, alpha, mu, Workspace()
-        S = cuda_simple.smoothed_inverse(cupy.asarray(np.triu(scatter)), cupy.asarray(norms), *args)
+        S = layers.smoothed_inverse(cupy.asarray(np.triu(scatter)), cupy.asarray(norms), *args)
         np.testing.assert_allclose(mu.get(), mu_host, rtol=1e-12)
         assert_close(S, expected, rtol=1e-9)
 
@@ -422,13 +433,13 @@ def test_leaving_one_out(cupy, n):
     X[0] = 0
     S = np.linalg.inv(np.eye(n) + mu * X_host @ X_host.T)
     X_hat = S @ X_host / np.diag(S)[:, np.newaxis]
-    T, row_products, of_device = empty(cupy, n, n), empty(cupy, n), cupy.asarray(mu)
-    cuda_simple.leave_one_out(cupy.asarray(S), of_device, T, row_products)
+    T, squared_norms, of_device = empty(cupy, n, n), empty(cupy, n), cupy.asarray(mu)
+    layers.leave_one_out(cupy.asarray(S), of_device, T, squared_norms)
     assert_close(T, S / np.diag(S)[:, np.newaxis])
-    assert row_products.get()[0] == 0
+    assert squared_norms.get()[0] == 0
     if n > 1:
-        assert_close(row_products, (X_hat**2).sum(axis=1), rtol=1e-5)
+        assert_close(squared_norms, (X_hat**2).sum(axis=1), rtol=1e-5)
         Q = (S @ X_host).astype(np.float32)
-        cuda_simple.leave_rows_out(X, cupy.asarray(Q), of_device, row_products)
+        layers.leave_rows_out(X, cupy.asarray(Q), of_device, squared_norms)
         assert_close(X, X_hat, rtol=2e-5)
-        assert_close(row_products, (X_hat**2).sum(axis=1), rtol=2e-5)
+        assert_close(squared_norms, (X_hat**2).sum(axis=1), rtol=2e-5)

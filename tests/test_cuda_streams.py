@@ -1,32 +1,39 @@
 """Work beside the main stream and graphs, with a CuPy that tries other orders where it may."""
 
+from contextlib import closing
+
 import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.device.cuda.streams import Replayed, Stream, join_all
+from nnet.device.cuda.gpu import Gpu
 
 
 @pytest.fixture(params=["FORWARD", "BACKWARD"])
-def cupy(request):
+def gpu(request):
     """Branches of a graph are done as they were captured, or the other way round."""
     order = getattr(fake_cupy, request.param)
-    with fake_cupy.installed(order=order) as module, module.cuda.Stream():
-        yield module
+    with fake_cupy.installed(order=order) as module, closing(Gpu(module)) as gpu:
+        yield gpu
+
+
+@pytest.fixture
+def cupy(gpu):
+    return gpu.xp
 
 
 def add(x, amount):
     np.add(x, amount, out=x)
 
 
-def test_first_call_runs_second_captures_others_replay(cupy):
+def test_first_call_runs_second_captures_others_replay(gpu, cupy):
     x, calls = cupy.asarray(np.zeros(3)), []
 
     def function():
         calls.append(1)
         add(x, 1.0)
 
-    replayed = Replayed(function)
+    replayed = gpu.captured(function)
     for key in "aabaabb":
         replayed(key)
     assert x.tolist() == [7.0] * 3
@@ -36,17 +43,17 @@ def test_first_call_runs_second_captures_others_replay(cupy):
     assert fake_cupy.counts["launches"] == before + 1 and len(calls) == 4
 
 
-def test_what_is_done_aside_comes_after_the_fork_and_before_the_join(cupy):
-    x, y, aside = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), Stream()
+def test_what_is_done_in_a_side_stream_comes_after_the_fork_and_before_the_join(gpu, cupy):
+    x, y, side = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), gpu.side_stream()
 
     def function():
         add(x, 1.0)
-        with aside:
+        with side:
             np.multiply(x, x, out=y)
-        join_all()
+        gpu.join_side_streams()
         np.add(x, y, out=x)
 
-    replayed = Replayed(function)
+    replayed = gpu.captured(function)
     for _ in range(3):
         replayed(None)
     expected = 1.0
@@ -55,23 +62,23 @@ def test_what_is_done_aside_comes_after_the_fork_and_before_the_join(cupy):
     assert x.tolist() == [expected]
 
 
-def test_what_is_done_aside_is_not_the_main_streams(cupy):
+def test_what_is_done_in_a_side_stream_is_not_the_main_streams(gpu, cupy):
     main = cupy.cuda.get_current_stream()
-    with Stream():
+    with gpu.side_stream():
         assert cupy.cuda.get_current_stream() is not main
-        with Stream():
+        with gpu.side_stream():
             assert cupy.cuda.get_current_stream() is not main
     assert cupy.cuda.get_current_stream() is main
 
 
-def test_what_is_allocated_while_captured_is_the_graphs(cupy):
+def test_what_is_allocated_while_captured_is_the_graphs(gpu, cupy):
     x, results = cupy.asarray(np.zeros(3)), []
 
     def function():
         add(x, 1.0)
         results.append(x + 1)
 
-    replayed = Replayed(function)
+    replayed = gpu.captured(function)
     for _ in range(4):
         replayed(None)
     assert results[-1].tolist() == [5.0] * 3
@@ -83,9 +90,9 @@ def test_what_is_allocated_while_captured_is_the_graphs(cupy):
     ("what", "function"),
     [("waits", lambda cupy, x: float(x)), ("uploads", lambda cupy, x: cupy.asarray(np.ones(3)))],
 )
-def test_host_transfers_are_errors_while_captured(cupy, what, function):
+def test_host_transfers_are_errors_while_captured(gpu, cupy, what, function):
     x = cupy.asarray(np.zeros(()))
-    replayed = Replayed(lambda: function(cupy, x))
+    replayed = gpu.captured(lambda: function(cupy, x))
     replayed(None)
     with pytest.raises(RuntimeError, match=f"stream is capturing, so {what} are disallowed"):
         replayed(None)
@@ -109,22 +116,22 @@ def captured(cupy, function):
 def test_the_fake_shows_a_missing_join(replays):
     results = []
     for order in fake_cupy.FORWARD, fake_cupy.BACKWARD:
-        with fake_cupy.installed(order=order) as cupy, cupy.cuda.Stream():
-            x, y, aside = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), Stream()
+        with fake_cupy.installed(order=order) as cupy, closing(Gpu(cupy)) as gpu:
+            x, y, side = cupy.asarray(np.ones(1)), cupy.asarray(np.zeros(1)), gpu.side_stream()
 
-            def function(x=x, y=y, aside=aside):
-                with aside:
+            def function(x=x, y=y, side=side):
+                with side:
                     np.multiply(x, x, out=y)
                 add(x, 1.0)
 
             if replays:
-                replayed = Replayed(function)
+                replayed = gpu.captured(function)
                 replayed(None)
                 replayed(None)
             else:
                 function()
                 early = y.tolist()
-                aside.join()
+                side.join()
                 assert early == (y.tolist() if order == fake_cupy.FORWARD else [0.0])
             results.append(y.tolist())
     assert results == ([[4.0], [9.0]] if replays else [[1.0], [4.0]])

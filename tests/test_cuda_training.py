@@ -9,17 +9,19 @@ import pytest
 from fake_cupy.libraries import TF32
 from test_natural_gradient import DEGENERATE, correlated_rows
 
-from nnet.device import backend
+from nnet.components import base
+from nnet.components.nonlinear import Elementwise, ElementwiseComponent, NonlinearComponent
+from nnet.device import select_device
 from nnet.device.cuda import libraries
-from nnet.device.cuda.inbox import NUM_SLOTS
-from nnet.device.cuda.streams import join_all
+from nnet.device.cuda.staging import NUM_SLOTS
+from nnet.device.device import GrowingRows, SideStream, to_host
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.io.compressed_frames import CompressedFrames
 from nnet.model.acoustic_model import load_network
 from nnet.model.network import Network
 from nnet.natural_gradient.online import EPSILON, OnlinePreconditioner
-from nnet.training.step import TrainingStep
-from nnet.training.train import train
+from nnet.training.cycles import Cycles
+from nnet.training.train import Trainer, train
 
 ONLINE = (
     "AffineComponentPreconditionedOnline rank-in=5 rank-out=8 update-period=4 "
@@ -74,19 +76,26 @@ def minibatches(count, size=32, seed=0, last=None):
         )
 
 
-def network_of(name):
-    return Network.from_config(CONFIGS[name], np.random.default_rng(1))
+def network_of(name, device=None):
+    network = Network.from_config(CONFIGS[name], np.random.default_rng(1))
+    if device:
+        network.move_to(device)
+    return network
+
+
+def cycles_of(network, minibatches):
+    """Cycles of training steps."""
+    return Cycles(network, Trainer(network).step).run(minibatches)
 
 
 @pytest.fixture
 def gpu():
-    """gpu(order): a context in which the selected device is the fake one, or a GPU for "GPU".
+    """gpu(order): a context that gives the fake device, or a GPU for "GPU".
 
     On the CPU, for comparison, updates of Fisher matrices take effect as late as on a GPU.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend._Device, "module", np)
-        patch.setattr(backend.Aside, "overlaps", True)
+        patch.setattr(SideStream, "overlaps", True)
 
         class Gpu:
             def __init__(self, order="FORWARD"):
@@ -96,12 +105,12 @@ def gpu():
                     self.context = fake_cupy.installed(order=getattr(fake_cupy, order))
 
             def __enter__(self):
-                module = self.context.__enter__()
-                backend.select_device("yes")
-                return module
+                self.context.__enter__()
+                self.device = select_device("yes")
+                return self.device
 
             def __exit__(self, *error):
-                backend.select_device("no")
+                self.device.close()
                 self.context.__exit__(*error)
 
         yield Gpu
@@ -112,7 +121,7 @@ def assert_same_parameters(on_gpu, on_cpu, rtol):
         on_gpu.updatable_components, on_cpu.updatable_components, strict=True
     ):
         for name in ours.parameter_names:
-            a, b = backend.to_host(getattr(ours, name)), getattr(expected, name)
+            a, b = to_host(getattr(ours, name)), getattr(expected, name)
             assert np.linalg.norm(a - b) <= rtol * np.linalg.norm(b), (ours.index, name)
 
 
@@ -123,8 +132,8 @@ def test_training_gives_the_same_network(gpu, name, order):
     """42 minibatches, the last of them smaller; branches of graphs in either order."""
     on_cpu = network_of(name)
     expected = train(on_cpu, minibatches(42, last=20), minibatches_per_phase=7)
-    with gpu(order):
-        on_gpu = network_of(name)
+    with gpu(order) as device:
+        on_gpu = network_of(name, device)
         seen = train(on_gpu, minibatches(42, last=20), minibatches_per_phase=7)
         assert_same_parameters(on_gpu, on_cpu, rtol=1e-4)
         assert seen.num_examples == expected.num_examples
@@ -134,29 +143,74 @@ def test_training_gives_the_same_network(gpu, name, order):
             if hasattr(ours, "value_sum"):
                 assert ours.count == theirs.count
                 for statistics in "value_sum", "deriv_sum":
-                    a, b = (backend.to_host(getattr(c, statistics)) for c in (ours, theirs))
+                    a, b = (to_host(getattr(c, statistics)) for c in (ours, theirs))
                     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.fixture
+def components_without_kernels(monkeypatch):
+    """Two new components in array code: an elementwise one, and one that knows its device."""
+    monkeypatch.setattr(base, "_types", dict(base._types))
+
+    @base.component_type
+    class SoftsignComponent(ElementwiseComponent):
+        """y = x / (1 + |x|)."""
+
+        function = Elementwise(
+            "softsign",
+            lambda xp, x, out: xp.divide(x, 1 + xp.absolute(x), out=out),
+            lambda xp, y, out: xp.square(1 - xp.absolute(y), out=out),
+        )
+
+    @base.component_type
+    class SineComponent(NonlinearComponent):
+        """y = sin x."""
+
+        needs_output = False
+
+        def propagate(self, x, out):
+            self.device.xp.sin(x, out=out)
+
+        def backpropagate(self, x, y, derivative, out):
+            self.device.xp.multiply(self.device.xp.cos(x), derivative, out=out)
+
+
+@pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
+@pytest.mark.parametrize("name", ["Softsign", "Sine"])
+def test_a_new_component_needs_no_kernel(gpu, components_without_kernels, name, order):
+    """Trained by graphs as any other: the same network as on the CPU, statistics included."""
+    layer = f"{name}Component dim=30"
+    lines = config("AffineComponent", [layer, "AffineComponent input-dim=30 output-dim=10"])
+    on_cpu = Network.from_config(lines, np.random.default_rng(1))
+    train(on_cpu, minibatches(12))
+    with gpu(order) as device:
+        on_gpu = Network.from_config(lines, np.random.default_rng(1))
+        on_gpu.move_to(device)
+        train(on_gpu, minibatches(12))
+        assert_same_parameters(on_gpu, on_cpu, rtol=1e-4)
+        ours, theirs = on_gpu.components[2], on_cpu.components[2]
+        assert ours.type == f"{name}Component" and ours.count == theirs.count
+        np.testing.assert_allclose(to_host(ours.deriv_sum), theirs.deriv_sum, rtol=1e-4)
 
 
 @pytest.mark.parametrize("order", ["FORWARD", "BACKWARD", "GPU"])
 def test_the_main_stream_lasts(gpu, order):
     """And is not the legacy one, of which no graph can be captured."""
-    with gpu(order) as cupy:
-        main = cupy.cuda.get_current_stream()
+    with gpu(order) as device:
+        cuda = device.xp.cuda
+        main = cuda.get_current_stream()
         assert main.ptr != 0
-        train(network_of("online"), minibatches(9))
-        assert cupy.cuda.get_current_stream() is main
-        backend.select_device("no")
-        assert cupy.cuda.get_current_stream().ptr == 0
+        train(network_of("online", device), minibatches(9))
+        assert cuda.get_current_stream() is main
+    assert cuda.get_current_stream().ptr == 0
 
 
 @pytest.mark.parametrize(
     ("name", "period"), [("plain", 1), ("simple", 1), ("noise", 1), ("online", 4), ("sigmoid", 4)]
 )
 def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
-    with gpu():
-        step = TrainingStep(network_of(name))
-        cycles = step.train_on(minibatches(60))
+    with gpu() as device:
+        cycles = cycles_of(network_of(name, device), minibatches(60))
         for _ in range(20):
             next(cycles)
         assert fake_cupy.counts["allocations while captured"] == 0
@@ -170,14 +224,14 @@ def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
 
 
 def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden):
-    with gpu():
-        network = load_network(str(golden / "training" / "sgd_tanh" / "0.mdl"))
+    with gpu() as device:
+        network = load_network(str(golden / "training" / "sgd_tanh" / "0.mdl"), device)
         context = network.left_context, network.right_context
         egs = f"ark:{golden}/egs_8frames.ark"
-        options = {"frame": 0, "compressed": backend.decompresses()}
+        options = {"frame": 0, "compressed": device.takes_compressed_frames}
         group = list(read_minibatches(egs, 16, *context, **options))[:-1]
         assert all(isinstance(minibatch.frames, CompressedFrames) for minibatch in group)
-        steps = TrainingStep(network).train_on(itertools.cycle(group))
+        steps = cycles_of(network, itertools.cycle(group))
         for _ in range(2 * len(group)):
             next(steps)
         fake_cupy.counts.clear()
@@ -195,8 +249,8 @@ def test_golden_training(gpu, golden, name, compressed, order):
     directory = golden / "training" / name
     size = int((directory / "minibatch").read_text())
     kaldis = load_network(str(directory / "1.first5.mdl"))
-    with gpu(order):
-        network = load_network(str(directory / "0.mdl"))
+    with gpu(order) as device:
+        network = load_network(str(directory / "0.mdl"), device)
         context = network.left_context, network.right_context
         egs = f"ark:{golden}/egs_1frame.ark"
         examples = list(read_minibatches(egs, size, *context, compressed=compressed))
@@ -211,15 +265,15 @@ def test_golden_training(gpu, golden, name, compressed, order):
 def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
     """As in tests/test_natural_gradient.py; the trace is kept, too."""
     rng = np.random.default_rng(5)
-    online = OnlinePreconditioner(rank)
     kinds = [first] * 12 + list(rng.choice(list(DEGENERATE), 30))
-    with gpu(order) as cupy:
+    with gpu(order) as device:
+        online = OnlinePreconditioner(rank, device=device)
         for kind in kinds:
             X = DEGENERATE[kind](rng).astype(np.float32)
             norm = np.linalg.norm(X.astype(np.float64))
-            X = cupy.asarray(X)
+            X = device.asarray(X)
             scale, X = online.precondition(X).get(), X.get()
-            join_all()
+            device.join_side_streams()
             W, e, d = (a.get() for a in (online.W, online.e, online.d))
             assert np.isfinite(scale) and np.isfinite(X).all() and np.isfinite(W).all(), kind
             R = W / np.sqrt(e)[:, np.newaxis]
@@ -235,24 +289,27 @@ def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
 def test_online_as_on_the_cpu(gpu, N, D, of_product):
     """As far as the directions in which there is next to nothing can be the same."""
     rng = np.random.default_rng(14)
-    on_cpu, on_gpu = OnlinePreconditioner(20, 3), OnlinePreconditioner(20, 3)
-    for t in range(20):
-        rows = N + (on_cpu.spare_rows(N, D, 3) if of_product else 0)
-        X = np.zeros((rows, D), np.float32)
-        if t != 5:
-            X[:N] = correlated_rows(rng, N, D, np.float32)
-        Y, norms = rng.standard_normal((rows, 3)).astype(np.float32), np.empty(N, np.float32)
-        with gpu() as cupy:
-            arrays = [cupy.asarray(a) for a in (X, Y, norms)]
+    on_cpu = OnlinePreconditioner(20, 3)
+    with gpu() as device:
+        on_gpu = OnlinePreconditioner(20, 3, device=device)
+        for t in range(20):
+            rows = N + (on_cpu.num_extra_rows if of_product else 0)
+            X = np.zeros((rows, D), np.float32)
+            if t != 5:
+                X[:N] = correlated_rows(rng, N, D, np.float32)
+            Y, norms = rng.standard_normal((rows, 3)).astype(np.float32), np.empty(N, np.float32)
+            arrays = [device.asarray(a) for a in (X, Y, norms)]
             if of_product:
-                scale = on_gpu.precondition_product(*arrays).get()
-                product = arrays[0].get().T @ arrays[1].get()
-                expected_scale = on_cpu.precondition_product(X, Y, norms)
+                theirs, ours = ([GrowingRows(a, N) for a in some[:2]] for some in ((X, Y), arrays))
+                scale = on_gpu.precondition_product(*ours, arrays[2]).get()
+                product = ours[0].matrix.get().T @ ours[1].matrix.get()
+                expected_scale = on_cpu.precondition_product(*theirs, norms)
+                expected = theirs[0].matrix.T @ theirs[1].matrix
             else:
                 scale = on_gpu.precondition(arrays[0], arrays[2]).get()
                 product = arrays[0].get()
                 expected_scale = on_cpu.precondition(X, norms)
-            expected = X.T @ Y if of_product else X
+                expected = X
             np.testing.assert_allclose(scale, expected_scale, rtol=1e-3)
             assert np.linalg.norm(product - expected) <= 2e-3 * np.linalg.norm(expected)
             np.testing.assert_allclose(arrays[2].get(), norms, rtol=1e-2, atol=1e-4)
@@ -260,15 +317,15 @@ def test_online_as_on_the_cpu(gpu, N, D, of_product):
 
 def test_online_does_not_learn_from_what_is_not_finite(gpu):
     rng = np.random.default_rng(8)
-    online = OnlinePreconditioner(4)
-    with gpu() as cupy:
+    with gpu() as device:
+        online = OnlinePreconditioner(4, device=device)
         for value in 0.0, np.nan, 0.0:
             X = correlated_rows(rng, 20, 10, np.float32)
             X[3, 4] += value
             before = None if online.W is None else online._next[0].get()
-            scale = online.precondition(cupy.asarray(X)).get()
+            scale = online.precondition(device.asarray(X)).get()
             assert np.isnan(scale) == np.isnan(value)
-            join_all()
+            device.join_side_streams()
             if before is not None:
                 assert np.array_equal(online._next[0].get(), before) == np.isnan(value)
         assert np.isfinite(online.W.get()).all() and np.isfinite(online._next[0].get()).all()
@@ -277,7 +334,8 @@ def test_online_does_not_learn_from_what_is_not_finite(gpu):
 @pytest.mark.parametrize("tf32", [False, True])
 def test_tf32_is_asked_for(gpu, tf32):
     with gpu():
-        backend.select_device("yes", tf32=tf32)
-        a, out = (backend.zeros((2, 2), np.float32) for _ in range(2))
-        backend.matmul(a, a, out=out)
+        device = select_device("yes", tf32=tf32)
+        a, out = (device.zeros((2, 2), np.float32) for _ in range(2))
+        device.matmul(a, a, out=out)
+        device.close()
         assert libraries.library("cublas").modes[-1] == (TF32 if tf32 else 0)

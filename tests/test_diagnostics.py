@@ -9,12 +9,12 @@ from nnet.components.affine import AffineComponent
 from nnet.errors import NgtrainError
 from nnet.model.acoustic_model import AcousticModel, load_network
 from nnet.model.network import Network
+from nnet.model.propagation import compute
 from nnet.training.diagnostics import objective_change, parameter_change
 from nnet.training.fix import fix_network
 from nnet.training.learning_rates import equalize_relative_changes
 from nnet.training.normalize_stddev import normalize_stddev, parameter_stddev
 from nnet.training.preconditioning import switch_preconditioning
-from nnet.training.propagation import compute
 from nnet.training.reinitialize import resize_output_layer
 
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnet.device.backend import Aside
+from nnet.device.device import GrowingRows, SideStream
 from nnet.egs.minibatches import read_minibatches
 from nnet.errors import NgtrainError
 from nnet.model.acoustic_model import load_network
 from nnet.natural_gradient import OnlinePreconditioner, SimplePreconditioner
 from nnet.natural_gradient.online import DELTA, EPSILON, _initial_R, _orthonormal_rows
-from nnet.training.propagation import Propagation
+from nnet.training.objective import Totals, labels_of
+from nnet.training.train import Trainer
 
 
 def correlated_rows(rng, N, D, dtype=np.float64):
@@ -81,11 +82,11 @@ def test_online_equals_the_inverse_of_the_smoothed_fisher_matrix(N, D, rank, per
         expected, expected_scale = explicit.precondition(X)
         if t < 10 or (t - 9) % period == 0:
             explicit.update(X)
-        row_products = np.empty(N)
-        scale = online.precondition(X, row_products)
+        squared_norms = np.empty(N)
+        scale = online.precondition(X, squared_norms)
         np.testing.assert_allclose(X, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
         np.testing.assert_allclose(scale, expected_scale, rtol=1e-7)
-        np.testing.assert_allclose(row_products, (X**2).sum(axis=1), rtol=1e-12)
+        np.testing.assert_allclose(squared_norms, (X**2).sum(axis=1), rtol=1e-12)
 
 
 def test_online_finds_the_scatter_of_its_data():
@@ -114,14 +115,14 @@ def test_online_finds_the_scatter_of_its_data():
 def test_the_product_without_preconditioned_rows(new, N, D, dtype, tolerance):
     rng = np.random.default_rng(11)
     rowwise, product = new(), new()
-    spare = product.spare_rows(N, D, 8)
+    spare = product.num_extra_rows
     for _ in range(16):
-        X, Y = correlated_rows(rng, N + spare, D, dtype), correlated_rows(rng, N + spare, 8, dtype)
-        X_hat, norms, product_norms = X[:N].copy(), *np.empty((2, N), dtype)
+        X, Y = (GrowingRows(correlated_rows(rng, N + spare, dim, dtype), N) for dim in (D, 8))
+        X_hat, norms, product_norms = X.matrix.copy(), *np.empty((2, N), dtype)
         scale = rowwise.precondition(X_hat, norms)
-        expected = X_hat.T @ Y[:N]
+        expected = X_hat.T @ Y.matrix
         product_scale = product.precondition_product(X, Y, product_norms)
-        error = np.linalg.norm(X.T @ Y - expected)
+        error = np.linalg.norm(X.matrix.T @ Y.matrix - expected)
         assert error <= tolerance * np.linalg.norm(expected)
         np.testing.assert_allclose(product_norms, norms, rtol=10 * tolerance)
         np.testing.assert_allclose(product_scale, scale, rtol=tolerance)
@@ -143,10 +144,10 @@ def explicit_simple(X, alpha):
 def test_simple_equals_its_explicit_formula(N, D, alpha):
     X = correlated_rows(np.random.default_rng(3), N, D)
     expected = explicit_simple(X, alpha)
-    row_products = np.empty(N)
-    scale = SimplePreconditioner(alpha).precondition(X, row_products)
+    squared_norms = np.empty(N)
+    scale = SimplePreconditioner(alpha).precondition(X, squared_norms)
     np.testing.assert_allclose(scale * X, expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
-    np.testing.assert_allclose(row_products, (X**2).sum(axis=1))
+    np.testing.assert_allclose(squared_norms, (X**2).sum(axis=1))
 
 
 @pytest.mark.slow
@@ -160,9 +161,9 @@ def test_simple_in_single_precision(N, D):
 
 def test_simple_leaves_one_row_and_zeros_unchanged(caplog):
     X = np.array([[3.0, 4.0]], np.float32)
-    row_products = np.empty(1, np.float32)
-    assert SimplePreconditioner(4.0).precondition(X, row_products) == 1.0
-    assert X.tolist() == [[3.0, 4.0]] and row_products.tolist() == [25.0]
+    squared_norms = np.empty(1, np.float32)
+    assert SimplePreconditioner(4.0).precondition(X, squared_norms) == 1.0
+    assert X.tolist() == [[3.0, 4.0]] and squared_norms.tolist() == [25.0]
     assert "one row" in caplog.text
     for shape in [(4, 7), (7, 4)]:
         zeros = np.zeros(shape, np.float32)
@@ -189,11 +190,11 @@ def test_norm_is_kept(new, N, D, magnitude, rank_of_data, seed):
         X = rng.standard_normal((N, rank_of_data)) @ rng.standard_normal((rank_of_data, D))
         X = (X * 10.0**magnitude).astype(np.float32)
         before = np.linalg.norm(X.astype(np.float64))
-        row_products = np.empty(N, np.float32)
-        scale = preconditioner.precondition(X, row_products)
+        squared_norms = np.empty(N, np.float32)
+        scale = preconditioner.precondition(X, squared_norms)
         np.testing.assert_allclose(scale * np.linalg.norm(X.astype(np.float64)), before, rtol=2e-5)
         np.testing.assert_allclose(
-            row_products, (X.astype(np.float64) ** 2).sum(axis=1), rtol=1e-5, atol=1e-37
+            squared_norms, (X.astype(np.float64) ** 2).sum(axis=1), rtol=1e-5, atol=1e-37
         )
 
 
@@ -274,7 +275,7 @@ def test_online_stays_orthonormal_where_kaldi_falls_over(golden, name):
     directory = golden / "training" / name
     assert "Cholesky" in (directory / "train.log").read_text()
     network = load_network(str(directory / "0.mdl"))
-    propagation = Propagation(network)
+    trainer = Trainer(network)
     preconditioners = [
         p for c in network.updatable_components for p in (c.preconditioner_in, c.preconditioner_out)
     ]
@@ -286,9 +287,8 @@ def test_online_stays_orthonormal_where_kaldi_falls_over(golden, name):
             f"ark:{golden}/egs_1frame.ark", 128, network.left_context, network.right_context
         )
         for minibatch in minibatches:
-            log_prob, weight = propagation.log_prob(minibatch)
-            log_probs.append(log_prob / weight)
-            propagation.backpropagate()
+            trainer.step(minibatch.frames, labels_of(minibatch, network))
+            log_probs.append(trainer.finish(Totals.of(minibatch)).log_prob_per_frame)
             worst = max(worst, *map(departure_from_orthonormality, preconditioners))
     assert len(log_probs) == 200 and worst < 1e-5
     assert log_probs[0] < -4.8 and min(log_probs[-10:]) > -0.2
@@ -336,7 +336,7 @@ def test_an_update_that_goes_on_beside_others_takes_effect_when_the_next_is_due(
             in_force = at_once.W.copy()
         preconditioned = []
         for online in at_once, late:
-            monkeypatch.setattr(Aside, "overlaps", online is late)
+            monkeypatch.setattr(SideStream, "overlaps", online is late)
             X_hat = X.copy()
             online.precondition(X_hat)
             preconditioned.append(X_hat)
@@ -359,9 +359,9 @@ def test_online_lowers_a_rank_that_is_too_high(caplog):
 
 def test_online_in_one_dimension_is_the_identity():
     X = np.array([[2.0], [-3.0]], np.float32)
-    row_products = np.empty(2, np.float32)
-    assert OnlinePreconditioner(rank=5).precondition(X, row_products) == 1.0
-    assert X.tolist() == [[2.0], [-3.0]] and row_products.tolist() == [4.0, 9.0]
+    squared_norms = np.empty(2, np.float32)
+    assert OnlinePreconditioner(rank=5).precondition(X, squared_norms) == 1.0
+    assert X.tolist() == [[2.0], [-3.0]] and squared_norms.tolist() == [4.0, 9.0]
 
 
 def test_a_copy_of_online_is_independent():
@@ -393,13 +393,13 @@ def test_online_allocates_nothing_large_after_its_first_minibatch(period):
     rng = np.random.default_rng(13)
     N, D, rank = 400, 4000, 60
     online = OnlinePreconditioner(rank, period)
-    row_products = np.empty(N, np.float32)
+    squared_norms = np.empty(N, np.float32)
     batches = rng.standard_normal((3, N, D), np.float32)
-    online.precondition(batches[0], row_products)
+    online.precondition(batches[0], squared_norms)
     tracemalloc.start()
     try:
         for X in batches[1:]:
-            online.precondition(X, row_products)
+            online.precondition(X, squared_norms)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -446,10 +446,10 @@ def test_on_a_gpu_as_on_the_cpu(cupy, new, N, D):
     for t in range(20):
         X = np.zeros((N, D), np.float32) if t == 5 else correlated_rows(rng, N, D, np.float32)
         X_gpu = cupy.asarray(X)
-        row_products, row_products_gpu = np.empty(N, np.float32), cupy.empty(N, np.float32)
-        scale = on_cpu.precondition(X, row_products)
-        scale_gpu = on_gpu.precondition(X_gpu, row_products_gpu)
+        squared_norms, squared_norms_gpu = np.empty(N, np.float32), cupy.empty(N, np.float32)
+        scale = on_cpu.precondition(X, squared_norms)
+        scale_gpu = on_gpu.precondition(X_gpu, squared_norms_gpu)
         assert isinstance(scale_gpu, cupy.ndarray)
         np.testing.assert_allclose(scale_gpu.get(), scale, rtol=1e-3)
         assert np.linalg.norm(X_gpu.get() - X) <= 2e-3 * np.linalg.norm(X)
-        np.testing.assert_allclose(row_products_gpu.get(), row_products, rtol=1e-2, atol=1e-4)
+        np.testing.assert_allclose(squared_norms_gpu.get(), squared_norms, rtol=1e-2, atol=1e-4)

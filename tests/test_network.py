@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 
 from nnet.components.layout import FrameLayout
-from nnet.device.backend import Workspace, add_matmul, matmul, select_device
+from nnet.device import select_device
+from nnet.device.device import CPU, GrowingRows, Workspace
 from nnet.egs.minibatches import Minibatch
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
+from nnet.model.propagation import Propagation, compute
 from nnet.training.collapse import collapse
-from nnet.training.evaluation import compute_outputs, divided_by_priors, evaluate
-from nnet.training.propagation import Propagation, compute
-from nnet.training.train import train
+from nnet.training.evaluation import (
+    compute_outputs,
+    divided_by_priors,
+    evaluate,
+    evaluate_minibatch,
+)
+from nnet.training.gradient import objective_gradient
+from nnet.training.objective import labels_of
+from nnet.training.train import Trainer, train
 
 MULTISPLICE = [
     "SpliceComponent input-dim=4 left-context=1 right-context=1",
@@ -74,17 +82,17 @@ def test_minibatches_and_utterances_agree():
     whole = compute(network, features, pad_input=False)
     assert whole.shape == (33, 5)
     windows = np.stack([features[i : i + 8] for i in range(33)])
-    np.testing.assert_allclose(Propagation(network).propagate(windows), whole, rtol=2e-5)
+    np.testing.assert_allclose(Propagation(network).forward(windows), whole, rtol=2e-5)
     padded = compute(network, features)
     np.testing.assert_allclose(padded[4:-3], whole, rtol=2e-5)
     edges = np.concatenate([features[:1].repeat(4, 0), features, features[-1:].repeat(3, 0)])
     np.testing.assert_allclose(padded, compute(network, edges, pad_input=False), rtol=2e-5)
-    in_chunks = Propagation(network, backward=False).compute(features, chunk_size=7)
+    in_chunks = Propagation(network, goes_back=False).compute(features, chunk_size=7)
     np.testing.assert_allclose(in_chunks, padded, rtol=2e-5)
 
 
-@pytest.mark.parametrize("backward", [True, False])
-def test_memory_that_is_used_again_changes_nothing(backward):
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_memory_that_is_used_again_changes_nothing(goes_back):
     """Also where components work in place, and where what is not needed is overwritten."""
     lines = [
         "FixedScaleComponent scales=SCALES",
@@ -97,19 +105,17 @@ def test_memory_that_is_used_again_changes_nothing(backward):
     lines[0] = "TanhComponent dim=4"
     network = network_of(lines)
     frames = np.random.default_rng(0).standard_normal((9, 3, 4)).astype(np.float32)
-    propagation, before = Propagation(network, backward), frames.copy()
-    expected = propagation.propagate(frames).copy()
+    propagation, before = Propagation(network, goes_back), frames.copy()
+    expected = propagation.forward(frames).copy()
     x = frames
-    for component, i, o in zip(
-        network.components, *(network.layouts(9, 3)[k:] for k in (0, 1)), strict=False
-    ):
-        out = np.empty((o.num_rows, component.output_dim), np.float32)
-        component.propagate(x.reshape(-1, component.input_dim), i, o, out)
+    for component, layout in zip(network.components, network.layouts(9, 3)[1:], strict=True):
+        out = np.empty((layout.num_rows, component.output_dim), np.float32)
+        component.propagate(x.reshape(-1, component.input_dim), out)
         x = out
     np.testing.assert_array_equal(expected, x)
     np.testing.assert_array_equal(frames, before)
-    np.testing.assert_array_equal(propagation.propagate(frames[:4]), expected[:4])
-    np.testing.assert_array_equal(propagation.propagate(frames), expected)
+    np.testing.assert_array_equal(propagation.forward(frames[:4]), expected[:4])
+    np.testing.assert_array_equal(propagation.forward(frames), expected)
 
 
 def test_wrong_input_is_refused():
@@ -123,11 +129,11 @@ def test_wrong_input_is_refused():
     minibatch = minibatch_of(network, 5)
     minibatch.pdfs[3] = 5
     with pytest.raises(NgtrainError, match="pdf-ids from 0 to 5, but the network has 5 outputs"):
-        Propagation(network).objective(minibatch)
+        evaluate_minibatch(Propagation(network), minibatch)
     minibatch = minibatch_of(network, 5)
     minibatch.frames = np.concatenate([minibatch.frames, minibatch.frames], axis=1)
     with pytest.raises(NgtrainError, match="16 frames of input"):
-        Propagation(network).objective(minibatch)
+        evaluate_minibatch(Propagation(network), minibatch)
 
 
 def test_dimensions_must_fit():
@@ -143,8 +149,9 @@ def test_dimensions_must_fit():
 def test_objective_is_what_it_says():
     network = network_of(MULTISPLICE)
     minibatch = minibatch_of(network, 20)
-    log_prob, weight, correct = Propagation(network).objective(minibatch)
-    y = Propagation(network).propagate(minibatch.frames).astype(np.float64)
+    seen = evaluate_minibatch(Propagation(network), minibatch)
+    log_prob, weight, correct = seen.log_prob, seen.weight, seen.correct
+    y = Propagation(network).forward(minibatch.frames).astype(np.float64)
     labels = list(zip(minibatch.rows, minibatch.pdfs, minibatch.weights, strict=True))
     np.testing.assert_allclose(log_prob, sum(w * np.log(y[r, p]) for r, p, w in labels))
     np.testing.assert_allclose(weight, sum(w for _, _, w in labels))
@@ -159,10 +166,7 @@ def test_gradient_is_that_of_finite_differences(end):
     network.convert(np.float64)
     propagation = Propagation(network)
     gradient = network.copy()
-    gradient.set_zero(as_gradient=True)
-    for _ in range(2):
-        propagation.objective(minibatch)
-        propagation.backpropagate(gradient)
+    objective_gradient(propagation, 2 * [minibatch], gradient)
     rng = np.random.default_rng(3)
     for component, derivative in zip(
         network.updatable_components, gradient.updatable_components, strict=True
@@ -172,7 +176,7 @@ def test_gradient_is_that_of_finite_differences(end):
             values = []
             for step in 1e-6, -2e-6, 1e-6:
                 parameter += step * direction
-                values.append(propagation.log_prob(minibatch)[0])
+                values.append(evaluate_minibatch(propagation, minibatch).log_prob)
             numeric = (values[0] - values[1]) / 2e-6
             np.testing.assert_allclose((analytic * direction).sum() / 2, numeric, rtol=1e-6)
     assert gradient.components[6].count == 20  # statistics go where the gradient goes
@@ -184,13 +188,9 @@ def test_step_of_plain_sgd_is_learning_rate_times_gradient():
     network = network_of(MULTISPLICE)
     minibatch = minibatch_of(network, 10)
     gradient = network.copy()
-    gradient.set_zero(as_gradient=True)
-    propagation = Propagation(network)
-    propagation.log_prob(minibatch)
-    propagation.backpropagate(gradient)
+    objective_gradient(Propagation(network), [minibatch], gradient)
     before = parameters(network)
-    propagation.log_prob(minibatch)
-    propagation.backpropagate()
+    Trainer(network).step(minibatch.frames, labels_of(minibatch, network))
     rates = np.repeat([0.1, 0.2, 0.3], 2)
     for new, old, g, rate in zip(
         parameters(network), before, parameters(gradient), rates, strict=True
@@ -218,13 +218,14 @@ def test_change_is_limited(method, max_change, caplog):
         for _ in range(12):
             before = component.copy()
             x = rng.standard_normal((50, 8)).astype(np.float32)
-            derivative = rng.standard_normal((50 + component.spare_rows(50), 6)).astype(np.float32)
-            component.update(x, derivative)
+            num_rows = 50 + component.num_extra_rows
+            derivative = rng.standard_normal((num_rows, 6)).astype(np.float32)
+            component.update(x, None, GrowingRows(derivative, 50))
             before.add(-1.0, component)
             change = np.sqrt(before.dot_product(before))
             assert 1e-4 < change <= max_change * 1.001
-        component.report_steps()
-        component.report_steps()
+        component.report_updates()
+        component.report_updates()
     assert len(caplog.records) == 1
     assert re.fullmatch(
         r"Limited step size 12 times, using scaling factors of \d\S+ or more, for component "
@@ -272,11 +273,10 @@ def test_training_allocates_no_activations_after_the_first_minibatch():
     lines[5] = "AffineComponent input-dim=800 output-dim=6 learning-rate=0"
     network = network_of(lines)
     minibatch = minibatch_of(network, 128)
-    propagation = Propagation(network)
+    trainer, labels = Trainer(network), labels_of(minibatch, network)
 
     def step():
-        propagation.log_prob(minibatch)
-        propagation.backpropagate()
+        trainer.step(minibatch.frames, labels)
 
     for _ in range(2):
         step()
@@ -301,8 +301,9 @@ def test_evaluation_adds_up():
     network = network_of(MULTISPLICE)
     minibatches = [minibatch_of(network, 30, seed) for seed in range(3)]
     seen = evaluate(network, minibatches)
-    whole = Propagation(network).objective(Minibatch.concatenate(minibatches))
-    np.testing.assert_allclose((seen.log_prob, seen.weight, seen.correct), whole, rtol=1e-5)
+    whole = evaluate_minibatch(Propagation(network), Minibatch.concatenate(minibatches))
+    for name in "log_prob", "weight", "correct":
+        np.testing.assert_allclose(getattr(seen, name), getattr(whole, name), rtol=1e-5)
     with pytest.raises(NgtrainError, match="no examples"):
         evaluate(network, [])
 
@@ -330,7 +331,7 @@ def test_short_utterances_are_passed_over(caplog):
 
 def test_arithmetic_is_that_of_vectors():
     a, b = network_of(MULTISPLICE, 1), network_of(MULTISPLICE, 2)
-    Propagation(a).propagate(minibatch_of(a, 3).frames)
+    Propagation(a).forward(minibatch_of(a, 3).frames)
     combination = a.copy()
     combination.scale(2.0)
     combination.add(-0.5, b)
@@ -406,9 +407,9 @@ def test_products_take_all_orders(dtype):
     for a_ in (a, np.asfortranarray(a), np.repeat(a, 2, axis=0)[::2]):
         for b_ in (b, np.asfortranarray(b), np.repeat(b, 2, axis=1)[:, ::2]):
             out = np.ones((5, 4), dtype)
-            add_matmul(a_, b_, out)
+            CPU.add_matmul(a_, b_, out)
             np.testing.assert_allclose(out, expected, rtol=1e-5)
-            np.testing.assert_allclose(matmul(a_, b_, out), expected - 1, rtol=1e-5)
-            np.testing.assert_allclose(matmul(a_[:1], b_, out[:1]), expected[:1] - 1, rtol=1e-5)
-            column = matmul(a_, b_[:, :1], np.empty((5, 1), dtype))
+            np.testing.assert_allclose(CPU.matmul(a_, b_, out), expected - 1, rtol=1e-5)
+            np.testing.assert_allclose(CPU.matmul(a_[:1], b_, out[:1]), expected[:1] - 1, rtol=1e-5)
+            column = CPU.matmul(a_, b_[:, :1], np.empty((5, 1), dtype))
             np.testing.assert_allclose(column, expected[:, :1] - 1, rtol=1e-5)

@@ -11,7 +11,7 @@ from nnet.egs.minibatches import read_minibatches
 from nnet.io.tables import MATRIX, sequential_table, table_writer
 from nnet.model.acoustic_model import AcousticModel, load_network
 from nnet.model.network import Network
-from nnet.training.propagation import compute
+from nnet.model.propagation import compute
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
 

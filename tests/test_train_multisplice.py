@@ -28,8 +28,8 @@ from nnet.io.tables import INTEGERS, sequential_table
 from nnet.io.tokens import Reader, read_object
 from nnet.model.acoustic_model import AcousticModel, load_network
 from nnet.model.network import Network
+from nnet.model.propagation import compute
 from nnet.report.training_logs import last_number, read_training
-from nnet.training.propagation import compute
 
 
 @pytest.fixture(scope="module")

@@ -119,8 +119,7 @@ gpu_option = option(
     help="Compute on a GPU: yes (none is an error), no, optional (if there is one), "
     "wait (until one is free)",
 )
-"""Decorator that gives a program ``--use-gpu``.  The device is selected before the function runs;
-the function gets no parameter for it, because it does not need to know."""
+"""Decorator that gives a program ``--use-gpu``, and its function a parameter ``device``."""
 
 checksum_option = option(
     "--write-checksum",
@@ -276,9 +275,10 @@ class Program(click.Command):
     def select_device(self, ctx: click.Context) -> None:
         """Do what --use-gpu says, if the program has it."""
         if "use_gpu" in ctx.params:
-            from nnet.device.backend import select_device
+            from nnet.device import select_device
 
-            select_device(ctx.params.pop("use_gpu"), ctx.params.pop("tf32", False))
+            use_gpu, tf32 = ctx.params.pop("use_gpu"), ctx.params.pop("tf32", False)
+            ctx.params["device"] = select_device(use_gpu, tf32)
 
     def set_num_threads(self, ctx: click.Context) -> None:
         """Tell nnet.device.threads, unless the user has done so in the environment.

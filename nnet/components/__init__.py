@@ -5,9 +5,6 @@ from nnet.components import (
     fixed,
     noise,
     nonlinear,
-    normalize,
-    pnorm,
-    softmax,
     splice,
     sum_group,
 )
@@ -26,10 +23,7 @@ __all__ = [
     "fixed",
     "noise",
     "nonlinear",
-    "normalize",
-    "pnorm",
     "read_component",
-    "softmax",
     "splice",
     "sum_group",
 ]

@@ -29,8 +29,7 @@ from nnet.components.base import (
     format_number,
     single,
 )
-from nnet.components.layout import FrameLayout
-from nnet.device.backend import Array, add_matmul, array_module, matmul, on_gpu, to_device, to_host
+from nnet.device.device import Array, Device, GrowingRows, array_module, to_host
 from nnet.io.numbers import integer
 from nnet.io.tokens import LARGEST_ARRAY, Reader, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner
@@ -72,33 +71,25 @@ class AffineFunction(Component):
         yield "bias-params-stddev", format_number(_root_mean_square(self.bias_params))
         yield from dims_first
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
-        broadcast_rows(self.bias_params, out)
-        add_matmul(x, self.linear_params.T, out=out)
+    def propagate(self, x: Array, out: Array) -> None:
+        self.device.broadcast_rows(self.bias_params, out)
+        self.device.add_matmul(x, self.linear_params.T, out=out)
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
-        matmul(derivative, self.linear_params, out=out)
+        self.device.matmul(derivative, self.linear_params, out=out)
 
 
 def read_affine_matrix(line: ConfigLine) -> dict[str, Array]:
-    """W and b from the file of [W b] that the option ``matrix`` names."""
+    """Read W and b from the file of [W b] that the option ``matrix`` names."""
     filename = line.take("matrix", str)
     matrix = read_object(filename, lambda reader: reader.matrix(np.float32))
     if matrix.shape[1] < 2:
         raise line.fail(f"{filename} has {matrix.shape[1]} columns; [W b] has at least two")
     return {
-        "linear_params": to_device(np.ascontiguousarray(matrix[:, :-1])),
-        "bias_params": to_device(matrix[:, -1].copy()),
+        "linear_params": np.ascontiguousarray(matrix[:, :-1]),
+        "bias_params": matrix[:, -1].copy(),
     }
 
 
@@ -153,18 +144,18 @@ class AffineComponent(AffineFunction, UpdatableComponent):
         if as_gradient:
             self.is_gradient = True
 
-    def update(self, x: Array, derivative: Array) -> None:
-        self._add_gradient(self.learning_rate, x, derivative, self)
+    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
+        self._add_outer_products(self.learning_rate, x, derivative.matrix, self)
 
-    def accumulate_gradient(self, x: Array, derivative: Array, gradient: Component) -> None:
-        self._add_gradient(1.0, x, derivative, gradient)
+    def add_gradient(self, x: Array, y: Array, derivative: GrowingRows, to: Component) -> None:
+        self._add_outer_products(1.0, x, derivative.matrix, to)
 
-    def _add_gradient(self, a: float, x: Array, derivative: Array, to: Component) -> None:
+    def _add_outer_products(self, a: float, x: Array, derivative: Array, to: Component) -> None:
         """Add `a` times the gradient to the parameters of `to`."""
-        add_matmul(derivative.T, x, out=to.linear_params, alpha=a)
+        self.device.add_matmul(derivative.T, x, out=to.linear_params, alpha=a)
         ones = self.workspace.array("ones", (1, len(x)), x)
         ones.fill(1)
-        add_matmul(ones, derivative, out=to.bias_params[np.newaxis], alpha=a)
+        self.device.add_matmul(ones, derivative, out=to.bias_params[np.newaxis], alpha=a)
 
 
 def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, Array]:
@@ -178,8 +169,8 @@ def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, 
     if not (param_stddev >= 0 and bias_stddev >= 0):
         raise line.fail("standard deviations must not be negative")
 
-    def random(stddev: float, *shape: int) -> Array:
-        return to_device(np.float32(stddev) * rng.standard_normal(shape, dtype=np.float32))
+    def random(stddev: float, *shape: int) -> np.ndarray:
+        return np.float32(stddev) * rng.standard_normal(shape, dtype=np.float32)
 
     return {
         "linear_params": random(param_stddev, output_dim, input_dim),
@@ -187,8 +178,12 @@ def _random_parameters(line: ConfigLine, rng: np.random.Generator) -> dict[str, 
     }
 
 
+NO_LIMITS = (0.0, 1.0)
+"""No step has been shortened, and the smallest factor so far."""
+
+
 class NaturalGradientAffineComponent(AffineComponent):
-    """What the two natural-gradient methods share: preconditioned steps, limited in size.
+    """An affine function trained by a natural gradient: preconditioned steps, limited in size.
 
     The inputs, extended by a one, and the derivatives are preconditioned; the step is the sum of
     the outer products of the results.  The sum of the norms of these products bounds the change of
@@ -196,37 +191,55 @@ class NaturalGradientAffineComponent(AffineComponent):
     """
 
     limits: Array | None = None
-    """Of the steps since the last report: how many were shortened, and the smallest factor."""
+    """How many updates since the last report were shortened, and the smallest factor."""
 
-    def spare_rows(self, rows: int) -> int:
-        return self.preconditioner_out.spare_rows(rows, self.output_dim, self.input_dim + 1)
+    def __init__(self, **values: Any):
+        super().__init__(**values)
+        self.make_preconditioners()
 
-    def max_change_of(self, minibatch_size: int) -> float:
-        """The largest change allowed; 0 for any."""
+    def make_preconditioners(self) -> None:
+        """Set `preconditioner_in` and `preconditioner_out`, which know nothing yet."""
         raise NotImplementedError
 
-    def update(self, x: Array, derivative: Array) -> None:
+    def move_to(self, device: Device) -> None:
+        super().move_to(device)
+        self.make_preconditioners()
+
+    @property
+    def preconditioners(self) -> tuple[Any, ...]:
+        return self.preconditioner_in, self.preconditioner_out
+
+    @property
+    def num_extra_rows(self) -> int:
+        return self.preconditioner_out.num_extra_rows
+
+    def max_change_of(self, minibatch_size: int) -> float:
+        """Return the largest change allowed; 0 for any."""
+        raise NotImplementedError
+
+    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
         rows, input_dim = x.shape
-        y = self.workspace.array("y", (len(derivative), input_dim + 1), x)
-        append_one(x, out=y[:rows])
-        norms = self.workspace.array("squared_norms", (2, rows), x)
+        scratch = self.workspace.array
+        extended = GrowingRows(scratch("x", (rows + self.num_extra_rows, input_dim + 1), x), rows)
+        self.device.append_one(x, out=extended.matrix)
+        norms = scratch("squared_norms", (2, rows), x)
         scales = (
-            self.preconditioner_in.precondition(y[:rows], norms[0]),
-            self.preconditioner_out.precondition_product(derivative, y, norms[1]),
+            self.preconditioner_in.precondition(extended.matrix, norms[0]),
+            self.preconditioner_out.precondition_product(derivative, extended, norms[1]),
         )
         if self.limits is None:
-            self.limits = array_module(x).array(NO_LIMITS)
-        scaled_y = self.workspace.array("scaled_y", (len(y), input_dim), x)
-        scaled_1 = self.workspace.array("scaled_1", (1, len(y)), x)
-        max_change = self.max_change_of(rows)
-        scale_step(
-            y, norms, scales, self.learning_rate, max_change, scaled_y, scaled_1, self.limits
+            self.limits = self.device.asarray(np.array(NO_LIMITS))
+        scaled_x = scratch("scaled_x", (len(extended.matrix), input_dim), x)
+        scaled_1 = scratch("scaled_1", (1, len(extended.matrix)), x)
+        limits = self.learning_rate, self.max_change_of(rows)
+        self.device.scale_step(
+            extended.matrix, norms, scales, *limits, scaled_x, scaled_1, self.limits
         )
-        add_matmul(derivative.T, scaled_y, out=self.linear_params)
-        add_matmul(scaled_1, derivative, out=self.bias_params[np.newaxis])
+        self.device.add_matmul(derivative.matrix.T, scaled_x, out=self.linear_params)
+        self.device.add_matmul(scaled_1, derivative.matrix, out=self.bias_params[np.newaxis])
 
-    def report_steps(self) -> None:
-        """Log how many steps have been shortened since the last call, if any."""
+    def report_updates(self) -> None:
+        """Log how many updates have been shortened since the last call, if any."""
         if self.limits is None:
             return
         num_limited, smallest_factor = to_host(self.limits)
@@ -260,10 +273,9 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
         ),
     )
 
-    def __init__(self, **values: Any):
-        super().__init__(**values)
-        self.preconditioner_in = SimplePreconditioner(self.alpha)
-        self.preconditioner_out = SimplePreconditioner(self.alpha)
+    def make_preconditioners(self) -> None:
+        self.preconditioner_in = SimplePreconditioner(self.alpha, self.device)
+        self.preconditioner_out = SimplePreconditioner(self.alpha, self.device)
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change
@@ -331,65 +343,10 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
         "max_change_per_sample",
     )
 
-    def __init__(self, **values: Any):
-        super().__init__(**values)
-        self.preconditioner_in, self.preconditioner_out = (
-            OnlinePreconditioner(rank, self.update_period, self.num_samples_history, self.alpha)
-            for rank in (self.rank_in, self.rank_out)
-        )
-
-    @property
-    def cycle_length(self) -> int:
-        sides = self.preconditioner_in, self.preconditioner_out
-        return math.lcm(*(side.cycle_length for side in sides))
+    def make_preconditioners(self) -> None:
+        options = self.update_period, self.num_samples_history, self.alpha, self.device
+        self.preconditioner_in = OnlinePreconditioner(self.rank_in, *options)
+        self.preconditioner_out = OnlinePreconditioner(self.rank_out, *options)
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change_per_sample * minibatch_size
-
-
-# Around the products of matrices ------------------------------------------------------------------
-
-NO_LIMITS = (0.0, 1.0)
-"""What scale_step() adds to: no step shortened, the smallest factor."""
-
-
-@on_gpu("layers")
-def broadcast_rows(bias: Array, out: Array) -> None:
-    """Set every row of `out` to `bias`."""
-    out[...] = bias
-
-
-@on_gpu("layers")
-def append_one(x: Array, out: Array) -> None:
-    """`out` (rows, dim + 1) is x (rows, dim) and a column of ones."""
-    out[:, :-1] = x
-    out[:, -1] = 1
-
-
-@on_gpu("layers")
-def scale_step(
-    extended: Array,
-    norms: Array,
-    scales: tuple[Array, Array],
-    learning_rate: float,
-    max_change: float,
-    x: Array,
-    ones: Array,
-    limits: Array,
-) -> None:
-    """`extended` (rows, dim + 1), times the length of a step, as x (rows, dim) and ones (1, rows).
-
-    norms: squared norms of the preconditioned rows, (2, N), of inputs and of derivatives.
-    scales: what precondition() returned for both.
-    max_change: largest sum of the norms of the terms of the step; 0 for any.
-    limits: see NaturalGradientAffineComponent; updated.
-    """
-    length = learning_rate * (scales[0] * scales[1])
-    if max_change > 0:
-        change = length * np.sqrt(norms[0] * norms[1]).sum()
-        factor = max_change / np.maximum(change, max_change)
-        limits[0] += factor < 1.0
-        limits[1] = np.minimum(limits[1], factor)
-        length *= factor
-    np.multiply(extended[:, :-1], length, out=x)
-    np.multiply(extended[:, -1], length, out=ones[0])

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from nnet.components.layout import FrameLayout
-from nnet.device.backend import Array, Workspace, array_module, to_device, to_host
+from nnet.device.device import CPU, Array, Device, GrowingRows, Workspace, array_module, to_host
 from nnet.errors import NgtrainError
 from nnet.io.numbers import integer
 from nnet.io.tokens import Reader, Writer
@@ -37,18 +37,18 @@ REQUIRED: Any = object()
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How values of one type are read from a file, written to it, and read from a config line."""
+class FieldKind:
+    """A type of values, which knows how to read, write and parse them (in a config line)."""
 
     read: Callable[[Reader], Any]
     write: Callable[[Writer, Any], None]
     parse: Callable[[str], Any] | None = None
     dtype: type | None = None
-    """Of the arrays; None for what is not an array."""
+    """The precision of arrays; None for what is not an array."""
 
 
 def single(x: float) -> float:
-    """`x` to the precision of Kaldi's BaseFloat."""
+    """Round `x` to the precision of Kaldi's BaseFloat."""
     return float(np.float32(x))
 
 
@@ -60,20 +60,22 @@ def _parse_integers(text: str) -> tuple[int, ...]:
     return tuple(integer(part) for part in text.split(":"))
 
 
-def _array_kind(name: str, dtype: type) -> Kind:
-    """Vectors or matrices: of `dtype` on the selected device, of single precision in files."""
-    return Kind(
-        read=lambda reader: to_device(getattr(reader, name)(dtype)),
+def _array_kind(name: str, dtype: type) -> FieldKind:
+    """Return the type of vectors or matrices of `dtype`, which files have in single precision."""
+    return FieldKind(
+        read=lambda reader: getattr(reader, name)(dtype),
         write=lambda writer, x: getattr(writer, name)(to_host(x).astype(np.float32)),
         dtype=dtype,
     )
 
 
-INTEGER = Kind(lambda r: r.integer(), lambda w, x: w.integer(x), integer)
-REAL = Kind(lambda r: single(r.real()), lambda w, x: w.real(x), lambda text: single(float(text)))
-DOUBLE = Kind(lambda r: r.real(), lambda w, x: w.double(x))
-BOOLEAN = Kind(lambda r: r.boolean(), lambda w, x: w.boolean(x), _parse_boolean)
-INTEGERS = Kind(
+INTEGER = FieldKind(lambda r: r.integer(), lambda w, x: w.integer(x), integer)
+REAL = FieldKind(
+    lambda r: single(r.real()), lambda w, x: w.real(x), lambda text: single(float(text))
+)
+DOUBLE = FieldKind(lambda r: r.real(), lambda w, x: w.double(x))
+BOOLEAN = FieldKind(lambda r: r.boolean(), lambda w, x: w.boolean(x), _parse_boolean)
+INTEGERS = FieldKind(
     lambda r: tuple(r.integers().tolist()),
     lambda w, x: w.integers(x),
     _parse_integers,
@@ -87,19 +89,20 @@ STATISTICS = _array_kind("vector", np.float64)
 class Field:
     """One value that a component keeps in files.
 
-    name: the attribute; None for what older files have and nobody needs.
-    token: what stands before the value, without the angle brackets.
-    option: its key in a config line; None where it cannot be given there.
-    default: its value where the config line does not give it; REQUIRED if it must.
-    absent: its value where an older file lacks the token; REQUIRED if it must be there.
-    older: other tokens that older files have in its place, each with a function that reads what
-        follows and returns the values of all the fields that it stands for, by name.
-    label: its name in the info line; None where it is not shown.
+    Attributes:
+        name: the attribute; None for what older files have and nobody needs.
+        token: what stands before the value, without the angle brackets.
+        option: its key in a config line; None where it cannot be given there.
+        default: its value where the config line does not give it; REQUIRED if it must.
+        absent: its value where an older file lacks the token; REQUIRED if it must be there.
+        older: other tokens that older files have in its place, each with a function that reads what
+            follows and returns the values of all the fields that it stands for, by name.
+        label: its name in the info line; None where it is not shown.
     """
 
     name: str | None
     token: str
-    kind: Kind
+    kind: FieldKind
     option: str | None = None
     default: Any = REQUIRED
     absent: Any = REQUIRED
@@ -154,7 +157,7 @@ class ConfigLine:
         return key in self.values
 
     def take(self, key: str, parse: Callable[[str], Any], default: Any = REQUIRED) -> Any:
-        """The value of `key`, which counts as used."""
+        """Return the value of `key`, which counts as used."""
         if key not in self.values:
             if default is REQUIRED:
                 raise self.fail(f"{key} is missing")
@@ -166,7 +169,7 @@ class ConfigLine:
             raise self.fail(f"bad value {key}={text}") from None
 
     def build(self, cls: type[Component], values: dict[str, Any]) -> Component:
-        """The component with these fields."""
+        """Return the component with these fields."""
         try:
             return cls(**values)
         except NgtrainError as error:
@@ -178,7 +181,7 @@ class ConfigLine:
             raise self.fail(f"{self.type} has no option {', '.join(self.values)}")
 
     def fail(self, reason: str) -> NgtrainError:
-        """The error to raise."""
+        """Return the error to raise."""
         return NgtrainError(f"config line {self.line!r}: {reason}")
 
 
@@ -188,7 +191,7 @@ C = TypeVar("C", bound=type["Component"])
 
 
 def component_type(cls: C) -> C:
-    """Class decorator: this is the component that files and config lines call by its name."""
+    """Register a class as the component that files and config lines call by its name."""
     _types[cls.__name__] = cls
     return cls
 
@@ -219,9 +222,8 @@ class Component:
     """`out` may be the input in propagate() and the derivative w.r.t. the output in
     backpropagate(); only for elementwise and rowwise functions."""
 
-    cycle_length: int = 1
-    """A training step does the same as that so many steps ago; 0 if the next step begins no cycle
-    of alike steps, or if what it does is not on the device alone (see nnet.device.backend.Step)."""
+    can_be_captured: bool = True
+    """Whether what it does is on the device alone, so that a graph can repeat it."""
 
     input_dim: int
     output_dim: int
@@ -237,6 +239,7 @@ class Component:
         if values:
             raise TypeError(f"{self.type} has no {', '.join(values)}")
         self.index = 0  # in its network, for log lines
+        self.device = CPU
         self.workspace = Workspace()
         self.check()
 
@@ -253,7 +256,7 @@ class Component:
             raise NgtrainError(f"{self.type}: {what}")
 
     def copy(self) -> Component:
-        """An independent copy, the state of preconditioners included."""
+        """Return an independent copy, the state of preconditioners included."""
         return copy.deepcopy(self)
 
     # Files and config lines -----------------------------------------------------------------------
@@ -283,12 +286,12 @@ class Component:
 
     @classmethod
     def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
-        """The component that a config line describes; random parameters are drawn from `rng`."""
+        """Return the component of a config line; random parameters are drawn from `rng`."""
         return line.build(cls, cls.configured(line))
 
     @classmethod
     def configured(cls, line: ConfigLine) -> dict[str, Any]:
-        """The values of the fields that have an option."""
+        """Take the values of the fields that have an option."""
         return {
             field.name: line.take(field.option, field.kind.parse, field.default)
             for field in cls.fields
@@ -296,12 +299,12 @@ class Component:
         }
 
     def info(self) -> str:
-        """One line of what nnet-am-info prints."""
+        """Return the line that nnet-am-info prints."""
         items = (f"{label}{self.info_equals}{text}" for label, text in self.info_items())
         return ", ".join((self.type, *items))
 
     def info_items(self) -> Iterator[tuple[str, str]]:
-        """Labels and values of the info line."""
+        """Yield labels and values of the info line."""
         yield "input-dim", f"{self.input_dim}"
         yield "output-dim", f"{self.output_dim}"
         fields = {field.name: field for field in self.fields}
@@ -311,20 +314,15 @@ class Component:
 
     # Computation ----------------------------------------------------------------------------------
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
+    def set_layout(self, in_layout: FrameLayout, out_layout: FrameLayout) -> None:
+        """Tell the component which frames the rows of its input and output are from now on."""
+
+    def propagate(self, x: Array, out: Array) -> None:
         """Compute the output `out`, (rows, output_dim), from the input `x`, (rows, input_dim)."""
         raise NotImplementedError
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
         """Compute `out`, the derivative of the objective w.r.t. the input `x`.
 
@@ -332,6 +330,15 @@ class Component:
         where `needs_input` and `needs_output` say that they are not looked at.
         """
         raise NotImplementedError
+
+    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
+        """Learn from a minibatch: change parameters by a step, or add to statistics.
+
+        `derivative` is that w.r.t. the output `y`, and is overwritten.
+        """
+
+    def add_gradient(self, x: Array, y: Array, derivative: GrowingRows, to: Component) -> None:
+        """Add the derivative w.r.t. the parameters, or statistics, to those of a counterpart."""
 
     # Arithmetic: parameters and statistics --------------------------------------------------------
 
@@ -345,7 +352,7 @@ class Component:
 
     @property
     def array_names(self) -> list[str]:
-        """Names of the fields that are arrays."""
+        """The names of the fields that are arrays."""
         return [field.name for field in self.fields if field.kind.dtype and field.name]
 
     def convert(self, dtype: np.dtype | type) -> None:
@@ -354,13 +361,14 @@ class Component:
             if field.kind.dtype is np.float32 and field.name is not None:
                 setattr(self, field.name, getattr(self, field.name).astype(dtype))
 
-    def move_to_device(self) -> None:
-        """Keep the arrays on the device that nnet.device.backend.select_device() chose."""
+    def move_to(self, device: Device) -> None:
+        """Keep the arrays on a device, and compute there."""
+        self.device = device
         for name in self.array_names:
-            setattr(self, name, to_device(getattr(self, name)))
+            setattr(self, name, device.asarray(getattr(self, name)))
 
     def is_finite(self) -> bool:
-        """Whether no array has NaN or infinity in it."""
+        """Tell whether no array has NaN or infinity in it."""
         arrays = (getattr(self, name) for name in self.array_names)
         return all(bool(array_module(array).isfinite(array).all()) for array in arrays)
 
@@ -374,25 +382,18 @@ class UpdatableComponent(Component):
     parameter_names: ClassVar[tuple[str, ...]] = ()
     learning_rate: float
 
-    def update(self, x: Array, derivative: Array) -> None:
-        """Make a step of gradient ascent (the objective is a log-probability).
+    @property
+    def preconditioners(self) -> tuple[Any, ...]:
+        """The preconditioners of nnet.natural_gradient by which steps are changed."""
+        return ()
 
-        `x` is the input, (rows, input_dim).  The first rows of `derivative`,
-        (rows + spare_rows(rows), output_dim), are that of the objective w.r.t. the output; all of
-        it may be overwritten.
-        """
-        raise NotImplementedError
-
-    def spare_rows(self, rows: int) -> int:
-        """How many rows update() needs behind those of the derivative."""
+    @property
+    def num_extra_rows(self) -> int:
+        """The most rows that update() appends to the derivative."""
         return 0
 
-    def report_steps(self) -> None:
-        """Log what is worth saying about the steps since the last call."""
-
-    def accumulate_gradient(self, x: Array, derivative: Array, gradient: Component) -> None:
-        """Add the derivative of the objective w.r.t. the parameters to those of `gradient`."""
-        raise NotImplementedError
+    def report_updates(self) -> None:
+        """Log what is worth saying about the updates since the last call."""
 
     @property
     def parameters(self) -> list[Array]:
@@ -418,23 +419,23 @@ class UpdatableComponent(Component):
             self.learning_rate = 1.0
 
     def dot_product(self, other: UpdatableComponent) -> float:
-        """Of the parameters, as one vector, with those of another component; in float64."""
+        """Multiply the parameters, as one vector, by those of another component, in float64."""
         return sum(_dot(p, q) for p, q in zip(self.parameters, other.parameters, strict=True))
 
     def perturb(self, stddev: float, rng: np.random.Generator) -> None:
         """Add Gaussian noise to the parameters."""
         for parameter in self.parameters:
             noise = rng.standard_normal(parameter.shape, dtype=np.float32)
-            parameter += stddev * to_device(noise)
+            parameter += stddev * self.device.asarray(noise)
 
 
 def _dot(a: Array, b: Array) -> float:
-    """Sum of products in float64, which NumPy's einsum converts to in pieces that stay in cache."""
+    """Sum products in float64, to which NumPy's einsum converts pieces that stay in cache."""
     return float(array_module(a).einsum("i,i->", a.ravel(), b.ravel(), dtype=np.float64))
 
 
 def format_number(x: float) -> str:
-    """As a C++ stream shows it."""
+    """Show a number as a C++ stream does."""
     return f"{x}" if isinstance(x, int) else f"{x:g}"
 
 
@@ -448,7 +449,7 @@ def read_component(reader: Reader) -> Component:
 
 
 def component_from_config(text: str, rng: np.random.Generator) -> Component:
-    """The component that one line of an nnet-init config describes.
+    """Return the component that one line of an nnet-init config describes.
 
     Raises NgtrainError, naming the line, when it is not a good one.
     """

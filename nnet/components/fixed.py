@@ -16,8 +16,7 @@ from nnet.components.base import (
     component_type,
     format_number,
 )
-from nnet.components.layout import FrameLayout
-from nnet.device.backend import Array, array_module, to_device
+from nnet.device.device import Array
 from nnet.io.tokens import read_object
 
 
@@ -49,7 +48,7 @@ class FixedScaleComponent(Component):
     def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
         filename = line.take("scales", str)
         scales = read_object(filename, lambda reader: reader.vector(np.float32))
-        return line.build(cls, {"scales": to_device(scales)})
+        return line.build(cls, {"scales": scales})
 
     @property
     def input_dim(self) -> int:
@@ -64,18 +63,10 @@ class FixedScaleComponent(Component):
         yield "scales-mean", format_number(float(self.scales.mean(dtype=np.float64)))
         yield "scales-stddev", format_number(float(self.scales.std(dtype=np.float64)))
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
-        array_module(x).multiply(x, self.scales, out=out)
+    def propagate(self, x: Array, out: Array) -> None:
+        self.device.xp.multiply(x, self.scales, out=out)
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
-        array_module(derivative).multiply(derivative, self.scales, out=out)
+        self.device.xp.multiply(derivative, self.scales, out=out)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnet.components.base import INTEGER, REAL, Component, Field, component_type, format_number
-from nnet.components.layout import FrameLayout
-from nnet.device.backend import Array, array_module, on_gpu, to_device
+from nnet.device.device import Array, Device
 
 
 class NoiseComponent(Component):
@@ -38,13 +37,18 @@ class NoiseComponent(Component):
         self._state: Array | None = None
         """The key, two words, and how many minibatches there were; uint64, on the device."""
 
+    def move_to(self, device: Device) -> None:
+        super().move_to(device)
+        if self._state is not None:
+            self._state = device.asarray(self._state)
+
     def draw(self, name: str, like: Array) -> Array:
-        """Random numbers from [0, 1) for each element of `like`, float32, as scratch memory."""
+        """Draw random numbers from [0, 1), as many as `like` has, float32, in scratch memory."""
         x = self.workspace.array(name, like.shape, like, np.float32)
         if self._state is None:
             key = self.rng.integers(0, 2**64, 2, np.uint64)
-            self._state = to_device(np.append(key, np.uint64(0)))
-        draw_uniform(self._state, x)
+            self._state = self.device.asarray(np.append(key, np.uint64(0)))
+        self.device.draw_uniform(self._state, x)
         self._state[2:] += 1
         return x
 
@@ -87,10 +91,8 @@ class DropoutComponent(NoiseComponent):
         yield "dropout_proportion ", f" {format_number(self.dropout_proportion)}"
         yield "dropout_scale ", f" {format_number(self.dropout_scale)}"
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
-        xp = array_module(x)
+    def propagate(self, x: Array, out: Array) -> None:
+        xp = self.device.xp
         dropped = self.dropout_proportion * self.dropout_scale
         other_scale = (1 - dropped) / (1 - self.dropout_proportion)
         mask = self.draw("mask", x)
@@ -100,16 +102,10 @@ class DropoutComponent(NoiseComponent):
         xp.multiply(x, mask, out=out)
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
         mask = self.workspace.array("mask", derivative.shape, derivative, np.float32)
-        array_module(derivative).multiply(derivative, mask, out=out)
+        self.device.xp.multiply(derivative, mask, out=out)
 
 
 @component_type
@@ -121,10 +117,8 @@ class AdditiveNoiseComponent(NoiseComponent):
         Field("stddev", "Stddev", REAL, option="stddev", default=1.0),
     )
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
-        xp = array_module(x)
+    def propagate(self, x: Array, out: Array) -> None:
+        xp = self.device.xp
         noise, angle = self.draw("noise", x), self.draw("angle", x)  # by Box and Muller's method
         xp.subtract(1, noise, out=noise)
         xp.log(noise, out=noise)
@@ -135,23 +129,6 @@ class AdditiveNoiseComponent(NoiseComponent):
         xp.add(x, noise, out=out)
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
         out[...] = derivative
-
-
-@on_gpu("layers")
-def draw_uniform(state: Array, x: Array) -> None:
-    """Fill `x`, float32, with random numbers from [0, 1).
-
-    state: the key of the generator "Philox", and the second word of its counter; three of uint64.
-    """
-    *key, count = state
-    generator = np.random.Generator(np.random.Philox(key=key, counter=[0, count, 0, 0]))
-    generator.random(out=x, dtype=np.float32)

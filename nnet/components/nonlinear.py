@@ -1,24 +1,36 @@
-"""Elementwise nonlinearities, and the statistics that they keep of themselves."""
+"""Nonlinearities without parameters, and the statistics that some of them keep of themselves.
+
+The p-norm is that of Zhang et al., "Improving deep neural network acoustic models using generalized
+maxout networks", ICASSP 2014.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from nnet.components.base import DOUBLE, INTEGER, STATISTICS, Component, Field, component_type
-from nnet.components.layout import FrameLayout
-from nnet.device.backend import (
-    Array,
-    Workspace,
-    array_module,
-    in_row_blocks,
-    on_gpu,
-    on_host,
-    row_blocks,
+from nnet.components.base import (
+    DOUBLE,
+    INTEGER,
+    REAL,
+    STATISTICS,
+    Component,
+    ConfigLine,
+    Field,
+    component_type,
 )
+from nnet.device.device import Array, GrowingRows, SparseRows, Workspace
+
+NORM_FLOOR = 2.0**-66
+"""The least mean square; it and its inverse square root are exact in single precision."""
+
+PROBABILITY_FLOOR = 1e-20
+"""The least probability, which keeps the logarithm finite."""
 
 
 class NonlinearComponent(Component):
@@ -50,21 +62,28 @@ class NonlinearComponent(Component):
     def output_dim(self) -> int:
         return self.dim
 
-    def store_statistics(self, y: Array, to: NonlinearComponent) -> None:
+    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
+        self.add_statistics(y, self)
+
+    def add_gradient(self, x: Array, y: Array, derivative: GrowingRows, to: Component) -> None:
+        self.add_statistics(y, to)
+
+    def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
         """Add the output `y`, (rows, dim), of a minibatch to the statistics in `to`.
 
         `to` is the component itself, or its counterpart in a gradient.
         """
 
-    def add_statistics(self, y: Array, function: str | None = None) -> None:
+    def add_sums(self, y: Array, function: Elementwise | None = None) -> None:
         """Add sums over the rows of `y`, and of the slopes of `function` there, if it is given."""
         if len(self.value_sum) == 0 or (function and len(self.deriv_sum) == 0):
             self.count = 0.0
-            self.value_sum = array_module(y).zeros(self.dim, np.float64)
+            self.value_sum = self.device.zeros((self.dim,), np.float64)
             if function:
                 self.deriv_sum = self.value_sum.copy()
-        add_column_sums(y, self.value_sum, function, self.deriv_sum if function else None)
-        on_host(functools.partial(self._add_to_count, len(y)))
+        slope_sum = self.deriv_sum if function else None
+        self.device.add_column_sums(y, self.value_sum, function, slope_sum)
+        self.device.on_host(functools.partial(self._add_to_count, len(y)))
 
     def _add_to_count(self, num_rows: int) -> None:
         self.count += num_rows
@@ -82,128 +101,226 @@ class NonlinearComponent(Component):
         self.count += a * other.count
 
 
+class Elementwise(NamedTuple):
+    """A function of one variable, computed elementwise as ufuncs are.
+
+    Attributes:
+        name: for devices that have a kernel for it.
+        value: function(xp, x, out), from the input, by functions of the array module `xp`.
+        slope: function(xp, y, out), the derivative, from the value y.
+    """
+
+    name: str
+    value: Callable[[ModuleType, Array, Array], Any]
+    slope: Callable[[ModuleType, Array, Array], Any]
+
+
+def _sigmoid(xp: ModuleType, x: Array, out: Array) -> None:
+    xp.negative(x, out=out)
+    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
+        xp.exp(out, out=out)
+    out += 1
+    xp.reciprocal(out, out=out)
+
+
+def _sigmoid_slope(xp: ModuleType, y: Array, out: Array) -> None:
+    xp.subtract(1, y, out=out)
+    out *= y
+
+
+def _tanh_slope(xp: ModuleType, y: Array, out: Array) -> None:
+    xp.multiply(y, y, out=out)
+    xp.subtract(1, out, out=out)
+
+
+SIGMOID = Elementwise("sigmoid", _sigmoid, _sigmoid_slope)
+TANH = Elementwise("tanh", lambda xp, x, out: xp.tanh(x, out=out), _tanh_slope)
+RECTIFIER = Elementwise(
+    "rectifier",
+    lambda xp, x, out: xp.maximum(x, 0, out=out),
+    lambda xp, y, out: xp.greater(y, 0, out=out),
+)
+
+
 class ElementwiseComponent(NonlinearComponent):
     """y_i = f(x_i), with a derivative that follows from y."""
 
-    function: ClassVar[str]
-    """One of FUNCTIONS."""
+    function: ClassVar[Elementwise]
     needs_input = False
     in_place = True
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
-        nonlinear(x, self.function, out)
+    def propagate(self, x: Array, out: Array) -> None:
+        self.device.nonlinear(x, self.function, out)
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
-        nonlinear_backward(y, self.function, derivative, out)
+        self.device.nonlinear_backward(y, self.function, derivative, out)
 
-    def store_statistics(self, y: Array, to: NonlinearComponent) -> None:
-        to.add_statistics(y, self.function)
+    def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
+        to.add_sums(y, self.function)
 
 
 @component_type
 class SigmoidComponent(ElementwiseComponent):
     """y = 1 / (1 + e^{-x})."""
 
-    function = "sigmoid"
+    function = SIGMOID
 
 
 @component_type
 class TanhComponent(ElementwiseComponent):
     """y = tanh(x)."""
 
-    function = "tanh"
+    function = TANH
 
 
 @component_type
 class RectifiedLinearComponent(ElementwiseComponent):
     """y = max(x, 0)."""
 
-    function = "rectifier"
+    function = RECTIFIER
 
 
-# The functions ------------------------------------------------------------------------------------
+@component_type
+class NormalizeComponent(NonlinearComponent):
+    """y = f x  with  f = max(|x|^2 / D, floor)^{-1/2}, for each row x of dimension D."""
+
+    needs_output = False
+    in_place = True
+
+    def propagate(self, x: Array, out: Array) -> None:
+        self.device.normalize(x, out, NORM_FLOOR)
+
+    def backpropagate(
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
+    ) -> None:
+        """Compute dF/dx = f dF/dy - f^3/D (x^T dF/dy) x; without the last term if f is floored."""
+        self.device.normalize_backward(x, derivative, out, NORM_FLOOR)
 
 
-class Function(NamedTuple):
-    """A function of one variable, computed elementwise as NumPy's ufuncs are.
+@component_type
+class SoftmaxComponent(NonlinearComponent):
+    """y_i = e^{x_i} / sum_j e^{x_j}, floored."""
 
-    value: from x; slope: the derivative, from y, which is the value.
+    needs_input = False
+    in_place = True
+
+    def propagate(self, x: Array, out: Array) -> None:
+        self.device.softmax(x, out, PROBABILITY_FLOOR)
+
+    def backpropagate(
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
+    ) -> None:
+        """Compute dF/dx_i = y_i (dF/dy_i - sum_j y_j dF/dy_j)."""
+        self.device.softmax_backward(y, derivative, out)
+
+    def backpropagate_log(self, y: Array, derivative: SparseRows, out: Array) -> None:
+        """Compute dF/dx = g - (sum_j g_j) y from g = dF/d(log y).
+
+        Equal to backpropagate() of dF/dy = g / y, without a matrix that is nearly all zero.
+        """
+        self.device.softmax_log_backward(y, derivative, out)
+
+    def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
+        to.add_sums(y)
+
+
+@component_type
+class PnormComponent(Component):
+    """y_j = (sum_{i in group j} |x_i|^p)^{1/p}, over groups of neighbours of equal size.
+
+    p = 0 counts what is not zero, p = inf takes the largest magnitude (matrix/kaldi-vector.cc).
     """
 
-    value: Callable[[np.ndarray, np.ndarray], Any]
-    slope: Callable[[np.ndarray, np.ndarray], Any]
+    fields = (
+        Field("input_dim", "InputDim", INTEGER, option="input-dim"),
+        Field("output_dim", "OutputDim", INTEGER, option="output-dim"),
+        Field("p", "P", REAL, option="p", default=2.0, label="p"),
+    )
+    info_equals = " = "
 
+    @classmethod
+    def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
+        values = cls.configured(line)
+        values["input_dim"] = values["input_dim"] or 10 * values["output_dim"]
+        return line.build(cls, values)
 
-def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    np.negative(x, out=out)
-    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
-        np.exp(out, out=out)
-    out += 1
-    np.reciprocal(out, out=out)
+    def check(self) -> None:
+        super().check()
+        self.require(
+            self.input_dim % self.output_dim == 0,
+            f"output-dim={self.output_dim} does not divide input-dim={self.input_dim}",
+        )
+        self.require(self.p >= 0, f"p={self.p:g} is negative")
 
+    @property
+    def can_be_captured(self) -> bool:
+        return self.p == 2
 
-def _sigmoid_slope(y: np.ndarray, out: np.ndarray) -> None:
-    np.subtract(1, y, out=out)
-    out *= y
+    @property
+    def group_size(self) -> int:
+        return self.input_dim // self.output_dim
 
+    def propagate(self, x: Array, out: Array) -> None:
+        if self.p == 2:
+            self.device.pnorm2(x, out)
+        else:
+            self.device.in_row_blocks(
+                lambda rows, scratch: self._norms(x[rows], out[rows], scratch), x
+            )
 
-def _tanh_slope(y: np.ndarray, out: np.ndarray) -> None:
-    np.multiply(y, y, out=out)
-    np.subtract(1, out, out=out)
+    def _norms(self, x: Array, out: Array, scratch: Workspace) -> None:
+        """Do what propagate() does, for some of the rows."""
+        xp = self.device.xp
+        powers = scratch.array("powers", x.shape, x)
+        xp.absolute(x, out=powers)
+        groups = self._by_group(powers)
+        if self.p == 1:
+            self.device.sum_groups(powers, out)
+        elif self.p == 0:
+            self.device.sum_groups((powers > 0).astype(x.dtype), out)
+        elif self.p == math.inf:
+            groups.max(axis=-1, out=out)
+        else:
+            # Divided by the largest of its group, no power overflows.
+            largest = groups.max(axis=-1)
+            groups /= xp.where(largest > 0, largest, 1)[:, :, None]
+            xp.power(powers, self.p, out=powers)
+            self.device.sum_groups(powers, out)
+            xp.power(out, 1 / self.p, out=out)
+            out *= largest
 
+    def backpropagate(
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
+    ) -> None:
+        """Use dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}, and zero where x_i is zero."""
+        if self.p == 2:
+            self.device.pnorm2_backward(x, y, derivative, out)
+        else:
+            self.device.in_row_blocks(
+                lambda rows, _: self._derivatives(
+                    *(array[rows] for array in (x, y, derivative, out))
+                ),
+                x,
+            )
 
-FUNCTIONS = {
-    "sigmoid": Function(_sigmoid, _sigmoid_slope),
-    "tanh": Function(np.tanh, _tanh_slope),
-    "rectifier": Function(
-        lambda x, out: np.maximum(x, 0, out=out), lambda y, out: np.greater(y, 0, out=out)
-    ),
-}
+    def _derivatives(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
+        """Do what backpropagate() does, for some of the rows."""
+        xp = self.device.xp
+        groups, d_x = self._by_group(x), self._by_group(out)
+        xp.sign(x, out=out)
+        if self.p == 0:
+            out[...] = 0
+        elif self.p == math.inf:
+            d_x *= xp.absolute(groups) == y[:, :, None]
+        elif self.p != 1:
+            magnitudes = xp.absolute(groups)
+            magnitudes /= xp.where(y > 0, y, 1)[:, :, None]
+            magnitudes[groups == 0] = 1
+            d_x *= xp.power(magnitudes, self.p - 1, out=magnitudes)
+        d_x *= derivative[:, :, None]
 
-
-@on_gpu("layers")
-def nonlinear(x: Array, function: str, out: Array) -> None:
-    """One of FUNCTIONS; `out` may be `x`."""
-    value = FUNCTIONS[function].value
-    in_row_blocks(lambda rows, _: value(x[rows], out[rows]), x)
-
-
-@on_gpu("layers")
-def nonlinear_backward(y: Array, function: str, derivative: Array, out: Array) -> None:
-    """The derivative w.r.t. the input, from the output `y`; `out` may be `derivative`."""
-
-    def multiply_by_slope(rows: slice, scratch: Workspace) -> None:
-        slope = scratch.array("slope", y[rows].shape, y)
-        FUNCTIONS[function].slope(y[rows], slope)
-        np.multiply(derivative[rows], slope, out=out[rows])
-
-    in_row_blocks(multiply_by_slope, y)
-
-
-@on_gpu("layers")
-def add_column_sums(
-    y: Array, value_sum: Array, function: str | None, slope_sum: Array | None
-) -> None:
-    """Add the sums over the rows of `y` to `value_sum`, (dim,) float64.
-
-    Where `function` is given, the sums of its slopes are added to `slope_sum`.
-    """
-    if function is None:
-        value_sum += y.sum(axis=0)
-        return
-    scratch = Workspace()
-    for rows in row_blocks(y):
-        slope = scratch.array("slope", y[rows].shape, y)
-        FUNCTIONS[function].slope(y[rows], slope)
-        value_sum += y[rows].sum(axis=0)
-        slope_sum += slope.sum(axis=0)
+    def _by_group(self, a: Array) -> Array:
+        """View (rows, input_dim) as (rows, groups, members)."""
+        return a.reshape(len(a), self.output_dim, self.group_size)

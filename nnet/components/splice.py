@@ -18,7 +18,7 @@ from nnet.components.base import (
     format_number,
 )
 from nnet.components.layout import FrameLayout, runs
-from nnet.device.backend import Array
+from nnet.device.device import Array
 from nnet.io.numbers import integer
 from nnet.io.tokens import Reader
 
@@ -34,7 +34,7 @@ def _contiguous_context(left: int, right: int) -> range:
 
 
 LONGEST_CONTEXT = 1 << 16
-"""In frames; ten minutes. So many are added at the ends of an utterance."""
+"""The longest context, in frames: ten minutes.  So many are added at the ends of an utterance."""
 
 
 @component_type
@@ -86,7 +86,7 @@ class SpliceComponent(Component):
 
     @property
     def spliced_dim(self) -> int:
-        """Dimension of the part of the input that is repeated."""
+        """The dimension of the part of the input that is repeated."""
         return self.input_dim - self.const_component_dim
 
     @property
@@ -99,46 +99,40 @@ class SpliceComponent(Component):
         if self.const_component_dim:
             yield "const_component_dim", format_number(self.const_component_dim)
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
+    def set_layout(self, in_layout: FrameLayout, out_layout: FrameLayout) -> None:
+        self._layouts = in_layout, out_layout
+        self._blocks = [
+            (slice(i * self.spliced_dim, (i + 1) * self.spliced_dim), sources, rows)
+            for i, offset in enumerate(self.context)
+            for rows, sources in runs(in_layout.offsets, out_layout.offsets, offset)
+        ]
+        """Columns of the output, frames of the input, frames of the output that are equal."""
+
+    def propagate(self, x: Array, out: Array) -> None:
+        in_layout, out_layout = self._layouts
         x, out = by_chunk(x, in_layout), by_chunk(out, out_layout)
         if out.shape[1:] == (1, x.shape[1] * x.shape[2]):  # all of a chunk, as it lies in memory
             out[...] = x.reshape(out.shape)
             return
-        for columns, sources, rows in self._blocks(in_layout, out_layout):
+        for columns, sources, rows in self._blocks:
             out[:, rows, columns] = x[:, sources, : self.spliced_dim]
         if self.const_component_dim:
             out[:, :, -self.const_component_dim :] = x[:, :1, self.spliced_dim :]
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
+        in_layout, out_layout = self._layouts
         derivative, out = by_chunk(derivative, out_layout), by_chunk(out, in_layout)
         out[...] = 0
-        for columns, sources, rows in self._blocks(in_layout, out_layout):
+        for columns, sources, rows in self._blocks:
             out[:, sources, : self.spliced_dim] += derivative[:, rows, columns]
         if self.const_component_dim:
             # Of the frames of a chunk, which are all the same here, propagate() used the first.
             constant = derivative[:, :, -self.const_component_dim :]
             constant.sum(axis=1, out=out[:, 0, self.spliced_dim :])
 
-    def _blocks(
-        self, in_layout: FrameLayout, out_layout: FrameLayout
-    ) -> Iterator[tuple[slice, slice, slice]]:
-        """Columns of the output, frames of the input, frames of the output that are equal."""
-        for i, offset in enumerate(self.context):
-            columns = slice(i * self.spliced_dim, (i + 1) * self.spliced_dim)
-            for rows, sources in runs(in_layout.offsets, out_layout.offsets, offset):
-                yield columns, sources, rows
-
 
 def by_chunk(a: Array, layout: FrameLayout) -> Array:
-    """Rows as (chunks, frames, dim), without a copy."""
+    """View rows as (chunks, frames, dim)."""
     return a.reshape(layout.num_chunks, len(layout.offsets), a.shape[1])

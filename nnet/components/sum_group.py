@@ -7,8 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from nnet.components.base import INTEGERS, Component, Field, component_type
-from nnet.components.layout import FrameLayout
-from nnet.device.backend import Array, array_module, on_gpu, to_device
+from nnet.device.device import Array, Device
 
 
 @component_type
@@ -32,34 +31,25 @@ class SumGroupComponent(Component):
     def output_dim(self) -> int:
         return len(self.sizes)
 
+    def move_to(self, device: Device) -> None:
+        super().move_to(device)
+        self.__dict__.pop("group_of", None)
+        self.__dict__.pop("starts", None)
+
     @cached_property
     def group_of(self) -> Array:
         """The output to which each input belongs, (input_dim,)."""
-        return to_device(np.repeat(np.arange(self.output_dim), self.sizes))
+        return self.device.asarray(np.repeat(np.arange(self.output_dim), self.sizes))
 
     @cached_property
     def starts(self) -> Array:
         """The first input of each group, (output_dim,)."""
-        return to_device(np.cumsum([0, *self.sizes[:-1]]))
+        return self.device.asarray(np.cumsum([0, *self.sizes[:-1]]))
 
-    def propagate(
-        self, x: Array, in_layout: FrameLayout, out_layout: FrameLayout, out: Array
-    ) -> None:
-        sum_ranges(x, self.starts, out)
+    def propagate(self, x: Array, out: Array) -> None:
+        self.device.sum_ranges(x, self.starts, out)
 
     def backpropagate(
-        self,
-        x: Array | None,
-        y: Array | None,
-        derivative: Array,
-        in_layout: FrameLayout,
-        out_layout: FrameLayout,
-        out: Array,
+        self, x: Array | None, y: Array | None, derivative: Array, out: Array
     ) -> None:
-        array_module(derivative).take(derivative, self.group_of, axis=1, out=out)
-
-
-@on_gpu("layers")
-def sum_ranges(x: Array, starts: Array, out: Array) -> None:
-    """Sums over ranges of columns that begin at `starts`, int64, and end where the next begins."""
-    np.add.reduceat(x, starts, axis=1, out=out)
+        self.device.xp.take(derivative, self.group_of, axis=1, out=out)

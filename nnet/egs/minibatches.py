@@ -82,7 +82,7 @@ def read_minibatches(
         buffer_size: None for the order of the table, else see :func:`nnet.egs.tables.read_frames`.
         rng: for "random" and shuffling.
         compressed: leave it to the device to decompress the frames;
-            nnet.device.backend.decompresses() says whether it does.
+            Device.takes_compressed_frames says whether it does.
     Raises:
         NgtrainError: the table cannot be read; an example has too little context, several labelled
             frames none of which was selected, another dimension than the ones before it, or NaN.

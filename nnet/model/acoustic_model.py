@@ -9,20 +9,21 @@ import logging
 
 import numpy as np
 
+from nnet.device.device import CPU, Device
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io.tokens import read_object, write_object
 from nnet.model.network import Network
-from nnet.training.propagation import compute
+from nnet.model.propagation import compute
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 SMALLEST_POSTERIOR = np.float32(1e-20)
-"""Posteriors are floored to this before their logarithm is taken."""
+"""The floor of posteriors before their logarithm is taken."""
 
 
 class AcousticModel:
-    """What `final.mdl` holds.
+    """An acoustic model, such as `final.mdl` holds.
 
     Attributes:
         transition_model: a `TransitionModel`.
@@ -55,7 +56,7 @@ class AcousticModel:
             )
         self.priors = np.array(priors, dtype=np.float32)
         if 0 < len(priors) < num_outputs:
-            logger.warning(
+            log.warning(
                 "Dimension of priors is %d < %d: extending with zeros, in case you had unseen "
                 "pdf's, but this possibly indicates a serious problem.",
                 *(len(priors), num_outputs),
@@ -63,7 +64,7 @@ class AcousticModel:
             self.priors = np.pad(self.priors, (0, num_outputs - len(priors)))
 
     def log_likelihoods(self, features: np.ndarray, key: str = "") -> np.ndarray:
-        """Scaled log-likelihoods: log posterior minus log prior.
+        """Compute scaled log-likelihoods: log posterior minus log prior.
 
         Args:
             features: float32 (T, D).
@@ -88,7 +89,7 @@ class AcousticModel:
         return np.log(np.maximum(posteriors, SMALLEST_POSTERIOR)) - np.log(self.priors)
 
     def info(self) -> str:
-        """The network's info and a line about the priors (AmNnet::Info)."""
+        """Describe the network, and the priors in a line, as AmNnet::Info does."""
         text = f"{self.network.info()}prior dimension: {len(self.priors)}"
         if len(self.priors):
             text += f", prior sum: {self.priors.sum():g}, prior min: {self.priors.min():g}\n"
@@ -113,20 +114,25 @@ class AcousticModel:
         writer.vector(self.priors)
 
     @classmethod
-    def load(cls, rxfilename: str) -> AcousticModel:
-        return read_object(rxfilename, cls.read)
+    def load(cls, rxfilename: str, device: Device = CPU) -> AcousticModel:
+        """Read a model from a file, and move its network to a device."""
+        model = read_object(rxfilename, cls.read)
+        model.network.move_to(device)
+        return model
 
     def save(self, wxfilename: str, binary: bool = True, checksum: bool = False) -> None:
         """Write it to a file; with `checksum` a second one beside it, to find damage by."""
         write_object(wxfilename, self.write, binary, checksum)
 
 
-def load_network(rxfilename: str) -> Network:
-    """The network of a file that holds an acoustic model or a network alone."""
+def load_network(rxfilename: str, device: Device = CPU) -> Network:
+    """Read the network of a file that holds an acoustic model or a network alone."""
 
     def parse(reader) -> Network:
         if reader.peek_token() == "<TransitionModel>":
             return AcousticModel.read(reader).network
         return Network.read(reader)
 
-    return read_object(rxfilename, parse)
+    network = read_object(rxfilename, parse)
+    network.move_to(device)
+    return network

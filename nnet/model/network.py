@@ -20,8 +20,8 @@ from nnet.components import (
 )
 from nnet.components.layout import FrameLayout, needed_offsets
 from nnet.components.noise import DropoutComponent, NoiseComponent
-from nnet.components.nonlinear import NonlinearComponent
-from nnet.components.softmax import SoftmaxComponent
+from nnet.components.nonlinear import NonlinearComponent, SoftmaxComponent
+from nnet.device.device import Device
 from nnet.errors import NgtrainError
 from nnet.io.text import is_utf8, text_lines
 from nnet.io.tokens import Reader, Writer
@@ -32,13 +32,20 @@ log = logging.getLogger("ngtrain")
 class Network:
     """A list of components, each of which takes the output of the one before.
 
-    `dtype` is the precision of the parameters, in which everything is computed.  Raises
-    NgtrainError when the dimensions of the components do not fit together.
+    `dtype` is the precision of the parameters, in which everything is computed, and `device` where.
+
+    Raises:
+        NgtrainError: the dimensions of the components do not fit together.
     """
 
     def __init__(self, components: Iterable[Component]):
         self.components = list(components)
         self.dtype = np.dtype(np.float32)
+
+    @property
+    def device(self) -> Device:
+        """The device of the first component, and so of all."""
+        return self._components[0].device
 
     @property
     def components(self) -> list[Component]:
@@ -56,14 +63,17 @@ class Network:
                     f"component {i + 1} ({after.type}) has input dimension {after.input_dim}"
                 )
         self._components = list(components)
+        self._layout: tuple[int, int] | None = None
         for index, component in enumerate(self._components):
             component.index = index
+            if component.device is not self.device:
+                component.move_to(self.device)
 
     # Files ----------------------------------------------------------------------------------------
 
     @classmethod
     def from_config(cls, lines: Iterable[str], rng: np.random.Generator) -> Network:
-        """The network that a config describes: a component per line, ``#`` begins a comment line.
+        """Return the network of a config: a component per line, ``#`` begins a comment line.
 
         Random parameters are drawn from `rng`.  Raises NgtrainError naming the line.
         """
@@ -74,7 +84,7 @@ class Network:
 
     @classmethod
     def load_config(cls, rxfilename: str, rng: np.random.Generator) -> Network:
-        """The network that the config in a file describes.  Raises NgtrainError naming the file."""
+        """Return the network of a config in a file.  Raises NgtrainError naming the file."""
         lines = list(text_lines(rxfilename))
         if not all(map(is_utf8, lines)):
             raise NgtrainError(f"{rxfilename}: a config must be text")
@@ -108,7 +118,7 @@ class Network:
         writer.token("</Nnet>")
 
     def info(self) -> str:
-        """What nnet-am-info prints of a network: a line per property and per component."""
+        """Describe the network as nnet-am-info does: a line per property and per component."""
         lines = [
             f"num-components {len(self.components)}",
             f"num-updatable-components {len(self.updatable_components)}",
@@ -133,12 +143,12 @@ class Network:
 
     @property
     def left_context(self) -> int:
-        """Input frames that an output frame needs on its left."""
+        """The input frames that an output frame needs on its left."""
         return -sum(component.context[0] for component in self.components)
 
     @property
     def right_context(self) -> int:
-        """Input frames that an output frame needs on its right."""
+        """The input frames that an output frame needs on its right."""
         return sum(component.context[-1] for component in self.components)
 
     @property
@@ -149,11 +159,21 @@ class Network:
     def num_parameters(self) -> int:
         return sum(component.num_parameters for component in self.updatable_components)
 
+    def set_layout(self, num_chunks: int, num_frames: int) -> list[int]:
+        """Tell the components which frames their rows are, by layouts(); return how many rows."""
+        if self._layout != (num_chunks, num_frames):
+            layouts = self.layouts(num_chunks, num_frames)
+            for component, (before, after) in zip(self._components, pairwise(layouts), strict=True):
+                component.set_layout(before, after)
+            self._num_rows = [layout.num_rows for layout in layouts]
+            self._layout = num_chunks, num_frames
+        return self._num_rows
+
     def layouts(self, num_chunks: int, num_frames: int) -> list[FrameLayout]:
-        """The frames at the input of each component, and at the output of the last.
+        """Find the frames at the input of each component, and at the output of the last.
 
         The input has `num_chunks` chunks of `num_frames` contiguous frames; only the frames that
-        the output needs are computed in between.
+        the output needs are computed in between.  Raises NgtrainError where there are too few.
         """
         outputs = range(self.left_context, num_frames - self.right_context)
         if not outputs:
@@ -173,13 +193,13 @@ class Network:
         return [FrameLayout(num_chunks, o) for o in offsets]
 
     def is_finite(self) -> bool:
-        """Whether no parameter is NaN or infinite."""
+        """Tell whether no parameter is NaN or infinite."""
         return all(component.is_finite() for component in self.components)
 
     # Arithmetic -----------------------------------------------------------------------------------
 
     def copy(self) -> Network:
-        """An independent copy."""
+        """Return an independent copy."""
         return copy.deepcopy(self)
 
     def scale(self, a: float) -> None:
@@ -211,11 +231,11 @@ class Network:
             component.add(1.0, source)
 
     def dot_product(self, other: Network) -> np.ndarray:
-        """Dot products of the parameters of each updatable component, (components,), float64."""
+        """Multiply the parameters of each updatable component, (components,), in float64."""
         return np.array([a.dot_product(b) for a, b in self._pairs(other, UpdatableComponent)])
 
     def _pairs(self, other: Network, kind: type[Component]) -> list[tuple]:
-        """Components of this kind with their counterparts.
+        """Pair components of this kind with their counterparts.
 
         Raises NgtrainError when the networks are not of the same structure.
         """
@@ -232,16 +252,16 @@ class Network:
         for component in self.components:
             component.convert(dtype)
 
-    def move_to_device(self) -> None:
-        """Move to the device that nnet.device.backend.select_device() chose."""
+    def move_to(self, device: Device) -> None:
+        """Keep everything on a device, and compute there."""
         for component in self.components:
-            component.move_to_device()
+            component.move_to(device)
 
     # Learning rates -------------------------------------------------------------------------------
 
     @property
     def learning_rates(self) -> list[float]:
-        """Of the updatable components."""
+        """The learning rates of the updatable components."""
         return [component.learning_rate for component in self.updatable_components]
 
     @learning_rates.setter
@@ -289,7 +309,7 @@ class Network:
         self.components = self.components[:num_kept] + other.copy().components
 
     def softmax_index(self) -> int:
-        """Where the one softmax component is.  Raises NgtrainError when there is not one."""
+        """Find the one softmax component.  Raises NgtrainError when there is not one."""
         indexes = [c.index for c in self.components if isinstance(c, SoftmaxComponent)]
         if len(indexes) != 1:
             raise NgtrainError(f"the network has {len(indexes)} softmax components, not one")

@@ -99,23 +99,11 @@ import math
 
 import numpy as np
 
-from nnet.device.backend import (
-    Array,
-    Aside,
-    Workspace,
-    add_matmul,
-    array_module,
-    aside,
-    matmul,
-    on_gpu,
-    on_host,
-    row_dots,
-)
 from nnet.device.blas import eigh
+from nnet.device.device import CPU, Array, Device, GrowingRows, Workspace
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import norm_ratio
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 Estimate = tuple[Array, Array, Array, Array]
 """W_t (R, D), d and e (R,), the diagonals of D_t and E_t, and rho_t."""
@@ -126,18 +114,23 @@ MAX_ETA = 0.9  # some of the old estimate always remains, whatever the minibatch
 NUM_INITIAL_ITERATIONS = 3  # updates on the first minibatch before it is preconditioned
 NUM_INITIAL_UPDATES = 10  # minibatches on each of which the estimate is updated
 MAX_CONDITION = 1.0e8  # of Z_t, up to which (13) is orthonormal to about 1e-6 in float64
+BOUNDS = EPSILON, DELTA, MAX_CONDITION
 
 
 class OnlinePreconditioner:
     """The online estimate of one Fisher matrix, and the product with its inverse.
 
-    rank: R, lowered to D - 1, with a warning, where it is not smaller than the dimension D.
-    update_period: minibatches per update of the estimate, after the first ten.
-    num_samples_history: time constant of the estimate, in rows; finite and positive.
-    alpha: smoothing with the unit matrix (2); not negative.
-
     The dimension is that of the first minibatch.  ``copy.deepcopy`` gives an independent estimate.
-    Raises NgtrainError where a parameter is out of its range.
+
+    Args:
+        rank: R, lowered to D - 1, with a warning, where it is not smaller than the dimension D.
+        update_period: minibatches per update of the estimate, after the first ten.
+        num_samples_history: time constant of the estimate, in rows; finite and positive.
+        alpha: smoothing with the unit matrix (2); not negative.
+        device: where the data is.
+
+    Raises:
+        NgtrainError: a parameter is out of its range.
     """
 
     def __init__(
@@ -146,6 +139,7 @@ class OnlinePreconditioner:
         update_period: int = 1,
         num_samples_history: float = 2000.0,
         alpha: float = 4.0,
+        device: Device = CPU,
     ):
         if rank < 1:
             raise NgtrainError(f"online preconditioner: rank must be positive, not {rank}")
@@ -164,6 +158,7 @@ class OnlinePreconditioner:
         self.update_period = update_period
         self.num_samples_history = num_samples_history
         self.alpha = alpha
+        self.device = device
         self.num_updates = 0  # t, not counting the initial iterations
         self.num_skipped = 0  # minibatches since the last update
         # On the device of the data, and but for W_t in float64:
@@ -172,84 +167,93 @@ class OnlinePreconditioner:
         self.e: Array | None = None  # diagonal of E_t
         self.W: Array | None = None  # E_t^{1/2} R_t in the precision of the data
         self._workspace = Workspace()
-        self._aside: Aside | None = None
-        self._next: Estimate | None = None  # at t + 1; is copied after _aside, which waits for it
+        self._side_stream = device.side_stream()  # for updates
+        self._next: Estimate | None = None  # at t + 1; is copied when _side_stream is done
 
-    def precondition(self, X: Array, row_products: Array | None = None) -> Array:
+    @property
+    def num_extra_rows(self) -> int:
+        """The most rows that precondition_product() appends."""
+        return self.rank
+
+    def precondition(self, X: Array, squared_norms: Array | None = None) -> Array:
         """Replace the rows of X by X_hat (5), and learn from them if an update is due.
 
-        X: (N, D) array, overwritten.
-        row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
-        Returns gamma_t (6), the scale with which X_hat has the Frobenius norm of X, as a
-        0-dimensional array on the device of X.  Whoever uses X_hat multiplies by it; one scalar
-        is cheaper than a pass over X.  The domain is that of squared norms: ||X||^2 must be finite
-        in the precision of X; where it is not, the estimate is left as it was.
+        The domain is that of squared norms: ||X||^2 must be finite in the precision of X; where it
+        is not, the estimate is left as it was.
+
+        Args:
+            X: (N, D) array, overwritten.
+            squared_norms: (N,) array, overwritten by those of the rows of X_hat.
+
+        Returns:
+            gamma_t (6), the scale with which X_hat has the Frobenius norm of X, as a 0-dimensional
+            array on the device of X.  Whoever uses X_hat multiplies by it; one scalar is cheaper
+            than a pass over X.
         """
         N, D = X.shape
-        if row_products is None:
-            row_products = self._workspace.array("row_products", (N,), X)
+        if squared_norms is None:
+            squared_norms = self._workspace.array("squared_norms", (N,), X)
         if D == 1:  # scaled to the norm of X, every multiple of X is X
-            row_dots(X, X, out=row_products)
+            self.device.row_dots(X, X, out=squared_norms)
             gamma = self._workspace.array("gamma", (), X)
             gamma.fill(1)
             return gamma
-        H, J = self._project(X, row_products)
-        add_matmul(H, self.W, out=X, alpha=-1.0)  # (5)
-        return self._scale_and_update(X, True, H, J, row_products)
+        H, J = self._project(X, squared_norms)
+        self.device.add_matmul(H, self.W, out=X, alpha=-1.0)  # (5)
+        return self._scale_and_update(X, True, H, J, squared_norms)
 
-    def spare_rows(self, N: int, D: int, M: int) -> int:
-        """Rows that precondition_product() needs behind those of X (N, D) and Y (N, M).
-
-        As many as the rank for (8), which costs less than (5) where M < N; none where it does not.
-        """
-        return min(self.rank, D - 1) if M < N else 0
-
-    def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
+    def precondition_product(self, X: GrowingRows, Y: GrowingRows, squared_norms: Array) -> Array:
         """Change X and Y so that X^T Y becomes X_hat^T Y, and learn from X if an update is due.
 
-        X: (N + S, D) array with S = spare_rows(N, D, M), overwritten.
-        Y: (N + S, M) array, of which the last S rows are overwritten.
-        row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
-        Returns gamma_t as precondition() does.
-        """
-        if len(X) == len(row_products):
-            return self.precondition(X, row_products)
-        N = len(row_products)
-        X, minus_W = X[:N], X[N:]
-        H, J = self._project(X, row_products)
-        array_module(X).negative(self.W, out=minus_W)
-        matmul(H.T, Y[:N], out=Y[N:])  # (8)
-        return self._scale_and_update(X, False, H, J, row_products)
+        By (8), if that costs less than (5); then both get as many rows more as the rank.
 
-    def _project(self, X: Array, row_products: Array) -> tuple[Array, Array | None]:
-        """H_t and, if an update is due, J_t."""
+        Args:
+            X, Y: (N, D) and (N, M), of which X is overwritten.
+            squared_norms: (N,) array, overwritten by those of the rows of X_hat.
+
+        Returns:
+            gamma_t, as precondition() does.
+        """
+        (N, D), M = X.matrix.shape, Y.matrix.shape[1]
+        if M >= N or D == 1:
+            return self.precondition(X.matrix, squared_norms)
+        rows, columns = X.matrix, Y.matrix
+        H, J = self._project(rows, squared_norms)
+        self.device.xp.negative(self.W, out=X.append(self.rank))
+        self.device.matmul(H.T, columns, out=Y.append(self.rank))  # (8)
+        return self._scale_and_update(rows, False, H, J, squared_norms)
+
+    def _project(self, X: Array, squared_norms: Array) -> tuple[Array, Array | None]:
+        """Compute H_t and, if an update is due, J_t."""
         if self.W is None:
-            self._initialize(X, row_products)
-        elif self.due and self._aside.overlaps:
+            self._initialize(X, squared_norms)
+        elif self.due and self._side_stream.overlaps:
             self._take_effect()
         H = self._H(X)
         return H, self._J(H, X) if self.due else None
 
     def _scale_and_update(
-        self, X: Array, is_X_hat: bool, H: Array, J: Array | None, row_products: Array
+        self, X: Array, is_X_hat: bool, H: Array, J: Array | None, squared_norms: Array
     ) -> Array:
-        """gamma_t (6); with J_t, which has been computed if an update is due, t + 1 begins.
+        """Compute gamma_t (6); with J_t, which is there if an update is due, begin t + 1.
 
-        X: X_hat_t if `is_X_hat`, else X_t.
-        row_products: overwritten by the squared norms of the rows of X_hat_t.
+        Args:
+            X: X_hat_t if `is_X_hat`, else X_t.
+            squared_norms: overwritten by those of the rows of X_hat_t.
         """
         norms = self._workspace.array("norms", (len(X),), X)
         # The update reads this beside the next minibatches.
         tr = self._workspace.array("tr" if J is None else "tr with J", (), X, np.float64)
         gamma = self._workspace.array("gamma", (), X)
-        row_norms(X, is_X_hat, H, self.e, norms, row_products)
-        norm_ratio(norms, row_products, tr, gamma)
+        norms_of_rows = self.device.row_norms or row_norms
+        norms_of_rows(X, is_X_hat, H, self.e, norms, squared_norms)
+        self.device.norm_ratio(norms, squared_norms, tr, gamma)
         if J is not None:
-            with self._aside:
+            with self._side_stream:
                 self._update(J, tr, len(X))
-            if not self._aside.overlaps:
+            if not self._side_stream.overlaps:
                 self._take_effect()
-        on_host(self._count)
+        self.device.on_host(self._count_minibatch)
         return gamma
 
     @property
@@ -259,23 +263,23 @@ class OnlinePreconditioner:
 
     @property
     def cycle_length(self) -> int:
-        """The update period, if an update is due that begins one; else 0."""
+        """The minibatches after which it does the same again, if they begin now; else 0."""
         return self.update_period if self.due and self.num_updates >= NUM_INITIAL_UPDATES else 0
 
-    def _count(self) -> None:
-        """A minibatch has been seen."""
+    def _count_minibatch(self) -> None:
+        """Count one more minibatch."""
         if self.due:
             self.num_updates += 1
             self.num_skipped = 0
         else:
             self.num_skipped += 1
 
-    def _initialize(self, X: Array, row_products: Array) -> None:
-        """The estimate's start: a fixed R_0, then NUM_INITIAL_ITERATIONS updates with X."""
-        xp = array_module(X)
+    def _initialize(self, X: Array, squared_norms: Array) -> None:
+        """Start the estimate: a fixed R_0, then NUM_INITIAL_ITERATIONS updates with X."""
+        xp = self.device.xp
         N, D = X.shape
         if self.rank >= D:
-            logger.warning(
+            log.warning(
                 "Rank %d of online preconditioner is >= dim %d, setting it to %d "
                 "(but this is probably still too high)",
                 *(self.rank, D, D - 1),
@@ -287,26 +291,29 @@ class OnlinePreconditioner:
         self.rho = xp.full((), EPSILON)
         set_e(self.d, self.rho, self.alpha, D, out=self.e)
         self.W *= xp.sqrt(self.e)[:, np.newaxis].astype(X.dtype)
-        self._aside = aside()
-        row_dots(X, X, out=row_products)
-        tr = row_products.sum(dtype=np.float64)
+        self.device.row_dots(X, X, out=squared_norms)
+        tr = squared_norms.sum(dtype=np.float64)
         self._next = tuple(array.copy() for array in self._estimate)
         for _ in range(NUM_INITIAL_ITERATIONS):
             self._update(self._J(self._H(X), X), tr, N)
             self._take_effect()
 
     def _H(self, X: Array) -> Array:
-        """H_t (4)."""
-        return matmul(X, self.W.T, out=self._workspace.array("H", (len(X), self.rank), X))
+        """Compute H_t (4)."""
+        return self.device.matmul(
+            X, self.W.T, out=self._workspace.array("H", (len(X), self.rank), X)
+        )
 
     def _J(self, H: Array, X: Array) -> Array:
-        """J_t (10)."""
-        return matmul(H.T, X, out=self._workspace.array("J", self.W.shape, X))
+        """Compute J_t (10)."""
+        return self.device.matmul(H.T, X, out=self._workspace.array("J", self.W.shape, X))
 
     def _update(self, J: Array, tr: Array, N: int) -> None:
-        """The estimate at t + 1 from that at t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
+        """Estimate t + 1 from t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
         eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
-        update_estimate(J, self._estimate, self._next, tr, N, eta, self.alpha, self._workspace)
+        update = self.device.update_estimate or update_estimate
+        args = J, self._estimate, self._next, tr, N, eta, self.alpha
+        update(*args, BOUNDS, self._workspace)
 
     @property
     def _estimate(self) -> Estimate:
@@ -314,27 +321,27 @@ class OnlinePreconditioner:
 
     def _take_effect(self) -> None:
         """Replace the estimate by that of the last update."""
-        self._aside.join()
+        self._side_stream.join()
         for array, updated in zip(self._estimate, self._next, strict=True):
             array[...] = updated
 
 
-@on_gpu("fisher")
 def row_norms(X: Array, is_X_hat: bool, H: Array, e: Array, norms: Array, hat_norms: Array) -> None:
-    """Squared norms of the rows of X_t, into `norms`, and of X_hat_t, into `hat_norms`, (N,).
+    """Compute the squared norms of the rows of X_t, `norms`, and of X_hat_t, `hat_norms`, (N,).
 
-    X: X_hat_t if `is_X_hat`, else X_t, (N, D).  H: H_t (4).
+    Args:
+        X: X_hat_t if `is_X_hat`, else X_t, (N, D).
+        H: H_t (4).
     """
     differences = np.einsum("ni,i->n", H * H, 2.0 - e)  # (7), (9)
     if is_X_hat:
-        row_dots(X, X, out=hat_norms)
+        CPU.row_dots(X, X, out=hat_norms)
         norms[...] = hat_norms + differences
     else:
-        row_dots(X, X, out=norms)
+        CPU.row_dots(X, X, out=norms)
         hat_norms[...] = np.maximum(norms - differences, 0.0)  # roundoff
 
 
-@on_gpu("fisher")
 def update_estimate(
     J: Array,
     estimate: Estimate,
@@ -343,12 +350,17 @@ def update_estimate(
     N: int,
     eta: float,
     alpha: float,
+    bounds: tuple[float, float, float],
     workspace: Workspace,
 ) -> None:
     """Set `updated` to the estimate at t + 1, given that at t; where nothing is finite, leave it.
 
-    J: J_t (10), overwritten.  tr: tr(X_t X_t^T).
+    Args:
+        J: J_t (10), overwritten.
+        tr: tr(X_t X_t^T).
+        bounds: epsilon and delta of the floor, and the condition up to which (13) suffices.
     """
+    epsilon, delta, max_condition = bounds
     W, d, e, rho = estimate
     next_W, next_d, next_e, next_rho = updated
     R, D = W.shape
@@ -360,9 +372,9 @@ def update_estimate(
     np.multiply(W, _column((1.0 - eta) * inv_sqrt_e * (d + rho), J.dtype), out=J)
     Y += J
 
-    Z = matmul(Y, Y.T, out=workspace.array("Z", (R, R), Y))  # (12)
+    Z = CPU.matmul(Y, Y.T, out=workspace.array("Z", (R, R), Y))  # (12)
     if not (np.isfinite(Z).all() and np.isfinite(tr)):
-        logger.warning("Not updating the Fisher matrix: the derivatives are not finite.")
+        log.warning("Not updating the Fisher matrix: the derivatives are not finite.")
         return
     c, U = eigh(Z)
     c, U = c[::-1], U[:, ::-1]
@@ -372,29 +384,29 @@ def update_estimate(
     # (14)
     tr_T = eta / N * tr + (1.0 - eta) * (D * rho + d.sum())
     remainder = (tr_T - sqrt_c.sum()) / (D - R)
-    floor = max(EPSILON, DELTA * sqrt_c[0])
+    floor = max(epsilon, delta * sqrt_c[0])
     np.maximum(sqrt_c - remainder, floor, out=next_d)
     next_rho[...] = max(remainder, floor)
     set_e(next_d, next_rho, alpha, D, out=next_e)
 
     # (13), and E_{t+1}^{1/2} with it.
     product = workspace.array("next_W", (R, D), Y)
-    if c[0] < MAX_CONDITION * c[-1]:
-        matmul(np.ascontiguousarray((U * (np.sqrt(next_e) / sqrt_c)).T), Y, out=product)
+    if c[0] < max_condition * c[-1]:
+        CPU.matmul(np.ascontiguousarray((U * (np.sqrt(next_e) / sqrt_c)).T), Y, out=product)
     else:
-        matmul(np.ascontiguousarray((U / sqrt_c).T), Y, out=product)
+        CPU.matmul(np.ascontiguousarray((U / sqrt_c).T), Y, out=product)
         product = _orthonormal_rows(product) * _column(np.sqrt(next_e), product.dtype)
     next_W[...] = product
 
 
 def set_e(d: Array, rho: Array, alpha: float, D: int, out: Array) -> None:
-    """E_t (3)."""
+    """Compute E_t (3)."""
     beta = rho * (1.0 + alpha) + alpha / D * d.sum()  # (2)
     out[...] = 1.0 / (beta / d + 1.0)
 
 
 def _initial_R(R: int, D: int) -> np.ndarray:
-    """R_0 (R, D): row r is nonzero at columns r, r + R, r + 2R, ..., so that no row or column is.
+    """Return R_0 (R, D), whose row r is nonzero at columns r, r + R, r + 2R, ...: no row is zero.
 
     The first of these weighs 1.1 and the others 1: with equal weights the rows would sum to a
     constant vector, along which some networks' derivatives are always zero.
@@ -407,7 +419,7 @@ def _initial_R(R: int, D: int) -> np.ndarray:
 
 
 def _orthonormal_rows(A: Array) -> Array:
-    """Gram-Schmidt's orthonormal rows of A (R, D), first to last, for any A, singular or not.
+    """Return Gram-Schmidt's orthonormal rows of A (R, D), first to last, even of a singular A.
 
     Of A^T = Q C with upper triangular C, Householder's method determines Q and C up to the signs
     of the diagonal of C, which Gram-Schmidt and Cholesky's factor of A A^T have positive.
@@ -417,5 +429,5 @@ def _orthonormal_rows(A: Array) -> Array:
 
 
 def _column(diagonal: Array, dtype: np.dtype) -> Array:
-    """A diagonal matrix, as the column that scales the rows of what it multiplies."""
+    """Return a diagonal matrix as the column that scales the rows of what it multiplies."""
     return diagonal[:, np.newaxis].astype(dtype, copy=False)

@@ -43,104 +43,122 @@ import math
 import numpy as np
 
 from nnet.device import blas
-from nnet.device.backend import Array, Workspace, gram, matmul, on_gpu, row_dots
+from nnet.device.device import CPU, Array, Device, GrowingRows, Workspace
 from nnet.errors import NgtrainError
-from nnet.natural_gradient.norms import norm_ratio
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 class SimplePreconditioner:
-    """Preconditions every minibatch with its own scatter; keeps nothing but workspaces.
+    """The preconditioner of a minibatch by its own scatter; keeps nothing but workspaces.
 
-    alpha: smoothing with the unit matrix (2).  Raises NgtrainError where it is not positive.
+    Args:
+        alpha: smoothing with the unit matrix (2).
+        device: where the data is.
+
+    Raises:
+        NgtrainError: alpha is not positive.
     """
 
-    def __init__(self, alpha: float = 0.1):
+    num_extra_rows = 0
+    """The most rows that precondition_product() appends."""
+    cycle_length = 1
+    """The minibatches after which it does the same again."""
+
+    def __init__(self, alpha: float = 0.1, device: Device = CPU):
         if not 0.0 < alpha < math.inf:
             raise NgtrainError(f"simple preconditioner: alpha must be positive, not {alpha}")
         self.alpha = alpha
+        self.device = device
         self._workspace = Workspace()
 
-    def spare_rows(self, N: int, D: int, M: int) -> int:
-        """Rows that precondition_product() needs behind those of X and Y: none."""
-        return 0
-
-    def precondition(self, X: Array, row_products: Array | None = None) -> Array:
+    def precondition(self, X: Array, squared_norms: Array | None = None) -> Array:
         """Replace the rows of X by (4) or (5), which are those of (1) times lambda.
 
-        X: (N, D) array, overwritten.
-        row_products: (N,) array, overwritten by the squared norms of the new rows.
-        Returns the scale with which the new rows have the Frobenius norm of X, as a 0-dimensional
-        array on the device of X; whoever uses them multiplies by it.
+        Args:
+            X: (N, D) array, overwritten.
+            squared_norms: (N,) array, overwritten by those of the new rows.
+
+        Returns:
+            the scale with which the new rows have the Frobenius norm of X, as a 0-dimensional array
+            on the device of X; whoever uses them multiplies by it.
         """
         N, D = X.shape
-        if row_products is None:
-            row_products = self._workspace.array("row_products", (N,), X)
+        if squared_norms is None:
+            squared_norms = self._workspace.array("squared_norms", (N,), X)
         norms = self._norms(X)
+        product = self._workspace.array("product", X.shape, X)
         if N == 1:
-            logger.warning("The simple preconditioner leaves a minibatch of one row unchanged.")
-            row_products[...] = norms
+            log.warning("The simple preconditioner leaves a minibatch of one row unchanged.")
+            squared_norms[...] = norms
         elif N < D:
-            T = self._T(X, norms, row_products)
-            X[...] = matmul(T, X, out=self._workspace.array("product", X.shape, X))  # (5)
-            row_dots(X, X, out=row_products)
+            T = self._T(X, norms, squared_norms)
+            X[...] = self.device.matmul(T, X, out=product)  # (5)
+            self.device.row_dots(X, X, out=squared_norms)
         else:
             S, mu = self._S(X.T, norms, D)
             in_precision = self._workspace.array("S", S.shape, X)
             in_precision[...] = S
-            Q = matmul(X, in_precision, out=self._workspace.array("product", X.shape, X))  # (3)
-            leave_rows_out(X, Q, mu, row_products)  # (4)
-        return self._scale(norms, row_products)
+            Q = self.device.matmul(X, in_precision, out=product)  # (3)
+            (self.device.leave_rows_out or leave_rows_out)(X, Q, mu, squared_norms)  # (4)
+        return self._scale(norms, squared_norms)
 
-    def precondition_product(self, X: Array, Y: Array, row_products: Array) -> Array:
-        """Change Y so that X^T Y becomes X_hat^T Y, where X_hat is what precondition() makes of X.
+    def precondition_product(self, X: GrowingRows, Y: GrowingRows, squared_norms: Array) -> Array:
+        """Change X or Y so that X^T Y becomes X_hat^T Y, with the X_hat that precondition() makes.
 
-        X: (N, D) array, Y: (N, M) array, one of which is overwritten: Y if D is the largest of all.
-        row_products: (N,) array, overwritten by the squared norms of the rows of X_hat.
-        Returns the scale that precondition() returns.
+        Args:
+            X, Y: (N, D) and (N, M), one of which is overwritten: Y if D is the largest of all.
+            squared_norms: (N,) array, overwritten by those of the rows of X_hat.
+
+        Returns:
+            the scale that precondition() returns.
         """
+        X, Y = X.matrix, Y.matrix
         N, D = X.shape
         if max(N, Y.shape[1]) >= D or N == 1:
-            return self.precondition(X, row_products)
+            return self.precondition(X, squared_norms)
         norms = self._norms(X)
-        T = self._T(X, norms, row_products)
-        Y[...] = matmul(T.T, Y, out=self._workspace.array("product", Y.shape, Y))
-        return self._scale(norms, row_products)
+        T = self._T(X, norms, squared_norms)
+        product = self._workspace.array("product", Y.shape, Y)
+        Y[...] = self.device.matmul(T.T, Y, out=product)
+        return self._scale(norms, squared_norms)
 
     def _norms(self, X: Array) -> Array:
         norms = self._workspace.array("norms", (len(X),), X)
-        row_dots(X, X, out=norms)
+        self.device.row_dots(X, X, out=norms)
         return norms
 
     def _S(self, X: Array, norms: Array, D: int) -> tuple[Array, Array]:
-        """(I + mu X X^T)^{-1} and mu, in float64."""
-        scatter = gram(X, out=self._workspace.array("scatter", (len(X), len(X)), X))
+        """Compute (I + mu X X^T)^{-1} and mu, in float64."""
+        scatter = self._workspace.array("scatter", (len(X), len(X)), X)
+        self.device.gram(X, out=scatter)
         mu = self._workspace.array("mu", (), X, np.float64)
-        return smoothed_inverse(scatter, norms, D, self.alpha, mu, self._workspace), mu
+        inverse = self.device.smoothed_inverse or smoothed_inverse
+        return inverse(scatter, norms, D, self.alpha, mu, self._workspace), mu
 
-    def _T(self, X: Array, norms: Array, row_products: Array) -> Array:
-        """The T of (5), in the precision of X; `row_products` is overwritten by (6)."""
+    def _T(self, X: Array, norms: Array, squared_norms: Array) -> Array:
+        """Compute T (5), in the precision of X; `squared_norms` is overwritten by (6)."""
         S, mu = self._S(X, norms, X.shape[1])
         T = self._workspace.array("T", S.shape, X)
-        leave_one_out(S, mu, T, row_products)
+        (self.device.leave_one_out or leave_one_out)(S, mu, T, squared_norms)
         return T
 
-    def _scale(self, norms: Array, row_products: Array) -> Array:
+    def _scale(self, norms: Array, squared_norms: Array) -> Array:
         tr = self._workspace.array("tr", (), norms, np.float64)
         gamma = self._workspace.array("gamma", (), norms)
-        norm_ratio(norms, row_products, tr, gamma)
+        self.device.norm_ratio(norms, squared_norms, tr, gamma)
         return gamma
 
 
-@on_gpu("simple")
 def smoothed_inverse(
     scatter: Array, norms: Array, D: int, alpha: float, mu: Array, workspace: Workspace
 ) -> Array:
-    """(I + mu `scatter`)^{-1}, in float64.
+    """Compute (I + mu `scatter`)^{-1}, in float64.
 
-    scatter: X X^T or X^T X, of which the upper triangle is read.  norms: squared norms of the rows
-    of X (N, D), (N,).  mu: set to that of (3), float64 and 0-dimensional; any, where X = 0.
+    Args:
+        scatter: X X^T or X^T X, of which the upper triangle is read.
+        norms: squared norms of the rows of X (N, D), (N,).
+        mu: set to that of (3), float64 and 0-dimensional; any, where X = 0.
     """
     N, tr = len(norms), norms.sum(dtype=np.float64)
     mu[...] = N * D / ((N - 1) * alpha * (tr if tr > 0.0 else 1.0))
@@ -149,18 +167,16 @@ def smoothed_inverse(
     return blas.inverse(A)
 
 
-@on_gpu("simple")
-def leave_one_out(S: Array, mu: Array, T: Array, row_products: Array) -> None:
-    """The T of (5), and the squared norms (6), which roundoff could make negative."""
+def leave_one_out(S: Array, mu: Array, T: Array, squared_norms: Array) -> None:
+    """Compute T (5), and the squared norms (6), which roundoff could make negative."""
     s = np.diag(S)
     np.divide(S, s[:, np.newaxis], out=T, casting="same_kind")
     left = s - np.einsum("nm,nm->n", S, S)
-    row_products[...] = np.maximum(left, 0.0) / (mu * s * s)
+    squared_norms[...] = np.maximum(left, 0.0) / (mu * s * s)
 
 
-@on_gpu("simple")
-def leave_rows_out(X: Array, Q: Array, mu: Array, row_products: Array) -> None:
-    """Overwrite X by (4), and `row_products` by the squared norms of its new rows."""
-    row_dots(X, Q, out=row_products)  # x_n^T q_n
-    np.divide(Q, 1.0 - mu * row_products[:, np.newaxis], out=X, casting="same_kind")
-    row_dots(X, X, out=row_products)
+def leave_rows_out(X: Array, Q: Array, mu: Array, squared_norms: Array) -> None:
+    """Overwrite X by (4), and `squared_norms` by the squared norms of its new rows."""
+    CPU.row_dots(X, Q, out=squared_norms)  # x_n^T q_n
+    np.divide(Q, 1.0 - mu * squared_norms[:, np.newaxis], out=X, casting="same_kind")
+    CPU.row_dots(X, X, out=squared_norms)

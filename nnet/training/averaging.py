@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nnet.device.device import CPU, Device
 from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file
 from nnet.model.acoustic_model import AcousticModel
@@ -25,18 +26,21 @@ def average_models(
     skip_last_layer: bool = False,
     skip_layers: Sequence[int] = (),
 ) -> AcousticModel:
-    """The weighted average of the parameters, and of the statistics of nonlinearities.
+    """Average the parameters, weighted, and the statistics of nonlinearities.
 
     All else is that of the first model.  The sum is in double precision, and however many models
     there are, no more than the sum and one of them are in memory.
 
-    weights: one for each model, brought to a sum of one; equal if None.
-    sum_only: take the sum instead, the weights being what they are, or 1 if None.
-    skip_last_layer: the last updatable component and what follows it stay those of the first model.
-    skip_layers: indices of more components that do; negative ones count from the end.
+    Args:
+        weights: one for each model, brought to a sum of one; equal if None.
+        sum_only: take the sum instead, the weights being what they are, or 1 if None.
+        skip_last_layer: the last updatable component and what follows it stay those of the first
+            model.
+        skip_layers: indices of more components that do; negative ones count from the end.
 
-    Raises NgtrainError when a model has NaN or infinity in it or is unlike the first, and when
-    weights or indices do not fit.
+    Raises:
+        NgtrainError: a model has NaN or infinity in it or is unlike the first; weights or indices
+            do not fit.
     """
     weights = _final_weights(weights, len(rxfilenames), sum_only)
     models = load_alike(rxfilenames)
@@ -59,16 +63,17 @@ def _add(total: Network, weight: float, addend: Network, components: Sequence[in
         total.components[c].add(weight, addend.components[c])
 
 
-def load_alike(rxfilenames: Sequence[str]) -> Iterator[AcousticModel]:
+def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[AcousticModel]:
     """Load models one after the other.
 
-    Raises NgtrainError, naming the file, for NaN and infinity among the parameters, for a network
-    whose components are not of the kinds and dimensions that the first one's are, and for a file
-    that is not what its checksum says.
+    Raises:
+        NgtrainError: there is NaN or infinity among the parameters, the components of a network are
+            not of the kinds and dimensions that the first one's are, or a file is not what its
+            checksum says; it names the file.
     """
     structure: list | None = None
     for rxfilename in rxfilenames:
-        model = AcousticModel.load(rxfilename)
+        model = AcousticModel.load(rxfilename, device)
         for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")

@@ -33,7 +33,7 @@ def collapse(network: Network, match_updatableness: bool = True) -> None:
 def _merged(
     first: Component, second: Component, match_updatableness: bool
 ) -> AffineFunction | None:
-    """The affine function that does what both do, one after the other; None if they stay apart."""
+    """Return the affine function that does what both do, in turn; None if they stay apart."""
     if not (isinstance(first, AffineFunction) and isinstance(second, AffineFunction)):
         return None
     fixed = [c for c in (first, second) if isinstance(c, FixedAffineComponent)]

@@ -29,14 +29,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnet.device.device import CPU, Device
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.errors import NgtrainError
 from nnet.io import log_format
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
+from nnet.model.propagation import Propagation
 from nnet.training.averaging import load_alike
+from nnet.training.evaluation import evaluate_minibatch
 from nnet.training.gradient import objective_gradient
-from nnet.training.propagation import Propagation
+from nnet.training.objective import Totals
 from nnet.training.shares import Shares
 
 log = logging.getLogger("ngtrain")
@@ -47,14 +50,14 @@ LEAST_OF_ALIKE = 0.01  # The Fisher matrix hardly differs between networks that 
 
 
 def combine_models(
-    rxfilenames: Sequence[str], examples_rspecifier: str, **options
+    rxfilenames: Sequence[str], examples_rspecifier: str, device: Device = CPU, **options
 ) -> AcousticModel:
-    """The first of some models, with the combination of the networks of all; see combine().
+    """Return the first of some models, with the combination of the networks of all; see combine().
 
-    Raises NgtrainError when models cannot be combined (see averaging.load_alike()), and when there
-    are no examples.
+    Raises:
+        NgtrainError: models cannot be combined (see averaging.load_alike()); there are no examples.
     """
-    models = load_alike(rxfilenames)
+    models = load_alike(rxfilenames, device)
     result = next(models)
     networks = [result.network, *(model.network for model in models)]
     context = result.network.left_context, result.network.right_context
@@ -81,20 +84,22 @@ def combine(
     regularizer: float = 0.0,
     num_processes: int = 1,
 ) -> Network:
-    """The combination of `networks` that is best on `examples`, and never worse than the start.
+    """Find the combination of `networks` that is best on `examples`, never worse than the start.
 
     Everything but the parameters of updatable components comes from the first network.
 
-    initial_model: n starts from network n, N or more from the average of all, a negative number
-        from whichever of these is best on the examples.
-    num_lbfgs_iters: the most evaluations of the objective.
-    initial_impr: the gain per frame that the first step aims at.
-    fisher_floor, alpha, fisher_minibatch_size: see preconditioner().
-    max_lbfgs_dim: how many steps L-BFGS remembers.
-    regularizer: lambda above.
-    num_processes: how many share the examples, up to MOST_SHARES; the result is the same.
+    Args:
+        initial_model: n starts from network n, N or more from the average of all, a negative number
+            from whichever of these is best on the examples.
+        num_lbfgs_iters: the most evaluations of the objective.
+        initial_impr: the gain per frame that the first step aims at.
+        fisher_floor, alpha, fisher_minibatch_size: see preconditioner().
+        max_lbfgs_dim: how many steps L-BFGS remembers.
+        regularizer: lambda above.
+        num_processes: how many share the examples, up to MOST_SHARES; the result is the same.
 
-    Raises NgtrainError when the objective at the start is not finite.
+    Raises:
+        NgtrainError: the objective at the start is not finite.
     """
     objective = Objective(networks, examples, minibatch_size, regularizer, num_processes)
     with objective:
@@ -117,7 +122,7 @@ def combine(
 
 
 class Evaluation(NamedTuple):
-    """The objective at one point."""
+    """The objective at one point of the space of scales."""
 
     scales: np.ndarray  # s, (N, C)
     log_prob: float  # average per frame
@@ -160,7 +165,7 @@ class Objective:
         self._gradients.__exit__()
 
     def __call__(self, scales: np.ndarray) -> Evaluation:
-        """f and its gradient at `scales`, (N, C)."""
+        """Compute f and its gradient at `scales`, (N, C)."""
         log_prob, weight, gradient = map(sum, zip(*self._gradients(scales), strict=True))
         log_prob, gradient, penalty = log_prob / weight, gradient / weight, 0.0
         if self.regularizer:
@@ -178,21 +183,22 @@ class Objective:
     def _gradient_of(
         self, examples: Minibatch, scales: np.ndarray
     ) -> tuple[float, float, np.ndarray]:
-        """Log-probability of some examples, their weight, and the gradient by scales, (N, C)."""
+        """Sum log-probability, weight and the gradient by scales, (N, C), of some examples."""
         self.combined(scales)
         minibatches = examples.split(self.minibatch_size)
-        log_prob, weight = objective_gradient(self._propagation, minibatches, self._gradient)
-        return log_prob, weight, self._by_scales(self._gradient)
+        total = objective_gradient(self._propagation, minibatches, self._gradient)
+        return total.log_prob, total.weight, self._by_scales(self._gradient)
 
     def log_prob(self, scales: np.ndarray) -> float:
-        """Average log-probability per frame at `scales`, without the gradient."""
+        """Compute the average log-probability per frame at `scales`, without the gradient."""
         self.combined(scales)
-        parts = [self._propagation.log_prob(m) for m in self.examples.split(self.minibatch_size)]
-        log_prob, weight = np.sum(parts, axis=0)
-        return log_prob / weight
+        total = Totals()
+        for minibatch in self.examples.split(self.minibatch_size):
+            total.add(evaluate_minibatch(self._propagation, minibatch))
+        return total.log_prob_per_frame
 
     def fisher_matrix(self, scales: np.ndarray, minibatch_size: int) -> np.ndarray:
-        """Scatter of the gradients of minibatches at `scales`, (N C, N C)."""
+        """Compute the scatter of the gradients of minibatches at `scales`, (N C, N C)."""
         with Shares(self._scatter_of, self._examples, self._num_processes) as scatters:
             return sum(scatters(scales, minibatch_size))
 
@@ -207,7 +213,7 @@ class Objective:
         return np.transpose(gradients) @ gradients
 
     def combined(self, scales: np.ndarray) -> Network:
-        """theta(s); the same object every time, so that workspaces stay."""
+        """Compute theta(s); the same object every time, so that workspaces stay."""
         for c, component in enumerate(self._network.updatable_components):
             component.scale(0.0)
             for network, scale in zip(self.networks, scales[:, c].tolist(), strict=True):
@@ -215,12 +221,12 @@ class Objective:
         return self._network
 
     def _by_scales(self, gradient: Network) -> np.ndarray:
-        """<theta_{n,c}, g_c>, (N, C)."""
+        """Compute <theta_{n,c}, g_c>, (N, C)."""
         return np.array([network.dot_product(gradient) for network in self.networks])
 
 
 def initial_scales(objective: Objective, initial_model: int) -> np.ndarray:
-    """Scales (N, C) that pick one network, or average all; see combine()."""
+    """Return scales (N, C) that pick one network, or average all; see combine()."""
     num_networks, _ = objective.shape
     average = np.full(objective.shape, 1 / num_networks)
     candidates = [_only(n, objective.shape) for n in range(num_networks)] + [average]
@@ -246,7 +252,7 @@ def _only(n: int, shape: tuple[int, int]) -> np.ndarray:
 
 
 def preconditioner(fisher: np.ndarray, num_networks: int, floor: float, alpha: float) -> np.ndarray:
-    """A = C^{-T} with C C^T = F, smoothed: in the space of y, where s = A y, F is the unit matrix.
+    """Compute A = C^{-T} with C C^T = F, smoothed: F is the unit matrix for y, where s = A y.
 
     `fisher`, (N C, N C), is brought to the trace of the unit matrix.  Its diagonal is floored to
     `floor`, for components without any effect, and to LEAST_OF_ALIKE times the largest element of
@@ -277,7 +283,7 @@ def maximize(
     num_evaluations: int,
     memory: int,
 ) -> Evaluation:
-    """The best of at most `num_evaluations` evaluations by L-BFGS, that at `start` included.
+    """Return the best of at most `num_evaluations` by L-BFGS, that at `start` included.
 
     With A = `steps`, L-BFGS sees y, where s = s_0 + k A y.  Its first step always has length one,
     so k makes that step gain `first_gain`, were the objective linear.
@@ -314,4 +320,4 @@ def maximize(
 
 
 class _EndOfSearch(Exception):
-    """Raised out of scipy, which has no other way of ending within a line search."""
+    """The end of a search, raised out of scipy, which knows no other within a line search."""

@@ -1,4 +1,4 @@
-"""How far training has moved a network, and what each component's share was.
+"""The change of a network by training, and the share of each component.
 
 Worked from Kaldi's nnet2bin/nnet-show-progress.cc.
 """
@@ -8,13 +8,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nnet.device.device import CPU, Device
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.errors import NgtrainError
 from nnet.io import log_format, log_lines
 from nnet.model.acoustic_model import load_network
 from nnet.model.network import Network
+from nnet.model.propagation import Propagation
 from nnet.training.gradient import objective_gradient
-from nnet.training.propagation import Propagation
 
 log = logging.getLogger("ngtrain")
 
@@ -26,12 +27,14 @@ def show_progress(
     new_rxfilename: str,
     examples_rspecifier: str | None = None,
     num_segments: int = 1,
+    device: Device = CPU,
 ) -> None:
     """Log how two models differ, and what that did to the objective on examples, if given.
 
-    Raises NgtrainError when there are no examples.
+    Raises:
+        NgtrainError: there are no examples.
     """
-    old, new = load_network(old_rxfilename), load_network(new_rxfilename)
+    old, new = (load_network(name, device) for name in (old_rxfilename, new_rxfilename))
     if old.num_parameters != new.num_parameters:
         log.warning("Parameter-dim mismatch, cannot show progress.")
         return
@@ -51,7 +54,7 @@ def show_progress(
 
 
 def parameter_change(old: Network, new: Network) -> tuple[np.ndarray, np.ndarray]:
-    """|new - old| and |new - old| / |old| of each of the C updatable components, both (C,).
+    """Compute |new - old| and |new - old| / |old| of each of C updatable components, both (C,).
 
     The relative change is inf where all old parameters are zero, and NaN if they stayed so.
     """
@@ -65,7 +68,7 @@ def parameter_change(old: Network, new: Network) -> tuple[np.ndarray, np.ndarray
 def objective_change(
     old: Network, new: Network, minibatches: Iterable[Minibatch], num_segments: int = 1
 ) -> np.ndarray:
-    """What the change of each updatable component did to the objective per frame, (C,).
+    """Estimate what the change of each updatable component did to the objective per frame, (C,).
 
     The straight line from `old` to `new` is cut into `num_segments` equal parts.  Each contributes
 
@@ -84,9 +87,9 @@ def objective_change(
         middle.set_zero()
         middle.add(1 - position, old)
         middle.add(position, new)
-        log_prob, weight = objective_gradient(propagation, minibatches, gradient)
-        log.info("At position %g, objf per frame is %g", position, log_prob / weight)
-        gain = change.dot_product(gradient) / weight / num_segments
+        total = objective_gradient(propagation, minibatches, gradient)
+        log.info("At position %g, objf per frame is %g", position, total.log_prob / total.weight)
+        gain = change.dot_product(gradient) / total.weight / num_segments
         log.debug("By segment %d, objf change is %s", segment, log_format.vector(gain))
         gains += gain
     return gains

@@ -4,21 +4,26 @@ from collections.abc import Iterable
 
 from nnet.egs.minibatches import Minibatch
 from nnet.model.network import Network
-from nnet.training.propagation import Propagation
+from nnet.model.propagation import Propagation
+from nnet.training.objective import LogProbability, Totals, labels_of
 
 
 def objective_gradient(
     propagation: Propagation, minibatches: Iterable[Minibatch], gradient: Network
-) -> tuple[float, float]:
-    """Total log-probability and total weight; `gradient` is set to the derivative of the former.
+) -> Totals:
+    """Set `gradient` to the derivative of the objective on examples, and return their totals.
 
     `propagation` holds the network; `gradient` is one like it, whose parameters are overwritten.
     """
     gradient.set_zero(as_gradient=True)
-    log_prob = weight = 0.0
+    network, total = propagation.network, Totals()
+    objective, sum_of_log_probs = LogProbability(network.device), 0.0
     for minibatch in minibatches:
-        minibatch_log_prob, minibatch_weight = propagation.log_prob(minibatch)
-        propagation.backpropagate(gradient=gradient)
-        log_prob += minibatch_log_prob
-        weight += minibatch_weight
-    return float(log_prob), weight
+        output = propagation.forward(minibatch.frames)
+        log_prob, derivative = objective(output, labels_of(minibatch, network))
+        for layer in propagation.backward(derivative):
+            layer.add_to(gradient)
+        sum_of_log_probs = sum_of_log_probs + log_prob
+        total.add(Totals.of(minibatch))
+    total.log_prob = float(sum_of_log_probs)
+    return total

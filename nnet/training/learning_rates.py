@@ -11,6 +11,7 @@ from nnet.components.affine import AffineComponentPreconditioned
 from nnet.errors import NgtrainError
 from nnet.io import log_format
 from nnet.model.network import Network
+from nnet.training import log_format
 from nnet.training.diagnostics import parameter_change
 
 log = logging.getLogger("ngtrain")
@@ -31,10 +32,13 @@ def equalize_relative_changes(
     factor that brings their geometric mean to `average_learning_rate`, or if that is 0 to what it
     was in `current`.  Starting from those of `previous` makes it harmless to do this twice.
 
-    first_layer_factor, last_layer_factor: multiply the relative change aimed at of these layers.
-    retroactive: multiply also the change since `previous` by the ratio of new to old rates.
+    Args:
+        first_layer_factor, last_layer_factor: multiply the relative change aimed at of these
+            layers.
+        retroactive: multiply also the change since `previous` by the ratio of new to old rates.
 
-    Raises NgtrainError when no parameter has changed, or a rate is not positive.
+    Raises:
+        NgtrainError: no parameter has changed, or a rate is not positive.
     """
     _, relative_change = parameter_change(previous, current)
     log.info("Relative parameter differences per layer are %s", log_format.vector(relative_change))

@@ -11,9 +11,8 @@ import logging
 import numpy as np
 
 from nnet.components.affine import AffineComponent
-from nnet.components.normalize import NormalizeComponent
-from nnet.components.pnorm import PnormComponent
-from nnet.device.backend import array_module
+from nnet.components.nonlinear import NormalizeComponent, PnormComponent
+from nnet.device.device import array_module
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
 
@@ -38,7 +37,7 @@ def normalize_stddev(network: Network, target: float | Network = 1.0) -> None:
 
 
 def scale_free_layers(network: Network) -> list[int]:
-    """Indices of the affine components with a p-norm and then a normalize component after them."""
+    """Find the affine components with a p-norm and then a normalize component after them."""
     pattern = AffineComponent, PnormComponent, NormalizeComponent
     components = network.components
     return [
@@ -49,7 +48,7 @@ def scale_free_layers(network: Network) -> list[int]:
 
 
 def parameter_stddev(component: AffineComponent) -> float:
-    """Standard deviation about their mean of all the parameters of a component."""
+    """Compute the standard deviation, about their mean, of all parameters of a component."""
     parameters = [p.ravel() for p in component.parameters]
     return float(array_module(parameters[0]).concatenate(parameters).std(dtype=np.float64))
 

@@ -22,7 +22,7 @@ METHODS = {
 
 
 def switch_preconditioning(network: Network, method: str, **options) -> None:
-    """Train every affine component by one of METHODS from now on.
+    """Let every affine component be trained by one of METHODS from now on.
 
     Parameters and learning rates stay; `options` are fields of the new components' class.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.model.acoustic_model import AcousticModel
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 def set_priors_from_counts(model: AcousticModel, pdf_counts: np.ndarray, floor: float) -> None:
@@ -52,14 +52,14 @@ def adjust_priors(model: AcousticModel, posterior_sum: np.ndarray, floor: float)
 
 def _log_change(old: np.ndarray, new: np.ndarray) -> None:
     if len(old) == 0:
-        logger.info("Model did not previously have priors attached.")
+        log.info("Model did not previously have priors attached.")
         return
     most = int(np.abs(new - old).argmax())
-    logger.info(
+    log.info(
         "Adjusting priors: largest absolute difference was for pdf %d, %g -> %g",
         *(most, old[most], new[most]),
     )
-    logger.info("Adjusting priors: K-L divergence from old to new is %g", _kl_divergence(old, new))
+    log.info("Adjusting priors: K-L divergence from old to new is %g", _kl_divergence(old, new))
 
 
 def _kl_divergence(p: np.ndarray, q: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import numpy as np
 
 from nnet.components.affine import AffineComponent
 from nnet.components.fixed import FixedScaleComponent
-from nnet.components.softmax import SoftmaxComponent
+from nnet.components.nonlinear import SoftmaxComponent
 from nnet.components.sum_group import SumGroupComponent
 from nnet.errors import NgtrainError
 from nnet.model.network import Network

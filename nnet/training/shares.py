@@ -1,4 +1,4 @@
-"""The same computation on several shares of data, by several processes at once.
+"""One computation on several shares of data, by several processes at once.
 
 Threads meet at every large product and do what is small one at a time; processes meet once per pass
 over the data.  What is computed does not depend on their number, if that of the shares does not.
@@ -16,7 +16,7 @@ from nnet.errors import NgtrainError
 
 
 class Shares:
-    """Calls `function(share, *args)` for all shares; leaving the block ends its processes.
+    """Calls of `function(share, *args)` for all shares; leaving the block ends its processes.
 
     num_processes: how many share the shares, this one, which has the first, among them; if not
         given, each share has one.
@@ -48,7 +48,7 @@ class Shares:
             other.close()
 
     def __call__(self, *args) -> list[Any]:
-        """The results in the order of the shares.  Raises NgtrainError when a process ended."""
+        """Return results in the order of the shares.  Raises NgtrainError when a process ended."""
         try:
             for other in self._others:
                 other.send(args)

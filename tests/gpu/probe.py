@@ -8,6 +8,7 @@ bandwidth, and products of the shapes of a network of 9.46 million parameters, m
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from collections.abc import Callable
 import cupy
 import numpy as np
 
-from nnet.device.backend import add_matmul, aside, gram, matmul, select_device, step
+from nnet.device import select_device
+from nnet.device.device import Device
 
 N = 512
 PRODUCTS = {  # what is multiplied, of x (N, in), y (N, out) and w (out, in), and what is added to
@@ -37,10 +39,10 @@ def random(*shape: int, dtype: type = np.float32) -> cupy.ndarray:
     return cupy.asarray(rng.standard_normal(shape).astype(dtype))
 
 
-def probe(function: Callable[[], object]) -> None:
+def probe(function: Callable[[Device], object], device: Device) -> None:
     """Call a function and print what its docstring asks, and what it returned."""
     try:
-        print(f"{function.__doc__:64} {function()}", flush=True)
+        print(f"{function.__doc__:64} {function(device)}", flush=True)
     except Exception as error:
         failed.append(function.__name__)
         print(f"{function.__doc__:64} FAILS: {type(error).__name__}: {error}", flush=True)
@@ -52,14 +54,16 @@ def expect(condition: bool, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def microseconds(function: Callable[[], None], repeats: int = 20, replays: int = 20) -> float:
+def microseconds(
+    device: Device, function: Callable[[], None], repeats: int = 20, replays: int = 20
+) -> float:
     """Of one call, in a row of them in a graph: the median of some replays."""
 
     def many() -> None:
         for _ in range(repeats):
             function()
 
-    replayed, times = step(many), []
+    replayed, times = device.captured(many), []
     for _ in range(2):  # the second time it is captured
         replayed("many")
     stream = cupy.cuda.get_current_stream()
@@ -73,30 +77,30 @@ def microseconds(function: Callable[[], None], repeats: int = 20, replays: int =
     return float(np.median(times))
 
 
-def main_stream_lasts() -> str:
-    """The stream that was current before work aside is so after it"""
+def main_stream_lasts(device: Device) -> str:
+    """The stream that was current before a side stream is so after it"""
     before = cupy.cuda.get_current_stream()
-    with aside():
-        expect(cupy.cuda.get_current_stream() != before, "there is no other stream aside")
+    with device.side_stream():
+        expect(cupy.cuda.get_current_stream() != before, "there is no other stream")
     expect(cupy.cuda.get_current_stream() == before, "another stream is current")
     expect(before.ptr != 0, "it is the default stream, which cannot be captured")
     return "yes"
 
 
-def products_are_captured() -> str:
+def products_are_captured(device: Device) -> str:
     """Products in two branches of a graph, replayed: relative error"""
     a, b = random(N, 400), random(400, 4000)
     out, total = cupy.zeros((N, 4000), np.float32), cupy.zeros((400, 4000), np.float32)
-    other = aside()
+    other = device.side_stream()
 
     def work() -> None:
-        matmul(a, b, out=out)
+        device.matmul(a, b, out=out)
         with other:
-            add_matmul(a.T, out, out=total)
-        matmul(a, b, out=out)
+            device.add_matmul(a.T, out, out=total)
+        device.matmul(a, b, out=out)
         other.join()
 
-    replayed = step(work)
+    replayed = device.captured(work)
     for _ in range(4):  # eager, captured and launched, replayed twice
         replayed("work")
     a, b = (x.get().astype(np.float64) for x in (a, b))
@@ -106,10 +110,10 @@ def products_are_captured() -> str:
     return f"{error:.1e}"
 
 
-def captured_work_may_allocate() -> str:
+def captured_work_may_allocate(device: Device) -> str:
     """Memory that is allocated while a stream is captured belongs to the graph"""
     x = random(1000)
-    replayed = step(lambda: cupy.multiply(x + 1, 0, out=x))
+    replayed = device.captured(lambda: cupy.multiply(x + 1, 0, out=x))
     for _ in range(3):
         replayed("x")
         random(1000)  # what others allocate in between must not be the same
@@ -117,29 +121,29 @@ def captured_work_may_allocate() -> str:
     return "yes"
 
 
-def bandwidth() -> str:
+def bandwidth(device: Device) -> str:
     """Copy of 1 GiB on the device, read and written, TB/s"""
     a, b = cupy.ones(1 << 28, np.float32), cupy.empty(1 << 28, np.float32)
-    copy = microseconds(lambda: b.data.copy_from_device_async(a.data, a.nbytes), repeats=4)
+    copy = microseconds(device, lambda: b.data.copy_from_device_async(a.data, a.nbytes), repeats=4)
     return f"{8 * a.size / copy / 1e6:.2f}"
 
 
 def main() -> None:
     for tf32 in False, True:
-        select_device("yes", tf32)
+        device = select_device("yes", tf32)
         print(f"\nTF32: {'yes' if tf32 else 'no'}")
         for function in main_stream_lasts, products_are_captured, captured_work_may_allocate:
-            probe(function)
+            probe(function, device)
         print(f"{'products, microseconds and TFLOP/s':48}")
         for name, (operands, i, o) in PRODUCTS.items():
             args = operands(random(N, i), random(N, o), random(o, i))
-            time = microseconds(lambda args=args: add_matmul(*args))
+            time = microseconds(device, functools.partial(device.add_matmul, *args))
             print(f"{name:48}{time:10.1f}{2 * N * i * o / time / 1e6:10.1f}", flush=True)
     for dim in 401, 4000, 8000:
         y, z = random(80, dim, dtype=np.float64), cupy.empty((80, 80))
-        time = microseconds(lambda y=y, z=z: gram(y, out=z))
+        time = microseconds(device, functools.partial(device.gram, y, out=z))
         print(f"{f'Y Y^T, 80 x {dim}, float64':48}{time:10.1f}{80 * 80 * dim / time / 1e6:10.1f}")
-    probe(bandwidth)
+    probe(bandwidth, device)
     sys.exit(1 if failed else 0)
 
 

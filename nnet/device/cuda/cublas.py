@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from nnet.device.backend import Array
 from nnet.device.cuda import libraries
+from nnet.device.device import Array
 from nnet.errors import NgtrainError
 
 # Of enumerations in cublas_api.h.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.device.backend import Array, Workspace
 from nnet.device.cuda.kernels import launch
+from nnet.device.device import Array, Workspace
 
 MAX_SWEEPS = 15
 MAX_IN_SHARED_MEMORY = 160  # rows; that takes 223 of the 227 KiB that a block may have

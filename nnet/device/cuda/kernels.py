@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnet.device.backend import Array
+from nnet.device.device import Array
 
 REAL = {"f": "float", "d": "double"}
 THREADS = 256

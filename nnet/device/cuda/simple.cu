@@ -81,7 +81,7 @@ extern "C" __global__ void exchange(
 
 // T = diag(S)^{-1} S (5) and the squared norms (6) of rows of X_hat.  A block per row.
 extern "C" __global__ void leave_one_out(
-    const double* S, const double* mu, int n, real* T, real* row_products) {
+    const double* S, const double* mu, int n, real* T, real* squared_norms) {
   S += (size_t)blockIdx.x * n;
   T += (size_t)blockIdx.x * n;
   double s = S[blockIdx.x], squares = 0;
@@ -90,12 +90,12 @@ extern "C" __global__ void leave_one_out(
     T[j] = S[j] / s;
   }
   squares = block_sum(squares);
-  if (threadIdx.x == 0) row_products[blockIdx.x] = Max::of(s - squares, 0.0) / (*mu * s * s);
+  if (threadIdx.x == 0) squared_norms[blockIdx.x] = Max::of(s - squares, 0.0) / (*mu * s * s);
 }
 
 // X, overwritten by (4), from Q (3), and the squared norms of its new rows.  A block per row.
 extern "C" __global__ void leave_rows_out(
-    real* X, const real* Q, const double* mu, int D, real* row_products) {
+    real* X, const real* Q, const double* mu, int D, real* squared_norms) {
   X += (size_t)blockIdx.x * D;
   Q += (size_t)blockIdx.x * D;
   double dot = 0;
@@ -106,5 +106,5 @@ extern "C" __global__ void leave_rows_out(
     squares += X[i] * X[i];
   }
   squares = block_sum(squares);
-  if (threadIdx.x == 0) row_products[blockIdx.x] = squares;
+  if (threadIdx.x == 0) squared_norms[blockIdx.x] = squares;
 }

@@ -1,27 +1,32 @@
-"""Work that goes on beside the main stream, and work that is captured once and then replayed.
+"""Streams beside the main stream, and work that is captured once and then replayed.
 
-The main stream is the current one.  What is launched inside ``with aside`` may run at the same
-time as what the main stream does after that, until ``join()``; in a graph these are branches.
+The main stream is the current one.  What is launched in a side stream may run at the same time as
+what the main stream does after that, until ``join()``; in a graph these are branches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnet.device.backend import Aside, Step, repeated_on_host
+from nnet.device.device import CapturedGraph, SideStream
 
-_asides: list[Stream] = []
+if TYPE_CHECKING:
+    from nnet.device.cuda.gpu import Gpu
 
 
-class Stream(Aside):
-    """A stream that starts where the main stream is, and that the main stream later waits for."""
+class CudaSideStream(SideStream):
+    """A stream that starts where the main stream is, and that the main stream later waits for.
+
+    not_joined: the device's side streams for which the main stream has yet to wait.
+    """
 
     overlaps = True
 
-    def __init__(self):
+    def __init__(self, not_joined: list[CudaSideStream]):
         import cupy
 
+        self._not_joined = not_joined
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._fork = cupy.cuda.Event(disable_timing=True)
         self._done = cupy.cuda.Event(disable_timing=True)
@@ -36,49 +41,44 @@ class Stream(Aside):
     def __exit__(self, *error: Any) -> None:
         self._stream.__exit__(*error)
         self._done.record(self._stream)
-        if self not in _asides:
-            _asides.append(self)
+        if self not in self._not_joined:
+            self._not_joined.append(self)
 
-    def __deepcopy__(self, memo: dict) -> Stream:
+    def __deepcopy__(self, memo: dict) -> CudaSideStream:
         self.join()
-        return Stream()
+        return CudaSideStream(self._not_joined)
 
     def join(self) -> None:
-        """Let the current stream wait for what was done aside, if it has not yet."""
+        """Let the current stream wait for what was done in this one, if it has not yet."""
         import cupy
 
-        if self in _asides:
-            _asides.remove(self)
+        if self in self._not_joined:
+            self._not_joined.remove(self)
             cupy.cuda.get_current_stream().wait_event(self._done)
 
 
-def join_all() -> None:
-    """Let the current stream wait for all that was done aside."""
-    for aside in tuple(_asides):
-        aside.join()
-
-
-class Replayed(Step):
+class CudaGraph(CapturedGraph):
     """A function whose work on the device is the same whenever it is called with the same key.
 
-    It is captured as a CUDA graph, with everything done aside, when it is called with a key for the
+    It is captured, with everything done in side streams, when it is called with a key for the
     second time: the first time may allocate memory.  What it allocates while it is captured belongs
     to the graph.
     """
 
     is_replayed = True
 
-    def __init__(self, function: Callable[[], None]):
+    def __init__(self, function: Callable[[], None], gpu: Gpu):
         super().__init__(function)
+        self._gpu = gpu
         self._graphs: dict[Hashable, tuple[Any, list[Callable[[], None]]]] = {}
         self._seen: set[Hashable] = set()
         self._pool: Any = None
 
     def __call__(self, key: Hashable) -> None:
         if key in self._graphs:
-            graph, to_repeat = self._graphs[key]
+            graph, host_calls = self._graphs[key]
             graph.launch()
-            for function in to_repeat:
+            for function in host_calls:
                 function()
         elif key in self._seen:
             self._graphs[key] = self._captured()
@@ -86,20 +86,10 @@ class Replayed(Step):
         else:
             self._seen.add(key)
             self.function()
-            join_all()
+            self._gpu.join_side_streams()
 
     def _captured(self) -> tuple[Any, list[Callable[[], None]]]:
-        """The graph, and what is to be repeated on the host whenever it is launched."""
-        import cupy
-
-        self._pool = self._pool or cupy.cuda.MemoryPool()
-        stream = cupy.cuda.get_current_stream()
-        join_all()
-        with cupy.cuda.using_allocator(self._pool.malloc), repeated_on_host() as to_repeat:
-            stream.begin_capture()
-            try:
-                self.function()
-                join_all()
-            finally:
-                graph = stream.end_capture()
-        return graph, to_repeat
+        cuda = self._gpu.xp.cuda
+        self._pool = self._pool or cuda.MemoryPool()
+        with cuda.using_allocator(self._pool.malloc):
+            return self._gpu.capture(self.function)

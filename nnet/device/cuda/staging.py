@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from nnet.device.backend import Array, Inbox
 from nnet.device.cuda.kernels import THREADS, launch
+from nnet.device.device import Array, StagingBuffer
 from nnet.io.compressed_frames import CompressedFrames
 
-NUM_SLOTS = 8  # one parcel being sent, one that waits, and some that the device has yet to receive
+NUM_SLOTS = 8  # one being filled, one that waits, and some that the device has yet to receive
 _ALIGNMENT = 256  # bytes
 
 
-class DeviceInbox(Inbox):
-    """An inbox whose parcels are slots: memory on both sides, which is used again and again."""
+class PinnedStagingBuffer(StagingBuffer):
+    """A staging buffer of slots: memory on both sides, which is used again and again."""
 
     def __init__(self):
         import cupy
@@ -25,8 +25,8 @@ class DeviceInbox(Inbox):
         self._device = cupy.cuda.Device()
         self._copying = cupy.cuda.Stream(non_blocking=True)
         self._slots = itertools.cycle([_Slot() for _ in range(NUM_SLOTS)])
-        self._layout = _Layout(())
-        self._places: dict[int, tuple[_Layout, Array]] = {}
+        self._layout = _MemoryLayout(())
+        self._places: dict[int, tuple[_MemoryLayout, Array]] = {}
         self._frames: dict[int, Array] = {}
         self.age = 0
 
@@ -36,16 +36,16 @@ class DeviceInbox(Inbox):
             shape = arrays[0].shape
             arrays = arrays[0].data, arrays[0].places, *arrays[1:]
         if not self._layout.has_room_for(arrays):
-            self._layout = _Layout(arrays)
+            self._layout = _MemoryLayout(arrays)
         slot = next(self._slots)
         with self._device:
             slot.fill(arrays, self._layout, self._copying)
         return slot, shape
 
-    def receive(self, parcel: Any, place: int) -> tuple[Array, ...]:
+    def receive(self, sent: Any, place: int) -> tuple[Array, ...]:
         import cupy
 
-        slot, shape = parcel
+        slot, shape = sent
         stream = cupy.cuda.get_current_stream()
         stream.wait_event(slot.has_arrived)
         layout, received = self._places.get(place, (None, None))
@@ -63,7 +63,7 @@ class DeviceInbox(Inbox):
     def _decompressed(
         self, data: Array, places: Array, shape: tuple[int, int, int], place: int
     ) -> Array:
-        """The frames of CompressedFrames, where those for `place` always are."""
+        """Decompress the frames of CompressedFrames to where those for `place` always are."""
         import cupy
 
         frames, size = self._frames.get(place), math.prod(shape)
@@ -75,8 +75,8 @@ class DeviceInbox(Inbox):
         return frames[:size].reshape(shape)
 
 
-class _Layout:
-    """Where arrays like some, or somewhat larger ones, lie in one piece of memory."""
+class _MemoryLayout:
+    """The places of arrays like some, or somewhat larger ones, in one piece of memory."""
 
     def __init__(self, arrays: tuple[np.ndarray, ...]):
         self._rooms = [a.nbytes + a.nbytes // 4 for a in arrays]
@@ -89,7 +89,7 @@ class _Layout:
         )
 
     def cut(self, memory: Array, kinds: list[tuple]) -> tuple[Array, ...]:
-        """Arrays of these shapes and dtypes in `memory`, (size,) uint8."""
+        """Return arrays of these shapes and dtypes in `memory`, (size,) uint8."""
         return tuple(
             memory[begin : begin + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
             for begin, (shape, dtype) in zip(self._begins, kinds, strict=True)
@@ -97,7 +97,7 @@ class _Layout:
 
 
 class _Slot:
-    """Memory for one parcel.
+    """Memory for the arrays of one minibatch.
 
     has_arrived: the copy to the device is done.  is_free: it has been copied on from there.
     """
@@ -107,12 +107,12 @@ class _Slot:
 
         self.has_arrived = cupy.cuda.Event(disable_timing=True)
         self.is_free = cupy.cuda.Event(disable_timing=True)
-        self.layout = _Layout(())
+        self.layout = _MemoryLayout(())
         self.kinds: list[tuple] = []
         self.on_device: Array | None = None
         self._on_host: np.ndarray | None = None
 
-    def fill(self, arrays: tuple[np.ndarray, ...], layout: _Layout, copying: Any) -> None:
+    def fill(self, arrays: tuple[np.ndarray, ...], layout: _MemoryLayout, copying: Any) -> None:
         """Start copying these arrays to the device."""
         import cupy
         import cupyx

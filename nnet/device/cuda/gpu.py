@@ -1,0 +1,170 @@
+"""A GPU as a device, and getting hold of one: the freest, and proof that it computes."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nnet.device.cuda import cublas
+from nnet.device.cuda.fisher import FisherKernels
+from nnet.device.cuda.layers import LayerKernels
+from nnet.device.cuda.staging import PinnedStagingBuffer
+from nnet.device.cuda.streams import CudaGraph, CudaSideStream
+from nnet.device.device import Array, Device
+from nnet.errors import NgtrainError
+
+log = logging.getLogger("ngtrain")
+
+_SECONDS_BETWEEN_TRIALS = 5
+
+
+class Gpu(LayerKernels, FisherKernels, Device):
+    """A GPU, whose arrays are CuPy's, and whose work waits in a main stream that can be captured.
+
+    The main stream is the thread's current one until close().  It is entered for that: what
+    Stream.use() makes current is forgotten at the end of the next ``with`` of another stream.
+    """
+
+    blas = cublas
+    takes_compressed_frames = True
+
+    def __init__(self, cupy: ModuleType, tf32: bool = False):
+        super().__init__()
+        self.xp, self.tf32 = cupy, tf32
+        self._main_stream = cupy.cuda.Stream(non_blocking=True)
+        self._main_stream.__enter__()
+        self._not_joined: list[CudaSideStream] = []
+        self._host_calls: list[Callable[[], None]] | None = None  # of the graph being captured
+
+    def close(self) -> None:
+        self._main_stream.__exit__(None, None, None)
+
+    def asarray(self, array: Array) -> Array:
+        return self.xp.asarray(array)
+
+    def row_blocks(self, a: Array) -> list[slice]:
+        """Return all rows as one slice: there is no cache of a core to fit in."""
+        return [slice(0, len(a))] if len(a) else []
+
+    def side_stream(self) -> CudaSideStream:
+        return CudaSideStream(self._not_joined)
+
+    def join_side_streams(self) -> None:
+        """Let the current stream wait for what was done in side streams."""
+        for stream in tuple(self._not_joined):
+            stream.join()
+
+    def captured(self, function: Callable[[], None]) -> CudaGraph:
+        return CudaGraph(function, self)
+
+    def on_host(self, function: Callable[[], None]) -> None:
+        function()
+        if self._host_calls is not None:
+            self._host_calls.append(function)
+
+    def capture(self, function: Callable[[], None]) -> tuple[Any, list[Callable[[], None]]]:
+        """Capture what a function does on the current stream, and side streams, as a graph.
+
+        What it allocates from an allocator of the caller's belongs to the graph.  Returns the
+        graph, and what was given to on_host().
+        """
+        stream = self.xp.cuda.get_current_stream()
+        self.join_side_streams()
+        self._host_calls = host_calls = []
+        stream.begin_capture()
+        try:
+            function()
+            self.join_side_streams()
+        finally:
+            self._host_calls = None
+            graph = stream.end_capture()
+        return graph, host_calls
+
+    def staging_buffer(self) -> PinnedStagingBuffer:
+        return PinnedStagingBuffer()
+
+
+def acquire(wait: bool, tf32: bool) -> Gpu:
+    """Take the GPU with the most free memory.
+
+    Args:
+        wait: wait until a GPU is free.
+        tf32: as in nnet.device.select_device().
+
+    Raises:
+        NgtrainError: no GPU can be used.
+    """
+    cupy = _cupy()
+    device, free_memory = _freest(cupy, wait)
+    device.use()
+    name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+    gpu = None
+    try:
+        gpu = Gpu(cupy, tf32)
+        cublas.use_tf32(tf32)
+        _try(gpu)
+    except Exception as error:
+        if gpu is not None:
+            gpu.close()
+        problem = f"GPU {device.id} ({name}) cannot be used: {_line(error)}"
+        raise NgtrainError(problem) from error
+    log.info("Using GPU %d: %s, %d MB free", device.id, name, free_memory >> 20)
+    return gpu
+
+
+def _cupy() -> ModuleType:
+    try:
+        import cupy
+    except Exception as error:  # CuPy raises others than ImportError, too, where a library is bad
+        raise NgtrainError(
+            "no GPU can be used because CuPy cannot be imported "
+            f"({_line(error.__cause__ or error)}); "
+            "install it for your CUDA version, for instance by utils/setup_env.sh gpu-cuda12"
+        ) from error
+    return cupy
+
+
+def _freest(cupy: ModuleType, wait: bool) -> tuple[Any, int]:
+    """Return the device with the most free memory, and how much, in bytes."""
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise NgtrainError(f"no GPU can be used: {error}") from None
+    while True:
+        free = {i: memory for i in range(count) if (memory := _free_memory(cupy, i)) is not None}
+        if free:
+            best = max(free, key=free.get)
+            return cupy.cuda.Device(best), free[best]
+        if not wait:
+            raise NgtrainError(f"none of the {count} GPUs is free")
+        log.info("None of the %d GPUs is free; waiting", count)
+        time.sleep(_SECONDS_BETWEEN_TRIALS)
+
+
+def _free_memory(cupy: ModuleType, device: int) -> int | None:
+    """Return the bytes free on a GPU, or None when it is another process's alone."""
+    try:
+        with cupy.cuda.Device(device):
+            return cupy.cuda.runtime.memGetInfo()[0]
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return None
+
+
+def _try(gpu: Gpu) -> None:
+    """Run a kernel and a product: what they need besides CuPy is loaded when it is needed first."""
+    twos, out = (gpu.zeros((3, 3), np.float32) for _ in range(2))
+    gpu.broadcast_rows(gpu.xp.full(3, 2, np.float32), twos)
+    gpu.matmul(twos, twos, out=out)
+    if not (out.get() == 12).all():
+        raise NgtrainError("it computes 3 * 2 * 2 wrongly")
+
+
+def _line(error: BaseException) -> str:
+    """Say what an error says on one line, if not all that a compiler may have to say."""
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
