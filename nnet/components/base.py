@@ -222,6 +222,8 @@ class Component:
     """`out` may be the input in propagate() and the derivative w.r.t. the output in
     backpropagate(); only for elementwise and rowwise functions."""
 
+    learns: ClassVar[bool] = False
+    """The component has an update()."""
     can_be_captured: bool = True
     """Whether what it does is on the device alone, so that a graph can repeat it."""
 
@@ -379,6 +381,7 @@ class UpdatableComponent(Component):
     `parameter_names` are the arrays that arithmetic applies to.
     """
 
+    learns = True
     parameter_names: ClassVar[tuple[str, ...]] = ()
     learning_rate: float
 

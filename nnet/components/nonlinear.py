@@ -40,6 +40,7 @@ class NonlinearComponent(Component):
     outputs, `deriv_sum` of its derivatives, over `count` frames.  Those never seen are empty.
     """
 
+    learns = True
     fields = (
         Field("dim", "Dim", INTEGER, option="dim"),
         Field("value_sum", "ValueSum", STATISTICS, default=np.zeros(0)),

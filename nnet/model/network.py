@@ -63,7 +63,10 @@ class Network:
                     f"component {i + 1} ({after.type}) has input dimension {after.input_dim}"
                 )
         self._components = list(components)
-        self._layout: tuple[int, int] | None = None
+        self.layout: tuple[int, int] | None = None
+        """The chunks of the input, and their frames, of set_layout()."""
+        self.num_rows: list[int] = []
+        """The rows at the input of each component, and at the output of the last."""
         for index, component in enumerate(self._components):
             component.index = index
             if component.device is not self.device:
@@ -159,15 +162,16 @@ class Network:
     def num_parameters(self) -> int:
         return sum(component.num_parameters for component in self.updatable_components)
 
-    def set_layout(self, num_chunks: int, num_frames: int) -> list[int]:
-        """Tell the components which frames their rows are, by layouts(); return how many rows."""
-        if self._layout != (num_chunks, num_frames):
-            layouts = self.layouts(num_chunks, num_frames)
-            for component, (before, after) in zip(self._components, pairwise(layouts), strict=True):
-                component.set_layout(before, after)
-            self._num_rows = [layout.num_rows for layout in layouts]
-            self._layout = num_chunks, num_frames
-        return self._num_rows
+    def set_layout(self, num_chunks: int, num_frames: int) -> None:
+        """Tell the components which frames their rows are, by layouts(), and set `layout`.
+
+        Raises NgtrainError where there are too few frames.
+        """
+        layouts = self.layouts(num_chunks, num_frames)
+        for component, (before, after) in zip(self._components, pairwise(layouts), strict=True):
+            component.set_layout(before, after)
+        self.num_rows = [layout.num_rows for layout in layouts]
+        self.layout = num_chunks, num_frames
 
     def layouts(self, num_chunks: int, num_frames: int) -> list[FrameLayout]:
         """Find the frames at the input of each component, and at the output of the last.

@@ -17,7 +17,7 @@ from nnet.device.device import Array, GrowingRows, SparseRows, Workspace, to_hos
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
 
-_NO_SIDE_STREAM = nullcontext()
+_MAIN_STREAM = nullcontext()
 
 
 class LayerGradient(NamedTuple):
@@ -59,12 +59,13 @@ class Propagation:
     def __init__(self, network: Network, goes_back: bool = True):
         self.network = network
         self.device = network.device
+        self._components, self._input_dim = network.components, network.input_dim
         self._goes_back = goes_back
         self._workspace = Workspace()
         self._current_buffer = 0
         self._activations: list[Array] = []
         updatable = network.updatable_components
-        self._first_trained = updatable[0].index if updatable else len(network.components)
+        self._first_trained = updatable[0].index if updatable else len(self._components)
         self._num_extra_rows = max((c.num_extra_rows for c in updatable), default=0)
         self._side_streams = {c.index: self.device.side_stream() for c in updatable}
 
@@ -78,18 +79,19 @@ class Propagation:
         Raises:
             NgtrainError: the dimension is wrong, or there are too few frames.
         """
-        num_chunks, num_frames, dim = frames.shape
-        if dim != self.network.input_dim:
+        network, (*layout, dim) = self.network, frames.shape
+        if dim != self._input_dim:
             raise NgtrainError(
-                f"feature dimension is {dim}, but the network expects {self.network.input_dim}"
+                f"feature dimension is {dim}, but the network expects {self._input_dim}"
             )
-        num_rows = self.network.set_layout(num_chunks, num_frames)
+        if network.layout != tuple(layout):
+            network.set_layout(*layout)
         x = self.device.asarray(frames).reshape(-1, dim)
-        if x.dtype != self.network.dtype:
-            x = x.astype(self.network.dtype)
+        if x.dtype != network.dtype:
+            x = x.astype(network.dtype)
         self._activations = [x]
         self._current_buffer = 0  # the same memory for every minibatch
-        for component, rows in zip(self.network.components, num_rows[1:], strict=True):
+        for component, rows in zip(self._components, network.num_rows[1:], strict=True):
             out = self._memory_for_output(component, x, rows)
             component.propagate(x, out)
             self._activations.append(out)
@@ -99,16 +101,16 @@ class Propagation:
     def backward(self, derivative: SparseRows) -> Iterator[LayerGradient]:
         """Propagate the derivative of the objective back, layer by layer.
 
-        As soon as it has passed a layer, that is yielded, to be updated before the next; what the
-        caller does to it may go on in a side stream.  When all have been yielded that is done.
+        As soon as it has passed a layer that learns, that is yielded, to be updated before the
+        next; what the caller does to it may go on in a side stream.  All that is done at the end.
 
         Args:
             derivative: that w.r.t. the logarithm of the output of the last forward().
         """
-        components = self.network.components[self._first_trained :]
+        components = self._components[self._first_trained :]
         if not components:
             return
-        rows = self._memory_for_derivative(self._activations[-1], len(self.network.components))
+        rows = self._memory_for_derivative(self._activations[-1], len(self._components))
         if self._enter(derivative, rows.matrix):
             softmax = components.pop()
             yield LayerGradient(softmax, *self._activations[-2:], rows)
@@ -117,8 +119,9 @@ class Propagation:
             rows_below = None
             if component is not components[0]:
                 rows_below = self._backpropagate(component, x, y, rows)
-            with self._side_streams.get(component.index, _NO_SIDE_STREAM):
-                yield LayerGradient(component, x, y, rows)
+            if component.learns:
+                with self._side_streams.get(component.index, _MAIN_STREAM):
+                    yield LayerGradient(component, x, y, rows)
             rows = rows_below
         for stream in self._side_streams.values():
             stream.join()
@@ -129,7 +132,7 @@ class Propagation:
         Together with the logarithm a softmax has a derivative that is simpler than either's.
         Returns whether it was passed.
         """
-        last, y = self.network.components[-1], self._activations[-1]
+        last, y = self._components[-1], self._activations[-1]
         if isinstance(last, SoftmaxComponent):
             last.backpropagate_log(y, derivative, out)
             return True
@@ -150,7 +153,7 @@ class Propagation:
         """Return memory for the output of a component; its input, where that may be overwritten."""
         index = component.index
         if index > 0 and component.in_place:
-            before = self.network.components[index - 1]
+            before = self._components[index - 1]
             if not (self._goes_back and (before.needs_output or component.needs_input)):
                 return x
         name = f"activation {index}" if self._goes_back else self._other_buffer()
