@@ -73,7 +73,8 @@ def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[Aco
     """
     structure: list | None = None
     for rxfilename in rxfilenames:
-        model = AcousticModel.load(rxfilename, device)
+        model = AcousticModel.load(rxfilename)
+        model.network.move_to(device)
         for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
