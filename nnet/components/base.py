@@ -1,4 +1,4 @@
-"""What all components share: fields declared once, files, config lines, info lines, arithmetic.
+"""The base of all components: fields declared once, files, config lines, info lines, arithmetic.
 
 A component declares its ``fields`` in the order in which Kaldi writes them::
 
@@ -231,7 +231,7 @@ class Component:
     output_dim: int
 
     def __init__(self, **values: Any):
-        """Fields by name.  Raises NgtrainError when the values do not make sense together."""
+        """Set fields by name.  Raises NgtrainError when the values make no sense together."""
         for field in self.fields:
             if field.name is not None:
                 value = values.pop(field.name, field.default)

@@ -1,4 +1,4 @@
-"""Which frames the rows of a matrix of activations are."""
+"""Layouts: the frames that the rows of a matrix of activations are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FrameLayout:
 
 
 def needed_offsets(offsets: Sequence[int], context: Sequence[int]) -> range | tuple[int, ...]:
-    """The frames from which a component with this `context` computes the frames `offsets`."""
+    """Find the frames from which a component with this `context` computes `offsets`."""
     if isinstance(offsets, range) and context[-1] - context[0] + 1 == len(context):
         return range(offsets[0] + context[0], offsets[-1] + context[-1] + 1)
     needed = sorted({offset + c for offset in offsets for c in context})
@@ -40,7 +40,7 @@ def needed_offsets(offsets: Sequence[int], context: Sequence[int]) -> range | tu
 def runs(
     in_offsets: range | tuple[int, ...], out_offsets: range | tuple[int, ...], shift: int
 ) -> tuple[tuple[slice, slice], ...]:
-    """Where in the input of a chunk the frames `out_offsets` + `shift` are.
+    """Find the frames `out_offsets` + `shift` in the input of a chunk.
 
     The pairs (output rows, input rows) are slices of equal length, as long as can be.  Raises
     ValueError when the input lacks a frame.

@@ -34,7 +34,7 @@ _LARGEST_LEAF = 128  # rows of a matrix that LAPACK inverts as a whole
 
 
 def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    """out = beta * out + alpha * a @ b.
+    """Compute out = beta * out + alpha * a @ b.
 
     `out` is C-contiguous; `a` and `b` are C-contiguous or transposes of such, or are copied.
     """
@@ -64,7 +64,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: floa
 
 
 def gram(a: np.ndarray, out: np.ndarray) -> None:
-    """The upper triangle of a @ a.T into that of `out`, which is C-contiguous; `a` as in gemm()."""
+    """Compute the upper triangle of out = a @ a.T; `out` is C-contiguous, `a` as in gemm()."""
     m, k = a.shape
     pieces = _pieces(m, m * m * k, out.dtype)
     if len(pieces) == 1:
@@ -86,7 +86,7 @@ def gram(a: np.ndarray, out: np.ndarray) -> None:
 
 
 def inverse(a: np.ndarray) -> np.ndarray:
-    """The inverse of a positive definite matrix of float64, whose upper triangle is given.
+    """Invert a positive definite matrix of float64, whose upper triangle is given.
 
     By blocks, which leaves nearly all of the work to products:
 
@@ -120,7 +120,7 @@ def _lapack_inverse(a: np.ndarray) -> np.ndarray:
 
 
 def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, ascending, and eigenvectors, as columns, of a symmetric matrix of float64."""
+    """Find eigenvalues, ascending, and eigenvectors, as columns, of a symmetric float64 matrix."""
     values, vectors, failed = _library("_flapack").dsyevd(a)
     if failed:
         raise NgtrainError("the eigenvalues of a Fisher matrix cannot be found")
@@ -131,7 +131,7 @@ def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pieces(length: int, flops: int, dtype: np.dtype) -> list[slice]:
-    """Slices of a dimension of `length`, for so many operations; one where that is little."""
+    """Slice a dimension of `length`, for so many operations; into one where that is little."""
     number = 1
     while 2 * number <= _MOST_PIECES:
         more = 2 * number
@@ -145,7 +145,7 @@ def _pieces(length: int, flops: int, dtype: np.dtype) -> list[slice]:
 def _divided_sum(
     a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float, parts: list[slice]
 ) -> None:
-    """gemm(), by the sum of products of some columns of `a` and rows of `b`."""
+    """Do what gemm() does, by the sum of products of some columns of `a` and rows of `b`."""
     sums = [out, *_scratch((len(parts) - 1, *out.shape), out.dtype)]
 
     def compute(p: int) -> None:
@@ -167,7 +167,7 @@ _memory = _Memory()
 
 
 def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array in the calling thread's memory, valid until the next call."""
+    """Return an array in the calling thread's memory, valid until the next call."""
     size = math.prod(shape) * dtype.itemsize
     if len(_memory.held) < size:
         _memory.held = np.empty(size, np.uint8)
@@ -175,7 +175,7 @@ def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def _gemv(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    """out = beta * out + alpha * a @ x, for which gemm would be slow."""
+    """Compute out = beta * out + alpha * a @ x, for which gemm would be slow."""
     columns, transposed = _column_major(a)
     routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemv")
     routine(alpha, columns, x, beta=beta, y=out, trans=transposed, overwrite_y=True)
@@ -199,7 +199,7 @@ def _small_gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, bet
 
 
 def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:
-    """A column-major matrix, and whether `a` is its transpose."""
+    """Return a column-major matrix, and whether `a` is its transpose."""
     return (a, False) if a.flags.f_contiguous else (a.T, True)
 
 
@@ -208,7 +208,7 @@ def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def _gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    """gemm() for blocks of matrices; `out` is one of a C-contiguous matrix."""
+    """Do what gemm() does, for blocks of matrices; `out` is one of a C-contiguous matrix."""
     (m, k), n, real = a.shape, b.shape[1], _REAL[out.dtype.char]
     (a_kind, *a_place), (b_kind, *b_place), (_, *place) = map(_seen, (a, b, out))
     dims = byref(c_int(n)), byref(c_int(m)), byref(c_int(k))
@@ -218,7 +218,7 @@ def _gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: flo
 
 
 def _syrk(a: np.ndarray, out: np.ndarray) -> None:
-    """gram() for blocks of matrices."""
+    """Do what gram() does, for blocks of matrices."""
     (m, k), real = a.shape, _REAL[out.dtype.char]
     (kind, *a_place), (_, *place) = _seen(a.T), _seen(out)
     dims = byref(c_int(m)), byref(c_int(k))
@@ -230,7 +230,7 @@ _AS_IS, _TRANSPOSED, _LOWER = (byref(c_char(letter)) for letter in (b"N", b"T", 
 
 
 def _seen(a: np.ndarray) -> tuple:
-    """How column-major BLAS gets at `a.T`: as it is or transposed, its address and its stride.
+    """Describe `a.T` to column-major BLAS: as it is or transposed, its address and its stride.
 
     `a` is a block of a matrix that is C-contiguous or the transpose of such.
     """
@@ -241,14 +241,14 @@ def _seen(a: np.ndarray) -> tuple:
 
 
 def _contiguous(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`a`, or a copy that is contiguous and of that type."""
+    """Return `a`, or a copy that is contiguous and of that type."""
     a = a.astype(dtype, copy=False)
     return a if a.flags.forc else np.ascontiguousarray(a)
 
 
 @functools.cache
 def _routine(name: str, precision: str) -> Callable[..., None]:
-    """A routine of BLAS, which takes the addresses of its arguments."""
+    """Return a routine of BLAS, which takes the addresses of its arguments."""
     capsule = getattr(_library("_fblas"), _PREFIX[precision] + name)._cpointer
     prototype = ctypes.PYFUNCTYPE(c_void_p, ctypes.py_object, ctypes.c_char_p)
     address_in = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
@@ -257,8 +257,7 @@ def _routine(name: str, precision: str) -> Callable[..., None]:
 
 @functools.cache
 def _library(name: str) -> ModuleType:
-    """SciPy's BLAS or LAPACK, without the rest of scipy.linalg, which takes longer to import than
-    short jobs would like."""
+    """Import SciPy's BLAS or LAPACK without scipy.linalg, which would take long for short jobs."""
     folders = importlib.util.find_spec("scipy").submodule_search_locations
     spec = PathFinder.find_spec(name, [f"{folder}/linalg" for folder in folders])
     if spec is None:

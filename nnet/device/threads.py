@@ -19,7 +19,7 @@ from typing import Any
 
 
 def num_threads() -> int:
-    """As many as set_num_threads() said, or OMP_NUM_THREADS, or as there are processors for us."""
+    """Return the count of set_num_threads(), or OMP_NUM_THREADS, or that of our processors."""
     return _Count.value or _default()
 
 
@@ -83,7 +83,7 @@ def for_each(function: Callable[[Any], None], items: Sequence) -> None:
 
 @functools.cache
 def _helpers(count: int) -> SimpleQueue:
-    """Where so many threads get functions to call."""
+    """Start so many threads; return the queue where they get functions to call."""
     queue = SimpleQueue()
 
     def serve() -> None:

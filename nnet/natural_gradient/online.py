@@ -258,7 +258,7 @@ class OnlinePreconditioner:
 
     @property
     def due(self) -> bool:
-        """Whether the estimate will be updated with the next minibatch."""
+        """True if the estimate will be updated with the next minibatch."""
         return self.num_updates < NUM_INITIAL_UPDATES or self.num_skipped >= self.update_period - 1
 
     @property

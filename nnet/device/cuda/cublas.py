@@ -41,7 +41,7 @@ def use_tf32(tf32: bool) -> None:
 
 
 def gemm(a: Array, b: Array, out: Array, alpha: float, beta: float) -> None:
-    """out = alpha * a @ b + beta * out; rows or columns of the matrices are contiguous.
+    """Compute out = alpha * a @ b + beta * out; rows or columns of matrices are contiguous.
 
     The rows of `out` are.  Operands with neither are copied.  Raises ValueError where shapes or
     types do not fit.
@@ -55,7 +55,7 @@ def gemm(a: Array, b: Array, out: Array, alpha: float, beta: float) -> None:
 
 
 def gram(a: Array, out: Array) -> None:
-    """The upper triangle of a @ a.T into that of `out`; matrices as in gemm()."""
+    """Compute the upper triangle of out = a @ a.T; matrices as in gemm()."""
     n, k = a.shape
     if out.shape != (n, n):
         raise ValueError(f"the product of a {a.shape} matrix and its transpose is not {out.shape}")
@@ -64,7 +64,7 @@ def gram(a: Array, out: Array) -> None:
 
 
 def _operand(x: Array) -> tuple[Array, int, int]:
-    """A matrix, whether to transpose what cuBLAS sees of it, and the stride of that.
+    """Return a matrix, whether to transpose what cuBLAS sees of it, and the stride of that.
 
     That is x.T or, where not the rows but the columns are contiguous, x.
     """
@@ -123,7 +123,7 @@ def _handle(device: int) -> c_void_p:
 
 
 def _handle_of_current_stream() -> c_void_p:
-    """The handle, told the current stream and its workspace, in this order."""
+    """Return the handle, once it knows the current stream and then its workspace."""
     import cupy
 
     stream, device = cupy.cuda.get_current_stream(), _device()
@@ -141,7 +141,7 @@ def _handle_of_current_stream() -> c_void_p:
 
 
 def _workspace_size(device: Any) -> int:
-    """What NVIDIA recommends for cublasSetWorkspace(), in bytes."""
+    """Return the bytes that NVIDIA recommends for cublasSetWorkspace()."""
     return (32 if int(device.compute_capability) >= 90 else 4) << 20
 
 

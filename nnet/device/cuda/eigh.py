@@ -45,7 +45,7 @@ def _whole_warps(threads: int, most: int) -> int:
 
 
 def _rotations(like: Array, workspace: Workspace) -> tuple[Array, Array, Array]:
-    """What eigenvalues() leaves for eigenvectors(): order, rotations and number of steps."""
+    """Return memory that eigenvalues() fills for eigenvectors(): order, rotations, their number."""
     n = len(like)
     m = n + n % 2
     order = workspace.array("order", (n,), like, np.int32)

@@ -21,7 +21,7 @@ _SHARED_BYTES = 48 << 10  # more must be asked for
 
 
 def source(dtype: Any) -> str:
-    """All kernels for data of this precision, as one text of CUDA C++."""
+    """Return all kernels for data of this precision, as one text of CUDA C++."""
     directory = Path(__file__).parent
     files = [directory / "common.cuh", *sorted(directory.glob("*.cu"))]
     header = f"#define REAL {REAL[np.dtype(dtype).char]}\n"
