@@ -11,7 +11,6 @@ from nnet.components.affine import AffineComponentPreconditioned
 from nnet.errors import NgtrainError
 from nnet.io import log_format
 from nnet.model.network import Network
-from nnet.training import log_format
 from nnet.training.diagnostics import parameter_change
 
 log = logging.getLogger("ngtrain")
