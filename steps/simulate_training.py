@@ -187,17 +187,14 @@ def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> 
 def make_schedule(count: int, num_archives: int, o: SimpleNamespace) -> Schedule:
     """Plan as the driver would; learning rates take no time, and are those of egs/fisher."""
     try:
-        return Schedule(
-            num_epochs=o.num_epochs,
+        return Schedule.of(
+            o,
             num_archives=num_archives,
-            frames_per_eg=o.frames_per_eg,
             num_jobs_initial=max(1, round(o.initial_share * count)),
             num_jobs_final=count,
+            num_jobs_step=1,
             initial_effective_lrate=0.01,
             final_effective_lrate=0.001,
-            num_hidden_layers=o.num_hidden_layers,
-            add_layers_period=o.add_layers_period,
-            max_models_combine=o.max_models_combine,
         )
     except ScheduleError as error:
         raise NgtrainError(f"{count} jobs: {error}") from None

@@ -93,7 +93,8 @@ def setting(
 
     def make(name: str, kind: type) -> TrainingSetting:
         if kind is int:
-            type_ = integer() if least is None else integer(int(least))
+            limits = {"least": least, "most": most}
+            type_ = integer(**{end: int(n) for end, n in limits.items() if n is not None})
         elif kind is float:
             type_ = real(least, most, above=above)
         else:
@@ -124,12 +125,11 @@ def positional(affects: Part, *, means: Callable[[str], Any] = str.split) -> Any
 @cache
 def settings_of(options: type) -> Mapping[str, TrainingSetting]:
     """List the settings of a set of options, by name, in order."""
-    settings = {}
-    for each in fields(options):
-        hint = get_type_hints(options)[each.name]
-        kind = get_args(hint)[0] if get_args(hint) else hint  # int of int | None
-        settings[each.name] = each.metadata["make"](each.name, kind)
-    return settings
+    hints = get_type_hints(options).items()
+    kinds = {name: (*get_args(hint), hint)[0] for name, hint in hints}  # int of int | None
+    return {
+        each.name: each.metadata["make"](each.name, kinds[each.name]) for each in fields(options)
+    }
 
 
 def options_from(options: type) -> Declaration:

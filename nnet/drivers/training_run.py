@@ -206,20 +206,8 @@ class TrainingRun:
 
     def schedule_of(self, num_archives: int, frames_per_eg: int) -> Schedule:
         """Plan the iterations for so many archives of examples of so many frames."""
-        o = self.options
-        return Schedule(
-            num_epochs=o.num_epochs,
-            num_archives=num_archives,
-            frames_per_eg=frames_per_eg,
-            num_jobs_initial=o.num_jobs_initial,
-            num_jobs_final=o.num_jobs_final,
-            num_jobs_step=o.num_jobs_step,
-            initial_effective_lrate=o.initial_effective_lrate,
-            final_effective_lrate=o.final_effective_lrate,
-            num_hidden_layers=o.num_hidden_layers,
-            add_layers_period=o.add_layers_period,
-            max_models_combine=o.max_models_combine,
-        )
+        given = {"num_archives": num_archives, "frames_per_eg": frames_per_eg}
+        return Schedule.of(self.options, **given)
 
     @cached_property
     def realignments(self) -> dict[int, str]:

@@ -8,8 +8,9 @@ some jobs in parallel, from num_jobs_initial growing to num_jobs_final; each job
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 
 class ScheduleError(ValueError):
@@ -42,6 +43,12 @@ class Schedule:
     add_layers_period: int
     max_models_combine: int
     num_jobs_step: int = 1
+
+    @classmethod
+    def of(cls, options: Any, **given: float) -> Schedule:
+        """Make a schedule of `given` attributes, and of options for all others."""
+        names = [each.name for each in fields(cls) if each.name not in given]
+        return cls(**given, **{name: getattr(options, name) for name in names})
 
     def __post_init__(self):
         if problems := self._problems_of_numbers() or self._problems_of_amounts():
