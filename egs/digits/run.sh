@@ -3,7 +3,7 @@
 #
 # Usage: ./run.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--splits SPLITS] [--dir EXPDIR]
 #                 [--stage N] [--stop-stage N] [--num-jobs N] [--use-gpu yes|no|optional|wait]
-#                 [--hours H]
+#                 [--hours H] [--lmwt LIST] [--word-ins-penalty LIST]
 #  e.g.: ./run.sh
 #        ./run.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
@@ -18,10 +18,12 @@
 #   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
 #   --use-gpu     train on GPUs, one job on each (default: no)
 #   --hours       hours of training speech to synthesise (default: 0.4)
+#   --lmwt, --word-ins-penalty  what decoding tries, with commas between (default: 40 combinations)
 
 set -euo pipefail
 
 corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no hours=0.4
+lmwt=3,5,7,10,14,20,28,40 word_ins_penalty=0.0,2.0,4.0,7.0,10.0
 splits='unseen seen'
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
@@ -32,7 +34,8 @@ while [ $# -gt 0 ]; do
   option=${1%%=*}
   [ "$option" = --help ] && { usage; exit; }
   case $option in
-    --corpus | --fsdd-dir | --splits | --dir | --stage | --stop-stage | --num-jobs | --use-gpu | --hours) ;;
+    --corpus | --fsdd-dir | --splits | --dir | --stage | --stop-stage | --num-jobs | --use-gpu | \
+      --hours | --lmwt | --word-ins-penalty) ;;
     *) fail "there is no option $1 (./run.sh --help lists them)" ;;
   esac
   if [ "$option" != "$1" ]; then value=${1#*=}; shift
@@ -95,10 +98,12 @@ case $corpus in
 esac
 
 # samples_per_iter DATA N: how many frames a job trains on for N jobs to see all of DATA once.
-# Iterations are short where there are few data, and never longer than Kaldi's default.
+# Iterations are short where there are few data, but not so short that most of the time programs are
+# being started, and never longer than Kaldi's default.
 samples_per_iter() {
   awk -v n="$2" '{ frames += $2 }
-    END { samples = int(frames / n); print samples < 400000 ? samples : 400000 }' "$1/utt2num_frames"
+    END { samples = int(frames / n); if (samples < 2000) samples = 2000
+      print samples < 400000 ? samples : 400000 }' "$1/utt2num_frames"
 }
 
 # What the three networks have in common.
@@ -183,7 +188,7 @@ for split in "${splits[@]}"; do
     for name in $tune test; do
       fresh "$exp/nnet/decode_$name"
       decode.py --nj "$num_jobs" --cmd "$decode_cmd" \
-        --lmwt 3,5,7,10,14,20,28,40 --word-ins-penalty 0.0,2.0,4.0,7.0,10.0 \
+        --lmwt "$lmwt" --word-ins-penalty "$word_ins_penalty" \
         "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
     done
     score.py --tune-on "$exp/nnet/decode_$tune" "$data/test" "$exp/graph" \

@@ -46,8 +46,11 @@ while [ $# -gt 0 ]; do
 done
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 
-repeats=7
-if [ $quick = true ]; then : "${hours:=0.03}"; repeats=1; fi
+decode_opts=(--lmwt=5,7,10,14,20,28 --word-ins-penalty=0.0,4.0,10.0) repeats=7
+if [ $quick = true ]; then
+  : "${hours:=0.03}"
+  decode_opts=(--lmwt=7,14 --word-ins-penalty=4.0) repeats=1
+fi
 
 recipe=$(cd "$(dirname "$0")/.." && pwd)
 dir=${dir:-$recipe/exp/convergence/$corpus}
@@ -69,6 +72,7 @@ cd "$recipe"
 cp conf/convergence.conf "$dir/train.conf"
 if [ $quick = true ]; then cat conf/convergence_quick.conf >> "$dir/train.conf"; fi
 if [ -n "$num_epochs" ]; then echo "--num-epochs=$num_epochs" >> "$dir/train.conf"; fi
+printf '%s\n' "${decode_opts[@]}" > "$dir/decode.conf"
 which=(--quick=$quick)
 if [ -n "$parts" ]; then which+=(--parts="$parts"); fi
 if [ -n "$grid_jobs" ]; then which+=(--grid-jobs="$grid_jobs"); fi

@@ -5,9 +5,9 @@
 #  e.g.: local/train_trial.sh exp/convergence/base exp/convergence 1
 #
 # The nth line of <dir>/trials names it and has its options (local/trials.py); <dir>/train.conf has
-# those that all have in common.  <base> has what egs/digits/run.sh made, and the graph;
-# <dir>/examples has the feature transform and the examples that all train on, and says what the
-# features are.
+# those that all have in common, and <dir>/decode.conf those of decoding.  <base> has what
+# egs/digits/run.sh made, and the graph; <dir>/examples has the feature transform and the examples
+# that all train on, and says what the features are.
 
 set -euo pipefail
 base=$1 dir=$2
@@ -26,6 +26,6 @@ for data in "$base"/data/{tune,test}; do
   [ "$(basename "$data")" = tune ] && [ -d "$base/data/tune_noisy" ] && data=$base/data/tune_noisy
   decoded=$trial/decode_$(basename "$data" _noisy)
   [ -e "$decoded/best_wer" ] || decode.py --nj 1 --cmd "run.py --max-jobs-run 1" \
-    --lmwt 5,7,10,14,20,28 --word-ins-penalty 0.0,4.0,10.0 "$base/graph" "$data" "$decoded"
+    --config "$dir/decode.conf" "$base/graph" "$data" "$decoded"
 done
 score.py --tune-on "$trial/decode_tune" "$base/data/test" "$base/graph" "$trial/decode_test"
