@@ -23,7 +23,7 @@ from nnet.io.holders import Holder
 from nnet.io.text import encode
 from nnet.io.tokens import Reader, Writer
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 FAR_MORE_THAN_SILENCE_LASTS = 100
@@ -88,24 +88,22 @@ class Aligner:
 
     def fail(self, reason: str) -> None:
         """Count an utterance that could not even be tried."""
-        logger.warning("%s", reason)
+        log.warning("%s", reason)
         self.num_failed += 1
 
     def _search(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> GraphPath | None:
         if graph.start < 0:
-            logger.warning("Empty decoding graph for %s", key)
+            log.warning("Empty decoding graph for %s", key)
             return None
         if self.options.careful:
             graph = forbid_early_end(graph)
         path = self._search_with_beam(graph, log_likelihoods, self.options.beam)
         if path is None and self.options.retry_beam != 0:
             self.num_retried += 1
-            logger.warning("Retrying utterance %s with beam %g", key, self.options.retry_beam)
+            log.warning("Retrying utterance %s with beam %g", key, self.options.retry_beam)
             path = self._search_with_beam(graph, log_likelihoods, self.options.retry_beam)
         if path is None:
-            logger.warning(
-                "Did not successfully decode file %s, len = %d", key, len(log_likelihoods)
-            )
+            log.warning("Did not successfully decode file %s, len = %d", key, len(log_likelihoods))
         return path
 
     def _search_with_beam(
@@ -121,13 +119,13 @@ class Aligner:
 
     def report(self) -> None:
         """Log the lines that Kaldi's scripts look for."""
-        logger.info(
+        log.info(
             "Overall log-likelihood per frame is %g over %d frames.",
             *(self.total_log_likelihood / max(self.num_frames, 1), self.num_frames),
         )
         num_all = self.num_done + self.num_failed
-        logger.info(log_lines.RETRIED.format, self.num_retried, num_all)
-        logger.info(log_lines.ALIGNED.format, self.num_done, self.num_failed)
+        log.info(log_lines.RETRIED.format, self.num_retried, num_all)
+        log.info(log_lines.ALIGNED.format, self.num_done, self.num_failed)
 
 
 def forbid_early_end(graph: ArrayFst) -> ArrayFst:

@@ -19,7 +19,7 @@ from nnet.hmm.transition_model import TransitionModel
 from nnet.io import log_lines
 from nnet.model.acoustic_model import AcousticModel
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 class GraphPath(NamedTuple):
@@ -190,7 +190,7 @@ class MultiDecoder:
             NgtrainError: the features do not fit the model.
         """
         if len(features) == 0:
-            logger.warning("Zero-length utterance: %s", key)
+            log.warning("Zero-length utterance: %s", key)
             self.num_failed += 1
             return {}
         log_likelihoods = self.model.log_likelihoods(features, key)
@@ -201,7 +201,7 @@ class MultiDecoder:
             for setting in self.settings
         }
         if None in paths.values():
-            logger.warning("Did not successfully decode utterance %s, len = %d", key, len(features))
+            log.warning("Did not successfully decode utterance %s, len = %d", key, len(features))
             self.num_failed += 1
             return {}
         for setting, path in paths.items():
@@ -212,9 +212,9 @@ class MultiDecoder:
 
     def report(self) -> None:
         """Log the lines that Kaldi's scripts look for."""
-        logger.info(log_lines.DECODED.format, self.num_done, self.num_failed)
+        log.info(log_lines.DECODED.format, self.num_done, self.num_failed)
         for setting, log_likelihood in self._total_log_likelihood.items():
-            logger.info(
+            log.info(
                 "Overall log-likelihood per frame is %g over %d frames%s.",
                 log_likelihood / max(self.num_frames, 1),
                 self.num_frames,

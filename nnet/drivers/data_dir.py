@@ -19,7 +19,7 @@ from nnet.errors import NgtrainError
 from nnet.io.streams import shortened
 from nnet.io.text import ENCODING, split_key, text_lines, visible, write_lines
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 Table = dict[str, str]
 
@@ -197,7 +197,7 @@ class DataDir:
             there = {path.name for path in Path(source).iterdir() if path.is_file()}
             left_out = sorted(n for n in there - self.files() if not n.startswith("."))
             if left_out:
-                logger.info("files of %s that are left out: %s", source, ", ".join(left_out))
+                log.info("files of %s that are left out: %s", source, ", ".join(left_out))
 
 
 def _with_other_key(line: str, new_name: Callable[[str], str]) -> str:

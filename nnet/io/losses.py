@@ -4,7 +4,7 @@ import logging
 
 from nnet.io.log_lines import COUNTED
 
-logger = logging.getLogger("ngtrain")
+log = logging.getLogger("ngtrain")
 
 
 class Losses:
@@ -32,4 +32,4 @@ class Losses:
             sentence: what became of them, with a %d for their number.
         """
         if self.count:
-            logger.warning(COUNTED.format, sentence % self.count, self.example)
+            log.warning(COUNTED.format, sentence % self.count, self.example)
