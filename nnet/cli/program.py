@@ -299,7 +299,7 @@ class Program(click.Command):
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
     def _explain(self, error: Exception) -> str:
-        """Say in one line what went wrong."""
+        """Explain an error in one line."""
         match error:
             case NgtrainError():
                 text = str(error)

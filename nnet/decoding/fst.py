@@ -2,7 +2,7 @@
 
 kaldifst has the algorithms (composition, determinization, ...), but it opens only files by name and
 shows one arc at a time.  As arrays, a graph can come from any of Kaldi's streams, damage in it is
-found before a library reads beyond its end, and what is done to all arcs is one line.
+found before a library reads beyond its end, and an operation on all arcs is one line.
 
 The binary form is OpenFst's (fst/fst.h, fst/vector-fst.h, fst/const-fst.h); weights are costs, that
 is, negated natural logarithms of probabilities ("standard" arcs, tropical semiring).
@@ -194,7 +194,7 @@ class ArrayFst:
         return fst
 
     def problem(self) -> str:
-        """Say in a few words what is wrong; "" for what a library can be trusted with."""
+        """Say in a few words what is wrong; "" if a library can be trusted with it."""
         states, arcs = self.num_states, self.arcs
         next_states, costs = arcs["nextstate"], np.concatenate([self.finals, arcs["weight"]])
         if not -1 <= self.start < states or ((next_states < 0) | (next_states >= states)).any():

@@ -57,7 +57,7 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
 
 
 def _refuse_repetitions(path: str, lexicon: list[Pronunciation]) -> None:
-    """Raise NgtrainError if an entry, of which there is one on every line, comes again."""
+    """Raise NgtrainError if an entry comes twice; there is one on every line."""
     line_of: dict[tuple, int] = {}
     repeated = [
         (line_of[entry.word, entry.phones], number, entry)

@@ -121,7 +121,7 @@ def _parse_rule(line: str) -> Rule:
 
 
 def _split(text: str, separator: str) -> tuple[str, str]:
-    """Split at the first separator; one within quotes at the start is none.
+    """Split at the first separator that is not within quotes at the start.
 
     Raises:
         ValueError: there is no separator.
@@ -145,7 +145,7 @@ def _unquoted(string: str) -> str:
 
 
 class Edge(NamedTuple):
-    """A word from one node of a graph to another; an empty word is none (`@`)."""
+    """A word from one node of a graph to another, or no word (`@`)."""
 
     source: int
     target: int
@@ -318,7 +318,7 @@ class TimedWord(NamedTuple):
 
 
 def read_stm(rxfilename: str) -> list[Segment]:
-    """Read the segments; NgtrainError naming the line that is none."""
+    """Read the segments; NgtrainError naming a line that is malformed."""
     segments = []
     for number, line in enumerate(text_lines(rxfilename), 1):
         if line.startswith(COMMENT) or not line.strip():

@@ -131,7 +131,7 @@ class ExampleBlock:
         return ExampleBlock(self.layouts, self.buffers, records)
 
     def tidy(self) -> ExampleBlock:
-        """Drop the buffers of which less than half is used; the examples in them are copied."""
+        """Drop the buffers that are used by less than half, after copying the examples in them."""
         records = self.records.copy()
         size = records["end"] - records["begin"]
         used = np.bincount(records["buffer"], size, minlength=len(self.buffers))
@@ -463,7 +463,7 @@ def encode_examples(
 
 
 def _label_texts(labels: FrameLabels, count: np.ndarray) -> Strings:
-    """Encode what follows the number of frames of `<Lab2>`; count (n, frames) is of labels."""
+    """Encode labels as they follow the number of frames of `<Lab2>`; count is (n, frames)."""
     # For each frame its number of labels, and then pdf-id and weight of each.
     after = np.cumsum(1 + 2 * count)
     numbers = np.empty(after[-1], _NUMBER)

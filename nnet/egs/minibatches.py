@@ -1,4 +1,4 @@
-"""Minibatches for training, made of examples of which one labelled frame each is taken."""
+"""Minibatches for training: examples with one labelled frame each."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def read_minibatches(
         rspecifier: the table, or `h5:FILE`.
         minibatch_size: number of examples of each; the last one may be smaller.
         left_context, right_context: frames of input that the network needs around a labelled one;
-            what the examples have beyond is not even decompressed.
+            further frames of the examples are not even decompressed.
         frame: of examples with several labelled frames, the index of the one to take, or "random".
         buffer_size: None for the order of the table, else see :func:`nnet.egs.tables.read_frames`.
         rng: for "random" and shuffling.
@@ -89,7 +89,7 @@ def read_minibatches(
     """
     blocks = read_frames(rspecifier, frame, buffer_size, rng)
     keep_freed_memory()
-    # Small minibatches are decompressed several at a time: what a call costs is shared.
+    # Small minibatches are decompressed several at a time, to share the cost of a call.
     size = minibatch_size * max(_DECOMPRESS_SIZE // minibatch_size, 1)
     for examples in _batches(blocks, size):
         whole = minibatch_of(examples, left_context, right_context, compressed)

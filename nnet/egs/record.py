@@ -202,7 +202,7 @@ class Layout:
 
     @property
     def _parts(self) -> list[bytes | tuple]:
-        """The fixed part in order: constant bytes and (name, type, shape) of what varies."""
+        """Parts of the fixed part: bytes that are constant, (name, type, shape) of others."""
         rows, cols = self.num_rows, self.num_cols
         labels = [
             EXAMPLE_BEGIN + SIMPLE_LABELS + _int32(self.num_frames),

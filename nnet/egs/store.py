@@ -5,7 +5,7 @@
     /layouts   the layouts, a row for each
     /chunks    where in the file each chunk of /records lies
 
-The input frames stay as they are compressed. What an archive lacks is the index: where an example
+The input frames stay as they are compressed. The index is what an archive lacks: where an example
 lies is known without looking at those before it, so that examples can be drawn from all over the
 file, and nothing has to be parsed. `/records` read as a whole is the archive.
 
@@ -118,7 +118,7 @@ class ExampleStore:
         return len(self._index)
 
     def read(self, begin: np.ndarray, end: np.ndarray) -> ExampleBlock:
-        """Read the examples from begin[i] up to end[i], for one i after the other."""
+        """Read ranges of examples, one after the other; range i is from begin[i] up to end[i]."""
         first = self._end[begin] - self._index["size"][begin]
         last = self._end[end - 1]
         place = np.cumsum(last - first)
@@ -141,7 +141,7 @@ class ExampleStore:
         return block
 
     def _read_footer(self) -> Footer:
-        """Read the footer, if what it says can be true of this file; NgtrainError otherwise."""
+        """Read the footer; NgtrainError if it cannot be that of this file."""
         status = os.fstat(self._file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise NgtrainError(f"{self.path}: not a regular file")
@@ -206,7 +206,7 @@ class ExampleStore:
             raise self._damaged("chunks of /records are not where they could be")
 
     def _check_sum(self) -> None:
-        """Raise NgtrainError unless all that is not records is what was written."""
+        """Raise NgtrainError if anything but records differs from what was written."""
         if _crc32(self._footer, self._chunks, self._bytes) != self._crc32:
             raise self._damaged("its checksum is another")
 
@@ -314,7 +314,7 @@ def places(file: h5py.File) -> Footer:
 
 
 def append_footer(file: io.FileIO, footer: Footer) -> None:
-    """Put the footer behind what the library for HDF5 has written and closed."""
+    """Append the footer to a file that the library for HDF5 has written and closed."""
     footer = footer._replace(size=file.seek(0, os.SEEK_END))
 
     def read(offset: int, size: int) -> bytes:

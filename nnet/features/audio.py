@@ -40,7 +40,7 @@ class View:
     """The rest of a regular file, as a file of its own that can be sought in.
 
     Attributes:
-        error: what went wrong while reading; libsndfile's callbacks cannot raise it.
+        error: the error while reading, if any; libsndfile's callbacks cannot raise it.
     """
 
     def __init__(self, stream: InputStream, size: int):
@@ -167,7 +167,7 @@ def read_header(stream: InputStream) -> tuple[int, int, str, int]:
 
 
 def _samples(stream, sound, embedded: bool, beginning: bytes) -> np.ndarray:
-    """Decode all samples, with memory for those that come and not for what the header says."""
+    """Decode all samples; memory is allocated as they come, not as the header says."""
     if embedded and sound.frames == _LENGTH_UNKNOWN:
         raise unreadable(stream, "its header does not say how long it is, and others follow it")
     blocks: list[np.ndarray] = []
@@ -209,7 +209,7 @@ def unreadable(stream: InputStream, reason: str) -> NgtrainError:
 
 
 def refusal(stream: InputStream, beginning: bytes, said: str = "") -> NgtrainError:
-    """Make the error for what is no audio that can be read, with what it is if that is known.
+    """Make the error for a file that is no readable audio, with its kind if that is known.
 
     Args:
         beginning: its first bytes.

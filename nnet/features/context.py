@@ -6,7 +6,7 @@ Beyond the ends of an utterance its first and last frame are repeated.
 import numpy as np
 
 MOST_CONTEXT = 1000
-"""Frames to each side of one: 10 seconds, and what Kaldi takes as the window of deltas."""
+"""Most frames to each side: 10 seconds, and Kaldi's largest window of deltas."""
 
 
 def splice(features: np.ndarray, left_context: int, right_context: int) -> np.ndarray:

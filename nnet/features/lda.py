@@ -85,7 +85,7 @@ class LdaStatistics:
 
     @classmethod
     def read(cls, reader: Reader) -> LdaStatistics:
-        """Read what `acc-lda` writes; on file the second-order statistics are within classes."""
+        """Read the output of acc-lda; on file the second-order statistics are within classes."""
         dim = reader.expect("<LDAACCS>", "<VECSIZE>").integer()
         num_classes = reader.expect("<NUMCLASSES>").integer()
         zero = reader.expect("<ZERO_ACCS>").vector(np.float64)
@@ -136,7 +136,7 @@ def estimate_lda(
     max_singular_value: float = 0.0,
     remove_offset: bool = False,
 ) -> LdaTransform:
-    """Estimate a transform that whitens the classes and orders directions by what tells them apart.
+    """Estimate a transform that whitens classes and orders directions by their separation of them.
 
     With the within-class covariance W = L L^T and the between-class covariance B, the rows of
     U^T L^{-1}, where L^{-1} B L^{-T} = U diag(lambda) U^T, give unit variance within classes and

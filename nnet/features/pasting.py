@@ -67,7 +67,7 @@ def randomize_later(
 ) -> np.ndarray:
     """Replace each row t, with some probability, by a random one of the rows t, t + 1, ...
 
-    Networks that see i-vectors estimated on all of what came before would rely on them too much;
+    Networks that see i-vectors estimated on all earlier frames would rely on them too much;
     vectors of other moments of the utterance keep them from that (Kaldi's ivector-randomize).
 
     Args:

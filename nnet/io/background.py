@@ -14,8 +14,8 @@ _END = object()
 def read_ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
     """Yield `items`, computed by a thread that is up to `depth` ahead.
 
-    What the thread raises is raised here, in its place among the items. Closing the generator ends
-    the thread, and closes `items` if it is a generator.
+    An exception of the thread is raised here, in its place among the items. Closing the generator
+    ends the thread, and closes `items` if it is a generator.
     """
     ready: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()

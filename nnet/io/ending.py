@@ -52,7 +52,7 @@ def disregard(number: int, _) -> None:
 
 
 def _end(number: int, _) -> NoReturn:
-    """End by an exception; but not a second time, in the middle of what that does."""
+    """End by an exception, but only once: cleaning up must not be interrupted by another."""
     _seen.set()
     for other in ENDING:
         signal.signal(other, disregard)

@@ -32,7 +32,7 @@ class Holder:
     """The form of one kind of object after its key, in text and binary.
 
     Attributes:
-        name: what the kind is called in messages.
+        name: the kind in messages.
         parse: reads the object.
         format: writes the object.
         has_binary_form: False for words and lines, which are the same in both forms.
@@ -139,7 +139,7 @@ def _read_posterior(reader: Reader) -> list[list[tuple[int, float]]]:
 def _single_entries(reader: Reader, most: int) -> list[list[tuple[int, float]]]:
     """Read the frames that come next, at most so many, as long as they have one entry each.
 
-    That is what posteriors made of alignments look like, and this is the fast way to read them.
+    Posteriors made of alignments look like that, and are read fast in this way.
     """
     ahead = reader.stream.peek(_ENTRY.itemsize * min(most, 4096))
     entries = np.frombuffer(ahead, _ENTRY, len(ahead) // _ENTRY.itemsize)

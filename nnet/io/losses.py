@@ -1,4 +1,4 @@
-"""Counts of what a program leaves out of its output, so that nothing is lost in silence."""
+"""Counts of entries that a program leaves out, so that nothing is lost in silence."""
 
 import logging
 

@@ -115,7 +115,7 @@ def data_size(layout: str, header: bytes) -> int:
     """Compute the bytes of a compressed matrix, header included, by its header (Kaldi DataSize).
 
     Raises:
-        ValueError: negative dimensions, or rows without columns, of which there may be billions.
+        ValueError: negative dimensions, or rows without columns (their number has no bound).
     """
     rows, cols = _HEADER.unpack(header)[2:]
     if rows < 0 or cols < 0 or rows > cols == 0:

@@ -4,7 +4,7 @@ A name with a pipe is a command for the shell, and a script file from others is 
 the environment variable NGTRAIN_NO_PIPES is set (which --no-pipes does), such names are refused.
 
 The shell is bash, and its option pipefail is set: a command fails when any part of it does. In a
-command that is read, a part that SIGPIPE ends has not failed: what comes after it wanted no more.
+command that is read, a part that SIGPIPE ends has not failed: the next part wanted no more of it.
 So `gunzip -c FILE | head |` can be read, as in Kaldi, and so can the beginning alone of any pipe.
 """
 

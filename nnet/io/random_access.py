@@ -27,8 +27,8 @@ log = logging.getLogger("ngtrain")
 def random_access_table(rspecifier: str, holder: Holder) -> "RandomAccessTable":
     """Open a table to be asked for keys.
 
-    An archive is read as far as needed and what was read is kept, unless the options say what need
-    not be: `o` each key is asked for once; `s` the archive is sorted, so that a missing key is
+    An archive is read as far as needed, and everything read is kept unless the options allow to
+    drop it: `o` each key is asked for once; `s` the archive is sorted, so that a missing key is
     known without reading on; `s,cs` it is also asked in sorted order, so that nothing is kept.
 
     Raises:

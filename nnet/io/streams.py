@@ -139,7 +139,7 @@ class InputStream:
     def _fill(self) -> bool:
         """Append one chunk to the buffer, dropping what was consumed; False at the end.
 
-        That copies what was not consumed: for callers that consume almost all, or little at most.
+        The rest is copied: for callers that have consumed almost all, or never need much.
         """
         data = self._read_raw(CHUNK)
         if not data:
@@ -445,7 +445,7 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
 
 
 def temporary_name(path: str) -> str:
-    """Make a name beside a file, for what is to become it; no other process has the same."""
+    """Make the name of a temporary file beside a file; no other process makes the same."""
     directory, base = os.path.split(path)
     name = os.path.join(directory, f".{base[:200]}.{os.urandom(8).hex()}.tmp")
     unfinished.add(name)

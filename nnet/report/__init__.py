@@ -1,1 +1,1 @@
-"""Web pages about trainings, from what nnet.report.training_logs reads."""
+"""Reports on trainings, from their logs: web pages, speeds and simulations; reports on files."""

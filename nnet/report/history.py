@@ -20,7 +20,7 @@ class Score(NamedTuple):
 
 
 ROUNDING_S = 2.0
-"""Times in logs are in whole seconds: so much may be between two of them and what passed."""
+"""Most error of a difference of two times, which logs have in whole seconds."""
 
 
 class Span(NamedTuple):

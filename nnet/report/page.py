@@ -205,7 +205,7 @@ def figure(title: str, curves: Sequence[Curve], svg: str) -> str:
 
 
 def names_of(trainings: list[TrainingLog]) -> list[str]:
-    """Name trainings by their directories, without what all of these have in common."""
+    """Name trainings by their directories, without the part that all have in common."""
     dirs = [os.path.abspath(training.dir) for training in trainings]
     common = os.path.commonpath([os.path.dirname(dir) for dir in dirs])
     return [os.path.relpath(dir, common) for dir in dirs]

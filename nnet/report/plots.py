@@ -82,7 +82,7 @@ def line_plot(curves: Sequence[Curve], x_label: str, log_scale: bool = False) ->
 
 
 def limits_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """Choose limits of y for what comes after the first tenth of each curve, without outliers.
+    """Choose limits of y for all but the first tenth of each curve, without outliers.
 
     A training begins with changes so great that beside them one would see no others; so does one
     that diverges, beside others.
