@@ -7,8 +7,10 @@ stopped; --stage has it forgotten first.
 from __future__ import annotations
 
 import shlex
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import read_integer, run, run_step
@@ -24,14 +26,26 @@ from nnet.launch.commands import JOB, pipeline, unzipped
 
 
 @dataclass
-class Stage:
+class Stage(ABC):
     """A part of the work of a training: made() tells whether it is done, forget() has it say no.
 
-    A kind of stage has a `number` that --stage and --exit-stage know it by, and the `name` of what
-    it makes, in the account of seconds.
+    Attributes:
+        number: that --stage and --exit-stage know it by.
+        name: what it makes, in the account of seconds.
     """
 
     training: TrainingRun
+    number: ClassVar[int]
+    name: ClassVar[str]
+
+    @abstractmethod
+    def made(self) -> bool: ...
+
+    @abstractmethod
+    def make(self) -> None: ...
+
+    @abstractmethod
+    def forget(self) -> None: ...
 
     def do(self) -> None:
         """Make what is not there yet."""
