@@ -23,6 +23,7 @@ from measure import kaldi_program, measure, write_json
 
 from nnet.cli import argument, option, program
 from nnet.drivers.driver import Background, run
+from nnet.io.log_lines import PROBABILITY, SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = (
@@ -78,16 +79,14 @@ def training(exp, options, places):
     with open(log, "w") as output:
         cost = measure(["bash", "-c", f"{shlex.join(map(str, command))} 2>&1"], stdout=output)
     text = log.read_text()
-    stages, steps, fixed = re.search(
-        r"seconds: (.*); (\S+) of the iterations for gradient steps, and (\S+) each", text
-    ).groups()
+    stages, steps, fixed = re.search(SECONDS.pattern, text).groups()
     seconds = {name: float(value) for name, value in (s.split() for s in stages.split(", "))}
     valid = (exp / "log/compute_prob_valid.final.log").read_text()
     return {
         "seconds": {"all": cost.wall_s, **seconds, "gradient steps": float(steps)},
         "processor_s": cost.cpu_s,
         "fixed_s_per_iteration": float(fixed),
-        "valid_log_prob": float(re.findall(r"average probability is (\S+)", valid)[-1]),
+        "valid_log_prob": float(re.findall(PROBABILITY.pattern, valid)[-1][0]),
     }
 
 

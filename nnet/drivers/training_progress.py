@@ -8,7 +8,7 @@ from nnet.cli.progress import clock
 from nnet.drivers.driver import log
 from nnet.drivers.iteration_jobs import IterationJobs
 from nnet.drivers.training_run import TrainingRun
-from nnet.io.log_lines import STEPS_SECONDS
+from nnet.io.log_lines import SECONDS, STEPS_SECONDS
 from nnet.report.training_logs import last_number, objective
 
 
@@ -60,7 +60,7 @@ class Progress:
         seconds, num_iters = self.training.seconds, self.training.schedule.num_iters - self.first
         fixed = (seconds["iterations"] - self.steps_s) / max(num_iters, 1)
         log.info(
-            "seconds: %s; %.1f of the iterations for gradient steps, and %.2f each for the rest",
+            SECONDS.format,
             ", ".join(f"{what} {of_what:.1f}" for what, of_what in seconds.items()),
             *(self.steps_s, fixed),
         )

@@ -41,6 +41,10 @@ RELATIVE_CHANGE = LogLine(
 OBJECTIVE_CHANGE = LogLine(
     "Total objf change per component is %s", r" Total objf change per component is +\[ (.*?) \]"
 )
+SECONDS = LogLine(
+    "seconds: %s; %.1f of the iterations for gradient steps, and %.2f each for the rest",
+    r"seconds: (.*); (\S+) of the iterations for gradient steps, and (\S+) each",
+)
 LEFT_OUT = LogLine("%d %d %s", r"(\d+) (\d+) (.*)")
 """Of the file left_out: an iteration, a job of it that does not count, and why."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nnet.cli import argument, program
 from nnet.errors import NgtrainError
+from nnet.io.log_lines import PROBABILITY
 
 LAYOUT = "{:<24} {:>12} {:>12} {:>22} {:>22}"
 
@@ -24,9 +25,7 @@ def word_error_rate(path: Path) -> str:
 
 def objective(log: Path) -> str:
     """Log-probability per frame and accuracy, from a log of nnet-compute-prob."""
-    match = re.search(
-        r"average probability is (\S+) and accuracy is (\S+) with total weight", log.read_text()
-    )
+    match = re.search(PROBABILITY.pattern, log.read_text())
     if not match:
         raise NgtrainError(f"{log}: it does not say 'average probability is'")
     return f"{float(match[1]):.3f} / {100 * float(match[2]):.1f} %"
