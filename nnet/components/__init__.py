@@ -1,13 +1,6 @@
 """The components of a network, one family per file; importing the package registers them all."""
 
-from nnet.components import (
-    affine,
-    fixed,
-    noise,
-    nonlinear,
-    splice,
-    sum_group,
-)
+from nnet.components import affine, fixed, noise, nonlinear, splice, sum_group
 from nnet.components.base import (
     Component,
     UpdatableComponent,

@@ -27,6 +27,7 @@ from nnet.components.base import (
     UpdatableComponent,
     component_type,
     format_number,
+    option,
     single,
 )
 from nnet.device.device import Array, Device, GrowingRows, array_module, to_host
@@ -75,9 +76,7 @@ class AffineFunction(Component):
         self.device.broadcast_rows(self.bias_params, out)
         self.device.add_matmul(x, self.linear_params.T, out=out)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         self.device.matmul(derivative, self.linear_params, out=out)
 
 
@@ -107,22 +106,15 @@ class AffineComponent(AffineFunction, UpdatableComponent):
     """
 
     trained_fields: ClassVar[tuple[Field, ...]] = (
-        Field(
-            "learning_rate",
-            "LearningRate",
-            REAL,
-            option="learning-rate",
-            default=single(0.001),
-            label="learning-rate",
-        ),
-        Field("linear_params", "LinearParams", MATRIX),
-        Field("bias_params", "BiasParams", VECTOR),
+        option("learning_rate", REAL, single(0.001), label="learning-rate"),
+        Field("linear_params", MATRIX),
+        Field("bias_params", VECTOR),
     )
     fields = (
         *trained_fields,
-        Field(None, "AvgInput", VECTOR, absent=None),
-        Field(None, "AvgInputCount", REAL, absent=None),
-        Field("is_gradient", "IsGradient", BOOLEAN, default=False, absent=False),
+        Field("avg_input", VECTOR, absent=None, is_kept=False),
+        Field("avg_input_count", REAL, absent=None, is_kept=False),
+        Field("is_gradient", BOOLEAN, default=False, absent=False),
     )
     parameter_names = ("linear_params", "bias_params")
 
@@ -261,16 +253,8 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
 
     fields = (
         *AffineComponent.trained_fields,
-        Field("alpha", "Alpha", REAL, option="alpha", default=single(0.1), label="alpha"),
-        Field(
-            "max_change",
-            "MaxChange",
-            REAL,
-            option="max-change",
-            default=0.0,
-            absent=0.0,
-            label="max-change",
-        ),
+        option("alpha", REAL, single(0.1), label="alpha"),
+        option("max_change", REAL, 0.0, absent=0.0, label="max-change"),
     )
 
     def make_preconditioners(self) -> None:
@@ -296,42 +280,12 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
 
     fields = (
         *AffineComponent.trained_fields,
-        Field(
-            "rank_in",
-            "RankIn",
-            INTEGER,
-            option="rank-in",
-            default=30,
-            older={"Rank": _read_one_rank},
-            label="rank-in",
-        ),
-        Field("rank_out", "RankOut", INTEGER, option="rank-out", default=80, label="rank-out"),
-        Field(
-            "update_period",
-            "UpdatePeriod",
-            INTEGER,
-            option="update-period",
-            default=1,
-            absent=1,
-            label="update_period",
-        ),
-        Field(
-            "num_samples_history",
-            "NumSamplesHistory",
-            REAL,
-            option="num-samples-history",
-            default=2000.0,
-            label="num_samples_history",
-        ),
-        Field("alpha", "Alpha", REAL, option="alpha", default=4.0, label="alpha"),
-        Field(
-            "max_change_per_sample",
-            "MaxChangePerSample",
-            REAL,
-            option="max-change-per-sample",
-            default=single(0.1),
-            label="max-change-per-sample",
-        ),
+        option("rank_in", INTEGER, 30, older={"Rank": _read_one_rank}, label="rank-in"),
+        option("rank_out", INTEGER, 80, label="rank-out"),
+        option("update_period", INTEGER, 1, absent=1, label="update_period"),
+        option("num_samples_history", REAL, 2000.0, label="num_samples_history"),
+        option("alpha", REAL, 4.0, label="alpha"),
+        option("max_change_per_sample", REAL, single(0.1), label="max-change-per-sample"),
     )
     info_order = (
         "learning_rate",

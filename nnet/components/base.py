@@ -5,9 +5,9 @@ A component declares its ``fields`` in the order in which Kaldi writes them::
     @component_type
     class PnormComponent(Component):
         fields = (
-            Field("input_dim", "InputDim", INTEGER, option="input-dim"),
-            Field("output_dim", "OutputDim", INTEGER, option="output-dim"),
-            Field("p", "P", REAL, option="p", default=2.0, label="p"),
+            option("input_dim", INTEGER),
+            option("output_dim", INTEGER),
+            option("p", REAL, 2.0, label="p"),
         )
 
 From this come the constructor's keyword arguments, the text and binary forms, the options of a line
@@ -76,9 +76,7 @@ REAL = FieldKind(
 DOUBLE = FieldKind(lambda r: r.real(), lambda w, x: w.double(x))
 BOOLEAN = FieldKind(lambda r: r.boolean(), lambda w, x: w.boolean(x), _parse_boolean)
 INTEGERS = FieldKind(
-    lambda r: tuple(r.integers().tolist()),
-    lambda w, x: w.integers(x),
-    _parse_integers,
+    lambda r: tuple(r.integers().tolist()), lambda w, x: w.integers(x), _parse_integers
 )
 VECTOR = _array_kind("vector", np.float32)
 MATRIX = _array_kind("matrix", np.float32)
@@ -87,48 +85,63 @@ STATISTICS = _array_kind("vector", np.float64)
 
 @dataclass(frozen=True)
 class Field:
-    """One value that a component keeps in files.
+    """One value that a component keeps in files, after a token such as ``<LearningRate>``.
 
     Attributes:
-        name: the attribute; None for what older files have and nobody needs.
-        token: what stands before the value, without the angle brackets.
-        option: its key in a config line; None where it cannot be given there.
+        name: the attribute, such as learning_rate.
+        kind: its type.
+        is_option: whether it can be given in a config line, as learning-rate=VALUE.
         default: its value where the config line does not give it; REQUIRED if it must.
         absent: its value where an older file lacks the token; REQUIRED if it must be there.
         older: other tokens that older files have in its place, each with a function that reads what
             follows and returns the values of all the fields that it stands for, by name.
         label: its name in the info line; None where it is not shown.
+        is_kept: False for what older files have and nobody needs.
     """
 
-    name: str | None
-    token: str
+    name: str
     kind: FieldKind
-    option: str | None = None
+    is_option: bool = False
     default: Any = REQUIRED
     absent: Any = REQUIRED
     older: Mapping[str, Callable[[Reader], dict[str, Any]]] | None = None
     label: str | None = None
+    is_kept: bool = True
+
+    @property
+    def token(self) -> str:
+        """The token before the value, without the angle brackets."""
+        return "".join(word.capitalize() for word in self.name.split("_"))
+
+    @property
+    def option(self) -> str:
+        """The key in a config line."""
+        return self.name.replace("_", "-")
 
     def read(self, reader: Reader, values: dict[str, Any]) -> None:
         """Read the field into `values`, unless an older token before it stood for it."""
-        if self.name is not None and self.name in values:
+        if self.name in values:
             return
         older = self.older or {}
         token = reader.peek_token().strip("<>")
         if token == self.token:
             reader.token()
-            value = self.kind.read(reader)
+            values[self.name] = self.kind.read(reader)
         elif token in older:
             reader.token()
             values.update(older[token](reader))
-            return
         elif self.absent is not REQUIRED:
-            value = self.absent
+            values[self.name] = self.absent
         else:
             found = f"<{token}>" if token else "the end"
             raise reader.fail(f"expected <{self.token}>, found {found}")
-        if self.name is not None:
-            values[self.name] = value
+        if not self.is_kept:
+            values.pop(self.name)
+
+
+def option(name: str, kind: FieldKind, default: Any = REQUIRED, **more: Any) -> Field:
+    """Return a field that can be given in a config line."""
+    return Field(name, kind, is_option=True, default=default, **more)
 
 
 class ConfigLine:
@@ -233,7 +246,7 @@ class Component:
     def __init__(self, **values: Any):
         """Set fields by name.  Raises NgtrainError when the values make no sense together."""
         for field in self.fields:
-            if field.name is not None:
+            if field.is_kept:
                 value = values.pop(field.name, field.default)
                 if value is REQUIRED:
                     raise TypeError(f"{self.type} needs {field.name}")
@@ -281,7 +294,7 @@ class Component:
         """Write the component, opening and closing tokens included."""
         writer.token(f"<{self.type}>")
         for field in self.fields:
-            if field.name is not None:
+            if field.is_kept:
                 writer.token(f"<{field.token}>")
                 field.kind.write(writer, getattr(self, field.name))
         writer.token(f"</{self.type}>")
@@ -297,7 +310,7 @@ class Component:
         return {
             field.name: line.take(field.option, field.kind.parse, field.default)
             for field in cls.fields
-            if field.option is not None
+            if field.is_option
         }
 
     def info(self) -> str:
@@ -323,9 +336,7 @@ class Component:
         """Compute the output `out`, (rows, output_dim), from the input `x`, (rows, input_dim)."""
         raise NotImplementedError
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         """Compute `out`, the derivative of the objective w.r.t. the input `x`.
 
         `derivative` is that w.r.t. the output `y`.  `x` and `y` may be None or hold other things
@@ -355,12 +366,12 @@ class Component:
     @property
     def array_names(self) -> list[str]:
         """The names of the fields that are arrays."""
-        return [field.name for field in self.fields if field.kind.dtype and field.name]
+        return [field.name for field in self.fields if field.kind.dtype and field.is_kept]
 
     def convert(self, dtype: np.dtype | type) -> None:
         """Compute in another precision from now on (float64 for checks of gradients)."""
         for field in self.fields:
-            if field.kind.dtype is np.float32 and field.name is not None:
+            if field.kind.dtype is np.float32 and field.is_kept:
                 setattr(self, field.name, getattr(self, field.name).astype(dtype))
 
     def move_to(self, device: Device) -> None:
@@ -373,6 +384,14 @@ class Component:
         """Tell whether no array has NaN or infinity in it."""
         arrays = (getattr(self, name) for name in self.array_names)
         return all(bool(array_module(array).isfinite(array).all()) for array in arrays)
+
+
+class SameDimComponent(Component):
+    """A component of as many outputs as inputs, `dim`."""
+
+    dim: int
+    input_dim = property(lambda self: self.dim)
+    output_dim = property(lambda self: self.dim)
 
 
 class UpdatableComponent(Component):

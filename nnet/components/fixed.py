@@ -25,8 +25,8 @@ class FixedAffineComponent(AffineFunction):
     """y = W x + b; in a config line ``matrix=FILE`` names the file of [W b]."""
 
     fields = (
-        Field("linear_params", "LinearParams", MATRIX),
-        Field("bias_params", "BiasParams", VECTOR),
+        Field("linear_params", MATRIX),
+        Field("bias_params", VECTOR),
     )
     needs_input = False
 
@@ -39,7 +39,7 @@ class FixedAffineComponent(AffineFunction):
 class FixedScaleComponent(Component):
     """y_i = s_i x_i; in a config line ``scales=FILE`` names the file of the vector s."""
 
-    fields = (Field("scales", "Scales", VECTOR),)
+    fields = (Field("scales", VECTOR),)
     needs_input = False
     needs_output = False
     in_place = True
@@ -66,7 +66,5 @@ class FixedScaleComponent(Component):
     def propagate(self, x: Array, out: Array) -> None:
         self.device.xp.multiply(x, self.scales, out=out)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         self.device.xp.multiply(derivative, self.scales, out=out)

@@ -11,14 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from nnet.components.base import INTEGER, REAL, Component, Field, component_type, format_number
+from nnet.components.base import (
+    INTEGER,
+    REAL,
+    SameDimComponent,
+    component_type,
+    format_number,
+    option,
+)
 from nnet.device.device import Array, Device
 
 
-class NoiseComponent(Component):
+class NoiseComponent(SameDimComponent):
     """A function of as many outputs as inputs, with a random part."""
 
-    dim: int
     needs_input = False
     needs_output = False
     in_place = True
@@ -52,14 +58,6 @@ class NoiseComponent(Component):
         self._state[2:] += 1
         return x
 
-    @property
-    def input_dim(self) -> int:
-        return self.dim
-
-    @property
-    def output_dim(self) -> int:
-        return self.dim
-
 
 @component_type
 class DropoutComponent(NoiseComponent):
@@ -70,15 +68,9 @@ class DropoutComponent(NoiseComponent):
     """
 
     fields = (
-        Field("dim", "Dim", INTEGER, option="dim"),
-        Field("dropout_scale", "DropoutScale", REAL, option="dropout-scale", default=0.0),
-        Field(
-            "dropout_proportion",
-            "DropoutProportion",
-            REAL,
-            option="dropout-proportion",
-            default=0.5,
-        ),
+        option("dim", INTEGER),
+        option("dropout_scale", REAL, 0.0),
+        option("dropout_proportion", REAL, 0.5),
     )
 
     def check(self) -> None:
@@ -101,9 +93,7 @@ class DropoutComponent(NoiseComponent):
         mask += other_scale
         xp.multiply(x, mask, out=out)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         mask = self.workspace.array("mask", derivative.shape, derivative, np.float32)
         self.device.xp.multiply(derivative, mask, out=out)
 
@@ -113,8 +103,8 @@ class AdditiveNoiseComponent(NoiseComponent):
     """y_i = x_i + n_i, with Gaussian noise n_i of standard deviation `stddev`."""
 
     fields = (
-        Field("dim", "Dim", INTEGER, option="dim"),
-        Field("stddev", "Stddev", REAL, option="stddev", default=1.0),
+        option("dim", INTEGER),
+        option("stddev", REAL, 1.0),
     )
 
     def propagate(self, x: Array, out: Array) -> None:
@@ -128,7 +118,5 @@ class AdditiveNoiseComponent(NoiseComponent):
         noise *= xp.cos(angle, out=angle)
         xp.add(x, noise, out=out)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         out[...] = derivative

@@ -22,7 +22,9 @@ from nnet.components.base import (
     Component,
     ConfigLine,
     Field,
+    SameDimComponent,
     component_type,
+    option,
 )
 from nnet.device.device import Array, GrowingRows, SparseRows, Workspace
 
@@ -33,7 +35,7 @@ PROBABILITY_FLOOR = 1e-20
 """The least probability, which keeps the logarithm finite."""
 
 
-class NonlinearComponent(Component):
+class NonlinearComponent(SameDimComponent):
     """A nonlinearity of as many outputs as inputs.
 
     While it is trained it sums up, in float64, what diagnostics want to know: `value_sum` of its
@@ -42,10 +44,10 @@ class NonlinearComponent(Component):
 
     learns = True
     fields = (
-        Field("dim", "Dim", INTEGER, option="dim"),
-        Field("value_sum", "ValueSum", STATISTICS, default=np.zeros(0)),
-        Field("deriv_sum", "DerivSum", STATISTICS, default=np.zeros(0)),
-        Field("count", "Count", DOUBLE, default=0.0),
+        option("dim", INTEGER),
+        Field("value_sum", STATISTICS, default=np.zeros(0)),
+        Field("deriv_sum", STATISTICS, default=np.zeros(0)),
+        Field("count", DOUBLE, default=0.0),
     )
 
     def check(self) -> None:
@@ -54,14 +56,6 @@ class NonlinearComponent(Component):
             {len(self.value_sum), len(self.deriv_sum)} <= {0, self.dim},
             "the statistics have another dimension than the component",
         )
-
-    @property
-    def input_dim(self) -> int:
-        return self.dim
-
-    @property
-    def output_dim(self) -> int:
-        return self.dim
 
     def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
         self.add_statistics(y, self)
@@ -153,9 +147,7 @@ class ElementwiseComponent(NonlinearComponent):
     def propagate(self, x: Array, out: Array) -> None:
         self.device.nonlinear(x, self.function, out)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         self.device.nonlinear_backward(y, self.function, derivative, out)
 
     def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
@@ -193,9 +185,7 @@ class NormalizeComponent(NonlinearComponent):
     def propagate(self, x: Array, out: Array) -> None:
         self.device.normalize(x, out, NORM_FLOOR)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         """Compute dF/dx = f dF/dy - f^3/D (x^T dF/dy) x; without the last term if f is floored."""
         self.device.normalize_backward(x, derivative, out, NORM_FLOOR)
 
@@ -210,9 +200,7 @@ class SoftmaxComponent(NonlinearComponent):
     def propagate(self, x: Array, out: Array) -> None:
         self.device.softmax(x, out, PROBABILITY_FLOOR)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         """Compute dF/dx_i = y_i (dF/dy_i - sum_j y_j dF/dy_j)."""
         self.device.softmax_backward(y, derivative, out)
 
@@ -235,9 +223,9 @@ class PnormComponent(Component):
     """
 
     fields = (
-        Field("input_dim", "InputDim", INTEGER, option="input-dim"),
-        Field("output_dim", "OutputDim", INTEGER, option="output-dim"),
-        Field("p", "P", REAL, option="p", default=2.0, label="p"),
+        option("input_dim", INTEGER),
+        option("output_dim", INTEGER),
+        option("p", REAL, 2.0, label="p"),
     )
     info_equals = " = "
 
@@ -292,9 +280,7 @@ class PnormComponent(Component):
             xp.power(out, 1 / self.p, out=out)
             out *= largest
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         """Use dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}, and zero where x_i is zero."""
         if self.p == 2:
             self.device.pnorm2_backward(x, y, derivative, out)

@@ -16,6 +16,7 @@ from nnet.components.base import (
     Field,
     component_type,
     format_number,
+    option,
 )
 from nnet.components.layout import FrameLayout, runs
 from nnet.device.device import Array
@@ -46,15 +47,9 @@ class SpliceComponent(Component):
     """
 
     fields = (
-        Field("input_dim", "InputDim", INTEGER, option="input-dim"),
-        Field("context", "Context", INTEGERS, older={"LeftContext": _read_left_and_right_context}),
-        Field(
-            "const_component_dim",
-            "ConstComponentDim",
-            INTEGER,
-            option="const-component-dim",
-            default=0,
-        ),
+        option("input_dim", INTEGER),
+        Field("context", INTEGERS, older={"LeftContext": _read_left_and_right_context}),
+        option("const_component_dim", INTEGER, 0),
     )
     rearranges_frames = True
     needs_input = False
@@ -119,9 +114,7 @@ class SpliceComponent(Component):
         if self.const_component_dim:
             out[:, :, -self.const_component_dim :] = x[:, :1, self.spliced_dim :]
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         in_layout, out_layout = self._layouts
         derivative, out = by_chunk(derivative, out_layout), by_chunk(out, in_layout)
         out[...] = 0

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nnet.components.base import INTEGERS, Component, Field, component_type
+from nnet.components.base import INTEGERS, Component, component_type, option
 from nnet.device.device import Array, Device
 
 
@@ -14,7 +14,7 @@ from nnet.device.device import Array, Device
 class SumGroupComponent(Component):
     """y_j = sum_{i in group j} x_i, over groups of neighbours of the given `sizes`."""
 
-    fields = (Field("sizes", "Sizes", INTEGERS, option="sizes"),)
+    fields = (option("sizes", INTEGERS),)
     closing_tokens = ("</SumGroupComponent>", "<SumGroupComponent>")  # Kaldi once wrote the latter
     needs_input = False
     needs_output = False
@@ -49,7 +49,5 @@ class SumGroupComponent(Component):
     def propagate(self, x: Array, out: Array) -> None:
         self.device.sum_ranges(x, self.starts, out)
 
-    def backpropagate(
-        self, x: Array | None, y: Array | None, derivative: Array, out: Array
-    ) -> None:
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         self.device.xp.take(derivative, self.group_of, axis=1, out=out)

@@ -12,12 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nnet.components import (
-    Component,
-    UpdatableComponent,
-    component_from_config,
-    read_component,
-)
+from nnet.components import Component, UpdatableComponent, component_from_config, read_component
 from nnet.components.layout import FrameLayout, needed_offsets
 from nnet.components.noise import DropoutComponent, NoiseComponent
 from nnet.components.nonlinear import NonlinearComponent, SoftmaxComponent

@@ -27,7 +27,7 @@ def resize_output_layer(network: Network, num_pdfs: int) -> None:
     if not (components and isinstance(components[-1], AffineComponent)):
         raise NgtrainError("the network has no affine layer before the softmax")
     affine = components.pop()
-    fields = {field.name: getattr(affine, field.name) for field in affine.fields if field.name}
+    fields = {field.name: getattr(affine, field.name) for field in affine.fields if field.is_kept}
     fields["linear_params"] = np.zeros((num_pdfs, affine.input_dim), np.float32)
     fields["bias_params"] = np.zeros(num_pdfs, np.float32)
     network.components = [*components, type(affine)(**fields), SoftmaxComponent(dim=num_pdfs)]

@@ -68,22 +68,24 @@ class Gpu(LayerKernels, FisherKernels, Device):
         if self._host_calls is not None:
             self._host_calls.append(function)
 
-    def capture(self, function: Callable[[], None]) -> tuple[Any, list[Callable[[], None]]]:
+    def capture(
+        self, function: Callable[[], None], pool: Any
+    ) -> tuple[Any, list[Callable[[], None]]]:
         """Capture what a function does on the current stream, and side streams, as a graph.
 
-        What it allocates from an allocator of the caller's belongs to the graph.  Returns the
-        graph, and what was given to on_host().
+        What it allocates comes from `pool`.  Returns the graph, and what on_host() was given.
         """
-        stream = self.xp.cuda.get_current_stream()
+        stream, host_calls = self.xp.cuda.get_current_stream(), []
         self.join_side_streams()
-        self._host_calls = host_calls = []
-        stream.begin_capture()
-        try:
-            function()
-            self.join_side_streams()
-        finally:
-            self._host_calls = None
-            graph = stream.end_capture()
+        with self.xp.cuda.using_allocator(pool.malloc):
+            self._host_calls = host_calls
+            stream.begin_capture()
+            try:
+                function()
+                self.join_side_streams()
+            finally:
+                self._host_calls = None
+                graph = stream.end_capture()
         return graph, host_calls
 
     def staging_buffer(self) -> PinnedStagingBuffer:

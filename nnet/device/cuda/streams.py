@@ -72,7 +72,7 @@ class CudaGraph(CapturedGraph):
         self._gpu = gpu
         self._graphs: dict[Hashable, tuple[Any, list[Callable[[], None]]]] = {}
         self._seen: set[Hashable] = set()
-        self._pool: Any = None
+        self._pool = gpu.xp.cuda.MemoryPool()
 
     def __call__(self, key: Hashable) -> None:
         if key in self._graphs:
@@ -81,15 +81,9 @@ class CudaGraph(CapturedGraph):
             for function in host_calls:
                 function()
         elif key in self._seen:
-            self._graphs[key] = self._captured()
+            self._graphs[key] = self._gpu.capture(self.function, self._pool)
             self._graphs[key][0].launch()
         else:
             self._seen.add(key)
             self.function()
             self._gpu.join_side_streams()
-
-    def _captured(self) -> tuple[Any, list[Callable[[], None]]]:
-        cuda = self._gpu.xp.cuda
-        self._pool = self._pool or cuda.MemoryPool()
-        with cuda.using_allocator(self._pool.malloc):
-            return self._gpu.capture(self.function)
