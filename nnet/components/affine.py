@@ -124,9 +124,9 @@ class AffineComponent(AffineFunction, UpdatableComponent):
         if "matrix" in line:
             values.update(read_affine_matrix(line))
             output_dim, input_dim = values["linear_params"].shape
-            for option, dim in ("input-dim", input_dim), ("output-dim", output_dim):
-                if line.take(option, integer, dim) != dim:
-                    raise line.fail(f"{option} is not that of the matrix, {dim}")
+            for name, dim in ("input-dim", input_dim), ("output-dim", output_dim):
+                if line.take(name, integer, dim) != dim:
+                    raise line.fail(f"{name} is not that of the matrix, {dim}")
         else:
             values.update(_random_parameters(line, rng))
         return line.build(cls, values)
@@ -288,13 +288,8 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
         option("max_change_per_sample", REAL, single(0.1), label="max-change-per-sample"),
     )
     info_order = (
-        "learning_rate",
-        "rank_in",
-        "rank_out",
-        "num_samples_history",
-        "update_period",
-        "alpha",
-        "max_change_per_sample",
+        *("learning_rate", "rank_in", "rank_out", "num_samples_history", "update_period"),
+        *("alpha", "max_change_per_sample"),
     )
 
     def make_preconditioners(self) -> None:

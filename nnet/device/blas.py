@@ -186,16 +186,8 @@ def _small_gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, bet
     left, left_transposed = _column_major(b.T)
     right, right_transposed = _column_major(a.T)
     routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemm")
-    routine(
-        alpha,
-        left,
-        right,
-        beta=beta,
-        c=out.T,
-        trans_a=left_transposed,
-        trans_b=right_transposed,
-        overwrite_c=True,
-    )
+    transposed = {"trans_a": left_transposed, "trans_b": right_transposed}
+    routine(alpha, left, right, beta=beta, c=out.T, overwrite_c=True, **transposed)
 
 
 def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:

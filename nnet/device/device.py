@@ -140,7 +140,8 @@ class SideStream:
 class CapturedGraph:
     """A function whose work on the device may be recorded as a graph, and then replayed.
 
-    On the CPU it is called.
+    It must not wait for the device, and what it does there must follow from the key; what it does
+    on the host, it does by Device.on_host().  On the CPU it is called.
     """
 
     is_replayed = False
@@ -149,7 +150,7 @@ class CapturedGraph:
         self.function = function
 
     def __call__(self, key: Hashable) -> None:
-        """Do what the function does, which is what it did before for an equal key."""
+        """Do what the function does, and did before for an equal key."""
         self.function()
 
 
@@ -187,12 +188,16 @@ class Device:
         xp: the module of array functions.
         tf32: whether products of float32 matrices may be rounded to TF32.
         takes_compressed_frames: whether a staging buffer decompresses nnet.io.compressed_frames.
+        side_stream, captured, staging_buffer: makers of new ones.
     """
 
     xp: ModuleType = np
     blas: ModuleType = blas
     tf32 = False
     takes_compressed_frames = False
+    side_stream: Callable[[], SideStream] = SideStream
+    captured: Callable[[Callable[[], None]], CapturedGraph] = CapturedGraph
+    staging_buffer: Callable[[], StagingBuffer] = StagingBuffer
 
     # Kernels for equations of nnet.natural_gradient, whose own array code is used where there are
     # none; arguments are those of the functions of these names there.
@@ -221,27 +226,9 @@ class Device:
         """Return an array of zeros."""
         return self.xp.zeros(shape, dtype)
 
-    # Work beside other work -----------------------------------------------------------------------
-
-    def side_stream(self) -> SideStream:
-        """Return a new side stream."""
-        return SideStream()
-
-    def captured(self, function: Callable[[], None]) -> CapturedGraph:
-        """Return `function` as a graph that is captured when it is called, and then replayed.
-
-        It must not wait for the device, and what it does there must follow from the key; what it
-        does on the host, it does by on_host().
-        """
-        return CapturedGraph(function)
-
     def on_host(self, function: Callable[[], None]) -> None:
         """Call `function` now, and again whenever the graph that is being captured is replayed."""
         function()
-
-    def staging_buffer(self) -> StagingBuffer:
-        """Return a new staging buffer."""
-        return StagingBuffer()
 
     # Products -------------------------------------------------------------------------------------
 
@@ -268,10 +255,7 @@ class Device:
     # Rows of matrices -----------------------------------------------------------------------------
 
     def row_blocks(self, a: Array) -> list[slice]:
-        """Return slices of the rows of a matrix, for what takes several elementwise steps.
-
-        A block stays in the cache from one step to the next.
-        """
+        """Slice the rows of a matrix into blocks that stay in the cache for several operations."""
         rows = len(a)
         size = max(1, _BLOCK_SIZE // a[0].size) if rows else 1
         return [slice(begin, begin + size) for begin in range(0, rows, size)]

@@ -97,14 +97,8 @@ def _call(
     letter, real = _PRECISIONS[out.dtype.char]
     function = getattr(_cublas(), f"cublas{letter}{name}_v2")
     matrices = [value for x, _, ld in operands for value in (c_void_p(x.data.ptr), ld)]
-    args = (
-        *options,
-        byref(real(alpha)),
-        *matrices,
-        byref(real(beta)),
-        c_void_p(out.data.ptr),
-        stride,
-    )
+    scales = byref(real(alpha)), byref(real(beta))
+    args = *options, scales[0], *matrices, scales[1], c_void_p(out.data.ptr), stride
     _check(function(_handle_of_current_stream(), *args))
 
 
@@ -132,11 +126,8 @@ def _handle_of_current_stream() -> c_void_p:
         _workspaces[stream] = cupy.empty(_workspace_size(device), np.uint8)
     workspace = _workspaces[stream]
     _check(cublas.cublasSetStream_v2(handle, c_void_p(stream.ptr)))
-    _check(
-        cublas.cublasSetWorkspace_v2(
-            handle, c_void_p(workspace.data.ptr), c_size_t(workspace.nbytes)
-        )
-    )
+    memory = c_void_p(workspace.data.ptr), c_size_t(workspace.nbytes)
+    _check(cublas.cublasSetWorkspace_v2(handle, *memory))
     return handle
 
 

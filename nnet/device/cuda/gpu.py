@@ -33,6 +33,7 @@ class Gpu(LayerKernels, FisherKernels, Device):
 
     blas = cublas
     takes_compressed_frames = True
+    staging_buffer = PinnedStagingBuffer
 
     def __init__(self, cupy: ModuleType, tf32: bool = False):
         super().__init__()
@@ -87,9 +88,6 @@ class Gpu(LayerKernels, FisherKernels, Device):
                 self._host_calls = None
                 graph = stream.end_capture()
         return graph, host_calls
-
-    def staging_buffer(self) -> PinnedStagingBuffer:
-        return PinnedStagingBuffer()
 
 
 def acquire(wait: bool, tf32: bool) -> Gpu:
