@@ -60,6 +60,7 @@ class Propagation:
         self.network = network
         self.device = network.device
         self._components, self._input_dim = network.components, network.input_dim
+        self._output_dims = [component.output_dim for component in self._components]
         self._goes_back = goes_back
         self._workspace = Workspace()
         self._current_buffer = 0
@@ -157,7 +158,7 @@ class Propagation:
             if not (self._goes_back and (before.needs_output or component.needs_input)):
                 return x
         name = f"activation {index}" if self._goes_back else self._other_buffer()
-        return self._workspace.array(name, (num_rows, component.output_dim), x)
+        return self._workspace.array(name, (num_rows, self._output_dims[index]), x)
 
     def _memory_for_derivative(self, y: Array, index: int) -> GrowingRows:
         """Return memory for the derivative w.r.t. `y`, the input of component `index`.
