@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """Make a first alignment from nothing but transcripts: a flat start, without Gaussians.
 
-Every utterance is divided equally among the HMM states of its transcript.  Optional silence is in
-half of the places where the lexicon allows it, at random; its states last --silence-duration times
-as long as those of other phones.  For tightly cut recordings (isolated words) 0 is right, a frame
-in each state; with silence at both ends and between words, 1.  Train a small network on the result,
-realign with steps/align.py, and repeat.  How features are made is for these later steps.
+Every utterance is divided equally among the HMM states of its transcript.  Silence is at both
+ends, and between words as often as the lexicon says (--sil-prob of utils/prepare_lang.py); its
+states last --silence-duration times as long as those of other phones.  For recordings that are cut
+to the words say 0: a frame in each state, and at the ends, too, only as often as the lexicon says.
+Train a small network on the result, realign with steps/align.py, and repeat: steps/train_flat.py
+does.  How features are made is for these later steps.
+
+With --find-silence true, for recordings with pauses, silence is where the first coefficient of the
+features is low, be it the energy or the zeroth cepstral coefficient, and what is loud between is
+divided equally.
 
 <ali-dir> becomes an alignment directory like those of Kaldi: a monophone `tree`, `final.mdl` with
 its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.txt`, `cmvn_opts`.
@@ -46,8 +51,9 @@ from nnet.launch.commands import JOB, options_of, read_numbers
     default=0.0,
     help="How long states of silence last, relative to others (0: a single frame)",
 )
+@option("--find-silence", type=bool, default=False, help="Put silence where it is quiet")
 @feature_options("cmvn_opts", "delta_order")
-def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order):
+def main(data, lang, ali_dir, nj, cmd, silence_duration, find_silence, cmvn_opts, delta_order):
     data, lang, ali = Path(data), Path(lang), Path(ali_dir)
     require_files(
         *(data / name for name in ("feats.scp", "text", "utt2spk")),
@@ -68,7 +74,8 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, cmvn_opts, delta_order)
         return [
             *[*training_graphs(ali, lang, split / JOB), "|", "align-equal-compiled"],
             *[f"--model={ali}/final.mdl", f"--silence-phones={silence}"],
-            *[f"--silence-duration={silence_duration:g}", "ark:-", f"scp:{split}/{JOB}/feats.scp"],
+            *[f"--silence-duration={silence_duration:g}", f"--find-silence={find_silence}"],
+            *["ark:-", f"scp:{split}/{JOB}/feats.scp"],
         ]
 
     make_ali_dir(

@@ -179,6 +179,9 @@ def network(**changes) -> MultispliceNetwork:
             "hidden_dim": 200,
             "affine": "AffineComponentPreconditionedOnline alpha=4.0 num-samples-history=2000 "
             "update-period=4 rank-in=20 rank-out=80 max-change-per-sample=0.075 learning-rate=0.02",
+            "last_affine": "AffineComponentPreconditionedOnline alpha=4.0 "
+            "num-samples-history=2000 update-period=4 rank-in=20 rank-out=80 "
+            "max-change-per-sample=0.075 learning-rate=0.02",
             "bias_stddev": 0.5,
             "num_targets": 128,
             "presoftmax_scales": None,

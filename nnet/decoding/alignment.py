@@ -189,11 +189,12 @@ def flat_alignment(
 
     Silence has as many states as two phones, but recordings have little of it: divided equally, two
     in five frames of isolated words would be taken for silence.  Here the path through each HMM is
-    the shortest, optional silence is in a random half of its places (in none where the utterance is
-    too short for that), and its states last `silence_duration` times as long as others.
+    the shortest.  Optional silence is at both ends, if it lasts at all, and otherwise at random, as
+    probably as the lexicon says (nowhere, if the utterance is too short for that).
 
     Args:
-        silence_duration: 0 for a single frame in each state of silence.
+        silence_duration: how long states of silence last, relative to others; 0 for a single frame
+            in each, at the ends as rarely as between words: recordings cut to the words.
         num_frames: the number of transition-ids wanted.
         key: the utterance; it decides where silence is, so that a run can be repeated.
 
@@ -201,16 +202,74 @@ def flat_alignment(
         int32 (num_frames,) transition-ids, or None when the utterance is too short.
     """
     rng = np.random.default_rng(zlib.crc32(encode(key)))
-    for silence_probability in 0.5, 0.0:
-        path = _shortest_path(graph, transition_model, silence_phones, silence_probability, rng)
-        if len(path) <= num_frames:
-            break
-    else:
+    path = _shortest_path(graph, transition_model, silence_phones, silence_duration > 0, rng)
+    if len(path) > num_frames:
+        path = _shortest_path(graph, transition_model, silence_phones, None, rng)
+    if len(path) > num_frames:
         return None
     is_silence = np.isin(transition_model.phone_of[path], list(silence_phones))
-    states = transition_model.state_of[path]
-    loops = transition_model.self_loop_of[states]
-    weights = np.where(is_silence & ~is_silence.all(), silence_duration, 1.0) * (loops > 0)
+    weights = np.where(is_silence & ~is_silence.all(), silence_duration, 1.0)
+    return _spread(transition_model, path, weights, num_frames)
+
+
+def alignment_by_loudness(
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    silence_phones: frozenset[int],
+    loudness: np.ndarray,
+    key: str,
+) -> np.ndarray | None:
+    """An alignment with silence where it is quiet, which divides equally what is loud between.
+
+    Frames of an utterance are of two classes, quiet and loud, with a mean each and one variance
+    (2-means).  The best path by these is taken, and the states of each run of speech made equally
+    long.
+
+    Args:
+        loudness: float (T,), such as log-energies or zeroth cepstral coefficients.
+        key: the utterance; it decides between inner states of silence.
+
+    Returns:
+        int32 (T,) transition-ids, or None when there is no such path.
+    """
+    rng = np.random.default_rng(zlib.crc32(encode(key)))
+    quiet, loud = np.percentile(loudness, (10, 90))
+    for _ in range(20):
+        is_loud = loudness > (quiet + loud) / 2
+        if is_loud.all() or not is_loud.any():
+            return None
+        quiet, loud = loudness[~is_loud].mean(), loudness[is_loud].mean()
+    variance = np.mean((loudness - np.where(is_loud, loud, quiet)) ** 2)
+    log_odds = (loud - quiet) * ((loud + quiet) / 2 - loudness) / max(variance, 1e-10)
+    silence_ids = np.isin(transition_model.phone_of, list(silence_phones))
+    silence_ids[0] = False
+    log_likelihoods = 0.01 * rng.random((len(loudness), transition_model.num_pdfs))
+    log_likelihoods[:, np.unique(transition_model.pdf_of[silence_ids])] += log_odds[:, None]
+    decoder = Decoder(graph, transition_model, SearchOptions(beam=1e5))
+    path = decoder.decode(log_likelihoods.astype(np.float32), 1.0)
+    if path is None:
+        return None
+    alignment = np.array(path.alignment, dtype=np.int32)
+    is_speech = ~silence_ids[alignment]
+    ends = np.flatnonzero(np.diff(is_speech)) + 1
+    for run in np.split(np.arange(len(alignment)), ends):
+        if is_speech[run[0]]:
+            ids = alignment[run]
+            steps = ids[~transition_model.is_self_loop[ids]]
+            alignment[run] = _spread(transition_model, steps, np.ones(len(steps)), len(run))
+    return alignment
+
+
+def _spread(
+    transition_model: TransitionModel, path: np.ndarray, weights: np.ndarray, num_frames: int
+) -> np.ndarray | None:
+    """Repeat the states of a path without self-loops, each in proportion to its weight.
+
+    Returns:
+        int32 (num_frames,) transition-ids, or None when none of the states can last longer.
+    """
+    loops = transition_model.self_loop_of[transition_model.state_of[path]]
+    weights = weights * (loops > 0)
     if num_frames > len(path) and weights.sum() == 0:
         return None
     shares = np.cumsum(weights) / max(weights.sum(), 1)
@@ -225,28 +284,82 @@ def _shortest_path(
     graph: ArrayFst,
     transition_model: TransitionModel,
     silence_phones: frozenset[int],
-    silence_probability: float,
+    pauses_at_ends: bool | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Find the path with the fewest frames, where silence that is optional is chosen at random."""
+    """The path with the fewest frames of those that go where the lexicon, and chance, send them.
+
+    Args:
+        pauses_at_ends: whether silence is certain at both ends; None for the shortest path of all.
+    """
     import kaldifst
 
     leaving = ~transition_model.is_self_loop[graph.arcs["ilabel"]]
     source, arcs = graph.source[leaving], graph.arcs[leaving]
     labels = arcs["ilabel"]
-    to_silence = np.isin(transition_model.phone_of[labels], list(silence_phones))
-    to_silence &= transition_model.hmm_state_of[labels] == 0
+    is_silence = np.isin(transition_model.phone_of[labels], list(silence_phones))
+    begins = is_silence & (transition_model.hmm_state_of[labels] == 0)
     # The inner states of silence are as good as each other: let chance decide, so all are seen.
     cost = (labels != EPSILON) * (1 + 0.001 * rng.random(len(labels)))
-    is_wanted = rng.random(graph.num_states) < silence_probability
-    cost[to_silence] += np.where(is_wanted, -1, 1)[source[to_silence]] * FAR_MORE_THAN_SILENCE_LASTS
+    finals = np.where(np.isfinite(graph.finals), 0.0, np.inf)
+    if pauses_at_ends is None:
+        cost[begins] += FAR_MORE_THAN_SILENCE_LASTS
+    else:
+        drawn, ends = _draw_ways(graph, source, arcs, transition_model.state_of[labels], rng)
+        cost[~(drawn | is_silence & ~begins)] += FAR_MORE_THAN_SILENCE_LASTS
+        finals[~ends] += FAR_MORE_THAN_SILENCE_LASTS
+    if pauses_at_ends:
+        first = _reached([graph.start], source, arcs["nextstate"], labels == EPSILON)
+        last = _reached(
+            np.flatnonzero(finals < np.inf), arcs["nextstate"], source,
+            is_silence | (labels == EPSILON),
+        )  # fmt: skip
+        at_an_end = np.isin(source, first) | np.isin(arcs["nextstate"], last)
+        cost[begins & at_an_end] -= 10 * FAR_MORE_THAN_SILENCE_LASTS
     arcs["weight"] = cost
-    finals = np.where(np.isfinite(graph.finals), 0, np.inf)
     path = kaldifst.shortest_path(
         ArrayFst.from_arcs(graph.start, finals, source, arcs).to_kaldifst()
     )
     _, transition_ids, _, _ = kaldifst.get_linear_symbol_sequence(path)
     return np.array(transition_ids, dtype=np.int32)
+
+
+def _draw_ways(
+    graph: ArrayFst,
+    source: np.ndarray,
+    arcs: np.ndarray,
+    hmm_states: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each state of a graph draw one way to go on, as probably as its weights say.
+
+    A way is an arc or the end; arcs of a state that stand for the ways on within one state of an
+    HMM (`hmm_states`, of each arc) count as one of them.
+
+    Returns:
+        whether each arc is drawn, and whether at each state the end is.
+    """
+    _, group, sizes = np.unique(
+        np.stack((source, hmm_states)), axis=1, return_inverse=True, return_counts=True
+    )
+    # The largest of log-probabilities, each with noise of Gumbel's distribution, is a draw of them.
+    scores = rng.gumbel(size=len(arcs)) - arcs["weight"] - np.log(sizes[group])
+    end_scores = rng.gumbel(size=graph.num_states) - graph.finals
+    best = end_scores.copy()
+    np.maximum.at(best, source, scores)
+    return scores == best[source], end_scores == best
+
+
+def _reached(
+    states: Sequence[int], source: np.ndarray, target: np.ndarray, passable: np.ndarray
+) -> np.ndarray:
+    """All states that are reached from some, by passable arcs from `source` to `target`."""
+    reached = np.unique(states)
+    while True:
+        more = np.union1d(reached, target[passable & np.isin(source, reached)])
+        if len(more) == len(reached):
+            return reached
+        reached = more
 
 
 def phone_segments(

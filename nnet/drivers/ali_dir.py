@@ -13,7 +13,7 @@ from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.splitting import split_by_speaker
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
-from nnet.launch.commands import JOB, zipped
+from nnet.launch.commands import JOB, unzipped, zipped
 
 MOST_JOBS = 100_000
 
@@ -65,6 +65,36 @@ def alignments_in(ali_dir: Path) -> list[Path]:
         (re.fullmatch(r"ali\.([0-9]+)\.gz", path.name), path) for path in ali_dir.glob("ali.*")
     )
     return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
+
+
+def changed_phones(before: Path, after: Path) -> tuple[int, int]:
+    """Count the frames whose phones differ between two alignment directories of the same data.
+
+    Both are of the same number of jobs.  Of an utterance that only one of them has, all frames
+    count.
+
+    Returns:
+        the number of frames that changed, and of all.
+    """
+    import numpy as np
+
+    from nnet.hmm.transition_model import TransitionModel
+    from nnet.io.tables import INTEGERS, sequential_table
+
+    changed = total = 0
+    phones = [TransitionModel.load(str(ali / "final.mdl")).phone_of for ali in (before, after)]
+    for archives in zip(alignments_in(before), alignments_in(after), strict=True):
+        old, new = (
+            {key: phone_of[ids] for key, ids in sequential_table(unzipped(archive), INTEGERS)}
+            for phone_of, archive in zip(phones, archives, strict=True)
+        )
+        for key in old.keys() | new.keys():
+            first, second = old.get(key), new.get(key)
+            num_frames = len(second if first is None else first)
+            total += num_frames
+            is_in_both = first is not None and second is not None
+            changed += int(np.count_nonzero(first != second)) if is_in_both else num_frames
+    return changed, total
 
 
 def mismatch(tree_file: Path, model_file: Path, topo_file: Path | None = None) -> str:

@@ -58,6 +58,20 @@ def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
     return [scale / average for scale in scales]
 
 
+FULL_CHANGE_CLASSES = 100
+"""So many classes, or more, let the last layer change as much as the others."""
+
+
+def last_max_change(max_change: float, num_classes: int) -> float:
+    """The limit on the change of the last layer by a minibatch, in the unit of `max_change`.
+
+    Examples of one class push its weights in one direction, and those of others pull back.  Of few
+    classes each has a large part of a minibatch: the step is long, its limit what it reaches, and
+    one that suits hundreds of classes throws the outputs of a few to and fro.
+    """
+    return max_change * min(1.0, num_classes / FULL_CHANGE_CLASSES)
+
+
 @dataclass(frozen=True)
 class MultispliceNetwork:
     """The network of a multisplice recipe.
@@ -66,7 +80,8 @@ class MultispliceNetwork:
     lda_mat, lda_dim: file of the transform of the first spliced features, and its output dimension.
     nonlin: "pnorm", "relu" or "tanh".
     affine_dim, hidden_dim: dimensions before and after the nonlinearity; equal but for p-norm.
-    affine: type and options of affine components, but for dimensions and initial values.
+    affine, last_affine: type and options of affine components, the last one's apart, but for
+        dimensions and initial values.
     presoftmax_scales: file of the vector that scales the inputs of the softmax, or None.
     """
 
@@ -79,6 +94,7 @@ class MultispliceNetwork:
     affine_dim: int
     hidden_dim: int
     affine: str
+    last_affine: str
     bias_stddev: float
     num_targets: int
     presoftmax_scales: str | None
@@ -92,7 +108,7 @@ class MultispliceNetwork:
             f"const-component-dim={self.ivector_dim}",
             f"FixedAffineComponent {quote(f'matrix={self.lda_mat}')}",
             *self._hidden_layer(self.lda_dim),
-            f"{self.affine} input-dim={self.hidden_dim} output-dim={self.num_targets} "
+            f"{self.last_affine} input-dim={self.hidden_dim} output-dim={self.num_targets} "
             "param-stddev=0 bias-stddev=0",
             *([f"FixedScaleComponent {quote(f'scales={scales}')}"] if scales else []),
             f"SoftmaxComponent dim={self.num_targets}",

@@ -212,17 +212,20 @@ class TrainingOptions:
         """All options and arguments, by their names."""
         return {name: getattr(self, name) for name in settings_of(TrainingOptions)}
 
-    @property
-    def affine_component(self) -> str:
-        """Type and options of the components that are trained, as lines for nnet-init have them."""
+    def affine_component(self, max_change_per_sample: float) -> str:
+        """Give type and options of a component that is trained, as lines for nnet-init have them.
+
+        Args:
+            max_change_per_sample: the limit on its change by a minibatch, over the minibatch size.
+        """
         learning_rate = f"learning-rate={self.initial_effective_lrate * self.num_jobs_initial:g}"
         return {
             "online": f"AffineComponentPreconditionedOnline {learning_rate} alpha={self.alpha:g} "
             f"num-samples-history={self.num_samples_history:g} update-period={self.update_period} "
             f"rank-in={self.precondition_rank_in} rank-out={self.precondition_rank_out} "
-            f"max-change-per-sample={self.max_change_per_sample:g}",
+            f"max-change-per-sample={max_change_per_sample:g}",
             "simple": f"AffineComponentPreconditioned {learning_rate} alpha={self.alpha:g} "
-            f"max-change={self.max_change_per_sample * self.minibatch_size:g}",
+            f"max-change={max_change_per_sample * self.minibatch_size:g}",
             "none": f"AffineComponent {learning_rate}",
         }[self.preconditioning]
 

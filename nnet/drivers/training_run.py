@@ -14,7 +14,11 @@ from pathlib import Path
 from nnet.drivers.driver import log, output_of, read_integer
 from nnet.drivers.egs_of_training import egs_are_whole
 from nnet.drivers.feature_pipeline import given_features
-from nnet.drivers.multisplice_configs import MultispliceNetwork, parse_splice_indexes
+from nnet.drivers.multisplice_configs import (
+    MultispliceNetwork,
+    last_max_change,
+    parse_splice_indexes,
+)
 from nnet.drivers.settings import (
     EXAMPLES,
     ITERATIONS,
@@ -191,7 +195,10 @@ class TrainingRun:
             nonlin=nonlin,
             affine_dim=dims[0],
             hidden_dim=dims[1],
-            affine=o.affine_component,
+            affine=o.affine_component(o.max_change_per_sample),
+            last_affine=o.affine_component(
+                last_max_change(o.max_change_per_sample, self.num_targets)
+            ),
             bias_stddev=o.bias_stddev,
             num_targets=self.num_targets,
             presoftmax_scales=scales if o.presoftmax_prior_scale_power else None,

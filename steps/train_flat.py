@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Train and align in turns from a flat start until alignments stay, without Gaussians.
+
+Round 0 divides utterances equally among the states of their words (steps/flat_start.py).  Each
+later round trains a small network on the alignment before it and aligns again, until less than
+--tolerance of the frames change their phone, or --rounds are done.  <exp-dir>/round<N> have the
+alignments, with the networks in nnet/; <exp-dir> becomes an alignment directory itself, that of the
+last round, on which steps/train_multisplice.py trains what the data deserves.
+
+How long the small networks are trained follows from the amount of data, unless --train-opts says
+it: three passes or more, so that they look at a few hundred thousand frames.  Run again, it goes on
+where it stopped.
+"""
+
+import shlex
+import shutil
+from pathlib import Path
+
+from nnet.drivers.ali_dir import alignments_in, changed_phones
+from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.driver import (
+    argument,
+    cmd_option,
+    driver,
+    gpu_option,
+    integer,
+    log,
+    nj_option,
+    option,
+    real,
+    run_step,
+)
+from nnet.drivers.egs_options import count_frames
+from nnet.drivers.feature_pipeline import feature_options
+from nnet.errors import NgtrainError
+
+LEAST_FRAMES = 90_000
+"""That a small network is trained on, counted with repetitions."""
+LEAST_EPOCHS = 3
+ITERATIONS = 6
+"""Of a small network, where the data is not so much that iterations become too long."""
+LONGEST_ITERATION = 400_000  # frames for each job, as for large networks
+
+
+@driver(
+    "Usage:  steps/train_flat.py [options] <data> <lang> <exp-dir>\n"
+    " e.g.:  steps/train_flat.py --silence-duration 1 data/train data/lang exp/flat",
+    writes="exp_dir",
+)
+@argument("data")
+@argument("lang")
+@argument("exp_dir")
+@nj_option
+@cmd_option
+@option("--rounds", type=integer(least=1), default=4, help="Trainings at most")
+@option(
+    "--tolerance",
+    type=real(least=0),
+    default=0.02,
+    help="End when a smaller part of the frames than this has another phone than before",
+)
+@option(
+    "--silence-duration",
+    type=real(least=0),
+    default=1.0,
+    help="How long states of silence last at first, relative to others; 0 for recordings that are "
+    "cut to the words",
+)
+@option(
+    "--find-silence",
+    type=bool,
+    default=True,
+    help="Put silence where it is quiet at first (see steps/flat_start.py)",
+)
+@option("--num-jobs", type=integer(least=1), default=2, help="Training jobs")
+@option("--train-opts", default="", help="More options of steps/train_multisplice.py")
+@option("--srand", type=integer(least=0), default=0, help="Seed of everything random")
+@gpu_option
+@feature_options("cmvn_opts", "delta_order")
+def main(data, lang, exp_dir, nj, cmd, **options):
+    exp = Path(exp_dir)
+    common = ["--nj", nj, "--cmd", cmd]
+    remember({"data": data, "lang": lang} | options, exp)
+    if not (exp / "round0/num_jobs").exists():
+        features = [
+            word
+            for name in ("cmvn_opts", "delta_order")
+            if options[name]
+            for word in (f"--{name.replace('_', '-')}", options[name])
+        ]
+        start = ["--silence-duration", options["silence_duration"]]
+        start += ["--find-silence", options["find_silence"], *features]
+        run_step("flat_start.py", *common, *start, data, lang, exp / "round0")
+    for number in range(1, options["rounds"] + 1):
+        before, round_dir = exp / f"round{number - 1}", exp / f"round{number}"
+        if not (round_dir / "num_jobs").exists():
+            words = training_words(Path(data), options)
+            run_step("train_multisplice.py", "--cmd", cmd, *words, data, lang, before,
+                     round_dir / "nnet")  # fmt: skip
+            words = ["--use-gpu", options["use_gpu"], data, lang, round_dir / "nnet", round_dir]
+            run_step("align.py", *common, *words)
+        changed, total = changed_phones(before, round_dir)
+        log.info(
+            f"round {number}: {100 * changed / total:.1f} % of {total} frames have another phone "
+            "than before"
+        )
+        if changed < options["tolerance"] * total:
+            break
+    else:
+        log.warning(
+            f"alignments have not settled within {options['tolerance']:g}: more --rounds may help"
+        )
+    copy_alignments(round_dir, exp)
+    log.info(f"the alignments of round {number} are in {exp}")
+
+
+def remember(options: dict, exp: Path) -> None:
+    """Write down with what a directory is made; NgtrainError where it was begun with other."""
+    file = exp / "flat_options"
+    lines = {
+        name: " ".join(str(value).split())
+        for name, value in options.items()
+        if name not in ("rounds", "tolerance", "use_gpu")
+    }
+    before = read_table(file) if file.exists() else lines
+    if changed := [name for name, value in lines.items() if before.get(name, "") != value]:
+        [name, *_] = changed
+        raise NgtrainError(
+            f"{exp} was begun with {name.replace('_', '-')} '{before.get(name, '')}', not "
+            f"'{lines[name]}': use another directory"
+        )
+    exp.mkdir(parents=True, exist_ok=True)
+    write_lines(file, (f"{name} {value}" for name, value in lines.items()))
+
+
+def training_words(data: Path, options: dict) -> list:
+    """The options of a small network's training: those that are given last, which count."""
+    num_frames, num_jobs = count_frames(data), options["num_jobs"]
+    num_utterances = len(read_table(data / "utt2spk"))
+    epochs = max(LEAST_EPOCHS, LEAST_FRAMES / max(num_frames, 1))
+    samples = round(epochs * num_frames / ITERATIONS / num_jobs)
+    egs_opts = f"--num-utts-subset {max(1, min(300, num_utterances // 20))}"
+    return [
+        *["--config", "conf/small.conf", "--num-hidden-layers", 2, "--add-layers-period", 1],
+        *["--splice-indexes", "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3"],
+        *["--num-epochs", f"{epochs:.3g}", "--samples-per-iter", min(LONGEST_ITERATION, samples)],
+        *["--egs-opts", f"{egs_opts} --num-train-frames-combine 4000"],
+        *["--num-jobs-initial", num_jobs, "--num-jobs-final", num_jobs, "--max-models-combine", 4],
+        *["--num-jobs-compute-prior", num_jobs],
+        *["--srand", options["srand"], "--use-gpu", options["use_gpu"]],
+        *shlex.split(options["train_opts"]),
+    ]
+
+
+def copy_alignments(source: Path, target: Path) -> None:
+    """Copy an alignment directory, without its logs."""
+    for old in alignments_in(target):
+        old.unlink()
+    files = ["tree", "final.mdl", "phones.txt", "cmvn_opts", "delta_order", "num_jobs"]
+    for file in [*alignments_in(source), *(source / name for name in files)]:
+        if file.exists():
+            shutil.copyfile(file, target / file.name)
+
+
+if __name__ == "__main__":
+    main()
