@@ -41,18 +41,19 @@ SUBJECTS = {
         nnet-compute nnet-am-compute nnet-compute-from-egs
     """,
     "Alignment": """
-        steps/flat_start.py steps/align.py steps/copy_alignments.py utils/validate_ali_dir.py
+        steps/flat_start.py steps/train_flat.py steps/align.py steps/copy_alignments.py
+        utils/validate_ali_dir.py
         init-mono compile-train-graphs align-equal-compiled nnet-align-compiled ali-to-pdf
         ali-to-phones ali-to-post post-to-tacc weight-silence-post show-alignments
         show-transitions tree-info copy-tree copy-transition-model
     """,
     "Decoding and scoring": """
-        steps/decode.py steps/score.py steps/score_nist.py utils/mkgraph.py nnet-decode-faster
-        compute-wer
+        steps/decode.py steps/recognize.py steps/score.py steps/score_nist.py utils/mkgraph.py
+        nnet-decode-faster compute-wer
     """,
     "Dictionary and language model": """
-        utils/prepare_lang.py utils/make_loop_grammar.py utils/make_ngram_grammar.py
-        utils/train_ngram_lm.py
+        utils/make_dict.py utils/prepare_lang.py utils/make_loop_grammar.py
+        utils/make_ngram_grammar.py utils/train_ngram_lm.py
     """,
     "Recordings and features": """
         steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats
@@ -64,8 +65,8 @@ SUBJECTS = {
         copy-matrix matrix-sum-rows copy-vector vector-sum copy-int-vector
     """,
     "Data directories": """
-        utils/validate_data_dir.py utils/fix_data_dir.py utils/copy_data_dir.py
-        utils/combine_data.py utils/subset_data_dir.py utils/split_data.py
+        utils/make_data_dir.py utils/validate_data_dir.py utils/fix_data_dir.py
+        utils/copy_data_dir.py utils/combine_data.py utils/subset_data_dir.py utils/split_data.py
         utils/augment_data_dir.py utils/perturb_data_dir_speed.py utils/remove_dup_utts.py
         utils/filter_scp.py utils/subset_scp.py utils/split_scp.py utils/sym2int.py
         utils/int2sym.py utils/spk2utt_to_utt2spk.py utils/utt2spk_to_spk2utt.py

@@ -56,7 +56,7 @@ LONGEST_ITERATION = 400_000  # frames for each job, as for large networks
 @option(
     "--tolerance",
     type=real(least=0),
-    default=0.02,
+    default=0.03,
     help="End when a smaller part of the frames than this has another phone than before",
 )
 @option(

@@ -93,10 +93,9 @@ def test_last_layer_of_few_classes_changes_less(num_classes, limit):
 def test_phones_that_changed_are_counted(tmp_path):
     graphs = compiler(0.0)
     model, graph = graphs.transition_model, graphs.compile([2])
-    first = flat_alignment(graph, model, frozenset([SILENCE]), 0.0, 12, "first")
-    others = (
-        flat_alignment(graph, model, frozenset([SILENCE]), 0.0, 12, f"{n}") for n in range(99)
-    )
+    silence = frozenset([SILENCE])
+    draws = (flat_alignment(graph, model, silence, 0.0, 12, f"{draw}") for draw in range(99))
+    first = next(draws)
     other = next(ids for ids in draws if (model.phone_of[ids] != model.phone_of[first]).any())
     for name, tables in ("before", {"a": first, "b": first}), ("after", {"a": other, "b": first}):
         (tmp_path / name).mkdir()

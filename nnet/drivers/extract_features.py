@@ -174,6 +174,13 @@ def frame_shift(config: str) -> float:
         raise NgtrainError(f"{config}: --frame-shift={shift} is not a number") from None
 
 
+def copy_configs(source: Path, target: Path) -> None:
+    """Copy the options that features were made with, conf/KIND.conf, if a directory has them."""
+    for config in sorted((source / "conf").glob("*.conf")):
+        (target / "conf").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(config, target / "conf" / config.name)
+
+
 def _check_files(data: Path) -> None:
     """Raise NgtrainError when many recordings are not there, before hours of work on the others."""
     recordings = read_table(data / "wav.scp")

@@ -16,6 +16,7 @@ from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import read_integer, run, run_step
 from nnet.drivers.egs_of_training import forget_egs
 from nnet.drivers.egs_options import EgsOptions
+from nnet.drivers.extract_features import copy_configs
 from nnet.drivers.multisplice_configs import context, presoftmax_scales
 from nnet.drivers.settings import read_words
 from nnet.drivers.training_options import egs_format_for
@@ -78,6 +79,7 @@ class FeatureTransform(Stage):
     def make(self) -> None:
         training, o = self.training, self.training.options
         left, *_, right = training.splices[0]
+        copy_configs(Path(o.data), training.dir)
         run_step(
             "get_lda.py",
             *[*shlex.split(o.lda_opts), *feature_words(training), "--cmd", training.cmd],

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Recognise recordings: print their words, with times, on standard output.
+
+Recordings are in any format that libsndfile reads (WAV, FLAC, Ogg, MP3, ...), of any length that
+fits into memory, and of any sampling rate: they are resampled to that of the features.  Each
+channel of a recording is recognised by itself, or only --channel.  Features are made as for the
+training: <model-dir> has their configuration in conf/, where the training put it, or --mfcc-config
+or --fbank-config names it; means and variances are those of the recording itself.
+
+Lines are those of a ctm file: recording, channel (from 1 on), begin and length in seconds, word.
+With --times false there is a line for each channel: recording, channel, words.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnet.cli.config_files import find_config
+from nnet.drivers.data_dir import write_lines
+from nnet.drivers.driver import (
+    argument,
+    driver,
+    gpu_option,
+    integer,
+    log,
+    option,
+    output_of,
+    read_integer,
+    real,
+    require_files,
+)
+from nnet.drivers.extract_features import frame_shift
+from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.errors import NgtrainError
+from nnet.io.text import text_lines
+from nnet.launch.commands import read_numbers
+
+
+@driver(
+    "Usage:  steps/recognize.py [options] <model-dir> <graph-dir> <recording> [<recording> ...]\n"
+    " e.g.:  steps/recognize.py exp/nnet exp/graph a.wav b.flac"
+)
+@argument("model_dir")
+@argument("graph_dir")
+@argument("recordings", nargs=-1, required=True)
+@option("--channel", type=integer(least=1), help="Only this channel; 1 is the left one")
+@option("--times", type=bool, default=True, help="A line for each word, with its times")
+@option("--mfcc-config", default="", help="Options of compute-mfcc-feats")
+@option("--fbank-config", default="", help="Options of compute-fbank-feats")
+@option("--lmwt", type=real(above=0), default=10.0, help="Inverse of the acoustic scale")
+@option("--word-ins-penalty", type=real(), default=0.0, help="Cost of each word")
+@option("--tuned-in", default="", help="Take both from the best result in this decoding directory")
+@option("--beam", type=real(above=0), default=15.0, help="Decoding beam")
+@option("--max-active", type=integer(least=1), default=7000, help="States active at most")
+@option("--iter", default="final", help="Recognise with <model-dir>/<iter>.mdl")
+@gpu_option
+def main(model_dir, graph_dir, recordings, channel, times, **o):
+    source, graph = Path(model_dir), Path(graph_dir)
+    model = source / f"{o['iter']}.mdl"
+    require_files(model, *(graph / name for name in ("HCLG.fst", "words.txt")))
+    if times:
+        require_files(*(graph / "phones" / name for name in ("align_lexicon.int", "silence.csl")))
+    kind, config = feature_config(source, o)
+    lmwt, penalty = (
+        tuned(Path(o["tuned_in"])) if o["tuned_in"] else (o["lmwt"], o["word_ins_penalty"])
+    )
+    with tempfile.TemporaryDirectory(prefix="recognize.") as folder:
+        data = Path(folder)
+        channels = write_channels(recordings, channel, data)
+        tables = [
+            "--allow-downsample=true", "--allow-upsample=true", f"scp:{data}/wav.scp",
+            f"ark,scp:{data}/feats.ark,{data}/feats.scp",
+        ]  # fmt: skip
+        output_of(f"compute-{kind}-feats", f"--config={config}", *tables)
+        output_of(
+            "compute-cmvn-stats",
+            f"scp:{data}/feats.scp",
+            f"ark,scp:{data}/cmvn.ark,{data}/cmvn.scp",
+        )
+        output_of(
+            *["nnet-decode-faster", f"--acoustic-scale={1 / lmwt}"],
+            *[f"--word-ins-penalties={penalty}", f"--beam={o['beam']:g}"],
+            *[f"--max-active={o['max_active']}", f"--use-gpu={o['use_gpu']}", model],
+            *[graph / "HCLG.fst", FeaturePipeline.of(source).rspecifier(data)],
+            *[f"ark:{data}/words", f"ark:{data}/alignments"],
+        )
+        recognized = Recognized.read(data, graph, model, frame_shift(config))
+    for key, (name, number) in channels.items():
+        for line in recognized.lines(key, times):
+            print(f"{name} {number} {line}".rstrip())
+    if missing := [
+        f"channel {n} of {name}"
+        for key, (name, n) in channels.items()
+        if key not in recognized.words
+    ]:
+        raise NgtrainError(f"nothing is recognised in {', '.join(missing)}: too short, or no path")
+
+
+def feature_config(source: Path, options: dict) -> tuple[str, str]:
+    """The kind of features of a model, and their configuration.  Raises NgtrainError."""
+    if (source / "ivector_dim").exists() and read_integer(source / "ivector_dim"):
+        raise NgtrainError(f"{source} has i-vectors at its input, which are not made here")
+    given = {kind: options[f"{kind}_config"] for kind in ("mfcc", "fbank")}
+    found = {kind: source / "conf" / f"{kind}.conf" for kind in given}
+    chosen = [(kind, find_config(file)) for kind, file in given.items() if file]
+    chosen = chosen or [(kind, str(file)) for kind, file in found.items() if file.is_file()]
+    if len(chosen) != 1:
+        problem = "says more than one kind of features" if chosen else "does not say its features"
+        raise NgtrainError(
+            f"{source}/conf {problem}: use --mfcc-config or --fbank-config, not both"
+        )
+    [(kind, config)] = chosen
+    require_files(config)
+    return kind, config
+
+
+def tuned(decode_dir: Path) -> tuple[float, float]:
+    """LMWT and the penalty of the best result in a decoding directory.  Raises NgtrainError."""
+    files = [decode_dir / name for name in ("tuned_wer", "best_wer")]
+    line = next((" ".join(text_lines(file)) for file in files if file.is_file()), "")
+    match = re.search(r"wer_([^_/ ]+)_([^_/ ]+)$", line.strip())
+    if not match:
+        raise NgtrainError(f"{decode_dir} has no best_wer: steps/score.py makes it")
+    return float(match[1]), float(match[2])
+
+
+def write_channels(
+    recordings: Sequence[str], channel: int | None, data: Path
+) -> dict[str, tuple[str, int]]:
+    """Make a data directory in which each channel of the recordings is one of its own.
+
+    Returns:
+        the name of the recording and the number of the channel, by utterance.
+    Raises:
+        NgtrainError: a recording is not there, is no audio, is empty, or lacks the channel.
+    """
+    from nnet.features.wave import WAVE, Wave
+    from nnet.io.streams import open_input, open_output
+
+    channels = {}
+    for file in recordings:
+        with open_input(file) as stream:
+            wave = WAVE.read(stream)
+        count, length = wave.samples.shape
+        if length == 0:
+            raise NgtrainError(f"{file}: there are no samples in it")
+        if channel and channel > count:
+            raise NgtrainError(f"{file}: it has {count} channels, and no --channel {channel}")
+        if count > 1 and not channel:
+            log.info(f"{file}: {count} channels, each by itself")
+        for number in [channel] if channel else range(1, count + 1):
+            key = f"{len(channels):09}"
+            with open_output(f"{data}/{key}.wav") as output:
+                one = Wave(wave.samples[number - 1 : number], wave.sample_rate)
+                WAVE.write(output, one, binary=False)
+            channels[key] = re.sub(r"\s", "_", file), number
+    write_lines(data / "wav.scp", [f"{key} {data}/{key}.wav" for key in channels])
+    write_lines(data / "utt2spk", [f"{key} {key}" for key in channels])
+    return channels
+
+
+@dataclass
+class Recognized:
+    """What was recognised, by utterance.
+
+    Attributes:
+        words: names of words.
+        segments: word, begin and length in seconds of each.
+    """
+
+    words: dict[str, list[str]]
+    segments: dict[str, list[tuple[str, float, float]]]
+
+    @classmethod
+    def read(cls, data: Path, graph: Path, model: Path, frame_shift: float) -> Recognized:
+        """Read word-ids and alignments that nnet-decode-faster wrote."""
+        from nnet.decoding.alignment import phone_segments
+        from nnet.decoding.symbols import SymbolTable
+        from nnet.decoding.word_times import read_align_lexicon, word_segments
+        from nnet.hmm.transition_model import TransitionModel
+        from nnet.io.tables import INTEGERS, sequential_table
+
+        symbols = SymbolTable.load(f"{graph}/words.txt")
+        word_ids = dict(sequential_table(f"ark:{data}/words", INTEGERS))
+        recognized = cls({key: [symbols[n] for n in ids] for key, ids in word_ids.items()}, {})
+        lexicon = graph / "phones/align_lexicon.int"
+        if not lexicon.is_file():
+            return recognized
+        ways = read_align_lexicon(str(lexicon))
+        silence = set(read_numbers(graph / "phones/silence.csl"))
+        transition_model = TransitionModel.load(str(model))
+        for key, alignment in sequential_table(f"ark:{data}/alignments", INTEGERS):
+            phones, lengths = phone_segments(transition_model, alignment)
+            segments = word_segments(word_ids[key], phones, lengths, ways, silence)
+            if segments is None:
+                raise NgtrainError(f"{lexicon} has no words of the phones that were recognised")
+            recognized.segments[key] = [
+                (symbols[s.word], s.begin * frame_shift, s.num_frames * frame_shift)
+                for s in segments
+            ]
+        return recognized
+
+    def lines(self, key: str, times: bool) -> list[str]:
+        """What is printed of an utterance."""
+        if key not in self.words:
+            return []
+        if not times:
+            return [" ".join(self.words[key])]
+        return [f"{begin:.2f} {length:.2f} {word}" for word, begin, length in self.segments[key]]
+
+
+if __name__ == "__main__":
+    main()
