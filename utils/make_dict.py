@@ -8,13 +8,18 @@ that are written as they are spoken.  With --word-phones true a phone is that of
 place, such as N3_nine: for some dozens of words.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from nnet.decoding.lexicon import Pronunciation, read_lexicon
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from nnet.drivers.data_dir import read_table, write_lines
 from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words
+
+if TYPE_CHECKING:
+    from nnet.decoding.lexicon import Pronunciation
 
 SILENCE_WORD, SILENCE_PHONE = "!SIL", "SIL"
 
@@ -31,6 +36,8 @@ SILENCE_WORD, SILENCE_PHONE = "!SIL", "SIL"
 @option("--spell", type=bool, default=False, help="Spell the words of transcripts")
 @option("--word-phones", type=bool, default=False, help="Let each phone belong to one word")
 def main(source, dict_dir, spell, word_phones):
+    from nnet.decoding.lexicon import read_lexicon
+
     require_files(source)
     entries = spelt(Path(source)) if spell else read_lexicon(source, has_probabilities=False)
     if word_phones:
@@ -54,6 +61,8 @@ def main(source, dict_dir, spell, word_phones):
 
 def spelt(text: Path) -> list[Pronunciation]:
     """The words of transcripts, with their letters for phones; signs that are no letters go."""
+    from nnet.decoding.lexicon import Pronunciation
+
     words = sorted({word for said in read_table(text).values() for word in split_words(said)})
     entries = [
         Pronunciation(word, 1.0, tuple(letter for letter in word.lower() if letter.isalnum()))
