@@ -1,7 +1,7 @@
 """Descriptions of files of any kind and of their contents, in bounded time and memory.
 
-Of archives and lists only the beginning is read, and how much that is is said; models, which have
-to be read as a whole, may be larger.
+Of archives and lists only the beginning is read, and its size is told; models, which are read as a
+whole, may be larger.
 """
 
 from __future__ import annotations
