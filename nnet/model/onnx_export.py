@@ -1,0 +1,242 @@
+"""Networks as ONNX graphs, for onnxruntime and what builds on it.
+
+The graph takes the features of one utterance, float32 (T, D), and pads them as Kaldi does, with
+copies of the first and the last frame; its output has a row for each of the T frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nnet.components.affine import AffineFunction
+from nnet.components.base import Component
+from nnet.components.fixed import FixedAffineComponent, FixedScaleComponent
+from nnet.components.noise import NoiseComponent
+from nnet.components.nonlinear import (
+    NORM_FLOOR,
+    PROBABILITY_FLOOR,
+    ElementwiseComponent,
+    NormalizeComponent,
+    PnormComponent,
+    SoftmaxComponent,
+)
+from nnet.components.splice import SpliceComponent
+from nnet.components.sum_group import SumGroupComponent
+from nnet.errors import NgtrainError
+from nnet.io.tokens import read_object
+from nnet.model.acoustic_model import SMALLEST_POSTERIOR
+from nnet.model.network import Network
+
+log = logging.getLogger("ngtrain")
+
+INPUT, OUTPUT = "features", "output"
+OPSET, IR_VERSION = 13, 8
+"""Versions that onnxruntime has read since 2021."""
+
+_TO_THE_END = np.iinfo(np.int64).max
+_ELEMENTWISE = {
+    "SigmoidComponent": "Sigmoid",
+    "TanhComponent": "Tanh",
+    "RectifiedLinearComponent": "Relu",
+}
+
+
+class OnnxGraph:
+    """An ONNX graph in the making; nodes are added behind one another.
+
+    Attributes:
+        nodes, constants: what onnx.helper makes of them.
+    """
+
+    def __init__(self) -> None:
+        import onnx
+
+        self._onnx = onnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, value: Any, dtype: type = np.float32) -> str:
+        """Add a constant array, and return its name."""
+        name = f"constant{len(self.constants)}"
+        array = np.ascontiguousarray(value, dtype)
+        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node, and return the name of its output."""
+        name = f"x{len(self.nodes)}"
+        node = self._onnx.helper.make_node(operator, list(inputs), [name], name, **attributes)
+        self.nodes.append(node)
+        return name
+
+    def integers(self, *values: int) -> str:
+        return self.constant(values, np.int64)
+
+    def rows(self, x: str, first: int, last: int) -> str:
+        """Add a slice of rows; `last` counts from the end, 0 being all."""
+        ends = self.integers(last or _TO_THE_END)
+        return self.add("Slice", x, self.integers(first), ends, self.integers(0))
+
+    def columns(self, x: str, first: int, last: int) -> str:
+        return self.add("Slice", x, *map(self.integers, (first, last, 1)))
+
+    def pad(self, x: str, left: int, right: int) -> str:
+        """Add copies of the first and of the last row."""
+        return self.add("Pad", x, self.integers(left, 0, right, 0), mode="edge")
+
+    def finish(self, x: str, input_dim: int, output_dim: int, metadata: dict[str, str]) -> Any:
+        """Return the whole model, checked, whose output is `x`."""
+        helper, real = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        self.nodes.append(helper.make_node("Identity", [x], [OUTPUT]))
+        graph = helper.make_graph(
+            self.nodes,
+            "network",
+            [helper.make_tensor_value_info(INPUT, real, ["T", input_dim])],
+            [helper.make_tensor_value_info(OUTPUT, real, ["T", output_dim])],
+            self.constants,
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opset, producer_name="ngtrain")
+        model.ir_version = IR_VERSION
+        helper.set_model_props(model, metadata)
+        self._onnx.checker.check_model(model)
+        return model
+
+
+def export(
+    network: Network,
+    priors: np.ndarray | None,
+    output: str,
+    transform: Sequence[Component] = (),
+) -> Any:
+    """Make an ONNX model of a network.
+
+    Args:
+        priors: of the classes, for log-likelihoods.
+        output: "posteriors", "log-posteriors" or "log-likelihoods", which are log-posteriors minus
+            the logarithms of the priors.
+        transform: components that make the input of the network, such as a splicing and a matrix.
+
+    Raises:
+        NgtrainError: a component that ONNX graphs are not made of here, or no priors.
+    """
+    if output == "log-likelihoods" and (priors is None or len(priors) != network.output_dim):
+        raise NgtrainError("the priors in the model are not set up (nnet-adjust-priors)")
+    graph, x = OnnxGraph(), INPUT
+    before = Network(list(transform)) if transform else None
+    for part in filter(None, (before, network)):
+        x = graph.pad(x, part.left_context, part.right_context)
+        for component in part.components:
+            x = add_component(graph, component, x)
+    if output != "posteriors":
+        x = graph.add("Log", graph.add("Max", x, graph.constant(SMALLEST_POSTERIOR)))
+    if output == "log-likelihoods":
+        x = graph.add("Sub", x, graph.constant(np.log(priors)))
+    first = before or network
+    contexts = [part.left_context + part.right_context for part in (before, network) if part]
+    metadata = {"output": output, "context": str(sum(contexts)), "model_type": "nnet2"}
+    return graph.finish(x, first.input_dim, network.output_dim, metadata)
+
+
+def add_component(graph: OnnxGraph, component: Component, x: str) -> str:
+    """Add what a component computes of `x`, and return the name of the result."""
+    match component:
+        case NoiseComponent():
+            log.warning("%s is left out: its output is random", component.type)
+            return x
+        case AffineFunction():
+            weights = graph.constant(component.linear_params)
+            return graph.add("Gemm", x, weights, graph.constant(component.bias_params), transB=1)
+        case FixedScaleComponent():
+            return graph.add("Mul", x, graph.constant(component.scales))
+        case ElementwiseComponent() if component.type in _ELEMENTWISE:
+            return graph.add(_ELEMENTWISE[component.type], x)
+        case NormalizeComponent():
+            power = graph.add("ReduceMean", graph.add("Mul", x, x), axes=[1])
+            floored = graph.add("Max", power, graph.constant(NORM_FLOOR))
+            return graph.add("Div", x, graph.add("Sqrt", floored))
+        case SoftmaxComponent():
+            floor = graph.constant(PROBABILITY_FLOOR)
+            return graph.add("Max", graph.add("Softmax", x, axis=1), floor)
+        case PnormComponent():
+            return _add_pnorm(graph, component, x)
+        case SumGroupComponent():
+            return _add_group_sums(graph, component.sizes, x)
+        case SpliceComponent():
+            return _add_splice(graph, component, x)
+    raise NgtrainError(f"component {component.index}: {component.type} has no form in ONNX")
+
+
+def _add_splice(graph: OnnxGraph, component: SpliceComponent, x: str) -> str:
+    first, last = component.context[0], component.context[-1]
+    repeated = graph.columns(x, 0, component.spliced_dim)
+    parts = [graph.rows(repeated, c - first, c - last) for c in component.context]
+    if component.const_component_dim:
+        constant = graph.columns(x, component.spliced_dim, component.input_dim)
+        count = graph.add("Shape", parts[0])
+        count = graph.add("Slice", count, *map(graph.integers, (0, 1, 0)))
+        shape = graph.add("Concat", count, graph.integers(component.const_component_dim), axis=0)
+        first_row = graph.add("Slice", constant, *map(graph.integers, (0, 1, 0)))
+        parts.append(graph.add("Expand", first_row, shape))
+    return graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _add_pnorm(graph: OnnxGraph, component: PnormComponent, x: str) -> str:
+    shape = graph.integers(-1, component.output_dim, component.group_size)
+    groups, p = graph.add("Reshape", x, shape), float(component.p)
+    options = {"axes": [2], "keepdims": 0}
+    if p in (1.0, 2.0):
+        return graph.add(f"ReduceL{p:g}", groups, **options)
+    magnitudes = graph.add("Abs", groups)
+    if p == np.inf:
+        return graph.add("ReduceMax", magnitudes, **options)
+    powers = graph.add("Pow", magnitudes, graph.constant(p)) if p else graph.add("Sign", magnitudes)
+    total = graph.add("ReduceSum", powers, graph.integers(2), keepdims=0)
+    return graph.add("Pow", total, graph.constant(1 / p)) if p else total
+
+
+def _add_group_sums(graph: OnnxGraph, sizes: Sequence[int], x: str) -> str:
+    """Sums over groups, which are filled up with zeros to the same size."""
+    size, total = max(sizes), sum(sizes)
+    ends = np.cumsum(sizes)
+    places = (ends - sizes)[:, None] + np.arange(size)
+    places = np.where(places < ends[:, None], places, total)  # column `total` is zero
+    padded = graph.add("Pad", x, graph.integers(0, 0, 0, 1))
+    taken = graph.add("Gather", padded, graph.constant(places.ravel(), np.int64), axis=1)
+    groups = graph.add("Reshape", taken, graph.integers(-1, len(sizes), size))
+    return graph.add("ReduceSum", groups, graph.integers(2), keepdims=0)
+
+
+def spliced_transform(matrix_file: str, left: int, right: int, output_dim: int) -> list[Component]:
+    """Make the components of splice-feats and transform-feats.
+
+    Args:
+        matrix_file: float (output_dim, n), or (output_dim, n + 1), the last column being added.
+        left, right: frames that are spliced.
+
+    Raises:
+        NgtrainError: the matrix does not fit the network or the splicing.
+    """
+    matrix = read_object(matrix_file, lambda reader: reader.matrix(np.float32))
+    num_rows, num_columns = matrix.shape
+    count = left + 1 + right
+    if num_rows != output_dim or num_columns % count > 1:
+        raise NgtrainError(
+            f"{matrix_file}: {num_rows} rows and {num_columns} columns, which makes no "
+            f"{output_dim} inputs of a network from {count} frames spliced (--left-context, "
+            "--right-context)"
+        )
+    has_offset = num_columns % count == 1
+    weights = matrix[:, :-1] if has_offset else matrix
+    offset = matrix[:, -1] if has_offset else np.zeros(num_rows, np.float32)
+    splice = SpliceComponent(
+        input_dim=num_columns // count, context=range(-left, right + 1), const_component_dim=0
+    )
+    affine = FixedAffineComponent(
+        linear_params=np.ascontiguousarray(weights), bias_params=offset.copy()
+    )
+    return [splice, affine]
