@@ -12,17 +12,7 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 
-from nnet.drivers.settings import (
-    COMBINATION,
-    EXAMPLES,
-    ITERATIONS,
-    NETWORK,
-    NOTHING,
-    PRIORS,
-    REALIGNMENT,
-    TRANSFORM,
-    Part,
-)
+from nnet.drivers.settings import NOTHING, Part
 
 NUMBER = r"(0|[1-9][0-9]{0,8})"
 TIME = r"0?\.[0-9]+"
@@ -59,17 +49,19 @@ def logs_after(directory: Path, x: int) -> list[Path]:
 def parts_made(directory: Path, egs_are_there: bool) -> Part:
     """Find the parts of which something has been made; those before it have been then."""
     made = {
-        TRANSFORM: (directory / "lda.mat").exists(),
-        EXAMPLES: egs_are_there,
-        NETWORK: bool(models(directory)),
-        ITERATIONS: bool(models_of_jobs(directory)) or max(models(directory), default=0) > 0,
-        REALIGNMENT: bool(relabelled_egs(directory)),  # the one that need not be
-        COMBINATION: any((directory / f"{name}.mdl").exists() for name in ("combined", "final")),
-        PRIORS: (directory / "final.mdl").exists(),
+        Part.TRANSFORM: (directory / "lda.mat").exists(),
+        Part.EXAMPLES: egs_are_there,
+        Part.NETWORK: bool(models(directory)),
+        Part.ITERATIONS: bool(models_of_jobs(directory)) or max(models(directory), default=0) > 0,
+        Part.REALIGNMENT: bool(relabelled_egs(directory)),  # the one that need not be
+        Part.COMBINATION: any(
+            (directory / f"{name}.mdl").exists() for name in ("combined", "final")
+        ),
+        Part.PRIORS: (directory / "final.mdl").exists(),
     }
     last = max((part.value for part, is_there in made.items() if is_there), default=0)
     parts = [part for part in Part if part.value <= last]
-    return reduce(or_, (p for p in parts if p is not REALIGNMENT or made[p]), NOTHING)
+    return reduce(or_, (p for p in parts if p is not Part.REALIGNMENT or made[p]), NOTHING)
 
 
 def _matches(directory: Path, pattern: str) -> list[tuple[tuple[int, ...], Path]]:

@@ -19,22 +19,20 @@ from nnet.drivers.multisplice_configs import (
     last_max_change,
     parse_splice_indexes,
 )
-from nnet.drivers.settings import (
-    EXAMPLES,
-    ITERATIONS,
-    NETWORK,
-    NOTHING,
-    REALIGNMENT,
-    TRANSFORM,
-    Part,
-)
+from nnet.drivers.settings import NOTHING, Part
 from nnet.drivers.training_files import models, parts_made, relabelled_egs
 from nnet.drivers.training_options import NEVER, TrainingOptions, changed_options, write_options
 from nnet.drivers.training_schedule import Schedule
 from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file, checksum_file
 
-FIRST_STAGES = {TRANSFORM: -4, EXAMPLES: -3, NETWORK: -2, ITERATIONS: 0, REALIGNMENT: 0}
+FIRST_STAGES = {
+    Part.TRANSFORM: -4,
+    Part.EXAMPLES: -3,
+    Part.NETWORK: -2,
+    Part.ITERATIONS: 0,
+    Part.REALIGNMENT: 0,
+}
 """The first stage that makes something of a part; it does not depend on the data."""
 
 
