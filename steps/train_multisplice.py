@@ -74,7 +74,7 @@ def main(dir, **options):
 
 
 def train(training: TrainingRun) -> None:
-    """Do all stages that have yet to be done, in order, and those iterations."""
+    """Do the stages and the iterations that have yet to be done, in order."""
     for prepare in FeatureTransform, Examples, FirstNetwork:
         if training.ends_before(prepare.number):
             return

@@ -59,7 +59,7 @@ class Iterations:
         """Count them, and show how far training is, to the end of the last."""
         s = self.schedule
         for x in range(self.first, s.num_iters):
-            self.show(s.num_archives_processed(x), self.progress.of(x))
+            self.show(s.num_archives_processed(x), self.progress.status(x))
             yield x
         self.show(s.num_archives_processed(s.num_iters), "combination")
 

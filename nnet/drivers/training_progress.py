@@ -43,7 +43,7 @@ class Progress:
             *(clock(elapsed), clock(elapsed * to_do / done)),
         )
 
-    def of(self, x: int) -> str:
+    def status(self, x: int) -> str:
         """Say what a watcher wants to know while iteration x is running."""
         s, o, held_out = self.training.schedule, self.training.options, self.held_out(x)
         return f"iteration {x + 1}/{s.num_iters}, epoch {s.epoch(x):.1f}/{o.num_epochs:g}" + (
