@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnet.components import nonlinear
-from nnet.device.cuda import eigh, kernels
+from nnet.device.cuda import cublas, eigh, kernels
 from nnet.device.cuda.fisher import FisherKernels
 from nnet.device.cuda.layers import LayerKernels
 from nnet.device.cuda.staging import PinnedStagingBuffer
@@ -21,7 +21,9 @@ SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
 
 
 class Kernels(LayerKernels, FisherKernels):
-    """All methods of a device that are kernels."""
+    """All methods of a device that are kernels, and its products."""
+
+    blas = cublas
 
 
 layers = Kernels()

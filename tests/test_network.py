@@ -21,8 +21,8 @@ from nnet.training.evaluation import (
     divided_by_priors,
     evaluate,
     evaluate_minibatch,
+    objective_gradient,
 )
-from nnet.training.gradient import objective_gradient
 from nnet.training.objective import labels_of
 from nnet.training.train import Trainer, train
 

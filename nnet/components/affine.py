@@ -3,7 +3,8 @@
 With the input x, extended by a one, and the derivative d of the objective w.r.t. the output, the
 gradient w.r.t. [W b] is the sum over frames of the outer products d [x 1]^T: the bias is the weight
 of an input that is always one, and is preconditioned like the others (arXiv 1410.7455, section 4).
-Worked from Kaldi's nnet2/nnet-component.cc.
+
+Source: Kaldi's nnet2/nnet-component.cc.
 """
 
 from __future__ import annotations

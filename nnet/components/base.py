@@ -149,7 +149,8 @@ class ConfigLine:
 
     A pair with white space in it, in the name of a file, stands between quotes as in a shell.
 
-    Raises NgtrainError, naming the line, when a value is missing, wrong or left over.
+    Raises:
+        NgtrainError: a value is missing, wrong or left over; it names the line.
     """
 
     def __init__(self, line: str):
@@ -244,7 +245,7 @@ class Component:
     output_dim: int
 
     def __init__(self, **values: Any):
-        """Set fields by name.  Raises NgtrainError when the values make no sense together."""
+        """Set fields by name, and check() them."""
         for field in self.fields:
             if field.is_kept:
                 value = values.pop(field.name, field.default)
@@ -278,7 +279,11 @@ class Component:
 
     @classmethod
     def read(cls, reader: Reader) -> Component:
-        """Read what follows the opening token.  Raises NgtrainError, naming file and position."""
+        """Read what follows the opening token.
+
+        Raises:
+            NgtrainError: the file is not as it should be; it names the file and the position.
+        """
         values: dict[str, Any] = {}
         for field in cls.fields:
             field.read(reader, values)
@@ -404,15 +409,10 @@ class UpdatableComponent(Component):
     parameter_names: ClassVar[tuple[str, ...]] = ()
     learning_rate: float
 
-    @property
-    def preconditioners(self) -> tuple[Any, ...]:
-        """The preconditioners of nnet.natural_gradient by which steps are changed."""
-        return ()
-
-    @property
-    def num_extra_rows(self) -> int:
-        """The most rows that update() appends to the derivative."""
-        return 0
+    preconditioners: tuple[Any, ...] = ()
+    """The preconditioners of nnet.natural_gradient by which updates are changed."""
+    num_extra_rows: int = 0
+    """The most rows that update() appends to the derivative."""
 
     def report_updates(self) -> None:
         """Log what is worth saying about the updates since the last call."""
@@ -462,7 +462,7 @@ def format_number(x: float) -> str:
 
 
 def read_component(reader: Reader) -> Component:
-    """Read any component.  Raises NgtrainError when its type is unknown."""
+    """Read a component of any type; see Component.read()."""
     token = reader.token()
     cls = _types.get(token.strip("<>"))
     if cls is None:
@@ -473,7 +473,8 @@ def read_component(reader: Reader) -> Component:
 def component_from_config(text: str, rng: np.random.Generator) -> Component:
     """Return the component that one line of an nnet-init config describes.
 
-    Raises NgtrainError, naming the line, when it is not a good one.
+    Raises:
+        NgtrainError: the line is not a good one; it is named.
     """
     line = ConfigLine(text)
     if line.type not in _types:

@@ -13,6 +13,7 @@ from nnet.components.base import (
     Component,
     ConfigLine,
     Field,
+    SameDimComponent,
     component_type,
     format_number,
 )
@@ -36,10 +37,11 @@ class FixedAffineComponent(AffineFunction):
 
 
 @component_type
-class FixedScaleComponent(Component):
+class FixedScaleComponent(SameDimComponent):
     """y_i = s_i x_i; in a config line ``scales=FILE`` names the file of the vector s."""
 
     fields = (Field("scales", VECTOR),)
+    dim = property(lambda self: len(self.scales))
     needs_input = False
     needs_output = False
     in_place = True
@@ -49,14 +51,6 @@ class FixedScaleComponent(Component):
         filename = line.take("scales", str)
         scales = read_object(filename, lambda reader: reader.vector(np.float32))
         return line.build(cls, {"scales": scales})
-
-    @property
-    def input_dim(self) -> int:
-        return len(self.scales)
-
-    @property
-    def output_dim(self) -> int:
-        return len(self.scales)
 
     def info_items(self) -> Iterator[tuple[str, str]]:
         yield from super().info_items()

@@ -93,7 +93,8 @@ def inverse(a: np.ndarray) -> np.ndarray:
         [ P   Q ]^{-1}   [ P^{-1} + T S T^T   -T S ]        T = P^{-1} Q
         [ Q^T R ]      = [ -S T^T                S ],       S = (R - Q^T T)^{-1}.
 
-    Raises NgtrainError where the matrix is not positive definite.
+    Raises:
+        NgtrainError: the matrix is not positive definite.
     """
     if len(a) <= _LARGEST_LEAF:
         return _lapack_inverse(a)

@@ -1,6 +1,6 @@
 """An acoustic model: transition model, network, and the priors of the pdf-ids.
 
-After Kaldi's nnet2/am-nnet.{h,cc} and nnet2/decodable-am-nnet.h.
+Source: Kaldi's nnet2/am-nnet.{h,cc} and nnet2/decodable-am-nnet.h.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 
 import numpy as np
 
+from nnet.components.nonlinear import PROBABILITY_FLOOR
 from nnet.device.device import CPU, Device
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
@@ -17,9 +18,6 @@ from nnet.model.network import Network
 from nnet.model.propagation import compute
 
 log = logging.getLogger("ngtrain")
-
-SMALLEST_POSTERIOR = np.float32(1e-20)
-"""The floor of posteriors before their logarithm is taken."""
 
 
 class AcousticModel:
@@ -86,7 +84,7 @@ class AcousticModel:
             posteriors = compute(self.network, features)
         except NgtrainError as error:
             raise NgtrainError(f"utterance {key}: {error}" if key else str(error)) from None
-        return np.log(np.maximum(posteriors, SMALLEST_POSTERIOR)) - np.log(self.priors)
+        return np.log(np.maximum(posteriors, np.float32(PROBABILITY_FLOOR))) - np.log(self.priors)
 
     def info(self) -> str:
         """Describe the network, and the priors in a line, as AmNnet::Info does."""

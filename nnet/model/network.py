@@ -1,6 +1,6 @@
 """A network is a list of components.
 
-Worked from Kaldi's nnet2/nnet-nnet.{h,cc} and nnet2/nnet-functions.cc.
+Source: Kaldi's nnet2/nnet-nnet.{h,cc} and nnet2/nnet-functions.cc.
 """
 
 from __future__ import annotations
@@ -58,10 +58,8 @@ class Network:
                     f"component {i + 1} ({after.type}) has input dimension {after.input_dim}"
                 )
         self._components = list(components)
-        self.layout: tuple[int, int] | None = None
-        """The chunks of the input, and their frames, of set_layout()."""
-        self.num_rows: list[int] = []
-        """The rows at the input of each component, and at the output of the last."""
+        self.layout: tuple[int, int] | None = None  # chunks of the input, and their frames
+        self.num_rows: list[int] = []  # at each component's input, and at the last one's output
         for index, component in enumerate(self._components):
             component.index = index
             if component.device is not self.device:
@@ -73,7 +71,10 @@ class Network:
     def from_config(cls, lines: Iterable[str], rng: np.random.Generator) -> Network:
         """Return the network of a config: a component per line, ``#`` begins a comment line.
 
-        Random parameters are drawn from `rng`.  Raises NgtrainError naming the line.
+        Random parameters are drawn from `rng`.
+
+        Raises:
+            NgtrainError: a line is not as it should be; it is named.
         """
         lines = (line.strip() for line in lines)
         return cls(
@@ -82,7 +83,7 @@ class Network:
 
     @classmethod
     def load_config(cls, rxfilename: str, rng: np.random.Generator) -> Network:
-        """Return the network of a config in a file.  Raises NgtrainError naming the file."""
+        """Return the network of a config in a file, which from_config()'s errors then name."""
         lines = list(text_lines(rxfilename))
         if not all(map(is_utf8, lines)):
             raise NgtrainError(f"{rxfilename}: a config must be text")
@@ -93,7 +94,11 @@ class Network:
 
     @classmethod
     def read(cls, reader: Reader) -> Network:
-        """Read a network.  Raises NgtrainError, naming the file, when it is malformed."""
+        """Read a network.
+
+        Raises:
+            NgtrainError: it is malformed; the file is named.
+        """
         reader.expect("<Nnet>", "<NumComponents>")
         num_components = reader.integer()
         reader.expect("<Components>")
@@ -158,10 +163,7 @@ class Network:
         return sum(component.num_parameters for component in self.updatable_components)
 
     def set_layout(self, num_chunks: int, num_frames: int) -> None:
-        """Tell the components which frames their rows are, by layouts(), and set `layout`.
-
-        Raises NgtrainError where there are too few frames.
-        """
+        """Tell the components which frames their rows are, by layouts(), and set `layout`."""
         layouts = self.layouts(num_chunks, num_frames)
         for component, (before, after) in zip(self._components, pairwise(layouts), strict=True):
             component.set_layout(before, after)
@@ -172,7 +174,10 @@ class Network:
         """Find the frames at the input of each component, and at the output of the last.
 
         The input has `num_chunks` chunks of `num_frames` contiguous frames; only the frames that
-        the output needs are computed in between.  Raises NgtrainError where there are too few.
+        the output needs are computed in between.
+
+        Raises:
+            NgtrainError: there are too few frames.
         """
         outputs = range(self.left_context, num_frames - self.right_context)
         if not outputs:
@@ -236,7 +241,8 @@ class Network:
     def _pairs(self, other: Network, kind: type[Component]) -> list[tuple]:
         """Pair components of this kind with their counterparts.
 
-        Raises NgtrainError when the networks are not of the same structure.
+        Raises:
+            NgtrainError: the networks are not of the same structure.
         """
         mine, theirs = self.components, other.components
         if [(c.type, c.input_dim, c.output_dim) for c in mine] != [
@@ -308,7 +314,11 @@ class Network:
         self.components = self.components[:num_kept] + other.copy().components
 
     def softmax_index(self) -> int:
-        """Find the one softmax component.  Raises NgtrainError when there is not one."""
+        """Find the one softmax component.
+
+        Raises:
+            NgtrainError: there is none, or there are several.
+        """
         indexes = [c.index for c in self.components if isinstance(c, SoftmaxComponent)]
         if len(indexes) != 1:
             raise NgtrainError(f"the network has {len(indexes)} softmax components, not one")

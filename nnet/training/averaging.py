@@ -1,7 +1,9 @@
-"""Averaging of models, worked from Kaldi's nnet2bin/nnet-am-average.cc.
+"""Averaging of models.
 
 With the models of one iteration's jobs this is the parameter averaging of Povey, Zhang and
 Khudanpur (arXiv 1410.7455), section 2: theta = 1/N sum_n theta_n.
+
+Source: Kaldi's nnet2bin/nnet-am-average.cc.
 """
 
 import logging

@@ -1,5 +1,7 @@
-"""Merging of affine components that follow one another, from Nnet::Collapse in Kaldi's
-nnet2/nnet-nnet.cc."""
+"""Merging of affine components that follow one another.
+
+Source: Nnet::Collapse in Kaldi's nnet2/nnet-nnet.cc.
+"""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Weighted combination of networks, worked from Kaldi's nnet2/combine-nnet-fast.{h,cc}.
+"""Weighted combination of networks.
 
 Each updatable component c of the combined network is a weighted sum of that component in the N
 given networks, with weights of its own that need not sum to one:
@@ -17,6 +17,8 @@ The networks are much alike, being taken from successive iterations, so f depend
 their scales far more than on the differences.  L-BFGS therefore works in a space in which the
 scatter F of the gradients of small minibatches (an empirical Fisher matrix) is the unit matrix:
 with F = C C^T, it sees the parameters C^T s, and the gradient C^{-1} df/ds.
+
+Source: Kaldi's nnet2/combine-nnet-fast.{h,cc}.
 """
 
 from __future__ import annotations
@@ -37,8 +39,7 @@ from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation
 from nnet.training.averaging import load_alike
-from nnet.training.evaluation import evaluate_minibatch
-from nnet.training.gradient import objective_gradient
+from nnet.training.evaluation import evaluate_minibatch, objective_gradient
 from nnet.training.objective import Totals
 from nnet.training.shares import Shares
 
@@ -227,9 +228,10 @@ class Objective:
 
 def initial_scales(objective: Objective, initial_model: int) -> np.ndarray:
     """Return scales (N, C) that pick one network, or average all; see combine()."""
-    num_networks, _ = objective.shape
+    num_networks, num_components = objective.shape
     average = np.full(objective.shape, 1 / num_networks)
-    candidates = [_only(n, objective.shape) for n in range(num_networks)] + [average]
+    each_alone = np.eye(num_networks)[:, :, np.newaxis] * np.ones(num_components)
+    candidates = [*each_alone, average]
     if initial_model < 0:
         log_probs = [objective.log_prob(scales) for scales in candidates]
         log.info(
@@ -245,12 +247,6 @@ def initial_scales(objective: Objective, initial_model: int) -> np.ndarray:
     return average
 
 
-def _only(n: int, shape: tuple[int, int]) -> np.ndarray:
-    scales = np.zeros(shape)
-    scales[n] = 1.0
-    return scales
-
-
 def preconditioner(fisher: np.ndarray, num_networks: int, floor: float, alpha: float) -> np.ndarray:
     """Compute A = C^{-T} with C C^T = F, smoothed: F is the unit matrix for y, where s = A y.
 
@@ -260,8 +256,10 @@ def preconditioner(fisher: np.ndarray, num_networks: int, floor: float, alpha: f
     of a layer immaterial, there is no gradient by that network's scale; if the scale were free to
     take huge steps, the other networks would soon count for nothing.  (For this reason Kaldi's
     scripts start from the average.)  The diagonal is multiplied by 1 + `alpha`, so that F has full
-    rank where there are fewer minibatches than scales.  Raises NgtrainError when F is singular
-    nevertheless.
+    rank where there are fewer minibatches than scales.
+
+    Raises:
+        NgtrainError: F is singular nevertheless.
     """
     smoothed = fisher * (len(fisher) / (np.trace(fisher) or 1.0))
     diagonal = np.einsum("ii->i", smoothed).reshape(num_networks, -1)

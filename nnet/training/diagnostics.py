@@ -1,6 +1,6 @@
 """The change of a network by training, and the share of each component.
 
-Worked from Kaldi's nnet2bin/nnet-show-progress.cc.
+Source: Kaldi's nnet2bin/nnet-show-progress.cc.
 """
 
 import logging
@@ -15,7 +15,7 @@ from nnet.io import log_format, log_lines
 from nnet.model.acoustic_model import load_network
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation
-from nnet.training.gradient import objective_gradient
+from nnet.training.evaluation import objective_gradient
 
 log = logging.getLogger("ngtrain")
 
@@ -75,7 +75,8 @@ def objective_change(
         <theta_new - theta_old, df/dtheta> / num_segments,
 
     with the derivative at its middle, which tends to the change of f as the parts get smaller.
-    Raises ZeroDivisionError when there are no examples.
+    Raises:
+        ZeroDivisionError: there are no examples.
     """
     change = new.copy()
     change.add(-1.0, old)

@@ -1,4 +1,4 @@
-"""Evaluation of a network on data: outputs for features, and the objective on examples."""
+"""Evaluation of a network on data: outputs for features, the objective and its gradient."""
 
 from __future__ import annotations
 
@@ -64,6 +64,27 @@ def evaluate_minibatch(propagation: Propagation, minibatch: Minibatch) -> Totals
     best = to_host(output.argmax(axis=1))
     correct = labels.values[best[labels.rows] == labels.columns].sum(dtype=np.float64)
     return Totals.of(minibatch, float(log_prob), float(correct))
+
+
+def objective_gradient(
+    propagation: Propagation, minibatches: Iterable[Minibatch], gradient: Network
+) -> Totals:
+    """Set `gradient` to the derivative of the objective on examples, and return their totals.
+
+    `propagation` holds the network; `gradient` is one like it, whose parameters are overwritten.
+    """
+    gradient.set_zero(as_gradient=True)
+    network, total = propagation.network, Totals()
+    objective, sum_of_log_probs = LogProbability(network.device), 0.0
+    for minibatch in minibatches:
+        output = propagation.forward(minibatch.frames)
+        log_prob, derivative = objective(output, labels_of(minibatch, network))
+        for layer in propagation.backward(derivative):
+            layer.add_to(gradient)
+        sum_of_log_probs = sum_of_log_probs + log_prob
+        total.add(Totals.of(minibatch))
+    total.log_prob = float(sum_of_log_probs)
+    return total
 
 
 def compute_outputs(

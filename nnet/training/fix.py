@@ -1,9 +1,11 @@
-"""Repair of units that have stopped learning, worked from Kaldi's nnet2/nnet-fix.{h,cc}.
+"""Repair of units that have stopped learning.
 
 The derivative of a unit's nonlinearity, averaged over training data and relative to its maximum,
 tells where the unit works.  Near 0, a sigmoid or tanh is saturated, and a rectified linear unit is
 always off; near 1, a sigmoid or tanh never leaves its linear part, and a rectified linear unit is
 always on.
+
+Source: Kaldi's nnet2/nnet-fix.{h,cc}.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Learning rates that make all layers learn equally fast.
 
-Worked from Kaldi's nnet2bin/nnet-modify-learning-rates.cc.
+Source: Kaldi's nnet2bin/nnet-modify-learning-rates.cc.
 """
 
 import logging

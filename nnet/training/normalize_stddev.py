@@ -3,7 +3,9 @@
 A p-norm is homogeneous, and a NormalizeComponent after it undoes any scale, so that with an affine
 layer before the two the network computes the same whatever its parameters are multiplied by.  In
 training, and in a combination of networks, that multiple may wander, and with it the effective
-learning rate.  Worked from Kaldi's nnet2bin/nnet-normalize-stddev.cc.
+learning rate.
+
+Source: Kaldi's nnet2bin/nnet-normalize-stddev.cc.
 """
 
 import logging
@@ -25,7 +27,8 @@ def normalize_stddev(network: Network, target: float | Network = 1.0) -> None:
     `target` is that standard deviation, or a network of the same structure from whose layers it is
     taken.  A layer whose parameters are all equal stays as it is.
 
-    Raises NgtrainError when the reference network has no such layer in the same place.
+    Raises:
+        NgtrainError: the reference network has no such layer in the same place.
     """
     for c in scale_free_layers(network):
         layer = network.components[c]

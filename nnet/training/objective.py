@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 
 class LogProbability:
-    """The weighted log-probability of labels, F = sum_k w_k log y[row_k, pdf_k].
-
-    device: where the output is.
-    """
+    """The weighted log-probability of labels, F = sum_k w_k log y[row_k, pdf_k], on a device."""
 
     def __init__(self, device: Device):
         self.device = device

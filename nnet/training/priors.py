@@ -1,6 +1,6 @@
 """Priors of the pdf-ids, by which posteriors are divided to get likelihoods.
 
-After Kaldi's nnet2bin/nnet-train-transitions.cc and nnet2bin/nnet-adjust-priors.cc.
+Source: Kaldi's nnet2bin/nnet-train-transitions.cc and nnet2bin/nnet-adjust-priors.cc.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Transfer of a network to other pdf-ids, worked from Nnet::ResizeOutputLayer in Kaldi's
-nnet2/nnet-nnet.cc."""
+"""Transfer of a network to other pdf-ids.
+
+Source: Nnet::ResizeOutputLayer in Kaldi's nnet2/nnet-nnet.cc.
+"""
 
 import numpy as np
 
@@ -15,7 +17,10 @@ def resize_output_layer(network: Network, num_pdfs: int) -> None:
     """Replace the last affine layer by one of zeros with `num_pdfs` outputs, and the softmax.
 
     What was made for the old pdf-ids goes: a SumGroupComponent of mixtures, and a
-    FixedScaleComponent before the softmax.  Raises NgtrainError when there is another kind of end.
+    FixedScaleComponent before the softmax.
+
+    Raises:
+        NgtrainError: there is another kind of end.
     """
     components = network.components
     if isinstance(components[-1], SumGroupComponent):

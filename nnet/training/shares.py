@@ -48,7 +48,11 @@ class Shares:
             other.close()
 
     def __call__(self, *args) -> list[Any]:
-        """Return results in the order of the shares.  Raises NgtrainError when a process ended."""
+        """Return the results in the order of the shares.
+
+        Raises:
+            NgtrainError: a process has ended.
+        """
         try:
             for other in self._others:
                 other.send(args)

@@ -43,8 +43,10 @@ def use_tf32(tf32: bool) -> None:
 def gemm(a: Array, b: Array, out: Array, alpha: float, beta: float) -> None:
     """Compute out = alpha * a @ b + beta * out; rows or columns of matrices are contiguous.
 
-    The rows of `out` are.  Operands with neither are copied.  Raises ValueError where shapes or
-    types do not fit.
+    The rows of `out` are.  Operands with neither are copied.
+
+    Raises:
+        ValueError: shapes or types do not fit.
     """
     (m, k), n = a.shape, b.shape[1]
     if b.shape[0] != k or out.shape != (m, n):

@@ -43,8 +43,6 @@ class LayerKernels(Device):
         args = x, starts, out, out.size, x.shape[1], out.shape[1]
         launch_elementwise("sum_ranges", out.size, *args, dtype=x.dtype)
 
-    # Softmax and objective ------------------------------------------------------------------------
-
     def softmax(self, x: Array, out: Array, floor: float) -> None:
         _launch_rowwise("softmax", x, x, out, x.shape[1], floor)
 
@@ -63,8 +61,6 @@ class LayerKernels(Device):
         args = *_elements(derivative, y), floor, out, y.shape[1]
         _launch_rowwise("log_prob_backward", y, y, *args)
 
-    # Normalization, p-norm, sums ------------------------------------------------------------------
-
     def normalize(self, x: Array, out: Array, floor: float) -> None:
         _launch_rowwise("normalize", x, x, out, x.shape[1], floor)
 
@@ -79,8 +75,6 @@ class LayerKernels(Device):
         group, tiny = x.shape[1] // y.shape[1], float(np.finfo(y.dtype).tiny)
         args = x, y, derivative, out, x.size, group, tiny
         launch_elementwise("pnorm2_backward", x.size, *args, dtype=x.dtype)
-
-    # Elementwise functions ------------------------------------------------------------------------
 
     def nonlinear(self, x: Array, function: Elementwise, out: Array) -> None:
         if function.name not in FUNCTIONS:
@@ -115,8 +109,6 @@ class LayerKernels(Device):
 
     def draw_uniform(self, state: Array, x: Array) -> None:
         launch_elementwise("draw_uniform", -(-x.size // 8), state, x, x.size, dtype=x.dtype)
-
-    # Affine functions -----------------------------------------------------------------------------
 
     def broadcast_rows(self, bias: Array, out: Array) -> None:
         launch_elementwise(
