@@ -10,11 +10,11 @@ from fake_cupy.libraries import TF32
 from test_natural_gradient import DEGENERATE, correlated_rows
 
 from nnet.components import base
-from nnet.components.nonlinear import Elementwise, ElementwiseComponent, NonlinearComponent
+from nnet.components.nonlinear import ElementwiseComponent, NonlinearComponent
 from nnet.device import select_device
 from nnet.device.cuda import libraries
 from nnet.device.cuda.staging import NUM_SLOTS
-from nnet.device.device import GrowingRows, SideStream, to_host
+from nnet.device.device import Elementwise, GrowingRows, SideStream, to_host
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.io.compressed_frames import CompressedFrames
 from nnet.model.acoustic_model import load_network

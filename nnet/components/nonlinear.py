@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from nnet.components.base import (
     component_type,
     option,
 )
-from nnet.device.device import Array, GrowingRows, SparseRows, Workspace
+from nnet.device.device import Array, Elementwise, GrowingRows, SparseRows, Workspace
 
 NORM_FLOOR = 2.0**-66
 """The least mean square; it and its inverse square root are exact in single precision."""
@@ -94,20 +93,6 @@ class NonlinearComponent(SameDimComponent):
             if len(theirs):
                 setattr(self, name, a * theirs if len(mine) == 0 else mine + a * theirs)
         self.count += a * other.count
-
-
-class Elementwise(NamedTuple):
-    """A function of one variable, computed elementwise as ufuncs are.
-
-    Attributes:
-        name: for devices that have a kernel for it.
-        value: function(xp, x, out), from the input, by functions of the array module `xp`.
-        slope: function(xp, y, out), the derivative, from the value y.
-    """
-
-    name: str
-    value: Callable[[ModuleType, Array, Array], Any]
-    slope: Callable[[ModuleType, Array, Array], Any]
 
 
 def _sigmoid(xp: ModuleType, x: Array, out: Array) -> None:

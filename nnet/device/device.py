@@ -16,15 +16,12 @@ import sys
 import threading
 from collections.abc import Callable, Hashable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnet.device import blas
 from nnet.device.threads import for_each
-
-if TYPE_CHECKING:
-    from nnet.components.nonlinear import Elementwise
 
 Array = Any
 """A numpy.ndarray or a cupy.ndarray."""
@@ -105,6 +102,20 @@ class SparseRows(NamedTuple):
     def on(self, device: Device) -> SparseRows:
         """Return the matrix on a device; itself when it is there already."""
         return SparseRows(*map(device.asarray, self))
+
+
+class Elementwise(NamedTuple):
+    """A function of one variable, computed elementwise as ufuncs are.
+
+    Attributes:
+        name: for devices that have a kernel for it.
+        value: function(xp, x, out), from the input, by functions of the array module `xp`.
+        slope: function(xp, y, out), the derivative, from the value y.
+    """
+
+    name: str
+    value: Callable[[ModuleType, Array, Array], Any]
+    slope: Callable[[ModuleType, Array, Array], Any]
 
 
 class _Scratch(threading.local):

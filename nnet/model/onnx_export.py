@@ -28,7 +28,6 @@ from nnet.components.splice import SpliceComponent
 from nnet.components.sum_group import SumGroupComponent
 from nnet.errors import NgtrainError
 from nnet.io.tokens import read_object
-from nnet.model.acoustic_model import SMALLEST_POSTERIOR
 from nnet.model.network import Network
 
 log = logging.getLogger("ngtrain")
@@ -133,7 +132,7 @@ def export(
         for component in part.components:
             x = add_component(graph, component, x)
     if output != "posteriors":
-        x = graph.add("Log", graph.add("Max", x, graph.constant(SMALLEST_POSTERIOR)))
+        x = graph.add("Log", graph.add("Max", x, graph.constant(np.float32(PROBABILITY_FLOOR))))
     if output == "log-likelihoods":
         x = graph.add("Sub", x, graph.constant(np.log(priors)))
     first = before or network

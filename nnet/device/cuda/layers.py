@@ -5,15 +5,12 @@ Activations are (rows, dim), C-contiguous, all of one precision, float32 or floa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nnet.device.cuda.kernels import THREADS, launch, launch_elementwise
-from nnet.device.device import Array, Device, SparseRows
-
-if TYPE_CHECKING:
-    from nnet.components.nonlinear import Elementwise
+from nnet.device.device import Array, Device, Elementwise, SparseRows
 
 FUNCTIONS = {"none": 0, "sigmoid": 1, "tanh": 2, "rectifier": 3}
 """The elementwise functions that kernels know, by the numbers of enum Function of nonlinear.cu."""
