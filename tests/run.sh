@@ -26,6 +26,7 @@ ruff format --check . || {
   echo "tests/run.sh: 'ruff format' would change the files named by 'ruff format --check'" >&2
   exit 1
 }
+mypy --no-error-summary
 if [ ! -d "${NGTRAIN_SHARED:-../shared}" ]; then
   echo "tests/run.sh: no reference data at ${NGTRAIN_SHARED:-../shared}:" \
     "the tests that compare with Kaldi's files are left out, and counted below"

@@ -22,7 +22,7 @@ import copy
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -243,6 +243,10 @@ class Component:
 
     input_dim: int
     output_dim: int
+
+    if TYPE_CHECKING:  # fields are attributes, too
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **values: Any):
         """Set fields by name, and check() them."""
