@@ -438,15 +438,3 @@ def test_help_of_every_driver(path, environment):
     assert "e.g." in result.stdout
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert not imported & {"numpy", "scipy", "h5py", "kaldi_io", "kaldifst", "cupy"}
-
-
-def test_no_program_is_imported():
-    """What two of them need lies in nnet/; so each works alone, wherever it was installed."""
-    programs = [path for path in (ROOT / "bin").iterdir() if path.is_file()]
-    files = [
-        path for folder in ("nnet", "steps", "utils") for path in (ROOT / folder).rglob("*.py")
-    ]
-    pattern = r"^\s*(?:from|import) (?:bin|steps|utils)\b.*"
-    imports = {str(path): re.findall(pattern, path.read_text(), re.M) for path in programs + files}
-    assert len(imports) > 200
-    assert {path: lines for path, lines in imports.items() if lines} == {}
