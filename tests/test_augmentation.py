@@ -21,6 +21,7 @@ def pitch(signal: np.ndarray) -> float:
     return spectrum.argmax() * RATE / len(signal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [0.8, 0.9, 1.1, 1.25])
 def test_speed_changes_duration_and_pitch_together(speed):
     faster = change_speed(TONE, speed)
@@ -78,6 +79,7 @@ def test_program_makes_loud_copies_quieter_instead_of_clipping(tmp_path, run_pro
     np.testing.assert_allclose(samples / 32767, TONE / np.abs(TONE).max(), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ["--snr=20:5", "--snr=loud", "--speed=0", "--volume=1"])
 def test_bad_options_end_in_one_line(tmp_path, run_program, bad):
     write_wav(tmp_path / "a.wav", TONE)
@@ -109,6 +111,7 @@ def test_copy_of_a_data_directory(tmp_path, run_program):
     assert len(lengths) == pytest.approx(2 * (2 * 2 * RATE + 44), abs=16)
 
 
+@pytest.mark.slow
 def test_recordings_that_cannot_be_read_are_left_out(tmp_path, run_program):
     """With their utterances, which is said, and refused where they are most."""
     source, dest = tmp_path / "source", tmp_path / "dest"

@@ -34,6 +34,7 @@ def statistics(model: AcousticModel) -> list[tuple]:
     ]
 
 
+@pytest.mark.slow
 def test_average_of_one_is_itself(models, run_program, tmp_path):
     for program in "nnet-average", "nnet-am-average":
         run_program(program, models[0], tmp_path / "average.mdl")
@@ -103,6 +104,7 @@ def test_memory_holds_two_models(models, monkeypatch):
     assert len(alive) == 6
 
 
+@pytest.mark.slow
 def test_models_come_from_pipes(models, run_program, tmp_path):
     run_program("nnet-average", *models, tmp_path / "1.mdl")
     piped = run_program("nnet-average", f"cat {models[0]} |", *models[1:], "-")
@@ -124,6 +126,7 @@ def test_bad_options(models, options, reason):
         average_models(models, **options)
 
 
+@pytest.mark.slow
 def test_models_that_do_not_fit(models, shared, tmp_path, run_program):
     smaller = str(shared / "kaldi/exp/nnet_ms/0.mdl")
     with pytest.raises(NgtrainError, match=r"0\.mdl: .* unlike .*5\.mdl: 8 components"):

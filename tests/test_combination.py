@@ -246,6 +246,7 @@ def test_golden_models(shared, run_program, tmp_path):
     np.testing.assert_array_equal(combined.priors, first.priors)
 
 
+@pytest.mark.slow
 def test_bad_input(shared, run_program, tmp_path):
     experiment = shared / "kaldi/exp/nnet_ms"
     egs = f"ark:{experiment / 'combine.egs'}"

@@ -123,6 +123,7 @@ def test_simulated_time_is_iterations_times_seconds():
     assert len(outcome("online", 4, -0.8).clock) == 0
 
 
+@pytest.mark.slow
 def test_pictures_have_their_numbers_beside_them(tmp_path):
     pytest.importorskip("matplotlib")
     from figures import draw_curves, draw_sweeps

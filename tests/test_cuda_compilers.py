@@ -12,6 +12,7 @@ on_each_gpu = pytest.mark.parametrize("gpu", ["sm_80", "sm_90"])
 in_each_precision = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
+@pytest.mark.slow
 @on_each_gpu
 @in_each_precision
 def test_nvrtc_compiles_all_kernels(gpu, dtype, record_property):

@@ -398,6 +398,7 @@ def test_errors_are_counted_as_by_kaldi_where_alignments_are_as_good():
         assert counts == kaldi_edit_distance(*pair), pair
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [

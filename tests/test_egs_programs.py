@@ -141,6 +141,7 @@ def test_copying_in_turn_and_at_random(golden, run_program, tmp_path):
     assert all(350 < len(part) < 500 for part in at_random)
 
 
+@pytest.mark.slow
 def test_keeping_a_proportion(golden, run_program, tmp_path):
     def copy(proportion, srand):
         run_program(
@@ -160,6 +161,7 @@ def test_keeping_a_proportion(golden, run_program, tmp_path):
     assert 3050 < len(more) < 3350
 
 
+@pytest.mark.slow
 def test_selecting_a_frame(golden, run_program, tmp_path):
     source, target = f"ark:{golden}/egs_8frames.ark", tmp_path / "out"
     result = run_program("nnet-copy-egs", "--frame=3", source, f"ark:{target}")
@@ -202,6 +204,7 @@ def test_asking_for_more_context_than_there_is(golden, run_program, tmp_path):
     assert (tmp_path / "out").read_bytes() == (golden / "egs_frame3.ark").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -225,6 +228,7 @@ def test_nothing_can_be_copied(golden, run_program, tmp_path, options, reason):
 # Order --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shuffling(golden, run_program, tmp_path):
     def shuffle(*options):
         result = run_program(
@@ -280,6 +284,7 @@ def test_a_pipeline_reads_as_minibatches(golden, environment):
 # Relabelling --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_relabelling(golden, run_program, tmp_path):
     with sequential_table(f"ark:{golden}/pdf_ali.txt", INTEGERS) as table:
         old = dict(table)

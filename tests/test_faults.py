@@ -465,6 +465,7 @@ def test_two_drivers_in_a_directory(train, nnet):
     assert not half_written.exists()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(run_program, shared):
     """tests/support/kill_and_resume.py, a few times; by hand it can be run more often."""
     program = Path(__file__).parent / "support/kill_and_resume.py"

@@ -428,6 +428,7 @@ def test_features_through_pipes(tmp_path, tone, run_program):
     assert matrix[:, matrix[0].argmax()].mean() > 12 + np.median(matrix)
 
 
+@pytest.mark.slow
 def test_dither_depends_on_seed_and_utterance_only(tmp_path, tone, run_program):
     write_all(f"ark:{tmp_path}/a", WAVE, {"x": Wave(tone[None], RATE), "y": Wave(tone[None], RATE)})
     write_all(f"ark:{tmp_path}/b", WAVE, {"y": Wave(tone[None], RATE)})
@@ -461,6 +462,7 @@ def test_wrong_sample_rate(tmp_path, tone, run_program):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_resampling(tmp_path, tone, run_program):
     """The tone at twice the rate, brought back, gives nearly the features of the tone."""
     twice = np.rint(8000 * np.sin(np.arange(2 * RATE) * 0.15))
@@ -570,6 +572,7 @@ def test_transform_programs(feats, tmp_path, rng, run_program):
     )
 
 
+@pytest.mark.slow
 def test_cmvn_programs(feats, tmp_path, run_program):
     entries, rspecifier = feats
     run_program("compute-cmvn-stats", rspecifier, f"ark:{tmp_path}/per-utt")

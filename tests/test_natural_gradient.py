@@ -266,6 +266,7 @@ def test_online_stays_orthonormal_in_single_precision_over_hundreds_of_updates()
     assert worst < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["online_pnorm", "online_multisplice"])
 def test_online_stays_orthonormal_where_kaldi_falls_over(golden, name):
     """Real training that starts from a last layer of zeros, with rank 80.

@@ -44,6 +44,7 @@ def test_models_come_out_as_they_went_in(golden, run_program, tmp_path, name):
     assert_same_info(run_program("nnet-am-info", model).stdout, info)
 
 
+@pytest.mark.slow
 def test_text_form_is_kaldis(golden, run_program):
     for name in "simple_pnorm", "online_pnorm":
         directory = golden / "training" / name

@@ -187,6 +187,7 @@ def test_program_writes_the_best_result_of_each_subset(run_program, decoded):
     assert all("10_0.0" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_program_and_sclite_agree(run_program, decoded):
     if not find_hubscr():
         pytest.skip(NO_SCTK)

@@ -93,6 +93,7 @@ def test_a_part_of_a_driver_that_fails(copies, run_program, fail_in, driver, par
     assert FAILED.search(said + logs)  # and nothing else is the reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["compute-mfcc-feats", "extract-segments", "wav-augment"])
 def test_a_part_of_what_reads_recordings_fails(tmp_path, run_program, fail_in, part):
     """Of make_mfcc.py and augment_data_dir.py."""

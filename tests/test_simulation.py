@@ -181,6 +181,7 @@ def test_fisher_on_one_job(table):
     )
 
 
+@pytest.mark.slow
 def test_more_jobs_make_fewer_iterations_of_the_same_work(table):
     rows = table("--num-jobs=8 64 512", "--samples-per-second=1000", *UNDISTURBED)
     for row, count in zip(rows, (8, 64, 512), strict=True):

@@ -83,6 +83,7 @@ def test_same_seed_same_recordings_whatever_the_number_of_jobs(corpus, make_corp
     assert not set(recordings(other).values()) & set(recordings(corpus).values())
 
 
+@pytest.mark.slow
 def test_voices_of_the_subsets_are_distinct(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     corpus = importlib.import_module("make_synth_corpus")

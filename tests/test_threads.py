@@ -86,6 +86,7 @@ def test_large_products_are_divided(shape, monkeypatch):
     assert (len(pieces) or 1) == PRODUCTS[shape][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(512, 4000), (1500, 700), (512, 361), (100, 50)])
 @pytest.mark.parametrize("transposed", [False, True])
@@ -148,6 +149,7 @@ def parameters(network):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "affine",
     [
@@ -166,6 +168,7 @@ def test_training(affine):
     assert np.isfinite(by_any_number_of_threads(compute)).all()
 
 
+@pytest.mark.slow
 def test_combination():
     """By processes, and by threads; the examples make several shares."""
     networks = [random_network("AffineComponent learning-rate=0.01", dim) for dim in (400, 400)]
@@ -190,6 +193,7 @@ def test_combination():
     )
 
 
+@pytest.mark.slow
 def test_programs(shared, run_program, tmp_path):
     """Which get the number as an option, or from the environment."""
     golden = shared / "kaldi/golden"
