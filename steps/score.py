@@ -5,10 +5,14 @@ Writes into <decode-dir> wer_LMWT_PENALTY with the lines of compute-wer, and bes
 of the best of them, as Kaldi's scoring does.  The best over many settings flatters: with --tune-on,
 LMWT and PENALTY are those that were best in another decoding directory, scored before, of data that
 was held out for this; the result is in tuned_wer.
+
+wer_details/ has the errors of that result, or else of the best: per_utt, each utterance word by
+word, and ops, how often which word was recognised as which.
 """
 
 from pathlib import Path
 
+from nnet.decoding.error_details import ErrorDetails
 from nnet.decoding.scoring import WordErrors, score
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
@@ -56,6 +60,18 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     if tune_on:
         tuned = tuned_setting(directory, results, tune_on)
         write_result(directory / "tuned_wer", directory, tuned, results[tuned])
+    shown = tuned if tune_on else best
+    hypotheses = read_transcripts(find_transcripts(directory)[shown], words)
+    write_details(directory / "wer_details", ErrorDetails(references.items(), hypotheses))
+
+
+def write_details(folder: Path, details: ErrorDetails) -> None:
+    """Write the files of a result that show its errors, and name the most frequent ones."""
+    folder.mkdir(exist_ok=True)
+    write_lines(folder / "per_utt", details.per_utt)
+    write_lines(folder / "ops", details.op_lines())
+    if confused := details.most_confused():
+        log.info(f"{folder}/ops: most frequent are {confused}")
 
 
 def write_result(path: Path, directory: Path, setting: ScoredSetting, errors: WordErrors) -> None:

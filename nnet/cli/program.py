@@ -241,7 +241,12 @@ class Program(click.Command):
         end_on_signals()
         try:
             try:
-                with self.make_context(name, sys.argv[1:] if args is None else list(args)) as ctx:
+                given = sys.argv[1:] if args is None else list(args)
+                if given[:1] == ["--version"]:
+                    click.echo(f"{name} {__version__}")
+                    raise click.exceptions.Exit(0)
+                given = ["--help"] if given[:1] == ["-h"] else given
+                with self.make_context(name, given) as ctx:
                     status = self.invoke(ctx) or 0
             finally:
                 _flush_results()
@@ -327,7 +332,12 @@ def _standard_options() -> list[click.Option]:
             help="Read options from this file first (may be repeated); conf/... is looked for in "
             "the current folder, then in the project's root",
         ),
-        option("--help", type=bool, default=False, help="Print this message"),
+        option(
+            "--help",
+            type=bool,
+            default=False,
+            help="Print this message",
+        ),
         option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
         option("--verbose", type=int, default=0, help="The higher, the more is logged"),
         option(

@@ -6,8 +6,10 @@ After Kaldi's decoder/faster-decoder.h, which is the search, and decoder/decodab
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -227,7 +229,8 @@ class MultiDecoder:
 def parse_values(text: str) -> list[str]:
     """Parse numbers and ranges `first:last[:step]`, separated by commas.
 
-    They stay text, "0.5" or "20", because they become parts of file names.
+    They stay text, "0.5" or "20", because they become parts of file names; so a range of fractions,
+    such as 0:2:0.5, is counted in decimals.
 
     Raises:
         NgtrainError: not such a list.
@@ -239,9 +242,10 @@ def parse_values(text: str) -> list[str]:
                 float(part)
                 values.append(part.strip())
             else:
-                first, last, *step = map(int, part.split(":"))
-                values.extend(map(str, range(first, last + 1, *step)))
-    except (ValueError, TypeError):
+                first, last, step = map(Decimal, f"{part}:1".split(":")[:3])
+                count = (last - first) // step + 1 if part.count(":") < 3 else math.nan
+                values.extend(str(first + n * step) for n in range(int(count)))
+    except (ValueError, ArithmeticError):
         raise NgtrainError(
             f"expected numbers and ranges first:last[:step] separated by commas, got {text!r}"
         ) from None

@@ -1,0 +1,48 @@
+"""Errors that one can read."""
+
+from nnet.decoding.decoder import parse_values
+from nnet.decoding.error_details import ErrorDetails
+
+REFERENCES = [("a", ["yes", "no"]), ("b", ["no", "no"]), ("c", []), ("absent", ["no"])]
+HYPOTHESES = {"a": ["yes", "yes", "no"], "b": ["yes", "no"], "c": []}
+
+
+def test_utterances_are_shown_word_by_word():
+    details = ErrorDetails(REFERENCES, HYPOTHESES)
+    assert details.per_utt == [
+        "a ref  yes  ***  no",
+        "a hyp  yes  yes  no",
+        "a op     C    I   C",
+        "a #csid 2 0 1 0",
+        "b ref   no  no",
+        "b hyp  yes  no",
+        "b op     S   C",
+        "b #csid 1 1 0 0",
+        "c ref",
+        "c hyp",
+        "c op",
+        "c #csid 0 0 0 0",
+    ]
+
+
+def test_most_frequent_errors_come_first():
+    details = ErrorDetails([*REFERENCES, ("d", ["no"])], HYPOTHESES | {"d": ["yes"]})
+    assert details.op_lines() == [
+        "substitution no yes 2",
+        "insertion *** yes 1",
+        "correct no no 2",
+        "correct yes yes 1",
+    ]
+    assert details.most_confused() == "no -> yes (2), *** -> yes (1)"
+    assert ErrorDetails([], {}).most_confused() == ""
+
+
+def test_ranges_of_fractions():
+    assert parse_values("0:2:0.5") == ["0.0", "0.5", "1.0", "1.5", "2.0"]
+    assert parse_values("0.0:0.3:0.1,7:9") == ["0.0", "0.1", "0.2", "0.3", "7", "8", "9"]
+
+
+def test_help_and_version(run_program):
+    assert b"Usage:" in run_program("tree-info", "-h").stdout
+    assert b"Usage:" in run_program("score.py", "-h").stdout
+    assert run_program("tree-info", "--version").stdout.startswith(b"tree-info ")
