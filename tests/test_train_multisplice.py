@@ -423,10 +423,11 @@ def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
         "max_change_per_sample": 0.075,
         "minibatch_size": 128,
     }
-    affine = TrainingOptions(data="", lang="", alidir="", **options).affine_component
+    affine = TrainingOptions(data="", lang="", alidir="", **options).affine_component(0.075)
     matrix = read_object(str(golden / "fixed_affine.mat"), Reader.matrix)
     layers = network(
         affine=affine,
+        last_affine=affine,
         nonlin=nonlin,
         affine_dim=30,
         hidden_dim=10 if nonlin == "pnorm" else 30,
