@@ -102,7 +102,7 @@ esac
 # being started, and never longer than Kaldi's default.
 samples_per_iter() {
   awk -v n="$2" '{ frames += $2 }
-    END { samples = int(frames / n); if (samples < 3000) samples = 3000
+    END { samples = int(frames / n); if (samples < 2000) samples = 2000
       print samples < 400000 ? samples : 400000 }' "$1/utt2num_frames"
 }
 

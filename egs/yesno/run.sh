@@ -48,7 +48,7 @@ for subset in train test; do
   compute_cmvn_stats.py "$data/$subset"
 done
 
-printf 'yes Y\nno N\n' >"$data/lexicon.txt"
+printf 'yes k e n\nno l o\n' >"$data/lexicon.txt"
 make_dict.py "$data/lexicon.txt" "$data/dict"
 prepare_lang.py --position-dependent-phones false "$data/dict" '!SIL' "$data/lang_tmp" "$lang"
 make_loop_grammar.py "$lang"
