@@ -1,4 +1,4 @@
-"""Which words were recognised as which: the files of Kaldi's steps/scoring/score_kaldi_wer.sh.
+"""Words and what they were recognised as: the files of Kaldi's steps/scoring/score_kaldi_wer.sh.
 
 per_utt has four lines for each utterance, words that belong together standing in one column:
 

@@ -66,14 +66,14 @@ class Jobs:
 
     @property
     def script(self) -> Path:
-        """What is submitted; two calls for the same log may run at the same time."""
+        """The file that is submitted; two calls for the same log may run at the same time."""
         return self.folder / f"{self.name}.sh"
 
     def status_file(self, job: int | str) -> Path:
         return self.folder / f"{self.name}.status.{job}"
 
     def status(self, job: int) -> int | None:
-        """How a job ended according to its machine and its log; None while they do not say so."""
+        """Say how a job ended by its machine and its log; None while they do not say so."""
         try:
             status = int(self.status_file(job).read_text())
         except (OSError, ValueError):
@@ -101,7 +101,7 @@ def ask(command: list[str]) -> subprocess.CompletedProcess:
 
 
 class Scheduler(ABC):
-    """What differs between schedulers.
+    """A kind of scheduler: how jobs are submitted, found and ended there.
 
     name: that of the launcher.  config_file: where the options stand if --config does not say it.
     task: the variable that has the number of a job of an array.  here: what a log says of machine
@@ -138,11 +138,11 @@ class Scheduler(ABC):
 
     @abstractmethod
     def is_active(self, name: str) -> bool:
-        """Whether any job called `name` has not ended yet as far as the scheduler knows."""
+        """Ask the scheduler whether any job called `name` has not ended yet."""
 
     @abstractmethod
     def fates(self, name: str, said: str) -> dict[int, str]:
-        """What became of the jobs that failed as far as the scheduler knows, in a few words.
+        """Ask the scheduler what became of the jobs that failed, in a few words.
 
         The job of a call without JOB is number 1.  `said` is what the submission has printed.
         """
@@ -178,7 +178,7 @@ class Scheduler(ABC):
             jobs.forget(output.with_suffix(".sh"))
 
     def script(self, jobs: Jobs) -> str:
-        """What runs on a machine of the cluster: run.py, for one job."""
+        """Write the script for a machine of the cluster: run.py, for one job."""
         call = jobs.call
         exports = [
             f"export {name}={shlex.quote(value)}"
@@ -284,7 +284,7 @@ class Scheduler(ABC):
         process.wait()
 
     def failed(self, unfinished: list[int], fates: dict[int, str], jobs: Jobs) -> list[int]:
-        """Which of the jobs that are not known to have succeeded failed, when all have ended."""
+        """Find those that failed among the jobs not known to have succeeded, when all have ended."""
         silent = [job for job in unfinished if job not in fates]
         logs = {job: jobs.call.log_of(job) for job in unfinished}
         eventually(
@@ -370,7 +370,7 @@ def scheduler_log(call: Call) -> Path:
 
 
 def text_of(output: IO[bytes]) -> str:
-    """What a process that has ended wrote to a file."""
+    """Return the text that a process, which has ended, wrote to a file."""
     output.seek(0)
     return output.read().decode(errors="replace")
 

@@ -37,7 +37,7 @@ class Reservation:
     jobs_per_gpu: int
 
     def environment(self) -> dict[str, str]:
-        """What tells CUDA, and CuPy, what they may use; nothing where there was no need to ask."""
+        """Give the variables that tell CUDA, and CuPy, what to use; none where nothing was reserved."""
         if not self.gpus:
             return {}
         variables = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
@@ -69,7 +69,7 @@ def installed_gpus() -> dict[str, str]:
 
 
 def _full_name(name: str, installed: dict[str, str]) -> str:
-    """That of a GPU which CUDA_VISIBLE_DEVICES names by number, or by how its UUID begins."""
+    """Complete the name of a GPU that is given by number, or by how its UUID begins."""
     if name in installed:
         return installed[name]
     return next((uuid for uuid in installed.values() if uuid.startswith(name)), name)

@@ -80,7 +80,7 @@ class Background:
 
     def __init__(self, start_timeout: float = 0.0):
         self.start_timeout = start_timeout
-        self._running: list[Call] = []
+        self._running: list[LauncherCall] = []
         self._failures: list[Failure] = []
         self._num_jobs = 0
 
@@ -96,19 +96,19 @@ class Background:
             options += [f"--{name.replace('_', '-')}", str(value)]
         log_file, words = str(log_file), [str(word) for word in words]
         job = _name_of_job([log_file, *words])
-        call = Call(
+        call = LauncherCall(
             launcher, options, log_file.replace(JOB, job), [_quote(word, job) for word in words],
             None if jobs is None else range(1, jobs + 1), max_retries, job,
         )  # fmt: skip
         self._launch(call)
         self._num_jobs += jobs or 1
 
-    def _launch(self, call: Call) -> None:
+    def _launch(self, call: LauncherCall) -> None:
         self._running.append(call)  # first, so that whatever comes between, it is ended
         call.launch()
 
     def running(self) -> bool:
-        """Whether any command has yet to end; those that failed are started again."""
+        """Say whether any command has yet to end; start those again that failed."""
         for call in list(self._running):
             call.check_start(self.start_timeout)
             if call.process.poll() is None:
@@ -143,7 +143,7 @@ class Background:
 
 
 @dataclass
-class Call:
+class LauncherCall:
     """A call of a launcher, for a command or for many like it.
 
     numbers: what `job_name` in the command stands for; None where it stands for itself.
@@ -204,8 +204,8 @@ class Call:
             self.fault = f"it had not started after {timeout:g} seconds"
             self.process.terminate()
 
-    def after(self) -> tuple[list[Call], list[Failure]]:
-        """What comes after its end: calls to do the failed jobs again, and failures for good."""
+    def after(self) -> tuple[list[LauncherCall], list[Failure]]:
+        """Return what follows from its end: calls for failed jobs again, and failures for good."""
         if self.process.poll() == 0:
             return [], []
         again, failures = [], []
@@ -316,7 +316,7 @@ def complaint(log_file: str) -> str | None:
 
 
 def _said(log_file: str) -> list[str]:
-    """What a job printed: the lines at the end of its log, which may be large."""
+    """Read what a job printed: the lines at the end of its log, which may be large."""
     lines = end_of(log_file, QUOTED).splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 

@@ -16,7 +16,7 @@ mount option acdirmax says otherwise."""
 def eventually(
     condition: Callable[[], bool], *directories: str | os.PathLike, patience_s: float = PATIENCE_S
 ) -> bool:
-    """Whether `condition`, of files in directories, comes true, which may take `patience_s`."""
+    """Wait until `condition`, of files in directories, comes true; False after `patience_s`."""
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What all launchers share: their command line, that of Kaldi's run.pl, and the logs of jobs.
+"""Launchers' command line, which is that of Kaldi's run.pl, and the logs of jobs.
 
 A launcher, run.py, slurm.py or queue.py, runs a command, or many like it at the same time:
 
@@ -56,7 +56,7 @@ class Error(Exception):
 
 @dataclass
 class Call:
-    """What the command line asks for.
+    """The command line of a launcher: options, jobs, their log and their command.
 
     options: value of each option of the form --name <value>, by name, with _ for -.
     native: options with one dash and their values, which are those of a scheduler, as they stand.
@@ -71,7 +71,7 @@ class Call:
 
     @property
     def command(self) -> str:
-        """What bash is to run."""
+        """The command that bash is to run."""
         return " ".join(map(quote, self.words))
 
     def number(self, name: str, default: int | None, smallest: int = 1) -> int | None:
@@ -147,12 +147,12 @@ def quote(word: str) -> str:
 
 
 def header(command: str, host: str) -> str:
-    """What the log of a job begins with, when the job starts now."""
+    """Write the head of the log of a job that starts now."""
     return f"# {command}\n{STARTED.format % date()}\n# Running on {host}\n#\n"
 
 
 def footer(status: int, seconds: float, num_threads: int) -> str:
-    """What it ends with; a negative `status` is the number of the signal that ended the job."""
+    """Write the end of a log; a negative `status` is the signal that ended the job."""
     code = f"code {status}" if status >= 0 else f"code 0; signal {-status}"
     accounting = f"# Accounting: time={round(seconds)} threads={num_threads}"
     return f"{accounting}\n{ENDED.format % (code, date(), round(seconds))}\n"
@@ -173,7 +173,7 @@ TAIL = 1 << 12  # bytes at the end of a log in which its footer is
 
 
 def exit_status(log: str | os.PathLike) -> int | None:
-    """How a job ended according to its log, 128 and the number of the signal if by a signal.
+    """Read from a log how its job ended: a status, or 128 and the number of a signal.
 
     None if the log does not say so, or is not there.  What processes that were left behind printed
     may follow the footer.

@@ -25,7 +25,7 @@ PATIENCE_S = 15
 
 
 def num_cores() -> int:
-    """How many cores of this machine are ours to use."""
+    """Count the cores of this machine that are ours to use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -64,7 +64,7 @@ class Runner:
             self.started = True
 
     def room(self) -> int:
-        """How many jobs run at the same time; a few more at once rather than a few left over."""
+        """Choose how many jobs run at the same time; rather a few more than a few left over."""
         jobs = len(self.call.jobs)
         room = max(1, num_cores() // self.num_threads)
         if self.num_gpus:

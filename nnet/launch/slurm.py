@@ -79,7 +79,7 @@ class Slurm(Scheduler):
 
 
 def squeue(name: str, *options: str) -> subprocess.CompletedProcess:
-    """What Slurm knows of the jobs called `name`, a line for each."""
+    """Ask Slurm for the jobs called `name`, a line for each."""
     command = ["squeue", "--noheader", "--array", f"--name={name}", *options]
     return ask(command)
 
