@@ -284,7 +284,7 @@ class Scheduler(ABC):
         process.wait()
 
     def failed(self, unfinished: list[int], fates: dict[int, str], jobs: Jobs) -> list[int]:
-        """Find those that failed among the jobs not known to have succeeded, when all have ended."""
+        """Find those that failed among jobs not known to have succeeded, when all have ended."""
         silent = [job for job in unfinished if job not in fates]
         logs = {job: jobs.call.log_of(job) for job in unfinished}
         eventually(

@@ -37,7 +37,7 @@ class Reservation:
     jobs_per_gpu: int
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that tell CUDA, and CuPy, what to use; none where nothing was reserved."""
+        """Give the variables that tell CUDA, and CuPy, what to use; none without a GPU."""
         if not self.gpus:
             return {}
         variables = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
