@@ -433,7 +433,7 @@ def test_decoding_and_scoring_drivers(run_program, kaldi, experiment):
         *(graph, data, decode),
     )
     assert (decode / "num_jobs").read_text() == "3\n"  # more than there are speakers
-    results = {p.name: p.read_text() for p in decode.glob("wer_*")}
+    results = {p.name: p.read_text() for p in decode.glob("wer_[0-9]*")}
     assert set(results) == {"wer_10_0.0", "wer_10_2.0", "wer_40_0.0", "wer_40_2.0"}
     assert all("Scored 50 sentences, 0 not present in hyp." in text for text in results.values())
 
