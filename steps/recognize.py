@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nnet.cli.config_files import find_config
 from nnet.drivers.data_dir import write_lines
+from nnet.drivers.decode_dir import chosen_setting
 from nnet.drivers.driver import (
     argument,
     driver,
@@ -36,7 +37,6 @@ from nnet.drivers.driver import (
 from nnet.drivers.extract_features import frame_shift
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
 from nnet.launch.commands import read_numbers
 
 
@@ -65,9 +65,9 @@ def main(model_dir, graph_dir, recordings, channel, times, **o):
     if times:
         require_files(*(graph / "phones" / name for name in ("align_lexicon.int", "silence.csl")))
     kind, config = feature_config(source, o)
-    lmwt, penalty = (
-        tuned(Path(o["tuned_in"])) if o["tuned_in"] else (o["lmwt"], o["word_ins_penalty"])
-    )
+    penalty, lmwt = o["word_ins_penalty"], o["lmwt"]
+    if o["tuned_in"]:
+        penalty, lmwt = chosen_setting(Path(o["tuned_in"])).values
     with tempfile.TemporaryDirectory(prefix="recognize.") as folder:
         data = Path(folder)
         channels = write_channels(recordings, channel, data)
@@ -116,16 +116,6 @@ def feature_config(source: Path, options: dict) -> tuple[str, str]:
     [(kind, config)] = chosen
     require_files(config)
     return kind, config
-
-
-def tuned(decode_dir: Path) -> tuple[float, float]:
-    """LMWT and the penalty of the best result in a decoding directory.  Raises NgtrainError."""
-    files = [decode_dir / name for name in ("tuned_wer", "best_wer")]
-    line = next((" ".join(text_lines(file)) for file in files if file.is_file()), "")
-    match = re.search(r"wer_([^_/ ]+)_([^_/ ]+)$", line.strip())
-    if not match:
-        raise NgtrainError(f"{decode_dir} has no best_wer: steps/score.py makes it")
-    return float(match[1]), float(match[2])
 
 
 def write_channels(

@@ -47,8 +47,8 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     words = SymbolTable.load(f"{graph_dir}/words.txt")
     check_transcripts(Path(data, "text"), words)
     references = {key: split_words(text) for key, text in read_table(f"{data}/text").items()}
-    results = {}
-    for setting, files in find_transcripts(directory).items():
+    transcripts, results = find_transcripts(directory), {}
+    for setting, files in transcripts.items():
         if min_lmwt <= float(setting.lmwt) <= max_lmwt:
             hypotheses = read_transcripts(files, words)
             results[setting] = score(references.items(), hypotheses, "present")
@@ -61,7 +61,7 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
         tuned = tuned_setting(directory, results, tune_on)
         write_result(directory / "tuned_wer", directory, tuned, results[tuned])
     shown = tuned if tune_on else best
-    hypotheses = read_transcripts(find_transcripts(directory)[shown], words)
+    hypotheses = read_transcripts(transcripts[shown], words)
     write_details(directory / "wer_details", ErrorDetails(references.items(), hypotheses))
 
 

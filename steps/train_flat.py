@@ -31,7 +31,7 @@ from nnet.drivers.driver import (
     run_step,
 )
 from nnet.drivers.egs_options import count_frames
-from nnet.drivers.feature_pipeline import feature_options
+from nnet.drivers.feature_pipeline import feature_options, feature_words, given_features
 from nnet.errors import NgtrainError
 
 LEAST_FRAMES = 90_000
@@ -82,14 +82,9 @@ def main(data, lang, exp_dir, nj, cmd, **options):
     common = ["--nj", nj, "--cmd", cmd]
     remember({"data": data, "lang": lang} | options, exp)
     if not (exp / "round0/num_jobs").exists():
-        features = [
-            word
-            for name in ("cmvn_opts", "delta_order")
-            if options[name]
-            for word in (f"--{name.replace('_', '-')}", options[name])
-        ]
         start = ["--silence-duration", options["silence_duration"]]
-        start += ["--find-silence", options["find_silence"], *features]
+        start += ["--find-silence", options["find_silence"]]
+        start += feature_words(given_features(options))
         run_step("flat_start.py", *common, *start, data, lang, exp / "round0")
     for number in range(1, options["rounds"] + 1):
         before, round_dir = exp / f"round{number - 1}", exp / f"round{number}"

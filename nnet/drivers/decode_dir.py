@@ -55,6 +55,16 @@ def read_results(directory: Path) -> dict[ScoredSetting, int]:
     return results
 
 
+def chosen_setting(directory: Path) -> ScoredSetting:
+    """Read the setting of tuned_wer or, if it is not there, of best_wer.  Raises NgtrainError."""
+    files = [directory / name for name in ("tuned_wer", "best_wer")]
+    line = next((" ".join(text_lines(file)) for file in files if file.is_file()), "")
+    match = re.search(r"wer_([^_/ ]+)_([^_/ ]+)$", line.strip())
+    if not match:
+        raise NgtrainError(f"{directory} has no best_wer: steps/score.py makes it")
+    return ScoredSetting(*match.groups())
+
+
 def middle_of_best(results: dict[ScoredSetting, int]) -> ScoredSetting:
     """Pick the middle one of the settings with the fewest errors: the least accidental."""
     fewest = min(results.values())

@@ -52,6 +52,13 @@ def given_features(options: Mapping[str, Any]) -> dict[str, str]:
     return {name: options[name] for name in OPTIONS if options.get(name)}
 
 
+def feature_words(given: Mapping[str, str]) -> list[str]:
+    """Give what given_features() selected as the words of another driver's command line."""
+    return [
+        word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)
+    ]
+
+
 # What the files of adaptation transforms are called, by type of features.
 TRANSFORMS = {"raw": "raw_trans", "lda": "trans"}
 

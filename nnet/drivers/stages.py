@@ -17,6 +17,7 @@ from nnet.drivers.driver import read_integer, run, run_step
 from nnet.drivers.egs_of_training import forget_egs
 from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.extract_features import copy_configs
+from nnet.drivers.feature_pipeline import feature_words
 from nnet.drivers.multisplice_configs import context, presoftmax_scales
 from nnet.drivers.settings import read_words
 from nnet.drivers.training_options import egs_format_for
@@ -55,15 +56,6 @@ class Stage(ABC):
                 self.make()
 
 
-def feature_words(training: TrainingRun) -> list[str]:
-    """Give the options of get_lda.py and get_egs2.py that say how features are made."""
-    return [
-        word
-        for name, value in training.given_features.items()
-        for word in (f"--{name.replace('_', '-')}", value)
-    ]
-
-
 class FeatureTransform(Stage):
     """lda.mat, with the files that say how features are made and their dimensions."""
 
@@ -82,7 +74,12 @@ class FeatureTransform(Stage):
         copy_configs(Path(o.data), training.dir)
         run_step(
             "get_lda.py",
-            *[*shlex.split(o.lda_opts), *feature_words(training), "--cmd", training.cmd],
+            *[
+                *shlex.split(o.lda_opts),
+                *feature_words(training.given_features),
+                "--cmd",
+                training.cmd,
+            ],
             *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
             *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
             *[o.data, o.lang, o.alidir, training.dir],
@@ -112,7 +109,13 @@ class Examples(Stage):
         """Give the options of get_egs2.py."""
         o, (left, right) = self.training.options, context(self.training.splices)
         return [
-            *[*feature_words(self.training), "--cmd", self.training.cmd, "--io-opts", o.io_opts],
+            *[
+                *feature_words(self.training.given_features),
+                "--cmd",
+                self.training.cmd,
+                "--io-opts",
+                o.io_opts,
+            ],
             *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
             *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
             *["--egs-format", egs_format_for(o.use_gpu), "--srand", o.srand],

@@ -202,8 +202,7 @@ def read_word_errors(dir: Path) -> Iterator[WerLine]:
     for decoded in [dir, *sorted(path for path in dir.glob("decode*") if path.is_dir())]:
         kept = [decoded / name for name in ("tuned_wer", "best_wer", "scoring_kaldi/best_wer")]
         results = [line for file in kept if (line := word_errors(dir, file))]
-        files = sorted(decoded.glob("wer_[0-9]*"))
-        tried = [line for file in files if (line := word_errors(dir, file))]
+        tried = [line for file in sorted(decoded.glob("wer_*")) if (line := word_errors(dir, file))]
         yield from results or sorted(tried, key=lambda line: line.rate)[:1]
 
 
