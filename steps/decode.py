@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
-from nnet.drivers.data_dir import read_rows, write_lines
+from nnet.drivers.data_dir import read_rows
 from nnet.drivers.driver import (
     argument,
     cmd_option,
@@ -29,7 +29,7 @@ from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, give
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.splitting import split_anywhere
 from nnet.io.log_lines import DECODED
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 from nnet.launch.commands import JOB
 
 

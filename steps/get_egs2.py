@@ -21,11 +21,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnet.drivers.data_dir import (
-    group_by_value,
-    read_table,
-    write_lines,
-)
+from nnet.drivers.data_dir import group_by_value, read_table
 from nnet.drivers.driver import (
     Background,
     argument,
@@ -49,6 +45,7 @@ from nnet.drivers.losses import Tally, report
 from nnet.drivers.settings import options_from
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import EXAMPLES
+from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, read_from
 
 

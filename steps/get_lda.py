@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 
 from nnet.drivers.ali_dir import check_same_phones
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import (
     argument,
     driver,
@@ -27,6 +26,7 @@ from nnet.drivers.lda_options import LdaOptions
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.settings import options_from
 from nnet.io.log_lines import LDA_STATISTICS
+from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
 
 

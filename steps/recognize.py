@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.cli.config_files import find_config
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.decode_dir import chosen_setting
 from nnet.drivers.driver import (
     argument,
@@ -37,6 +36,7 @@ from nnet.drivers.driver import (
 from nnet.drivers.extract_features import frame_shift
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 from nnet.launch.commands import read_numbers
 
 

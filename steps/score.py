@@ -16,7 +16,7 @@ from nnet.decoding.error_details import ErrorDetails
 from nnet.decoding.scoring import WordErrors, score
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.data_dir import read_table
 from nnet.drivers.decode_dir import (
     ScoredSetting,
     find_transcripts,
@@ -26,7 +26,7 @@ from nnet.drivers.decode_dir import (
 )
 from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
-from nnet.io.text import split_words
+from nnet.io.text import split_words, write_lines
 
 
 @driver(

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from nnet.decoding.scoring import WordErrors
 from nnet.decoding.symbols import SymbolTable
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.data_dir import read_table
 from nnet.drivers.decode_dir import find_transcripts, read_transcripts, tuned_setting
 from nnet.drivers.driver import Choice, argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 
 ALL = "all"
 

@@ -13,11 +13,10 @@ where it stopped.
 """
 
 import shlex
-import shutil
 from pathlib import Path
 
-from nnet.drivers.ali_dir import alignments_in, changed_phones
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.ali_dir import changed_phones, copy_ali_dir
+from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import (
     argument,
     cmd_option,
@@ -33,6 +32,7 @@ from nnet.drivers.driver import (
 from nnet.drivers.egs_options import count_frames
 from nnet.drivers.feature_pipeline import feature_options, feature_words, given_features
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 
 LEAST_FRAMES = 90_000
 """That a small network is trained on, counted with repetitions."""
@@ -105,7 +105,7 @@ def main(data, lang, exp_dir, nj, cmd, **options):
         log.warning(
             f"alignments have not settled within {options['tolerance']:g}: more --rounds may help"
         )
-    copy_alignments(round_dir, exp)
+    copy_ali_dir(round_dir, exp)
     log.info(f"the alignments of round {number} are in {exp}")
 
 
@@ -145,16 +145,6 @@ def training_words(data: Path, options: dict) -> list:
         *["--srand", options["srand"], "--use-gpu", options["use_gpu"]],
         *shlex.split(options["train_opts"]),
     ]
-
-
-def copy_alignments(source: Path, target: Path) -> None:
-    """Copy an alignment directory, without its logs."""
-    for old in alignments_in(target):
-        old.unlink()
-    files = ["tree", "final.mdl", "phones.txt", "cmvn_opts", "delta_order", "num_jobs"]
-    for file in [*alignments_in(source), *(source / name for name in files)]:
-        if file.exists():
-            shutil.copyfile(file, target / file.name)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ import subprocess
 
 import pytest
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import run
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.transcripts import transcript_rspecifier
 from nnet.errors import NgtrainError
 from nnet.io.streams import open_input, open_output
+from nnet.io.text import write_lines
 from nnet.launch.commands import (
     JOB,
     for_launcher,

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nnet.drivers.data_dir import DataDir, read_frame_shift, read_table, write_lines
+from nnet.drivers.data_dir import DataDir, read_frame_shift, read_table
 from nnet.drivers.egs_options import count_frames
 from nnet.drivers.splitting import split_evenly, split_groups
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 
 
 def write_files(path: Path, **files: str) -> Path:

@@ -9,8 +9,9 @@ import pytest
 
 from nnet.decoding.nist import MappingRules, Rule, TimedWord, WordGraph, align, read_stm, score
 from nnet.decoding.symbols import SymbolTable
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.data_dir import read_table
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 from steps.score_nist import Scorer, ctm_line, find_hubscr
 
 NO_SCTK = "needs hubscr.pl of NIST's scoring toolkit (Debian's package sctk)"

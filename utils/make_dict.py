@@ -13,10 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
-from nnet.io.text import split_words
+from nnet.io.text import split_words, write_lines
 
 if TYPE_CHECKING:
     from nnet.decoding.lexicon import Pronunciation

@@ -8,9 +8,9 @@ Kaldi's utils/mkgraph.sh puts there.
 import shutil
 from pathlib import Path
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import argument, driver, log, option, real, require_files
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 
 COPIED = ["words.txt", "phones.txt", "phones/silence.csl", "phones/disambig.*"]
 COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_silence.*"]

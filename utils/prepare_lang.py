@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 
 from nnet.decoding.dictionary import POSITIONS, Dictionary, PhoneSets, flat
 from nnet.decoding.symbols import SymbolTable
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import argument, driver, integer, log, option
 from nnet.errors import NgtrainError
-from nnet.io.text import encode, text_lines
+from nnet.io.text import encode, text_lines, write_lines
 
 if TYPE_CHECKING:
     from nnet.decoding.lexicon import Pronunciation

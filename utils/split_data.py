@@ -9,9 +9,10 @@ contents, of which the last part has a note in its file made_of.
 import zlib
 from pathlib import Path
 
-from nnet.drivers.data_dir import KINDS, DataDir, group_by_value, write_lines
+from nnet.drivers.data_dir import KINDS, DataDir, group_by_value
 from nnet.drivers.driver import argument, integer, option, require_contents, require_files, tool
 from nnet.drivers.splitting import split_evenly, split_groups
+from nnet.io.text import write_lines
 from nnet.launch.directory_lock import only_driver_in
 
 NOTE = "made_of"

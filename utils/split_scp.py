@@ -4,11 +4,11 @@
 With --utt2spk all lines of a speaker go to the same part.
 """
 
-from nnet.drivers.data_dir import read_table, split_row, write_lines
+from nnet.drivers.data_dir import read_table, split_row
 from nnet.drivers.driver import argument, option, tool
 from nnet.drivers.splitting import split_evenly, split_groups
 from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 
 
 @tool(

@@ -7,12 +7,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import run
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.splitting import split_by_speaker
 from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 from nnet.launch.commands import JOB, unzipped, zipped
 
 MOST_JOBS = 100_000
@@ -57,6 +56,16 @@ def make_ali_dir(
     run(cmd, log_file, *words, zipped(ali / f"ali.{JOB}.gz"), jobs=nj, **resources)
     write_lines(ali / "num_jobs", [str(nj)])
     return nj
+
+
+def copy_ali_dir(source: Path, target: Path) -> None:
+    """Copy an alignment directory that make_ali_dir() made, of raw features, without its logs."""
+    for old in alignments_in(target):
+        old.unlink()
+    files = ["tree", "final.mdl", "phones.txt", "cmvn_opts", "delta_order", "num_jobs"]
+    for file in [*alignments_in(source), *(source / name for name in files)]:
+        if file.exists():
+            shutil.copyfile(file, target / file.name)
 
 
 def alignments_in(ali_dir: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnet.cli import read_config
 from nnet.cli.config_files import find_config
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import (
     Driver,
     argument,
@@ -27,7 +27,7 @@ from nnet.drivers.losses import judge, losses_in, reason_in
 from nnet.drivers.splitting import split_evenly
 from nnet.errors import NgtrainError
 from nnet.io.streams import split_offset
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 from nnet.launch.commands import JOB
 
 MOST = 0.05  # of the utterances may be without features, as in Kaldi

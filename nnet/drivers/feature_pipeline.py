@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import option, output_of, read_integer, require_files
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, Command, options_of, read_from, read_options
 
 OPTIONS = {

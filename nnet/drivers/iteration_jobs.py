@@ -24,11 +24,11 @@ from collections import Counter
 from pathlib import Path
 from statistics import median_high
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import output_of
 from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
 from nnet.io.log_lines import LEFT_OUT, OBJECTIVE
+from nnet.io.text import write_lines
 from nnet.launch.jobs import Failure
 from nnet.launch.late_files import eventually
 from nnet.report.training_logs import last_number, read_left_out

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import read_integer, run, run_step
 from nnet.drivers.egs_of_training import forget_egs
 from nnet.drivers.egs_options import EgsOptions
@@ -24,6 +23,7 @@ from nnet.drivers.training_options import egs_format_for
 from nnet.drivers.training_run import TrainingRun
 from nnet.errors import NgtrainError
 from nnet.io.checksums import remove_with_checksum
+from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, pipeline, unzipped
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.driver import cmd_option, tf32_option
 from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.feature_pipeline import feature_options
@@ -32,6 +31,7 @@ from nnet.drivers.settings import (
     settings_of,
     shared,
 )
+from nnet.io.text import write_lines
 from nnet.report.training_logs import read_options
 
 NEVER = -100

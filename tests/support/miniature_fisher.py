@@ -22,10 +22,10 @@ import soundfile
 from scipy.signal import resample_poly
 
 from nnet.cli import argument, log, option, program
-from nnet.drivers.data_dir import write_lines
 from nnet.drivers.espeak import Espeak
 from nnet.errors import NgtrainError
 from nnet.features.augmentation import add_noise, reverberate
+from nnet.io.text import write_lines
 
 SAMPLE_RATE = 8000
 DISCS = 7  # of each part of the corpus

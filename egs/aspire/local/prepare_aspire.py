@@ -10,9 +10,9 @@ from pathlib import Path
 
 from nnet.cli import argument, log, program
 from nnet.decoding.nist import read_stm
-from nnet.drivers.data_dir import DataDir, write_lines
+from nnet.drivers.data_dir import DataDir
 from nnet.errors import NgtrainError
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 
 
 def find_one(directory: Path, name: str) -> Path:

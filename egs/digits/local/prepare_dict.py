@@ -9,7 +9,7 @@ learns to tell words apart, from all the frames that it sees, and not phones.
 from pathlib import Path
 
 from nnet.cli import argument, program
-from nnet.drivers.data_dir import write_lines
+from nnet.io.text import write_lines
 
 SILENCE_WORD, SILENCE_PHONE = "!SIL", "SIL"
 PRONUNCIATIONS = {

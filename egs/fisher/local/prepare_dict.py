@@ -13,8 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 from nnet.cli import argument, log, program
-from nnet.drivers.data_dir import read_table, write_lines
+from nnet.drivers.data_dir import read_table
 from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
 
 SILENCE_PHONES = ["sil", "laughter", "noise", "oov"]
 EXTRA = {"[laughter]": [("laughter",)], "[noise]": [("noise",)], "<unk>": [("oov",)]}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from nnet.cli import argument, log, option, program
 from nnet.decoding.nist import COMMENT, read_stm
-from nnet.drivers.data_dir import DataDir, write_lines
+from nnet.drivers.data_dir import DataDir
 from nnet.errors import NgtrainError
 from nnet.features.sphere import find_sph2pipe, wav_scp_entry
-from nnet.io.text import text_lines
+from nnet.io.text import text_lines, write_lines
 
 SIDES = "AB"
 REPAIRS = [("((", "("), ("<B_ASIDE>", ""), ("<E_ASIDE>", "")]
