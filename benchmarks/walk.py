@@ -23,7 +23,7 @@ MINIBATCH_SIZE, NUM_MINIBATCHES, COUNTED_STEP = 32, 14, 12
 Usage:  benchmarks/walk.py [options]
  e.g.: benchmarks/walk.py --list=true"""
 )
-@option("--list", "is_listed", type=bool, default=False, help="Print the functions of each file")
+@option("--list", False, "Print the functions of each file", "is_listed")
 def main(is_listed):
     import tempfile
 

@@ -25,7 +25,7 @@ import os
 import time
 import warnings
 
-from nnet.cli import Choice, argument, integer, log, option, program, real
+from nnet.cli import Choice, argument, log, option, program, real
 from nnet.io.ending import finished_before_ending
 from nnet.errors import NgtrainError
 from nnet.io.streams import open_output
@@ -34,15 +34,15 @@ from nnet.io.streams import open_output
 @program("Usage:  demo [options] <what> [<more> ...]\\n e.g.: demo nothing")
 @argument("what")
 @argument("more", nargs=-1, required=False)
-@option("--srand", type=int, default=0, help="Seed")
-@option("--binary", type=bool, default=True, help="Write binary")
-@option("--alpha", type=float, default=4.0, help="Smoothing")
-@option("--frame-name", default="", help="Frame")
-@option("--lambda", "scale", type=float, help="A word that Python reserves")
-@option("--width", type=integer(least=1, most=9), default=3, help="Width")
-@option("--rate", type=real(above=0), default=0.1, help="Rate")
-@option("--share", type=real(0, 1), help="Share")
-@option("--how", type=Choice(["fast", "well"]), default="well", help="How")
+@option("--srand", 0, "Seed")
+@option("--binary", True, "Write binary")
+@option("--alpha", 4.0, "Smoothing")
+@option("--frame-name", "", "Frame")
+@option("--lambda", None, "A word that Python reserves", "scale", type=float)
+@option("--width", 3, "Width", least=1, most=9)
+@option("--rate", 0.1, "Rate", above=0)
+@option("--share", None, "Share", type=real(0, 1))
+@option("--how", "well", "How", type=Choice(["fast", "well"]))
 def main(what, more, **options):
     match what:
         case "show":

@@ -30,17 +30,15 @@ from nnet.launch.commands import JOB
     " e.g.: utils/augment_data_dir.py --speed 0.9 sp0.9- data/train data/train_sp0.9",
     writes="dest_data_dir",
 )
-@argument("prefix")
-@argument("src_data_dir")
-@argument("dest_data_dir")
+@argument("prefix", "src_data_dir", "dest_data_dir")
 @argument("wav_dir", required=False)
 @nj_option
 @cmd_option
-@option("--speed", type=float, default=1.0, help="Passed to wav-augment")
-@option("--reverberation-time", default="", help="Passed to wav-augment")
-@option("--snr", default="", help="Passed to wav-augment")
-@option("--volume", default="", help="Passed to wav-augment")
-@option("--srand", type=int, default=0, help="Passed to wav-augment")
+@option("--speed", 1.0, "Passed to wav-augment")
+@option("--reverberation-time", "", "Passed to wav-augment")
+@option("--snr", "", "Passed to wav-augment")
+@option("--volume", "", "Passed to wav-augment")
+@option("--srand", 0, "Passed to wav-augment")
 def main(prefix, src_data_dir, dest_data_dir, wav_dir, nj, cmd, **augmentation):
     require_other_dir(src_data_dir, dest_data_dir)
     if not prefix or set(prefix) & set(" \t/"):

@@ -64,10 +64,8 @@ def combine(sources: dict[str, DataDir]) -> DataDir:
     return combined
 
 
-@driver(
-    "Usage:  utils/combine_data.py <dest-data-dir> <src-data-dir1> [<src-data-dir2> ...]\n"
-    " e.g.: utils/combine_data.py data/train_sp data/train data/train_sp0.9 data/train_sp1.1"
-)
+@driver("""Usage:  utils/combine_data.py <dest-data-dir> <src-data-dir1> [<src-data-dir2> ...]
+ e.g.: utils/combine_data.py data/train_sp data/train data/train_sp0.9 data/train_sp1.1""")
 @argument("dest_data_dir")
 @argument("src_data_dirs", nargs=-1)
 def main(dest_data_dir, src_data_dirs):

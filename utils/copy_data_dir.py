@@ -8,16 +8,13 @@ from nnet.drivers.data_dir import DataDir, require_other_dir
 from nnet.drivers.driver import argument, driver, log, option
 
 
-@driver(
-    "Usage:  utils/copy_data_dir.py [options] <src-data-dir> <dest-data-dir>\n"
-    " e.g.: utils/copy_data_dir.py --spk-prefix 1- --utt-prefix 1- data/train data/train_1"
-)
-@argument("src_data_dir")
-@argument("dest_data_dir")
-@option("--utt-prefix", default="", help="Prefix of utterances")
-@option("--utt-suffix", default="", help="Suffix of utterances")
-@option("--spk-prefix", default="", help="Prefix of speakers")
-@option("--spk-suffix", default="", help="Suffix of speakers")
+@driver("""Usage:  utils/copy_data_dir.py [options] <src-data-dir> <dest-data-dir>
+ e.g.: utils/copy_data_dir.py --spk-prefix 1- --utt-prefix 1- data/train data/train_1""")
+@argument("src_data_dir", "dest_data_dir")
+@option("--utt-prefix", "", "Prefix of utterances")
+@option("--utt-suffix", "", "Suffix of utterances")
+@option("--spk-prefix", "", "Prefix of speakers")
+@option("--spk-suffix", "", "Suffix of speakers")
 def main(src_data_dir, dest_data_dir, utt_prefix, utt_suffix, spk_prefix, spk_suffix):
     require_other_dir(src_data_dir, dest_data_dir)
     copy = DataDir.read(src_data_dir).rename(

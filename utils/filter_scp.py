@@ -10,14 +10,12 @@ from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines
 
 
-@tool(
-    "Usage:  utils/filter_scp.py [options] <id-list> [<in.scp>] > <out.scp>\n"
-    " e.g.: utils/filter_scp.py --exclude data/dev/utt2spk data/all/feats.scp > feats.scp"
-)
+@tool("""Usage:  utils/filter_scp.py [options] <id-list> [<in.scp>] > <out.scp>
+ e.g.: utils/filter_scp.py --exclude data/dev/utt2spk data/all/feats.scp > feats.scp""")
 @argument("id_list")
 @argument("in_scp", required=False)
-@option("--exclude", type=bool, default=False, help="Print the lines that are not in the list")
-@option("--field", "-f", type=int, default=1, help="Which field is looked up, counted from 1")
+@option("--exclude", False, "Print the lines that are not in the list")
+@option("--field", 1, "Which field is looked up, counted from 1", "-f")
 def main(id_list, in_scp, exclude, field):
     if field < 1:
         raise NgtrainError(f"--field={field}: fields are counted from 1")

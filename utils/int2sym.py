@@ -13,10 +13,8 @@ from nnet.io.numbers import natural
 from nnet.io.text import split_words, text_lines
 
 
-@tool(
-    "Usage:  utils/int2sym.py [options] <symbol-table> [<input>] > <output>\n"
-    " e.g.: utils/int2sym.py -f 2- data/lang/words.txt 1.tra"
-)
+@tool("""Usage:  utils/int2sym.py [options] <symbol-table> [<input>] > <output>
+ e.g.: utils/int2sym.py -f 2- data/lang/words.txt 1.tra""")
 @argument("symbol_table")
 @argument("input", required=False)
 @field_option

@@ -23,8 +23,7 @@ from nnet.io.text import split_words, text_lines
     " e.g.: utils/make_data_dir.py recordings.tsv data/train",
     writes="data",
 )
-@argument("table")
-@argument("data")
+@argument("table", "data")
 def main(table, data):
     lines = enumerate(text_lines(table), 1)
     rows = [read_row(line, f"{table}: line {number}") for number, line in lines if line.strip()]

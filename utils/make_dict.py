@@ -31,10 +31,9 @@ SILENCE_WORD, SILENCE_PHONE = "!SIL", "SIL"
     "        utils/make_dict.py --spell true data/train/text data/dict",
     writes="dict_dir",
 )
-@argument("source")
-@argument("dict_dir")
-@option("--spell", type=bool, default=False, help="Spell the words of transcripts")
-@option("--word-phones", type=bool, default=False, help="Let each phone belong to one word")
+@argument("source", "dict_dir")
+@option("--spell", False, "Spell the words of transcripts")
+@option("--word-phones", False, "Let each phone belong to one word")
 def main(source, dict_dir, spell, word_phones):
     from nnet.decoding.lexicon import read_lexicon
 

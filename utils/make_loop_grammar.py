@@ -22,13 +22,11 @@ def words_of_lexicon(lang: Path) -> list[int]:
     return sorted(words - oov)
 
 
-@driver(
-    "Usage:  utils/make_loop_grammar.py [options] <lang-dir> [<word-list>]\n"
-    " e.g.: utils/make_loop_grammar.py data/lang"
-)
+@driver("""Usage:  utils/make_loop_grammar.py [options] <lang-dir> [<word-list>]
+ e.g.: utils/make_loop_grammar.py data/lang""")
 @argument("lang_dir")
 @argument("word_list", required=False)
-@option("--end-prob", type=float, default=0.5, help="Probability of the end after each word")
+@option("--end-prob", 0.5, "Probability of the end after each word")
 def main(lang_dir, word_list, end_prob):
     from nnet.decoding.lexicon import loop_grammar
 

@@ -14,12 +14,9 @@ from nnet.io.text import visible
 from nnet.launch.commands import pipeline
 
 
-@driver(
-    "Usage:  utils/make_ngram_grammar.py <arpa> <lang-dir>\n"
-    " e.g.: utils/make_ngram_grammar.py data/local/lm/3gram.arpa.gz data/lang_test"
-)
-@argument("arpa")
-@argument("lang_dir")
+@driver("""Usage:  utils/make_ngram_grammar.py <arpa> <lang-dir>
+ e.g.: utils/make_ngram_grammar.py data/local/lm/3gram.arpa.gz data/lang_test""")
+@argument("arpa", "lang_dir")
 def main(arpa, lang_dir):
     from nnet.decoding.arpa import LanguageModel
     from nnet.decoding.lexicon import RESERVED_WORDS

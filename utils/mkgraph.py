@@ -8,7 +8,7 @@ Kaldi's utils/mkgraph.sh puts there.
 import shutil
 from pathlib import Path
 
-from nnet.drivers.driver import argument, driver, log, option, real, require_files
+from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines
 
@@ -21,21 +21,10 @@ COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_
     " e.g.: utils/mkgraph.py data/lang_test exp/tri1 exp/tri1/graph",
     writes="graph_dir",
 )
-@argument("lang_dir")
-@argument("model_dir")
-@argument("graph_dir")
-@option(
-    "--transition-scale", type=real(least=0), default=1.0, help="Scale of transition probabilities"
-)
-@option(
-    "--self-loop-scale", type=real(least=0), default=0.1, help="Scale of self-loop probabilities"
-)
-@option(
-    "--remove-oov",
-    type=bool,
-    default=False,
-    help="Remove the word for unknown words (oov.int) from the grammar",
-)
+@argument("lang_dir", "model_dir", "graph_dir")
+@option("--transition-scale", 1.0, "Scale of transition probabilities", least=0)
+@option("--self-loop-scale", 0.1, "Scale of self-loop probabilities", least=0)
+@option("--remove-oov", False, "Remove the word for unknown words (oov.int) from the grammar")
 def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remove_oov):
     from nnet.decoding.fst import ArrayFst
     from nnet.decoding.graph import decoding_graph, remove_word

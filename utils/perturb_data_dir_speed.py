@@ -16,9 +16,7 @@ from nnet.drivers.driver import argument, cmd_option, driver, nj_option
     " e.g.: utils/perturb_data_dir_speed.py 0.9 data/train data/train_sp0.9",
     writes="dest_data_dir",
 )
-@argument("warping_factor")
-@argument("src_data_dir")
-@argument("dest_data_dir")
+@argument("warping_factor", "src_data_dir", "dest_data_dir")
 @nj_option
 @cmd_option
 def main(warping_factor, src_data_dir, dest_data_dir, nj, cmd):

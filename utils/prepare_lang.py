@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from nnet.decoding.dictionary import POSITIONS, Dictionary, PhoneSets, flat
 from nnet.decoding.symbols import SymbolTable
-from nnet.drivers.driver import argument, driver, integer, log, option
+from nnet.drivers.driver import argument, driver, log, option
 from nnet.errors import NgtrainError
 from nnet.io.text import encode, text_lines, write_lines
 
@@ -33,22 +33,14 @@ if TYPE_CHECKING:
     "data/local/lang data/lang",
     writes="lang_dir",
 )
-@argument("dict_dir")
-@argument("oov_word")
-@argument("tmp_dir")
-@argument("lang_dir")
-@option("--num-sil-states", type=integer(least=1), default=5, help="States of silence models")
-@option("--num-nonsil-states", type=integer(least=1), default=3, help="States of other models")
+@argument("dict_dir", "oov_word", "tmp_dir", "lang_dir")
+@option("--num-sil-states", 5, "States of silence models", least=1)
+@option("--num-nonsil-states", 3, "States of other models", least=1)
 @option(
-    "--position-dependent-phones",
-    type=bool,
-    default=True,
-    help="Mark phones by their position in the word: _B, _E, _I, _S",
+    "--position-dependent-phones", True, "Mark phones by their position in the word: _B, _E, _I, _S"
 )
-@option(
-    "--share-silence-phones", type=bool, default=False, help="All silence phones share their pdfs"
-)
-@option("--sil-prob", type=float, default=0.5, help="Probability of silence between words; 0: none")
+@option("--share-silence-phones", False, "All silence phones share their pdfs")
+@option("--sil-prob", 0.5, "Probability of silence between words; 0: none")
 def main(
     dict_dir,
     oov_word,

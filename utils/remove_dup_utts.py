@@ -11,13 +11,10 @@ from nnet.drivers.data_dir import DataDir, require_other_dir
 from nnet.drivers.driver import argument, driver, log
 
 
-@driver(
-    "Usage:  utils/remove_dup_utts.py <max-count> <src-data-dir> <dest-data-dir>\n"
-    " e.g.: utils/remove_dup_utts.py 100 data/train_10k data/train_10k_nodup"
-)
+@driver("""Usage:  utils/remove_dup_utts.py <max-count> <src-data-dir> <dest-data-dir>
+ e.g.: utils/remove_dup_utts.py 100 data/train_10k data/train_10k_nodup""")
 @argument("max_count", type=int)
-@argument("src_data_dir")
-@argument("dest_data_dir")
+@argument("src_data_dir", "dest_data_dir")
 def main(max_count, src_data_dir, dest_data_dir):
     require_other_dir(src_data_dir, dest_data_dir)
     data = DataDir.read(src_data_dir)

@@ -9,10 +9,8 @@ from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines
 
 
-@tool(
-    "Usage:  utils/spk2utt_to_utt2spk.py [<spk2utt>] > <utt2spk>\n"
-    " e.g.: utils/spk2utt_to_utt2spk.py data/train/spk2utt | sort > data/train/utt2spk"
-)
+@tool("""Usage:  utils/spk2utt_to_utt2spk.py [<spk2utt>] > <utt2spk>
+ e.g.: utils/spk2utt_to_utt2spk.py data/train/spk2utt | sort > data/train/utt2spk""")
 @argument("spk2utt", required=False)
 def main(spk2utt):
     where = spk2utt or "<stdin>"

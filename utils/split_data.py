@@ -38,13 +38,11 @@ def contents_of(data: Path) -> list[str]:
     return [f"{name} {len(text)} {zlib.crc32(text):08x}" for name, text in files]
 
 
-@tool(
-    "Usage:  utils/split_data.py [--per-utt] <data-dir> <num-to-split>\n"
-    " e.g.: utils/split_data.py data/train 4"
-)
+@tool("""Usage:  utils/split_data.py [--per-utt] <data-dir> <num-to-split>
+ e.g.: utils/split_data.py data/train 4""")
 @argument("data_dir")
 @argument("num_to_split", type=integer(least=1))
-@option("--per-utt", type=bool, default=False, help="Split speakers too")
+@option("--per-utt", False, "Split speakers too")
 def main(data_dir, num_to_split, per_utt):
     source = Path(data_dir)
     require_files(source / "utt2spk")

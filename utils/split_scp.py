@@ -11,13 +11,11 @@ from nnet.errors import NgtrainError
 from nnet.io.text import text_lines, write_lines
 
 
-@tool(
-    "Usage:  utils/split_scp.py [--utt2spk=<utt2spk>] <in.scp> <out1.scp> [<out2.scp> ...]\n"
-    " e.g.: utils/split_scp.py --utt2spk=data/train/utt2spk data/train/feats.scp 1.scp 2.scp"
-)
+@tool("""Usage:  utils/split_scp.py [--utt2spk=<utt2spk>] <in.scp> <out1.scp> [<out2.scp> ...]
+ e.g.: utils/split_scp.py --utt2spk=data/train/utt2spk data/train/feats.scp 1.scp 2.scp""")
 @argument("in_scp")
 @argument("out_scps", nargs=-1)
-@option("--utt2spk", default="", help="Keep the lines of a speaker together, by this file")
+@option("--utt2spk", "", "Keep the lines of a speaker together, by this file")
 def main(in_scp, out_scps, utt2spk):
     lines = list(text_lines(in_scp))
     if not utt2spk:

@@ -52,32 +52,21 @@ def read_list(path: str, known: set[str], source: str) -> set[str]:
     return wanted
 
 
-@driver(
-    "Usage:  utils/subset_data_dir.py [options] <src-data-dir> <num-utt> <dest-data-dir>\n"
-    "   or:  utils/subset_data_dir.py --spk-list <file> <src-data-dir> <dest-data-dir>\n"
-    " e.g.: utils/subset_data_dir.py --shortest data/train 2000 data/train_2kshort"
-)
+@driver("""Usage:  utils/subset_data_dir.py [options] <src-data-dir> <num-utt> <dest-data-dir>
+   or:  utils/subset_data_dir.py --spk-list <file> <src-data-dir> <dest-data-dir>
+ e.g.: utils/subset_data_dir.py --shortest data/train 2000 data/train_2kshort""")
 @argument("src_data_dir")
 @argument("rest", nargs=-1)
-@option("--speakers", type=bool, default=False, help="Take random speakers with all they said")
-@option("--per-spk", type=bool, default=False, help="Take <num-utt> utterances of each speaker")
-@option("--first", type=bool, default=False, help="Take the first <num-utt> utterances")
-@option("--last", type=bool, default=False, help="Take the last <num-utt> utterances")
-@option("--shortest", "take_shortest", type=bool, default=False, help="Take the shortest ones")
-@option("--spk-list", default="", help="Take the speakers in this file")
-@option("--utt-list", default="", help="Take the utterances in this file")
-@option("--srand", type=int, default=0, help="Seed of the random choice of speakers")
+@option("--speakers", False, "Take random speakers with all they said")
+@option("--per-spk", False, "Take <num-utt> utterances of each speaker")
+@option("--first", False, "Take the first <num-utt> utterances")
+@option("--last", False, "Take the last <num-utt> utterances")
+@option("--shortest", False, "Take the shortest ones", "take_shortest")
+@option("--spk-list", "", "Take the speakers in this file")
+@option("--utt-list", "", "Take the utterances in this file")
+@option("--srand", 0, "Seed of the random choice of speakers")
 def main(
-    src_data_dir,
-    rest,
-    speakers,
-    per_spk,
-    first,
-    last,
-    take_shortest,
-    spk_list,
-    utt_list,
-    srand,
+    src_data_dir, rest, speakers, per_spk, first, last, take_shortest, spk_list, utt_list, srand
 ):
     if sum(map(bool, (speakers, per_spk, first, last, take_shortest, spk_list, utt_list))) > 1:
         raise NgtrainError("only one way of choosing utterances can be given")

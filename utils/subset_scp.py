@@ -11,15 +11,13 @@ from nnet.errors import NgtrainError
 from nnet.io.text import text_lines
 
 
-@tool(
-    "Usage:  utils/subset_scp.py [options] <n> <in.scp> > <out.scp>\n"
-    " e.g.: utils/subset_scp.py 500 data/train/feats.scp > feats.scp"
-)
+@tool("""Usage:  utils/subset_scp.py [options] <n> <in.scp> > <out.scp>
+ e.g.: utils/subset_scp.py 500 data/train/feats.scp > feats.scp""")
 @argument("n", type=int)
 @argument("in_scp")
-@option("--quiet", type=bool, default=False, help="Print all lines if there are fewer than <n>")
-@option("--first", type=bool, default=False, help="Print the first lines")
-@option("--last", type=bool, default=False, help="Print the last lines")
+@option("--quiet", False, "Print all lines if there are fewer than <n>")
+@option("--first", False, "Print the first lines")
+@option("--last", False, "Print the last lines")
 def main(n, in_scp, quiet, first, last):
     rows = list(text_lines(in_scp))
     if n < 1:

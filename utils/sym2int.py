@@ -15,17 +15,15 @@ from nnet.io.text import split_words, text_lines, visible
 MOST_WARNINGS = 20  # as of Kaldi's utils/sym2int.pl
 
 
-@tool(
-    "Usage:  utils/sym2int.py [options] <symbol-table> [<input>] > <output>\n"
-    " e.g.: utils/sym2int.py --map-oov 3 -f 2- data/lang/words.txt data/train/text"
-)
+@tool("""Usage:  utils/sym2int.py [options] <symbol-table> [<input>] > <output>
+ e.g.: utils/sym2int.py --map-oov 3 -f 2- data/lang/words.txt data/train/text""")
 @argument("symbol_table")
 @argument("input", required=False)
 @field_option
 @option(
     "--map-oov",
-    default="",
-    help="What unknown symbols become: a symbol or a number; without it they are an error",
+    "",
+    "What unknown symbols become: a symbol or a number; without it they are an error",
 )
 def main(symbol_table, input, field, map_oov):
     fields = parse_field_range(field)

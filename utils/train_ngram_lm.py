@@ -13,23 +13,19 @@ from pathlib import Path
 from nnet.decoding.symbols import SymbolTable, read_integers
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
-from nnet.drivers.driver import argument, driver, integer, log, option, require_files
+from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words
 from nnet.launch.commands import quote
 
 
-@driver(
-    "Usage:  utils/train_ngram_lm.py [options] <text> <lang-dir> <arpa>\n"
-    " e.g.: utils/train_ngram_lm.py --order 3 --min-counts 1,1,2 data/train/text data/lang "
-    "data/local/lm/3gram.arpa.gz"
-)
-@argument("text")
-@argument("lang_dir")
-@argument("arpa")
-@option("--order", type=integer(least=1), default=3, help="Order of the model, 3 for trigrams")
-@option("--min-counts", default="", help="For each order, how often an n-gram must come to be kept")
-@option("--heldout", default="", help="Other transcripts, to tell the perplexity of")
+@driver("""Usage:  utils/train_ngram_lm.py [options] <text> <lang-dir> <arpa>
+ e.g.: utils/train_ngram_lm.py --order 3 --min-counts 1,1,2 data/train/text data/lang \
+data/local/lm/3gram.arpa.gz""")
+@argument("text", "lang_dir", "arpa")
+@option("--order", 3, "Order of the model, 3 for trigrams", least=1)
+@option("--min-counts", "", "For each order, how often an n-gram must come to be kept")
+@option("--heldout", "", "Other transcripts, to tell the perplexity of")
 def main(text, lang_dir, arpa, order, min_counts, heldout):
     from nnet.decoding.lexicon import RESERVED_WORDS
     from nnet.decoding.ngram import estimate

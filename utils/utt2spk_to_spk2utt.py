@@ -9,10 +9,8 @@ from nnet.errors import NgtrainError
 from nnet.io.text import split_words, text_lines
 
 
-@tool(
-    "Usage:  utils/utt2spk_to_spk2utt.py [<utt2spk>] > <spk2utt>\n"
-    " e.g.: utils/utt2spk_to_spk2utt.py data/train/utt2spk > data/train/spk2utt"
-)
+@tool("""Usage:  utils/utt2spk_to_spk2utt.py [<utt2spk>] > <spk2utt>
+ e.g.: utils/utt2spk_to_spk2utt.py data/train/utt2spk > data/train/spk2utt""")
 @argument("utt2spk", required=False)
 def main(utt2spk):
     spk2utt = {}

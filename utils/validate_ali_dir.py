@@ -71,10 +71,8 @@ def compare(lengths: dict[str, int], data_dir: Path) -> list[str]:
     return [f"{data_dir}: {problem}" for problem in problems]
 
 
-@tool(
-    "Usage:  utils/validate_ali_dir.py <ali-dir> [<data-dir>]\n"
-    " e.g.: utils/validate_ali_dir.py exp/tri2_ali data/train"
-)
+@tool("""Usage:  utils/validate_ali_dir.py <ali-dir> [<data-dir>]
+ e.g.: utils/validate_ali_dir.py exp/tri2_ali data/train""")
 @argument("ali_dir")
 @argument("data_dir", required=False)
 def main(ali_dir, data_dir):

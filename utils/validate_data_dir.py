@@ -256,18 +256,16 @@ def all_problems(
     return checks.problems
 
 
-@tool(
-    "Usage:  utils/validate_data_dir.py [--no-feats] [--no-text] [--no-wav] [--no-spk-sort] "
-    "[--non-print] [--lang <lang-dir>] <data-dir>\n"
-    " e.g.: utils/validate_data_dir.py --no-feats data/train"
-)
+@tool("""Usage:  utils/validate_data_dir.py [--no-feats] [--no-text] [--no-wav] [--no-spk-sort] \
+[--non-print] [--lang <lang-dir>] <data-dir>
+ e.g.: utils/validate_data_dir.py --no-feats data/train""")
 @argument("data_dir")
-@option("--no-feats", type=bool, default=False, help="feats.scp may be missing")
-@option("--no-text", type=bool, default=False, help="text may be missing")
-@option("--no-wav", type=bool, default=False, help="wav.scp may be missing")
-@option("--no-spk-sort", type=bool, default=False, help="utt2spk need not be sorted by speaker")
-@option("--lang", default="", help="The words of text should be in words.txt of this directory")
-@option("--non-print", type=bool, default=False, help="text may hold what cannot be printed")
+@option("--no-feats", False, "feats.scp may be missing")
+@option("--no-text", False, "text may be missing")
+@option("--no-wav", False, "wav.scp may be missing")
+@option("--no-spk-sort", False, "utt2spk need not be sorted by speaker")
+@option("--lang", "", "The words of text should be in words.txt of this directory")
+@option("--non-print", False, "text may hold what cannot be printed")
 def main(data_dir, **options):
     path = Path(data_dir)
     if not path.is_dir():

@@ -97,16 +97,13 @@ def check_contents(checks: EgsDirChecks, contents: dict[Path, dict[str, str]]) -
         checks.problems.append(f"{checks.path}/info/num_frames: fewer than {reason}")
 
 
-@tool(
-    "Usage:  utils/validate_egs_dir.py [--thorough=false] <egs-dir>\n"
-    " e.g.: utils/validate_egs_dir.py exp/nnet/egs"
-)
+@tool("""Usage:  utils/validate_egs_dir.py [--thorough=false] <egs-dir>
+ e.g.: utils/validate_egs_dir.py exp/nnet/egs""")
 @argument("egs_dir")
 @option(
     "--thorough",
-    type=bool,
-    default=True,
-    help="Read all examples; false: see only that all files are there, and of the size they had",
+    True,
+    "Read all examples; false: see only that all files are there, and of the size they had",
 )
 def main(egs_dir, thorough):
     path = Path(egs_dir)

@@ -5,9 +5,8 @@ call into the library.  Everything else that a user meets is here: how options a
 ``--config`` files, the echo of the command line, log lines, errors in one line, exit statuses.
 
     @program("Usage:  nnet-am-copy [options] <nnet-in> <nnet-out>")
-    @argument("nnet_in")
-    @argument("nnet_out")
-    @option("--binary", type=bool, default=True, help="Write output in binary mode")
+    @argument("nnet_in", "nnet_out")
+    @option("--binary", True, "Write output in binary mode")
     def main(nnet_in, nnet_out, binary): ...
 
 Syntax and standard options follow Kaldi's util/parse-options.cc.  The function returns its exit
@@ -64,9 +63,9 @@ def program(usage: str, cls: type | None = None, **attributes) -> Callable[[Call
 _MOST = 2**31 - 1  # Kaldi's integers have 32 bits
 
 
-def integer(least: int = -_MOST - 1, most: int = _MOST) -> click.IntRange:
+def integer(least: int | None = None, most: int | None = None) -> click.IntRange:
     """Make the type of an option that is an integer in a range; both ends belong to it."""
-    return click.IntRange(least, most)
+    return click.IntRange(-_MOST - 1 if least is None else least, _MOST if most is None else most)
 
 
 def real(
@@ -93,23 +92,44 @@ def _range_of(type_: click.ParamType | type) -> click.ParamType | type:
 
 
 def argument(
-    name: str, *, type: click.ParamType | type = str, nargs: int = 1, required: bool = True
-) -> Callable:
-    """Declare a positional argument, passed to the function as `name` (a tuple if nargs is -1)."""
-    metavar = f"<{name.replace('_', '-')}>"
-    return click.argument(
-        name, type=_range_of(type), nargs=nargs, required=required, metavar=metavar
-    )
+    *names: str, type: click.ParamType | type = str, nargs: int = 1, required: bool = True
+) -> Callable[[Callable], Callable]:
+    """Declare positional arguments, passed to the function by name (as a tuple if nargs is -1)."""
+
+    def decorate(function: Callable) -> Callable:
+        for name in reversed(names):
+            metavar = f"<{name.replace('_', '-')}>"
+            function = click.argument(
+                name, type=_range_of(type), nargs=nargs, required=required, metavar=metavar
+            )(function)
+        return function
+
+    return decorate
 
 
-def option(*names: str, type: click.ParamType | type = str, default=None, help: str) -> Callable:
+def option(
+    name: str,
+    default=None,
+    help: str = "",
+    *more_names: str,
+    type: click.ParamType | type | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+) -> Callable[[Callable], Callable]:
     """Declare an option ``--some-name=VALUE``, passed to the function as `some_name`.
 
-    `names` may end in an explicit name for the function's parameter, for options such as
-    ``--lambda``.  `type` is bool, int, float, ``integer(...)``, ``real(...)``, str or
-    ``Choice([...])``; a default of None means "not given".
+    Its type is that of the default, in a range if there are bounds, unless `type` says otherwise:
+    ``Choice([...])``, or int, float, ``integer(...)`` or ``real(...)`` if the default is None, "not
+    given".  `more_names` are a short name such as ``-f``, or the function's parameter, for options
+    such as ``--lambda``.
     """
-    return click.option(*names, type=_range_of(type), default=default, help=help, is_flag=False)
+    type = type or (str if default is None else default.__class__)
+    if (least, most, above) != (None, None, None):
+        type = real(least, most, above=above) if type is float else integer(least, most)
+    return click.option(
+        name, *more_names, type=_range_of(type), default=default, help=help, is_flag=False
+    )
 
 
 gpu_option = option(

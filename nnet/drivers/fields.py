@@ -3,9 +3,7 @@
 from nnet.drivers.driver import option
 from nnet.errors import NgtrainError
 
-field_option = option(
-    "--field", "-f", default="1-", help="Range of fields to replace, such as 2- or 1-2"
-)
+field_option = option("--field", "1-", "Range of fields to replace, such as 2- or 1-2", "-f")
 
 
 def parse_field_range(text: str) -> slice:
