@@ -4,9 +4,6 @@ import os
 
 from nnet.cli.environment import ROOT
 
-FOLDERS = (ROOT / "nnet", ROOT)
-"""Folders with conf/: where pip installed the project, and in a clone."""
-
 
 def find_config(name: str) -> str:
     """Find a file conf/...: in the current folder or, if it is not there, in the project's root.
@@ -14,7 +11,7 @@ def find_config(name: str) -> str:
     Other names, and those of files that are in neither, come back as they are.
     """
     if name.startswith("conf/") and not os.path.exists(name):
-        for folder in FOLDERS:
-            if (folder / name).is_file():
-                return str(folder / name)
+        for folder in f"{ROOT}/nnet", ROOT:  # where pip installed the project, and in a clone
+            if os.path.isfile(f"{folder}/{name}"):
+                return f"{folder}/{name}"
     return name

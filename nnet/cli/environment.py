@@ -2,26 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from os.path import dirname, exists, realpath
 
-ROOT = Path(__file__).resolve().parents[2]
-IS_CLONE = (ROOT / "path.sh").exists()
+ROOT = dirname(dirname(dirname(realpath(__file__))))
+IS_CLONE = exists(f"{ROOT}/path.sh")
 
+if IS_CLONE:
+    FOLDERS = [f"{ROOT}/{name}" for name in ("bin", "steps", "utils")]
+else:  # where pip puts programs
+    import sysconfig  # which a clone can do without
 
-def _folders() -> Iterator[Path]:
-    """List the folders of programs: those of a clone, else where pip puts them."""
-    if IS_CLONE:
-        yield from (ROOT / name for name in ("bin", "steps", "utils"))
-    else:
-        import sysconfig  # which a clone can do without
-
-        yield Path(sys.argv[0]).resolve().parent
-        yield Path(sysconfig.get_path("scripts"))
-        yield Path(sysconfig.get_path("scripts", f"{os.name}_user"))
-
-
-FOLDERS = [str(folder) for folder in _folders() if IS_CLONE or (folder / "run.py").exists()]
+    _user = sysconfig.get_path("scripts", f"{os.name}_user")
+    _places = dirname(realpath(sys.argv[0])), sysconfig.get_path("scripts"), _user
+    FOLDERS = [folder for folder in _places if exists(f"{folder}/run.py")]
 
 
 def find_program(name: str) -> str:
@@ -32,7 +25,7 @@ def find_program(name: str) -> str:
     if name == "queue.py" and not IS_CLONE:
         name = "gridengine.py"
     places = (os.path.join(folder, name) for folder in FOLDERS)
-    return next(filter(os.path.exists, places), name)
+    return next(filter(exists, places), name)
 
 
 def set_up() -> None:
@@ -40,20 +33,19 @@ def set_up() -> None:
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if IS_CLONE and FOLDERS[0] in path:
         return
-    python = os.path.dirname(sys.executable)
-    first = dict.fromkeys([python, *FOLDERS])
+    first = dict.fromkeys([dirname(sys.executable), *FOLDERS])
     os.environ["PATH"] = os.pathsep.join([*first, *(place for place in path if place not in first)])
     if IS_CLONE:
         modules = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, modules)])
+        os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, *filter(None, modules)])
     os.environ["LC_ALL"] = "C"
 
 
 def without_packages(error: ImportError) -> None:
     """Start again with the Python of .venv, which has the packages; else say what is missing."""
-    python = ROOT / ".venv" / "bin" / "python3"
-    if python.exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
-        os.execv(python, [str(python), *sys.orig_argv[1:]])
+    python = f"{ROOT}/.venv/bin/python3"
+    if exists(python) and realpath(sys.prefix) != realpath(f"{ROOT}/.venv"):
+        os.execv(python, [python, *sys.orig_argv[1:]])
     name = os.path.basename(sys.argv[0])
     sys.exit(
         f"{name}: {sys.executable} has no package {error.name}; utils/setup_env.sh makes a Python "

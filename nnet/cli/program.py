@@ -86,75 +86,57 @@ class _Real(click.FloatRange):
         return number
 
 
-def _range_of(type_: click.ParamType | type) -> click.ParamType | type:
-    """Return the range of a type for which none is given."""
-    return {int: integer(), float: real()}.get(type_, type_)
-
-
-def argument(
-    *names: str, type: click.ParamType | type = str, nargs: int = 1, required: bool = True
-) -> Callable[[Callable], Callable]:
+def argument(*names: str, type=str, nargs: int = 1, required: bool = True) -> Callable:
     """Declare positional arguments, passed to the function by name (as a tuple if nargs is -1)."""
+    type = integer() if type is int else type
 
     def decorate(function: Callable) -> Callable:
         for name in reversed(names):
-            metavar = f"<{name.replace('_', '-')}>"
-            function = click.argument(
-                name, type=_range_of(type), nargs=nargs, required=required, metavar=metavar
-            )(function)
+            shown = f"<{name.replace('_', '-')}>"
+            declare = click.argument(name, type=type, nargs=nargs, required=required, metavar=shown)
+            function = declare(function)
         return function
 
     return decorate
 
 
 def option(
-    name: str,
-    default=None,
-    help: str = "",
-    *more_names: str,
-    type: click.ParamType | type | None = None,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-) -> Callable[[Callable], Callable]:
+    name: str, default=None, help: str = "", *more_names: str, type=None, **bounds: float
+) -> Callable:
     """Declare an option ``--some-name=VALUE``, passed to the function as `some_name`.
 
-    Its type is that of the default, in a range if there are bounds, unless `type` says otherwise:
-    ``Choice([...])``, or int, float, ``integer(...)`` or ``real(...)`` if the default is None, "not
-    given".  `more_names` are a short name such as ``-f``, or the function's parameter, for options
-    such as ``--lambda``.
+    Its type is that of the default, unless `type` says otherwise: ``Choice([...])``, or what it is
+    where the default is None, "not given".  `bounds` of a number are `least`, `most` and `above`.
+    `more_names` are a short name such as ``-f``, or the function's parameter, for options such as
+    ``--lambda``.
     """
     type = type or (str if default is None else default.__class__)
-    if (least, most, above) != (None, None, None):
-        type = real(least, most, above=above) if type is float else integer(least, most)
-    return click.option(
-        name, *more_names, type=_range_of(type), default=default, help=help, is_flag=False
-    )
+    if type in (int, float):
+        type = (integer if type is int else real)(**bounds)
+    return click.option(name, *more_names, type=type, default=default, help=help, is_flag=False)
 
 
 gpu_option = option(
     "--use-gpu",
+    "no",
+    "Compute on a GPU: yes (none is an error), no, optional (if there is one), wait (until one is "
+    "free)",
     type=Choice(["yes", "no", "optional", "wait"]),
-    default="no",
-    help="Compute on a GPU: yes (none is an error), no, optional (if there is one), "
-    "wait (until one is free)",
 )
 """Decorator that gives a program ``--use-gpu``, and its function a parameter ``device``."""
 
 checksum_option = option(
     "--write-checksum",
-    type=bool,
-    default=False,
-    help="Write a checksum into <output>.crc32, by which programs that average or combine models "
-    "find damage",
+    False,
+    "Write a checksum into <output>.crc32, by which programs that average or combine models find "
+    "damage",
 )
 """Decorator for programs whose models other jobs read."""
 
 tf32_option = option(
     "--tf32",
-    type=bool,
-    default=False,
-    help="On a GPU, let products of matrices round what they multiply to 10 bits (TF32), which is "
+    False,
+    "On a GPU, let products of matrices round what they multiply to 10 bits (TF32), which is "
     "several times as fast",
 )
 """Decorator for programs with ``--use-gpu``, likewise."""
@@ -172,7 +154,7 @@ class Program(click.Command):
         self.usage = usage.strip()
         own = {parameter.name for parameter in self.params}
         self.standard_options = [
-            o for o in _standard_options() if o.name in self.STANDARD and o.name not in own
+            o for o in _standard.params if o.name in self.STANDARD and o.name not in own
         ]
         self.params.extend(self.standard_options)
 
@@ -343,43 +325,25 @@ class Program(click.Command):
         return " ".join(text.splitlines())
 
 
-def _standard_options() -> list[click.Option]:
-    """Declare the options of all programs; the first two act while the command line is read."""
-    declarations = [
-        option(
-            "--config",
-            default="",
-            help="Read options from this file first (may be repeated); conf/... is looked for in "
-            "the current folder, then in the project's root",
-        ),
-        option(
-            "--help",
-            type=bool,
-            default=False,
-            help="Print this message",
-        ),
-        option("--print-args", type=bool, default=True, help="Print the command line to stderr"),
-        option("--verbose", type=int, default=0, help="The higher, the more is logged"),
-        option(
-            "--num-threads",
-            type=integer(least=1),
-            default=1,
-            help="Threads, on which no result depends",
-        ),
-        option(
-            "--no-pipes",
-            type=bool,
-            default=False,
-            help="Refuse commands in the names of files and in script files, to be read or written "
-            "(as with NGTRAIN_NO_PIPES=1 in the environment): for data from others",
-        ),
-    ]
-
-    def nothing(): ...
-
-    for declare in reversed(declarations):
-        declare(nothing)
-    return click.command()(nothing).params
+@click.command
+@option(
+    "--config",
+    "",
+    "Read options from this file first (may be repeated); conf/... is looked for in the current "
+    "folder, then in the project's root",
+)
+@option("--help", False, "Print this message")
+@option("--print-args", True, "Print the command line to stderr")
+@option("--verbose", 0, "The higher, the more is logged")
+@option("--num-threads", 1, "Threads, on which no result depends", least=1)
+@option(
+    "--no-pipes",
+    False,
+    "Refuse commands in the names of files and in script files, to be read or written (as with "
+    "NGTRAIN_NO_PIPES=1 in the environment): for data from others",
+)
+def _standard(**_):
+    """Have the options of all programs; the first two act while the command line is read."""
 
 
 def _split_command_line(args: list[str]) -> tuple[list[str], list[str], list[str]]:

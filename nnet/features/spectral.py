@@ -3,7 +3,6 @@
 import logging
 import math
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,12 +27,11 @@ class SpectralFeatures:
 
     Args:
         kind: "mfcc" or "fbank".
-        frame: fields of kaldi-native-fbank's FrameExtractionOptions.
-        mel: fields of its MelBanksOptions.
-        own: fields of its MfccOptions or FbankOptions.
         dither: standard deviation of the noise.
         allow_downsample, allow_upsample: whether recordings of a higher or a lower sample rate than
             the configured one are resampled, rather than passed over.
+        fields: of kaldi-native-fbank's MfccOptions or FbankOptions, its FrameExtractionOptions or
+            its MelBanksOptions.
     Raises:
         NgtrainError: options with which there are no features.
     """
@@ -41,13 +39,12 @@ class SpectralFeatures:
     def __init__(
         self,
         kind: str,
-        frame: Mapping[str, Any],
-        mel: Mapping[str, Any],
-        own: Mapping[str, Any],
+        *,
         dither: float = 1.0,
         srand: int = 0,
         allow_downsample: bool = False,
         allow_upsample: bool = False,
+        **fields: Any,
     ):
         import kaldi_native_fbank
 
@@ -55,13 +52,9 @@ class SpectralFeatures:
             "mfcc": (kaldi_native_fbank.OnlineMfcc, kaldi_native_fbank.MfccOptions()),
             "fbank": (kaldi_native_fbank.OnlineFbank, kaldi_native_fbank.FbankOptions()),
         }[kind]
-        for options, values in [
-            (self._options.frame_opts, frame),
-            (self._options.mel_opts, mel),
-            (self._options, own),
-        ]:
-            for name, value in values.items():
-                setattr(options, name, value)
+        parts = self._options, self._options.frame_opts, self._options.mel_opts
+        for name, value in fields.items():
+            setattr(next(part for part in parts if hasattr(part, name)), name, value)
         self._options.frame_opts.dither = 0.0
         _check_frames(self._options.frame_opts)
         length = self._options.frame_opts.samp_freq * self._options.frame_opts.frame_length_ms
