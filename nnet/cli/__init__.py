@@ -1,12 +1,11 @@
 """The command line, logs and errors that programs share."""
 
+from nnet.cli.options import checksum_option, gpu_option, tf32_option  # noqa: F401
 from nnet.cli.program import (  # noqa: F401 - for the programs
     Choice,
     Program,
     argument,
-    checksum_option,
     click,
-    gpu_option,
     help_row,
     integer,
     log,
@@ -14,5 +13,4 @@ from nnet.cli.program import (  # noqa: F401 - for the programs
     program,
     read_config,
     real,
-    tf32_option,
 )

@@ -116,32 +116,6 @@ def option(
     return click.option(name, *more_names, type=type, default=default, help=help, is_flag=False)
 
 
-gpu_option = option(
-    "--use-gpu",
-    "no",
-    "Compute on a GPU: yes (none is an error), no, optional (if there is one), wait (until one is "
-    "free)",
-    type=Choice(["yes", "no", "optional", "wait"]),
-)
-"""Decorator that gives a program ``--use-gpu``, and its function a parameter ``device``."""
-
-checksum_option = option(
-    "--write-checksum",
-    False,
-    "Write a checksum into <output>.crc32, by which programs that average or combine models find "
-    "damage",
-)
-"""Decorator for programs whose models other jobs read."""
-
-tf32_option = option(
-    "--tf32",
-    False,
-    "On a GPU, let products of matrices round what they multiply to 10 bits (TF32), which is "
-    "several times as fast",
-)
-"""Decorator for programs with ``--use-gpu``, likewise."""
-
-
 class Program(click.Command):
     """A click command that reads options as Kaldi does and ends as a program should."""
 
@@ -382,7 +356,7 @@ def _hint(name: str, known: dict[str, click.Option]) -> str:
 def _values(option: click.Option) -> str:
     """Describe the values that an option takes."""
     match option.type:
-        case click.Choice(choices=choices):
+        case Choice(choices=choices):
             return "|".join(choices)
         case click.types.BoolParamType():
             return "true|false"

@@ -1,0 +1,66 @@
+"""Options that several programs share, as decorators."""
+
+from nnet.cli.program import Choice, option
+
+gpu_option = option(
+    "--use-gpu",
+    "no",
+    "Compute on a GPU: yes (none is an error), no, optional (if there is one), wait (until one is "
+    "free)",
+    type=Choice(["yes", "no", "optional", "wait"]),
+)
+"""Decorator that gives a program ``--use-gpu``, and its function a parameter ``device``."""
+
+checksum_option = option(
+    "--write-checksum",
+    False,
+    "Write a checksum into <output>.crc32, by which programs that average or combine models find "
+    "damage",
+)
+"""Decorator for programs whose models other jobs read."""
+
+tf32_option = option(
+    "--tf32",
+    False,
+    "On a GPU, let products of matrices round what they multiply to 10 bits (TF32), which is "
+    "several times as fast",
+)
+"""Decorator for programs with ``--use-gpu``, likewise."""
+
+info_dir_option = option(
+    "--info-dir",
+    "",
+    "Write into this directory, for each file of examples that is written, a file of the same name "
+    "that says what nnet-egs-info says of it",
+)
+"""Decorator for programs that write examples."""
+
+learning_rate_option = option(
+    "--learning-rate",
+    -1.0,
+    "If supplied, all the learning rates of updatable layers are set to this value",
+)
+
+learning_rate_scales_option = option(
+    "--learning-rate-scales",
+    "",
+    "Scaling factors for the learning rates of particular component types, e.g. "
+    "--learning-rate-scales=AffineComponent=0.5:AffineComponentPreconditioned=0.1",
+)
+
+truncate_option = option(
+    "--truncate",
+    -1,
+    "If set, will truncate the neural net to this many components by removing the last components",
+)
+
+pad_input_option = option(
+    "--pad-input",
+    True,
+    "If true, duplicate the first and last frames of input features as required for temporal "
+    "context, to prevent #frames of output being less than those of input",
+)
+
+apply_log_option = option(
+    "--apply-log", False, "Apply a log to the result of the computation before outputting"
+)
