@@ -24,9 +24,8 @@ def spread(items: list, number: int) -> list:
     return [items[n * len(items) // number] for n in range(number)]
 
 
-def some_speakers(data: DataDir, num_utterances: int, srand: int) -> list[str]:
+def some_speakers(speakers: list[list[str]], num_utterances: int, srand: int) -> list[str]:
     """The utterances of random speakers, as many as it takes for `num_utterances`."""
-    speakers = list(group_by_value(data["utt2spk"]).values())
     random.Random(srand).shuffle(speakers)
     chosen: list[str] = []
     while speakers and len(chosen) < num_utterances:
@@ -61,16 +60,16 @@ def read_list(path: str, known: set[str], source: str) -> set[str]:
 @option("--per-spk", False, "Take <num-utt> utterances of each speaker")
 @option("--first", False, "Take the first <num-utt> utterances")
 @option("--last", False, "Take the last <num-utt> utterances")
-@option("--shortest", False, "Take the shortest ones", "take_shortest")
+@option("--shortest", False, "Take the shortest ones")
 @option("--spk-list", "", "Take the speakers in this file")
 @option("--utt-list", "", "Take the utterances in this file")
 @option("--srand", 0, "Seed of the random choice of speakers")
-def main(
-    src_data_dir, rest, speakers, per_spk, first, last, take_shortest, spk_list, utt_list, srand
-):
-    if sum(map(bool, (speakers, per_spk, first, last, take_shortest, spk_list, utt_list))) > 1:
+def main(src_data_dir, rest, srand, **ways):
+    given = {way: value for way, value in ways.items() if value}
+    if len(given) > 1:
         raise NgtrainError("only one way of choosing utterances can be given")
-    by_list = bool(spk_list or utt_list)
+    way, file = next(iter(given.items()), ("", ""))
+    by_list = way in ("spk_list", "utt_list")
     if len(rest) != (1 if by_list else 2):
         what = "<dest-data-dir>" if by_list else "<num-utt> and <dest-data-dir>"
         raise NgtrainError(f"after <src-data-dir> come {what}, not: {' '.join(rest)}")
@@ -79,26 +78,29 @@ def main(
     require_other_dir(src_data_dir, rest[-1])
 
     data = DataDir.read(src_data_dir)
-    utterances = sorted(data["utt2spk"])
+    utterances, speakers = sorted(data["utt2spk"]), group_by_value(data["utt2spk"])
     number = 0 if by_list else int(rest[0])
     if number > len(utterances):
         raise NgtrainError(f"{src_data_dir} has {len(utterances)} utterances, not {number}")
-    if spk_list:
-        wanted = read_list(spk_list, set(data["utt2spk"].values()), src_data_dir)
-        chosen = [utt for utt in utterances if data["utt2spk"][utt] in wanted]
-    elif utt_list:
-        chosen = list(read_list(utt_list, set(utterances), src_data_dir))
-    elif speakers:
-        chosen = some_speakers(data, number, srand)
-    elif per_spk:
-        groups = group_by_value(data["utt2spk"]).values()
-        chosen = [utt for group in groups for utt in spread(group, min(number, len(group)))]
-    elif first or last:
-        chosen = utterances[:number] if first else utterances[len(utterances) - number :]
-    elif take_shortest:
-        chosen = shortest(Path(src_data_dir), number)
-    else:
-        chosen = spread(utterances, number)
+    match way:
+        case "spk_list":
+            wanted = read_list(file, set(speakers), src_data_dir)
+            chosen = [utt for utt in utterances if data["utt2spk"][utt] in wanted]
+        case "utt_list":
+            chosen = read_list(file, set(utterances), src_data_dir)
+        case "speakers":
+            chosen = some_speakers(list(speakers.values()), number, srand)
+        case "per_spk":
+            groups = speakers.values()
+            chosen = [utt for group in groups for utt in spread(group, min(number, len(group)))]
+        case "first":
+            chosen = utterances[:number]
+        case "last":
+            chosen = utterances[len(utterances) - number :]
+        case "shortest":
+            chosen = shortest(Path(src_data_dir), number)
+        case _:
+            chosen = spread(utterances, number)
     subset = data.select(set(chosen))
     subset.write(rest[-1])
     subset.say_what_is_left_out(src_data_dir)

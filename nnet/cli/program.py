@@ -355,17 +355,17 @@ def _hint(name: str, known: dict[str, click.Option]) -> str:
 
 def _values(option: click.Option) -> str:
     """Describe the values that an option takes."""
-    match option.type:
-        case Choice(choices=choices):
-            return "|".join(choices)
-        case click.types.BoolParamType():
-            return "true|false"
-        case click.types.StringParamType():
-            return "<string>"
-        case click.IntRange():
-            return "<int>"
-        case click.FloatRange():
-            return "<float>"
+    if isinstance(option.type, Choice):
+        return "|".join(option.type.choices)
+    return _VALUES[option.type.name]
+
+
+_VALUES = {
+    "boolean": "true|false",
+    "text": "<string>",
+    "integer range": "<int>",
+    "float range": "<float>",
+}
 
 
 def help_row(option: click.Option) -> tuple[str, str]:
