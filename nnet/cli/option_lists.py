@@ -21,6 +21,18 @@ def parse_reals(option: str, text: str, count: int) -> list[float]:
     return values
 
 
+def parse_integers(option: str, text: str) -> list[int]:
+    """Parse integers, separated by colons; none where the text is empty.
+
+    Raises:
+        NgtrainError: they are not; names the option.
+    """
+    try:
+        return [int(part) for part in text.split(":") if text]
+    except ValueError:
+        raise NgtrainError(f"{option}={text}: expected integers, separated by colons") from None
+
+
 def parse_factors(option: str, text: str) -> dict[str, float]:
     """Parse ``AffineComponent=0.5:AffineComponentPreconditioned=0.1`` as factors by component type.
 

@@ -155,10 +155,19 @@ class TransitionModel:
         return self.topology.phones
 
     @cached_property
-    def _state_of_tuple(self) -> dict[tuple[int, int, int, int], int]:
+    def _state_of_tuple(self) -> dict[tuple[int | None, ...], int]:
         return {tuple(row): state for state, row in enumerate(self.tuples.tolist(), start=1)}
 
-    def transition_state(self, phone: int, hmm_state: int, pdf: int, self_loop_pdf: int) -> int:
+    @cached_property
+    def pdf_class_of(self) -> np.ndarray:
+        """pdf-class of each transition-id; int32 (transition-ids + 1,)."""
+        states = [self.topology.states(phone)[s] for phone, s in self.tuples[:, :2].tolist()]
+        classes = np.array([(s.forward_pdf_class, s.self_loop_pdf_class) for s in states])
+        return _one_based(classes[self.state_of[1:] - 1, self.is_self_loop[1:].astype(int)])
+
+    def transition_state(
+        self, phone: int, hmm_state: int, pdf: int | None, self_loop_pdf: int | None
+    ) -> int:
         """Return the transition-state of a tuple; KeyError when the model does not have it."""
         return self._state_of_tuple[phone, hmm_state, pdf, self_loop_pdf]
 
@@ -185,7 +194,7 @@ class TransitionModel:
         alignment = np.asarray(alignment)
         if not alignment.size:
             return np.zeros(0, dtype=np.int64)
-        if self._is_reordered(alignment):
+        if self.is_reordered(alignment):
             leaving = np.flatnonzero(~self.is_self_loop[alignment])
             begins = leaving[1:][self.is_final[alignment[leaving[:-1]]]]
         else:
@@ -194,8 +203,40 @@ class TransitionModel:
         changes = 1 + np.flatnonzero(phones[1:] != phones[:-1])
         return np.union1d([0], np.union1d(begins, changes)).astype(np.int64)
 
-    def _is_reordered(self, alignment: np.ndarray) -> bool:
-        """Do self-loops come after the transition out of their state?  (IsReordered)"""
+    def is_whole(self, alignment: np.ndarray) -> bool:
+        """Tell whether each phone of an alignment begins in its first state and comes to its end.
+
+        Source: SplitToPhones.
+        """
+        alignment = np.asarray(alignment)
+        starts = self.phone_starts(alignment)
+        leaving = np.flatnonzero(~self.is_self_loop[alignment])
+        last = np.searchsorted(leaving, np.append(starts[1:], len(alignment))) - 1
+        if not len(leaving) or last.min() < 0 or (leaving[last] < starts).any():
+            return not len(alignment)
+        at_start = self.hmm_state_of[alignment[starts]] == 0
+        phones = self.phone_of[alignment[starts]].tolist()
+        silent = [not self.topology.states(phone)[0].emitting for phone in phones]
+        return bool((at_start | silent).all() and self.is_final[alignment[leaving[last]]].all())
+
+    def with_other_order(self, alignment: np.ndarray) -> np.ndarray:
+        """Put the transition out of each state first if it came last, or last if it came first.
+
+        Source: ChangeReorderingOfAlignment.
+        """
+        alignment = np.array(alignment)
+        loops, states = self.is_self_loop[alignment], self.state_of[alignment]
+        begin = 0
+        for end in range(1, len(alignment) + 1):
+            inside = end < len(alignment) and states[end] == states[begin]
+            if inside and (loops[end] if not loops[begin] else loops[end - 1]):
+                continue
+            alignment[[begin, end - 1]] = alignment[[end - 1, begin]]
+            begin = end
+        return alignment
+
+    def is_reordered(self, alignment: np.ndarray) -> bool:
+        """Tell whether self-loops come after the transition out of their state (IsReordered)."""
         loops = self.is_self_loop[alignment]
         boundary = np.flatnonzero(np.diff(self.state_of[alignment]))
         for before, after in zip(loops[boundary], loops[boundary + 1], strict=True):

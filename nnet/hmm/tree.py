@@ -7,6 +7,7 @@ tree/context-dep.{h,cc}.  An *event* is a dictionary from a key (a position in t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -211,37 +212,81 @@ class ContextDependency:
         writer.token("EndContextDependency")
 
 
+def map_leaves(node: Node, replacement: Mapping[int, Node]) -> Node:
+    """Put other nodes in place of leaves, given by their answers (EventMap::Copy)."""
+    if isinstance(node, Leaf):
+        return replacement.get(node.answer, node)
+    if isinstance(node, Split):
+        yes, no = map_leaves(node.yes, replacement), map_leaves(node.no, replacement)
+        return Split(node.key, node.yes_set, yes, no)
+    branches = (branch and map_leaves(branch, replacement) for branch in node.branches)
+    return Table(node.key, tuple(branches))
+
+
+@dataclass(frozen=True)
+class RootPhones:
+    """Phones that share the root of a tree, as a line of roots.int has them.
+
+    Attributes:
+        phones: sorted.
+        shared: whether their pdf-classes share it, too.
+        split: whether there may be questions below it.
+    """
+
+    phones: tuple[int, ...]
+    shared: bool
+    split: bool
+
+
+def root_map(
+    roots: Sequence[RootPhones], num_pdf_classes: Mapping[int, int], central_position: int
+) -> tuple[Node, int]:
+    """Map each set of phones to a leaf of its own, or to one for each of its pdf-classes.
+
+    The shape, and so the numbering of leaves, is that of GetStubMap in Kaldi's
+    tree/build-tree-utils.cc.
+
+    Args:
+        num_pdf_classes: how many pdf-classes each phone has (`HmmTopology.num_pdf_classes`).
+    Returns:
+        the map, and the number of its leaves.
+    Raises:
+        ValueError: phones that have no topology, or are in two roots, or in none.
+    """
+    phones = [phone for root in roots for phone in root.phones]
+    if not roots or not all(root.phones for root in roots) or len(set(phones)) != len(phones):
+        raise ValueError("phone sets must be disjoint and not empty")
+    if not set(phones) <= set(num_pdf_classes):
+        raise ValueError(f"no topology for phone {min(set(phones) - set(num_pdf_classes))}")
+    leaves = itertools.count()
+
+    def map_of(roots: Sequence[RootPhones]) -> Node:
+        if len(roots) == 1:
+            if roots[0].shared:
+                return Leaf(next(leaves))
+            size = max(num_pdf_classes[phone] for phone in roots[0].phones)
+            return Table(PDF_CLASS, tuple(Leaf(next(leaves)) for _ in range(size)))
+        highest = max(phone for root in roots for phone in root.phones)
+        if max(len(root.phones) for root in roots) == 1 and len(roots) <= 2 * highest:
+            branch = {root.phones[0]: map_of([root]) for root in roots}
+            return Table(central_position, tuple(branch.get(p) for p in range(highest + 1)))
+        half = len(roots) // 2
+        first = tuple(sorted(phone for root in roots[:half] for phone in root.phones))
+        yes = map_of(roots[:half])
+        return Split(central_position, first, yes, map_of(roots[half:]))
+
+    return map_of(roots), next(leaves)
+
+
 def monophone_tree(
     phone_sets: Iterable[Iterable[int]], num_pdf_classes: Mapping[int, int]
 ) -> ContextDependency:
     """Make a tree without context: every set of phones has its own pdfs, one per pdf-class.
 
-    The shape of the tree, and so the numbering of the pdfs, is that of Kaldi's
-    MonophoneContextDependencyShared (GetStubMap in tree/build-tree-utils.cc).
-
     Args:
         phone_sets: disjoint sets of phones; the phones of a set share their pdfs.
         num_pdf_classes: how many pdf-classes each phone has (`HmmTopology.num_pdf_classes`).
+    Source: Kaldi's MonophoneContextDependencyShared.
     """
-    sets = [tuple(sorted(phones)) for phones in phone_sets]
-    phones = [phone for phone_set in sets for phone in phone_set]
-    if not sets or not all(sets) or len(set(phones)) != len(phones):
-        raise ValueError("phone sets must be disjoint and not empty")
-    if not set(phones) <= set(num_pdf_classes):
-        raise ValueError(f"no topology for phone {min(set(phones) - set(num_pdf_classes))}")
-    next_pdf = iter(range(sum(max(num_pdf_classes[p] for p in s) for s in sets)))
-
-    def stub(sets: list[tuple[int, ...]]) -> Node:
-        if len(sets) == 1:
-            size = max(num_pdf_classes[phone] for phone in sets[0])
-            return Table(PDF_CLASS, tuple(Leaf(next(next_pdf)) for _ in range(size)))
-        highest = max(phone for phone_set in sets for phone in phone_set)
-        if max(map(len, sets)) == 1 and len(sets) <= 2 * highest:
-            branch = {phone_set[0]: stub([phone_set]) for phone_set in sets}
-            return Table(0, tuple(branch.get(phone) for phone in range(highest + 1)))
-        half = len(sets) // 2
-        first = tuple(sorted(phone for phone_set in sets[:half] for phone in phone_set))
-        yes = stub(sets[:half])
-        return Split(0, first, yes, stub(sets[half:]))
-
-    return ContextDependency(1, 0, stub(sets))
+    roots = [RootPhones(tuple(sorted(s)), shared=False, split=False) for s in phone_sets]
+    return ContextDependency(1, 0, root_map(roots, num_pdf_classes, 0)[0])

@@ -1,0 +1,1 @@
+"""Building of decision trees: statistics in context, clusters of phones, questions."""
