@@ -45,7 +45,11 @@ SUBJECTS = {
         utils/validate_ali_dir.py
         init-mono compile-train-graphs align-equal-compiled nnet-align-compiled ali-to-pdf
         ali-to-phones ali-to-post post-to-tacc weight-silence-post show-alignments
-        show-transitions tree-info copy-tree copy-transition-model
+        show-transitions copy-transition-model
+    """,
+    "Decision trees": """
+        steps/build_tree.py acc-tree-stats sum-tree-stats cluster-phones compile-questions
+        build-tree convert-ali tree-info copy-tree draw-tree
     """,
     "Decoding and scoring": """
         steps/decode.py steps/recognize.py steps/score.py steps/score_nist.py utils/mkgraph.py

@@ -21,7 +21,7 @@ FLOORS = [
     {"components"},
     {"hmm"},
     {"model"},
-    {"egs", "features"},
+    {"egs", "features", "trees"},
     {"training", "decoding"},
     {"cli"},
     {"report"},

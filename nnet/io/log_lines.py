@@ -53,6 +53,14 @@ LEFT_OUT = LogLine("%d %d %s", r"(\d+) (\d+) (.*)")
 LDA_STATISTICS = LogLine(
     "Done %d files, failed for %d", r"Done (?P<done>\d+) files, failed for (?P<failed>\d+)"
 )
+TREE_STATISTICS = LogLine(
+    "Accumulated stats for %d files, %d failed due to no alignment, %d failed for other reasons.",
+    r"stats for (?P<done>\d+) files, (?P<no_alignment>\d+) failed .*, (?P<failed>\d+) failed",
+)
+CONVERTED = LogLine(
+    "Succeeded converting alignments for %d files, failed for %d",
+    r"converting alignments for (?P<done>\d+) files, failed for (?P<failed>\d+)",
+)
 EXAMPLES = LogLine(
     "Finished generating examples, successfully processed %d feature files, wrote %d examples,  "
     "with %d egs in total; %d files had errors.",

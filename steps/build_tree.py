@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Build a decision tree of context-dependent states from features and an alignment.
+
+Statistics of the aligned features, questions made of them or taken from the language directory, a
+tree with about so many leaves, its transition model, and the alignments converted to it: <dir>
+becomes an alignment directory for the same features as <ali-dir>, on which networks are trained.
+
+The tree's Gaussians see other features than the network: those of <ali-dir> with their deltas, or,
+with --tree-feats lda, spliced and transformed to separate the states of the alignment best (what
+Kaldi's triphone systems use); an <ali-dir> of Kaldi's that has a transform is taken as it is.
+
+Run again with the same options, it builds the tree again; the statistics are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from nnet.drivers.ali_dir import alignments_in, check_same_phones
+from nnet.drivers.driver import (
+    Choice,
+    argument,
+    cmd_option,
+    driver,
+    integer,
+    log,
+    option,
+    output_of,
+    read_integer,
+    real,
+    require_files,
+    run,
+)
+from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.losses import Tally, report
+from nnet.errors import NgtrainError
+from nnet.io.log_lines import CONVERTED, TREE_STATISTICS
+from nnet.io.text import write_lines
+from nnet.launch.commands import JOB, read_from, read_numbers, unzipped, zipped
+
+
+@driver(
+    "Usage:  steps/build_tree.py [options] <data> <lang> <ali-dir> <dir>\n"
+    " e.g.:  steps/build_tree.py --num-leaves 2000 data/train data/lang exp/flat exp/tree",
+    writes="tree_dir",
+)
+@argument("data")
+@argument("lang")
+@argument("ali_dir")
+@argument("tree_dir")
+@cmd_option
+@option("--num-leaves", type=integer(least=1), default=1000, help="Leaves of the tree at most")
+@option("--context-width", type=integer(least=1), default=3, help="Phones in a window")
+@option("--central-position", type=integer(least=0), default=1, help="The phone that is modelled")
+@option("--thresh", type=real(least=0), default=300.0, help="Least gain of a split")
+@option("--cluster-thresh", type=real(), default=-1.0, help="See build-tree")
+@option(
+    "--tree-feats",
+    type=Choice(["delta", "lda"]),
+    default="delta",
+    help="What the Gaussians of the tree see of raw features: deltas, or spliced and transformed",
+)
+@option("--splice", type=integer(least=0), default=3, help="Frames on each side, for lda")
+@option("--lda-dim", type=integer(least=1), default=40, help="Dimension, for lda")
+def main(data, lang, ali_dir, tree_dir, cmd, num_leaves, context_width, central_position, **o):
+    data, lang, ali, tree = Path(data), Path(lang), Path(ali_dir), Path(tree_dir)
+    require_files(
+        *(data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")),
+        *(ali / name for name in ("tree", "final.mdl", "num_jobs")),
+        *(lang / name for name in ("topo", "phones.txt", "phones/sets.int", "phones/roots.int")),
+    )
+    check_same_phones(lang / "phones.txt", ali / "phones.txt")
+    if ali.resolve() == tree.resolve():
+        raise NgtrainError(f"{tree}: the tree must not be in the directory of the alignments")
+    window = [f"--context-width={context_width}", f"--central-position={central_position}"]
+    features, num_jobs = FeaturePipeline.of(ali), read_integer(ali / "num_jobs")
+    (tree / "log").mkdir(parents=True, exist_ok=True)
+    accumulate(data, lang, ali, tree, window, seen_by_tree(features, data, ali, tree, cmd, o), cmd)
+    questions(lang, tree, window, cmd)
+    run(
+        cmd, tree / "log/build_tree.log",
+        *["build-tree", *window, f"--max-leaves={num_leaves}", f"--thresh={o['thresh']:g}"],
+        *[f"--cluster-thresh={o['cluster_thresh']:g}", tree / "treeacc"],
+        *[lang / "phones/roots.int", tree / "questions.qst", lang / "topo", tree / "tree"],
+    )  # fmt: skip
+    num_pdfs = write_transition_model(lang, tree)
+    convert(data, lang, ali, tree, features, num_jobs, cmd)
+    log.info(f"a tree of {num_pdfs} pdf-ids and alignments to it are in {tree}")
+
+
+def seen_by_tree(
+    features: FeaturePipeline, data: Path, ali: Path, tree: Path, cmd: str, o: dict
+) -> FeaturePipeline:
+    """Choose what the Gaussians see; with --tree-feats lda, the transform is estimated for it."""
+    if features.feat_type == "lda":
+        return features
+    if o["tree_feats"] == "delta":
+        return replace(features, delta_order=features.delta_order or "2")
+    splice_opts = f"--left-context={o['splice']} --right-context={o['splice']}"
+    num_jobs, matrix = read_integer(ali / "num_jobs"), tree / "tree_lda.mat"
+    output_of("split_data.py", data, num_jobs)
+    part = data / f"split{num_jobs}/{JOB}"
+    splice = ["splice-feats", *splice_opts.split(), "ark:-", "ark:-"]
+    spliced = read_from(*features.commands(part, num_jobs=num_jobs), splice, options="s,cs")
+    run(
+        cmd, tree / f"log/lda_acc.{JOB}.log",
+        *["ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|", "acc-lda"],
+        *["--rand-prune=4", ali / "final.mdl", spliced, "ark,s,cs:-", tree / f"lda.{JOB}.acc"],
+        jobs=num_jobs,
+    )  # fmt: skip
+    parts = [tree / f"lda.{job}.acc" for job in range(1, num_jobs + 1)]
+    run(
+        cmd, tree / "log/lda_est.log",
+        *["sum-lda-accs", "-", *parts, "|", "est-lda", f"--dim={o['lda_dim']}", matrix, "-"],
+    )  # fmt: skip
+    for acc in parts:
+        acc.unlink()
+    return replace(
+        features, feat_type="lda", delta_order="", splice_opts=splice_opts, lda_matrix=matrix
+    )
+
+
+def accumulate(
+    data: Path, lang: Path, ali: Path, tree: Path, window: list, features: FeaturePipeline, cmd: str
+) -> None:
+    """Write the statistics of all jobs, treeacc."""
+    num_jobs = read_integer(ali / "num_jobs")
+    output_of("split_data.py", data, num_jobs)
+    silence = ":".join(map(str, read_numbers(lang / "phones/context_indep.csl")))
+    run(
+        cmd, tree / f"log/acc_tree.{JOB}.log",
+        *["acc-tree-stats", *window, f"--ci-phones={silence}", ali / "final.mdl"],
+        features.rspecifier(data / f"split{num_jobs}/{JOB}", num_jobs=num_jobs),
+        *[unzipped(ali / f"ali.{JOB}.gz"), tree / f"{JOB}.treeacc"],
+        jobs=num_jobs,
+    )  # fmt: skip
+    logs = [tree / f"log/acc_tree.{job}.log" for job in range(1, num_jobs + 1)]
+    tally = Tally.of(logs, TREE_STATISTICS.pattern)
+    lost = tally.counts["no_alignment"] + tally.counts["failed"]
+    done = tally.counts["done"]
+    report("took statistics of", done, done + lost, "utterances", tally.example, f"{tree}/log")
+    parts = [tree / f"{job}.treeacc" for job in range(1, num_jobs + 1)]
+    run(cmd, tree / "log/sum_tree_acc.log", "sum-tree-stats", tree / "treeacc", *parts)
+    for part in parts:
+        part.unlink()
+
+
+def questions(lang: Path, tree: Path, window: list, cmd: str) -> None:
+    """Write the questions: sets of phones that sound alike, and those of the language directory."""
+    questions, extra = tree / "questions.int", lang / "phones/extra_questions.int"
+    classes = middle_classes(lang)
+    run(
+        cmd, tree / "log/questions.log", "cluster-phones", *window, f"--pdf-class-list={classes}",
+        *[tree / "treeacc", lang / "phones/sets.int", questions],
+    )  # fmt: skip
+    if extra.exists():
+        with open(questions, "ab") as file:
+            file.write(extra.read_bytes())
+    run(
+        cmd, tree / "log/compile_questions.log",
+        *["compile-questions", *window, lang / "topo", questions, tree / "questions.qst"],
+    )  # fmt: skip
+
+
+def middle_classes(lang: Path) -> str:
+    """Choose the pdf-class by which phones are compared: the middle one of most phones."""
+    from collections import Counter
+
+    from nnet.hmm.topology import HmmTopology
+
+    topology = HmmTopology.load(str(lang / "topo"))
+    [(num_classes, _)] = Counter(map(topology.num_pdf_classes, topology.phones)).most_common(1)
+    return str(num_classes // 2)
+
+
+def write_transition_model(lang: Path, tree: Path) -> int:
+    """Write the transition model of the tree, with the topology's probabilities; count pdf-ids."""
+    from nnet.hmm.topology import HmmTopology
+    from nnet.hmm.transition_model import TransitionModel
+    from nnet.hmm.tree import ContextDependency
+
+    context_dependency = ContextDependency.load(str(tree / "tree"))
+    topology = HmmTopology.load(str(lang / "topo"))
+    model = TransitionModel.from_tree(context_dependency, topology)
+    model.save(str(tree / "final.mdl"))
+    return model.num_pdfs
+
+
+def convert(
+    data: Path, lang: Path, ali: Path, tree: Path, features: FeaturePipeline, nj: int, cmd: str
+) -> None:
+    """Write the alignments, converted to the tree, and what else such a directory has."""
+    for old in alignments_in(tree):
+        old.unlink()
+    shutil.copyfile(lang / "phones.txt", tree / "phones.txt")
+    features.save(tree)
+    run(
+        cmd, tree / f"log/convert_ali.{JOB}.log",
+        *["convert-ali", ali / "final.mdl", tree / "final.mdl", tree / "tree"],
+        *[unzipped(ali / f"ali.{JOB}.gz"), zipped(tree / f"ali.{JOB}.gz")],
+        jobs=nj,
+    )  # fmt: skip
+    logs = [tree / f"log/convert_ali.{job}.log" for job in range(1, nj + 1)]
+    tally = Tally.of(logs, CONVERTED.pattern)
+    done, lost = tally.counts["done"], tally.counts["failed"]
+    report("converted", done, done + lost, "alignments", tally.example, f"{tree}/log")
+    write_lines(tree / "num_jobs", [str(nj)])
+
+
+if __name__ == "__main__":
+    main()
