@@ -14,7 +14,7 @@ from nnet.trees.building import build_tree, leaves_of
 from nnet.trees.clustering import bottom_up, c_random, k_means, top_down
 from nnet.trees.conversion import AlignmentConverter, UnsuitableAlignment, _borrowed
 from nnet.trees.questions import Questions
-from nnet.trees.statistics import ABSENT, Accumulator, TreeStatistics, objective
+from nnet.trees.statistics import ABSENT, StateAccumulator, TreeStatistics, objective
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,11 @@ def test_sum_is_byte_for_byte(trees, treeacc, run_program, tmp_path):
     run_program("sum-tree-stats", tmp_path / "sum", *parts)
     assert (tmp_path / "sum").read_bytes() == treeacc.read_bytes()
     run_program("sum-tree-stats", "--binary=false", tmp_path / "text", treeacc)
-    assert (tmp_path / "text").read_text().startswith("BTS 132 EV 4 -1 0 0 0 1 6 2 15 \nT GCL 3 ")
+    assert (
+        (tmp_path / "text")
+        .read_text()
+        .startswith("BTS 132 EV 4 -1 0 0 0 1 6 2 15 \nT GCL 2 0.01  [\n  7.628336 ")
+    )
     assert len(TreeStatistics.load(str(tmp_path / "text"))) == 132
 
 
@@ -181,7 +185,7 @@ def test_bottom_up_merges_within_compartments_only():
 def test_context_independent_phones_have_no_neighbours(kaldi, old_model):
     pipe = f"ark:gunzip -c {kaldi}/exp/tri2_ali/ali.1.gz |"
     [(_, alignment), *_] = sequential_table(pipe, INTEGERS)
-    accumulator = Accumulator(old_model, ci_phones=[int(old_model.phone_of[alignment[0]])])
+    accumulator = StateAccumulator(old_model, ci_phones=[int(old_model.phone_of[alignment[0]])])
     features = np.random.default_rng(0).normal(size=(len(alignment), 3)).astype(np.float32)
     accumulator.add(alignment, features)
     accumulator.add(alignment, features)
@@ -208,7 +212,12 @@ def test_tree_asks_what_tells_apart():
     topology = HmmTopology.load(f"echo '{usual_topology(range(1, 6))}' |")
     questions = Questions.compiled(topology, [[1, 3], [4, 5], [1, 4], [1], [2], [3]], 3)
     roots = [RootPhones((2,), shared=True, split=True)]
-    common = dict(roots=roots, questions=questions, num_pdf_classes={2: 1})
+    common = {
+        "roots": roots,
+        "questions": questions,
+        "num_pdf_classes": {2: 1},
+        "cluster_threshold": 0,
+    }
     tree = build_tree(statistics, **common, round_num_leaves=False)
     assert tree == Split(0, (1, 3), Leaf(0), Leaf(1))
     whole = [RootPhones((2,), shared=True, split=False)]
@@ -237,7 +246,7 @@ def test_roots_share_phones_and_pdf_classes():
 
 def test_a_tree_without_an_answer_says_for_what():
     tree = Table(1, (None, Leaf(0)))
-    with pytest.raises(NgtrainError, match=r"no answer for pdf-class 0 of the phones \[1, 2, 0\]"):
+    with pytest.raises(NgtrainError, match="no answer for pdf-class 0 of the phones 1 2 0:"):
         leaves_of(tree, np.array([[0, 1, 2, 0]]))
 
 
@@ -312,7 +321,7 @@ def test_drawing(lang, trees, run_program):
     traced = run_program("draw-tree", "--query=0/SIL/S/IH", phones, trees / "tree.40").stdout
     assert b"color=red" in traced
     result = run_program("draw-tree", "--query=0/S", phones, trees / "tree.40", check=False)
-    assert b"it must have 3 phones" in result.stderr
+    assert b"expected 3 phones after" in result.stderr
 
 
 def test_driver_makes_an_alignment_directory(corpus, run_program, tmp_path):

@@ -39,9 +39,9 @@ def leaves_of(node: Node | None, events: np.ndarray) -> np.ndarray:
         elif len(rows) == 0:
             return
         elif node is None or (values := events[rows, column(node.key)]).max() == ABSENT:
-            event = ["-" if value == ABSENT else value for value in events[rows[0]]]
+            event = ["-" if value == ABSENT else str(value) for value in events[rows[0]]]
             raise NgtrainError(
-                f"the tree has no answer for pdf-class {event[0]} of the phones {event[1:]}: do "
+                f"the tree has no answer for pdf-class {event[0]} of the phones {' '.join(event[1:])}: do "
                 "--context-width and --central-position match the statistics, and do phones "
                 "without context (--ci-phones) share no roots with others?"
             )

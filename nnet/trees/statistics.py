@@ -166,7 +166,7 @@ def _merged(events: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return events[first], np.add.reduceat(sums[order], first, axis=0)
 
 
-class Accumulator:
+class StateAccumulator:
     """An accumulator of statistics over aligned utterances.
 
     Args:
@@ -190,7 +190,7 @@ class Accumulator:
         self._width, self._centre = context_width, central_position
         self._ci_phones = np.array(list(ci_phones), np.int32)
         self._phone_map = phone_map
-        self._var_floor = var_floor
+        self._var_floor = float(np.float32(var_floor))  # Kaldi's BaseFloat
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, alignment: np.ndarray, features: np.ndarray) -> None:
