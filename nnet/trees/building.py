@@ -42,8 +42,9 @@ def leaves_of(node: Node | None, events: np.ndarray) -> np.ndarray:
             event = ["-" if value == ABSENT else str(value) for value in events[rows[0]]]
             raise NgtrainError(
                 f"the tree has no answer for pdf-class {event[0]} of the phones "
-                f"{' '.join(event[1:])}: do --context-width and --central-position match the statistics, and do "
-                "phones without context (--ci-phones) share no roots with others?"
+                f"{' '.join(event[1:])}: do --context-width and --central-position match the "
+                "statistics, and do phones without context (--ci-phones) share no roots with "
+                "others?"
             )
         elif isinstance(node, Table):
             for value in np.unique(values).tolist():
