@@ -25,7 +25,6 @@ from nnet.io.tokens import Reader, Writer
 
 log = logging.getLogger("ngtrain")
 
-
 FAR_MORE_THAN_SILENCE_LASTS = 100
 
 
@@ -73,44 +72,35 @@ class Aligner:
         """Find the best path, or None (with a warning) when the utterance cannot be aligned.
 
         Args:
-            key: the utterance, for messages.
-            graph: its training graph with the costs of transitions.
+            graph: the training graph of the utterance, with the costs of transitions.
             log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
         """
-        path = self._search(key, graph, log_likelihoods)
+        if graph.start < 0:
+            self.fail(f"Empty decoding graph for {key}")
+            return None
+        if self.options.careful:
+            graph = forbid_early_end(graph)
+        path = self._search(graph, log_likelihoods, self.options.beam)
+        if path is None and self.options.retry_beam != 0:
+            self.num_retried += 1
+            log.warning("Retrying utterance %s with beam %g", key, self.options.retry_beam)
+            path = self._search(graph, log_likelihoods, self.options.retry_beam)
         if path is None:
-            self.num_failed += 1
+            self.fail(f"Did not successfully decode file {key}, len = {len(log_likelihoods)}")
             return None
         self.num_done += 1
         self.num_frames += len(log_likelihoods)
         self.total_log_likelihood += path.log_likelihood / self.acoustic_scale
         return path
 
-    def fail(self, reason: str) -> None:
-        """Count an utterance that could not even be tried."""
-        log.warning("%s", reason)
-        self.num_failed += 1
-
-    def _search(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> GraphPath | None:
-        if graph.start < 0:
-            log.warning("Empty decoding graph for %s", key)
-            return None
-        if self.options.careful:
-            graph = forbid_early_end(graph)
-        path = self._search_with_beam(graph, log_likelihoods, self.options.beam)
-        if path is None and self.options.retry_beam != 0:
-            self.num_retried += 1
-            log.warning("Retrying utterance %s with beam %g", key, self.options.retry_beam)
-            path = self._search_with_beam(graph, log_likelihoods, self.options.retry_beam)
-        if path is None:
-            log.warning("Did not successfully decode file %s, len = %d", key, len(log_likelihoods))
-        return path
-
-    def _search_with_beam(
-        self, graph: ArrayFst, log_likelihoods: np.ndarray, beam: float
-    ) -> GraphPath | None:
+    def _search(self, graph: ArrayFst, log_likelihoods: np.ndarray, beam: float):
         decoder = Decoder(graph, self.transition_model, SearchOptions(beam=beam))
         return decoder.decode(log_likelihoods, self.acoustic_scale)
+
+    def fail(self, reason: str) -> None:
+        """Count an utterance that cannot be aligned, or not even be tried."""
+        log.warning("%s", reason)
+        self.num_failed += 1
 
     def per_frame_log_likelihoods(self, path: GraphPath, log_likelihoods: np.ndarray) -> np.ndarray:
         """Look up the unscaled acoustic log-likelihood of each frame on a path; float32 (T,)."""
@@ -119,12 +109,9 @@ class Aligner:
 
     def report(self) -> None:
         """Log the lines that Kaldi's scripts look for."""
-        log.info(
-            "Overall log-likelihood per frame is %g over %d frames.",
-            *(self.total_log_likelihood / max(self.num_frames, 1), self.num_frames),
-        )
-        num_all = self.num_done + self.num_failed
-        log.info(log_lines.RETRIED.format, self.num_retried, num_all)
+        average = self.total_log_likelihood / max(self.num_frames, 1)
+        log.info("Overall log-likelihood per frame is %g over %d frames.", average, self.num_frames)
+        log.info(log_lines.RETRIED.format, self.num_retried, self.num_done + self.num_failed)
         log.info(log_lines.ALIGNED.format, self.num_done, self.num_failed)
 
 
@@ -160,12 +147,10 @@ def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | N
     Optional silence is in half of the places where the graph allows it, whatever its probability,
     and wanders through its HMM as long as it likes; see `flat_alignment`.
 
-    Args:
-        num_frames: the number of transition-ids wanted.
-        key: the utterance; it decides the random path, so that a run can be repeated.
+    The name of the utterance, `key`, decides the path, so that a run can be repeated.
 
     Returns:
-        transition-ids, or None when every path tried is longer than the utterance.
+        `num_frames` transition-ids, or None when every path tried is longer than the utterance.
     """
     import kaldifst
 
@@ -189,14 +174,12 @@ def flat_alignment(
 
     Silence has as many states as two phones, but recordings have little of it: divided equally, two
     in five frames of isolated words would be taken for silence.  Here the path through each HMM is
-    the shortest.  Optional silence is at both ends, if it lasts at all, and otherwise at random, as
-    probably as the lexicon says (nowhere, if the utterance is too short for that).
+    the shortest.  Optional silence is at both ends, if it lasts at all, and otherwise at random
+    (decided by `key`), as probably as the lexicon says: nowhere, if the utterance is too short.
 
     Args:
         silence_duration: how long states of silence last, relative to others; 0 for a single frame
             in each, at the ends as rarely as between words: recordings cut to the words.
-        num_frames: the number of transition-ids wanted.
-        key: the utterance; it decides where silence is, so that a run can be repeated.
 
     Returns:
         int32 (num_frames,) transition-ids, or None when the utterance is too short.
@@ -222,12 +205,11 @@ def alignment_by_loudness(
     """An alignment with silence where it is quiet, which divides equally what is loud between.
 
     Frames of an utterance are of two classes, quiet and loud, with a mean each and one variance
-    (2-means).  The best path by these is taken, and the states of each run of speech made equally
-    long.
+    (2-means).  The best path by these is taken (`key` decides between inner states of silence), and
+    the states of each run of speech made equally long.
 
     Args:
         loudness: float (T,), such as log-energies or zeroth cepstral coefficients.
-        key: the utterance; it decides between inner states of silence.
 
     Returns:
         int32 (T,) transition-ids, or None when there is no such path.
@@ -265,8 +247,7 @@ def _spread(
 ) -> np.ndarray | None:
     """Repeat the states of a path without self-loops, each in proportion to its weight.
 
-    Returns:
-        int32 (num_frames,) transition-ids, or None when none of the states can last longer.
+    Returns transition-ids, or None when none of the states can last longer.
     """
     loops = transition_model.self_loop_of[transition_model.state_of[path]]
     weights = weights * (loops > 0)
@@ -289,8 +270,7 @@ def _shortest_path(
 ) -> np.ndarray:
     """The path with the fewest frames of those that go where the lexicon, and chance, send them.
 
-    Args:
-        pauses_at_ends: whether silence is certain at both ends; None for the shortest path of all.
+    pauses_at_ends: whether silence is certain at both ends; None for the shortest path of all.
     """
     import kaldifst
 
@@ -334,10 +314,8 @@ def _draw_ways(
     """For each state of a graph draw one way to go on, as probably as its weights say.
 
     A way is an arc or the end; arcs of a state that stand for the ways on within one state of an
-    HMM (`hmm_states`, of each arc) count as one of them.
-
-    Returns:
-        whether each arc is drawn, and whether at each state the end is.
+    HMM (`hmm_states`, of each arc) count as one of them.  Returns whether each arc is drawn, and
+    whether at each state the end is.
     """
     _, group, sizes = np.unique(
         np.stack((source, hmm_states)), axis=1, return_inverse=True, return_counts=True

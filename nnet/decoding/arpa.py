@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from nnet.decoding.unknown_words import UnknownWords
 from nnet.errors import NgtrainError
 from nnet.io.numbers import natural
 from nnet.io.streams import open_output
-from nnet.io.text import split_words, text_lines, visible
+from nnet.io.text import encode, split_words, text_lines, visible
 
 log = logging.getLogger("ngtrain")
 
@@ -64,16 +65,11 @@ class LanguageModel:
     @cached_property
     def entries(self) -> dict[NGram, tuple[float, float]]:
         """The probability and the back-off factor of each n-gram."""
-        return {
-            tuple(ngram): (probability, backoff)
-            for order in self.orders
-            for ngram, probability, backoff in zip(
-                order.words.tolist(),
-                order.probability.tolist(),
-                order.backoff.tolist(),
-                strict=True,
-            )
-        }
+        entries: dict[NGram, tuple[float, float]] = {}
+        for order in self.orders:
+            values = zip(order.probability.tolist(), order.backoff.tolist(), strict=True)
+            entries.update(zip(map(tuple, order.words.tolist()), values, strict=True))
+        return entries
 
     def probability(self, history: NGram, word: int) -> float:
         """Compute the probability of `word` after `history`; 0 if the model has no such word."""
@@ -103,24 +99,21 @@ class LanguageModel:
 
     def save(self, wxfilename: str) -> None:
         """Write in the ARPA format."""
-        highest = len(self.orders)
         with open_output(wxfilename) as stream:
-            sizes = [f"ngram {n}={len(o.words)}" for n, o in enumerate(self.orders, start=1)]
-            stream.write("\n".join(["\\data\\", *sizes, ""]).encode())
-            for n, order in enumerate(self.orders, start=1):
-                stream.write(f"\n\\{n}-grams:\n".encode())
-                with np.errstate(divide="ignore"):
-                    logs = np.maximum(np.log10(order.probability), NEVER)
-                    backoffs = np.maximum(np.log10(order.backoff), NEVER)
-                for ngram, logarithm, backoff in zip(
-                    order.words.tolist(), logs.tolist(), backoffs.tolist(), strict=True
-                ):
-                    text = " ".join([self.words[word] for word in ngram])
-                    last = f"\t{backoff:.6g}" if n < highest and backoff else ""
-                    stream.write(
-                        f"{logarithm:.6g}\t{text}{last}\n".encode(errors="surrogateescape")
-                    )
-            stream.write(b"\n\\end\\\n")
+            for line in self._lines():
+                stream.write(encode(f"{line}\n"))
+
+    def _lines(self) -> Iterator[str]:
+        yield "\\data\\"
+        yield from (f"ngram {n}={len(order.words)}" for n, order in enumerate(self.orders, 1))
+        for n, order in enumerate(self.orders, 1):
+            yield f"\n\\{n}-grams:"
+            logs, backoffs = _log10(order.probability), _log10(order.backoff)
+            for ngram, logarithm, backoff in zip(order.words.tolist(), logs, backoffs, strict=True):
+                text = " ".join(self.words[word] for word in ngram)
+                last = f"\t{backoff:.6g}" if n < len(self.orders) and backoff else ""
+                yield f"{logarithm:.6g}\t{text}{last}"
+        yield "\n\\end\\"
 
     @classmethod
     def load(cls, rxfilename: str, words: SymbolTable) -> LanguageModel:
@@ -187,6 +180,16 @@ def _cost(probability: float) -> float:
     return -math.log(probability) if probability > 0 else math.inf
 
 
+def _log10(probability: np.ndarray) -> list[float]:
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log10(probability), NEVER).tolist()
+
+
+def _exp10(logs: Sequence[float]) -> np.ndarray:
+    logs = np.asarray(logs)
+    return np.where(logs <= NEVER, 0.0, 10.0**logs)
+
+
 class _ArpaReader:
     """A reader of an ARPA file by lines, which leaves out what Kaldi's arpa2fst leaves out.
 
@@ -221,25 +224,22 @@ class _ArpaReader:
         if not sizes:
             raise self._fail("expected the numbers of n-grams")
         orders = [self._section(n, size, len(sizes)) for n, size in enumerate(sizes, start=1)]
-        if self._text() != "\\end\\":
-            raise self._fail("expected \\end\\")
+        self._expect("\\end\\")
         self._check_words(orders[0])
         return orders
 
     def _section(self, n: int, size: int, highest: int) -> NGrams:
-        if self._text() != f"\\{n}-grams:":
-            raise self._fail(f"expected \\{n}-grams:")
+        self._expect(f"\\{n}-grams:")
         ids, logs, backoffs = array("q"), array("d"), array("d")
         following: set[NGram] = set()  # histories of the next order
-        left_out: dict[str, list[str]] = {}  # by reason
+        left_out = defaultdict(list)  # by reason
         for _ in range(size):
             logarithm, words, backoff = self._ngram(n, size, highest)
             ngram = tuple(map(self.words.number_of.get, words))
             if n == 1:
                 self.unknown.add(words)
             if reason := self._reason_to_leave_out(ngram):
-                where = f"'{visible(' '.join(words))}' on line {self.line_number}"
-                left_out.setdefault(reason, []).append(where)
+                left_out[reason].append(f"'{visible(' '.join(words))}' on line {self.line_number}")
                 continue
             if n == highest:
                 self.histories.add(ngram[1:])
@@ -298,11 +298,11 @@ class _ArpaReader:
 
     def _line(self) -> str:
         self.line_number += 1
-        try:
-            return next(self.lines).strip()
-        except StopIteration:
+        line = next(self.lines, None)
+        if line is None:
             reason = "truncated: expected more of a language model in ARPA format"
-            raise NgtrainError(f"{self.name}: {reason}") from None
+            raise NgtrainError(f"{self.name}: {reason}")
+        return line.strip()
 
     def _text(self) -> str:
         """Read the next line that is not empty."""
@@ -310,11 +310,9 @@ class _ArpaReader:
             pass
         return line
 
+    def _expect(self, text: str) -> None:
+        if self._text() != text:
+            raise self._fail(f"expected {text}")
+
     def _fail(self, reason: str) -> NgtrainError:
         return NgtrainError(f"{self.name}: line {self.line_number}: {reason}")
-
-
-def _exp10(logs: Sequence[float]) -> np.ndarray:
-    """Compute 10 to the power of `logs`, and 0 for those that stand for it."""
-    logs = np.asarray(logs)
-    return np.where(logs <= NEVER, 0.0, 10.0**logs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -81,21 +81,10 @@ class Decoder:
             )
         self._pdf_of_column = transition_model.pdf_of[1:]
         self._graph = graph.to_const_kaldifst()  # the decoder does not keep it alive
-        self._decoder = FasterDecoder(
-            self._graph,
-            FasterDecoderOptions(
-                beam=options.beam,
-                max_active=options.max_active,
-                min_active=options.min_active,
-                beam_delta=options.beam_delta,
-            ),
-        )
+        self._decoder = FasterDecoder(self._graph, FasterDecoderOptions(**asdict(options)))
 
     def decode(
-        self,
-        log_likelihoods: np.ndarray,
-        acoustic_scale: float,
-        allow_partial: bool = False,
+        self, log_likelihoods: np.ndarray, acoustic_scale: float, allow_partial: bool = False
     ) -> GraphPath | None:
         """Find the best path, or None when none survives to the end of the utterance.
 
@@ -109,8 +98,7 @@ class Decoder:
         # One column per transition-id: the decoder looks up column i - 1 for the label i.
         scaled = log_likelihoods * np.float32(acoustic_scale)
         columns = np.ascontiguousarray(scaled[:, self._pdf_of_column], dtype=np.float32)
-        decodable = DecodableCtc(columns)
-        self._decoder.decode(decodable)
+        self._decoder.decode(DecodableCtc(columns))
         if not (self._decoder.reached_final() or allow_partial):
             return None
         found, lattice = self._decoder.get_best_path()
@@ -178,12 +166,10 @@ class MultiDecoder:
         self.allow_partial = allow_partial
         self.num_done = self.num_failed = self.num_frames = 0
         self._total_log_likelihood = dict.fromkeys(settings, 0.0)
-        self._decoders = {
-            penalty: Decoder(
-                add_word_insertion_penalty(graph, penalty), model.transition_model, options
-            )
-            for penalty in dict.fromkeys(setting.penalty for setting in settings)
-        }
+        self._decoders = {}
+        for penalty in {setting.penalty for setting in settings}:
+            penalized = add_word_insertion_penalty(graph, penalty)
+            self._decoders[penalty] = Decoder(penalized, model.transition_model, options)
 
     def decode(self, key: str, features: np.ndarray) -> dict[DecodingSetting, GraphPath]:
         """Find the best path for each setting; nothing, and a warning, when some setting fails.
@@ -192,37 +178,37 @@ class MultiDecoder:
             NgtrainError: the features do not fit the model.
         """
         if len(features) == 0:
-            log.warning("Zero-length utterance: %s", key)
-            self.num_failed += 1
-            return {}
+            return self._fail(f"Zero-length utterance: {key}")
         log_likelihoods = self.model.log_likelihoods(features, key)
-        paths = {
-            setting: self._decoders[setting.penalty].decode(
-                log_likelihoods, setting.acoustic_scale, self.allow_partial
-            )
-            for setting in self.settings
-        }
-        if None in paths.values():
-            log.warning("Did not successfully decode utterance %s, len = %d", key, len(features))
-            self.num_failed += 1
-            return {}
+        paths = {}
+        for setting in self.settings:
+            decoder = self._decoders[setting.penalty]
+            path = decoder.decode(log_likelihoods, setting.acoustic_scale, self.allow_partial)
+            if path is None:
+                return self._fail(
+                    f"Did not successfully decode utterance {key}, len = {len(features)}"
+                )
+            paths[setting] = path
         for setting, path in paths.items():
             self._total_log_likelihood[setting] += path.log_likelihood
         self.num_done += 1
         self.num_frames += len(features)
         return paths
 
+    def _fail(self, reason: str) -> dict[DecodingSetting, GraphPath]:
+        log.warning("%s", reason)
+        self.num_failed += 1
+        return {}
+
     def report(self) -> None:
         """Log the lines that Kaldi's scripts look for."""
         log.info(log_lines.DECODED.format, self.num_done, self.num_failed)
+        which = " (inverse acoustic scale LMWT, penalty PENALTY)" if len(self.settings) > 1 else ""
         for setting, log_likelihood in self._total_log_likelihood.items():
             log.info(
                 "Overall log-likelihood per frame is %g over %d frames%s.",
-                log_likelihood / max(self.num_frames, 1),
-                self.num_frames,
-                setting.fill_in(" (inverse acoustic scale LMWT, penalty PENALTY)")
-                if len(self.settings) > 1
-                else "",
+                *(log_likelihood / max(self.num_frames, 1), self.num_frames),
+                setting.fill_in(which),
             )
 
 

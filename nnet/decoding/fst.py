@@ -16,6 +16,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,17 +34,11 @@ _HAS_INPUT_SYMBOLS, _HAS_OUTPUT_SYMBOLS, _IS_ALIGNED = 1, 2, 4
 _EXPANDED, _MUTABLE = 1, 2
 _HEADER_END = struct.Struct("<iiQqqq")  # version, flags, properties, start, states, arcs
 _VECTOR_STATE = struct.Struct("<fq")
-_CONST_STATE = np.dtype(
-    [
-        ("final", "<f4"),
-        ("first_arc", "<u4"),
-        ("num_arcs", "<u4"),
-        ("num_input_epsilons", "<u4"),
-        ("num_output_epsilons", "<u4"),
-    ]
-)
-_VECTOR_VERSION = 2
-_CONST_VERSION = 2
+_CONST_STATE = np.dtype([
+    ("final", "<f4"), ("first_arc", "<u4"), ("num_arcs", "<u4"),
+    ("num_input_epsilons", "<u4"), ("num_output_epsilons", "<u4"),
+])  # fmt: skip
+_VERSION = 2  # of either type
 _ALIGNMENT = 16
 _PIECE = 1 << 16
 
@@ -93,8 +88,7 @@ class ArrayFst:
 
         with _scratch_file() as path:
             kaldifst.StdConstFst(fst).write(path)
-            with open_input(path) as stream:
-                return cls.read(stream)
+            return cls.load(path)
 
     def to_kaldifst(self):
         """Convert to a `kaldifst.StdVectorFst`."""
@@ -151,10 +145,10 @@ class ArrayFst:
         else:
             aligned = bool(flags & _IS_ALIGNED) or version == 1
             finals, first_arc, arcs = _read_const_body(stream, num_states, num_arcs, aligned)
-        fst = cls(start, finals, first_arc, arcs)
-        if reason := fst.problem():
-            raise stream.fail(reason)
-        return fst
+        try:
+            return cls(start, finals, first_arc, arcs).checked()
+        except ValueError as error:
+            raise stream.fail(str(error)) from None
 
     @classmethod
     def parse(cls, text: str) -> ArrayFst:
@@ -167,53 +161,47 @@ class ArrayFst:
             ValueError: a line is none of these, or the numbers of states have large gaps.
         """
         source, arcs, finals = [], [], {}
-        start, num_states = -1, 0
         lines = [words for line in text.splitlines() if (words := line.split())]
         for words in lines:
-            state, cost = natural(words[0]), 0.0
-            if len(words) in (2, 5):
-                cost = float(words.pop())
+            state = natural(words[0])
+            cost = float(words.pop()) if len(words) in (2, 5) else 0.0
             if len(words) == 4:
                 to, ilabel, olabel = map(natural, words[1:])
                 source.append(state)
                 arcs.append((ilabel, olabel, cost, to))
-                num_states = max(num_states, to + 1)
             elif len(words) == 1:
                 finals[state] = cost
             else:
                 raise ValueError(f"neither an arc nor a final state: {' '.join(words)}")
-            start = state if start < 0 else start
-            num_states = max(num_states, state + 1)
+        start = int(lines[0][0]) if lines else -1
+        num_states = 1 + max([-1, *source, *finals, *(to for *_, to in arcs)])
         if num_states > 2 * len(lines):  # each state is in some line, but for those of no use
             raise ValueError(f"{num_states} states in {len(lines)} lines")
         final_costs = np.full(num_states, np.inf, np.float32)
         final_costs[list(finals)] = list(finals.values())
-        fst = cls.from_arcs(start, final_costs, np.array(source, np.int64), np.array(arcs, ARC))
-        if reason := fst.problem():
-            raise ValueError(reason)
-        return fst
+        sources, arcs = np.array(source, np.int64), np.array(arcs, ARC)
+        return cls.from_arcs(start, final_costs, sources, arcs).checked()
 
-    def problem(self) -> str:
-        """Say in a few words what is wrong; "" if a library can be trusted with it."""
+    def checked(self) -> ArrayFst:
+        """Return the transducer; ValueError if a library could not be trusted with it."""
         states, arcs = self.num_states, self.arcs
         next_states, costs = arcs["nextstate"], np.concatenate([self.finals, arcs["weight"]])
         if not -1 <= self.start < states or ((next_states < 0) | (next_states >= states)).any():
-            return "the transducer refers to a state that it does not have"
+            raise ValueError("the transducer refers to a state that it does not have")
         if (arcs["ilabel"] < 0).any() or (arcs["olabel"] < 0).any():
-            return "the transducer has negative labels"
+            raise ValueError("the transducer has negative labels")
         if not (costs > -np.inf).all():
-            return "the transducer has costs that are NaN or minus infinity"
-        return ""
+            raise ValueError("the transducer has costs that are NaN or minus infinity")
+        return self
 
     def write(self, stream: OutputStream, const: bool = False) -> None:
         """Write as OpenFst's type const, or vector (the one for archives)."""
-        version = _CONST_VERSION if const else _VECTOR_VERSION
         properties = _EXPANDED if const else _EXPANDED | _MUTABLE
         stream.write(struct.pack("<i", _MAGIC))
         for string in (b"const" if const else b"vector", b"standard"):
             stream.write(struct.pack("<i", len(string)) + string)
         num_arcs = len(self.arcs) if const else 0  # type vector tells it for each state instead
-        numbers = (version, 0, properties, self.start, self.num_states, num_arcs)
+        numbers = (_VERSION, 0, properties, self.start, self.num_states, num_arcs)
         stream.write(_HEADER_END.pack(*numbers))
         stream.write(self._const_body() if const else self._vector_body())
 
@@ -222,20 +210,18 @@ class ArrayFst:
         states["final"] = self.finals
         states["first_arc"] = self.first_arc[:-1]
         states["num_arcs"] = np.diff(self.first_arc)
-        source = self.source
         for field, label in ("num_input_epsilons", "ilabel"), ("num_output_epsilons", "olabel"):
-            epsilons = source[self.arcs[label] == EPSILON]
+            epsilons = self.source[self.arcs[label] == EPSILON]
             states[field] = np.bincount(epsilons, minlength=self.num_states)
         return states.tobytes() + self.arcs.tobytes()
 
     def _vector_body(self) -> bytes:
-        arcs = self.arcs.tobytes()
-        ends = (self.first_arc * ARC.itemsize).tolist()
-        counts = np.diff(self.first_arc).tolist()
-        pieces = []
-        for state, final in enumerate(self.finals.tolist()):
-            pieces.append(_VECTOR_STATE.pack(final, counts[state]))
-            pieces.append(arcs[ends[state] : ends[state + 1]])
+        arcs, pieces = self.arcs.tobytes(), []
+        for final, (begin, end) in zip(
+            self.finals.tolist(), pairwise(self.first_arc.tolist()), strict=True
+        ):
+            pieces.append(_VECTOR_STATE.pack(final, end - begin))
+            pieces.append(arcs[begin * ARC.itemsize : end * ARC.itemsize])
         return b"".join(pieces)
 
 
@@ -324,7 +310,7 @@ class FstHolder:
             value.write(stream)
         else:
             text = value.to_kaldifst().to_str(fst_field_separator="\t")
-            stream.write(b"\n" + text.encode() + b"\n")
+            stream.write(f"\n{text}\n".encode())
 
 
 FST = FstHolder()

@@ -13,17 +13,14 @@ uniform distribution over the vocabulary, so that every word of it is possible.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.decoding.arpa import LanguageModel, NGrams
+from nnet.decoding.arpa import BEGIN, END, LanguageModel, NGrams
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
-
-BEGIN, END = "<s>", "</s>"
 
 Discounts = tuple[float, float, float]
 
@@ -74,11 +71,13 @@ def estimate(
         )
     begin, end = words.number(BEGIN), words.number(END)
     possible = np.union1d(np.asarray(vocabulary, np.int64), [begin, end])
-    tokens = _tokens(sentences, begin, end)
+    tokens = np.fromiter((word for s in sentences for word in (begin, *s, end)), np.int64)
+    if not len(tokens):
+        raise NgtrainError("there are no sentences to estimate a language model from")
     index = np.minimum(np.searchsorted(possible, tokens), len(possible) - 1)
-    if (possible[index] != tokens).any():
-        unknown = tokens[possible[index] != tokens][0]
-        raise NgtrainError(f"the word {words[int(unknown)]} is not in the vocabulary")
+    unknown = tokens[possible[index] != tokens]
+    if len(unknown):
+        raise NgtrainError(f"the word {words[int(unknown[0])]} is not in the vocabulary")
 
     counts = count_ngrams(index, len(possible), int(np.searchsorted(possible, begin)), order)
     kept = [np.ones(len(possible), bool)]
@@ -86,39 +85,25 @@ def estimate(
     # The probability of n-grams below the unigrams: the same for all but the beginning.
     lower = np.array([1 / (len(possible) - 1)])
     probabilities, backoffs = [], []
-    for n, (this, keep) in enumerate(zip(counts, kept, strict=True)):
-        adjusted = adjusted_counts(this, counts[n + 1] if n + 1 < order else None)
+    for this, above, keep in zip(counts, [*counts[1:], None], kept, strict=True):
+        adjusted = adjusted_counts(this, above)
         discount = np.array([0.0, *discounts(adjusted)])[np.minimum(adjusted, 3)]
         discounted = np.where(keep, adjusted - discount, 0.0)
         total = np.bincount(this.history, adjusted, minlength=len(lower))
         left_over = np.bincount(this.history, adjusted - discounted, minlength=len(lower))
         gamma = np.divide(left_over, total, out=np.ones_like(total), where=total > 0)
-        lower = (
-            discounted / np.maximum(total, 1)[this.history]
-            + gamma[this.history] * lower[this.suffix]
-        )
+        own = discounted / np.maximum(total, 1)[this.history]
+        lower = own + gamma[this.history] * lower[this.suffix]
         probabilities.append(lower)
         backoffs.append(gamma)
     probabilities[0] = np.where(counts[0].begins, 0.0, probabilities[0])
     backoffs.append(np.ones(len(counts[-1].word)))
 
     orders, ngrams = [], np.empty((1, 0), np.int64)
-    for n, (this, keep) in enumerate(zip(counts, kept, strict=True)):
+    for this, keep, p, gamma in zip(counts, kept, probabilities, backoffs[1:], strict=True):
         ngrams = np.column_stack((ngrams[this.history], possible[this.word]))
-        orders.append(NGrams(ngrams[keep], probabilities[n][keep], backoffs[n + 1][keep]))
+        orders.append(NGrams(ngrams[keep], p[keep], gamma[keep]))
     return LanguageModel(words, orders)
-
-
-def _tokens(sentences: Iterable[Sequence[int]], begin: int, end: int) -> np.ndarray:
-    """Join all sentences, each with its beginning and its end."""
-    tokens = array("q")
-    for sentence in sentences:
-        tokens.append(begin)
-        tokens.extend(sentence)
-        tokens.append(end)
-    if not tokens:
-        raise NgtrainError("there are no sentences to estimate a language model from")
-    return np.frombuffer(tokens, np.int64)
 
 
 def count_ngrams(tokens: np.ndarray, num_words: int, begin: int, order: int) -> list[Counts]:
@@ -135,10 +120,10 @@ def count_ngrams(tokens: np.ndarray, num_words: int, begin: int, order: int) -> 
     number = tokens  # of the n-gram that ends at each position
     for n in range(2, order + 1):
         ends = np.flatnonzero(in_sentence >= n - 1)
-        keys = number[ends - 1] * num_words + tokens[ends]
         keys, first, inverse, count = np.unique(
-            keys, return_index=True, return_inverse=True, return_counts=True
-        )
+            number[ends - 1] * num_words + tokens[ends],
+            return_index=True, return_inverse=True, return_counts=True,
+        )  # fmt: skip
         history, word = np.divmod(keys, num_words)
         suffix, begins = number[ends[first]], counts[-1].begins[history]
         counts.append(Counts(history, suffix, word, count, begins))

@@ -12,9 +12,10 @@ doc/sclite.htm, and the way in which its hubscr.pl puts rfilter1, csrfilt.sh and
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import NamedTuple
 
 from nnet.decoding.scoring import WordErrors
@@ -48,11 +49,14 @@ class MappingRules:
     """
 
     def __init__(self, rules: Iterable[Rule]):
-        self._rules = [Rule(*(part.upper() for part in rule)) for rule in rules]
-        self._beginning_with: dict[str, list[Rule]] = {}
-        for rule in self._rules:
-            self._beginning_with.setdefault(rule.left[-1:] + rule.old[:1], []).append(rule)
-        self._place = {rule: n for n, rule in reversed(list(enumerate(self._rules)))}
+        rules = [Rule(*(part.upper() for part in rule)) for rule in rules]
+        self._new = [rule.new for rule in rules]
+        # The empty group at the end of each rule tells which one it was.
+        patterns = (
+            f"(?<={re.escape(left)}){re.escape(old)}(?={re.escape(right)})()"
+            for old, _, left, right in rules
+        )
+        self._any_rule = re.compile("|".join(patterns) or "(?!)")
         self.apply = lru_cache(maxsize=1 << 16)(self._apply)
 
     @classmethod
@@ -82,28 +86,7 @@ class MappingRules:
     def _apply(self, text: str) -> str:
         """Rewrite `text`, as if spaces stood before and behind it."""
         text = f" {' '.join(text.upper().split())} "
-        result, position = [], 0
-        while position < len(text):
-            before, here = text[position - 1 : position], text[position]
-            fitting = [
-                rule
-                for key in (here, before + here)
-                for rule in self._beginning_with.get(key, ())
-                if text.startswith(rule.old, position)
-                and text.endswith(rule.left, 0, position)
-                and text.startswith(rule.right, position + len(rule.old))
-            ]
-            if fitting:
-                rule = min(fitting, key=self._place.__getitem__)
-                result.append(rule.new)
-                position += len(rule.old)
-            else:
-                result.append(here)
-                position += 1
-        return "".join(result).strip()
-
-
-_QUOTES = {"[": "]", "'": "'", "{": "}"}
+        return self._any_rule.sub(lambda match: self._new[match.lastindex - 1], text).strip()
 
 
 def _parse_rule(line: str) -> Rule:
@@ -121,24 +104,15 @@ def _parse_rule(line: str) -> Rule:
 
 
 def _split(text: str, separator: str) -> tuple[str, str]:
-    """Split at the first separator that is not within quotes at the start.
-
-    Raises:
-        ValueError: there is no separator.
-    """
-    text = text.strip()
-    end = text.find(_QUOTES[text[0]], 1) + 1 if text[:1] in _QUOTES else 0
-    if not text[end:].lstrip().startswith(separator):
-        end = 0
-    place = text.index(separator, end)
+    """Split at the first separator, but not in quotes at the start; ValueError without one."""
+    quoted = re.match(rf"\s*(\[[^]]*\]|'[^']*'|\{{[^}}]*\}})(?=\s*{separator})", text)
+    place = text.index(separator, quoted.end() if quoted else 0)
     return text[:place], text[place + len(separator) :]
 
 
 def _unquoted(string: str) -> str:
     """Strip the brackets or quotation marks that show where the spaces of a string are."""
-    if len(string) >= 2 and string[0] + string[-1] in ("[]", "''"):
-        return string[1:-1]
-    return string
+    return string[1:-1] if re.fullmatch(r"\[.*\]|'.*'", string) else string
 
 
 # Word graphs --------------------------------------------------------------------------------------
@@ -166,22 +140,21 @@ class WordGraph:
     def __init__(self, text: str):
         """Read `A { B / C D / @ } (E)`; NgtrainError when brackets do not match."""
         edges: list[Edge] = []
-        optional, branch_start, branch_ends = False, None, []
+        optional, branch_start, branch_ends = False, None, set()
         last = num_nodes = 0
         for token in _tokens(text):
             if token in "()":
                 optional = token == "("
             elif token == "{" and branch_start is None:
-                branch_start, branch_ends = last, []
-            elif token in ("/", "}") and branch_start is not None:
-                branch_ends.append(last)
+                branch_start, branch_ends = last, set()
+            elif token == "/" and branch_start is not None:
+                branch_ends.add(last)
                 last = branch_start
-                if token == "}":
-                    last = num_nodes = num_nodes + 1
-                    edges = [
-                        e._replace(target=last) if e.target in branch_ends else e for e in edges
-                    ]
-                    branch_start = None
+            elif token == "}" and branch_start is not None:
+                branch_ends.add(last)
+                last = num_nodes = num_nodes + 1
+                edges = [e._replace(target=last) if e.target in branch_ends else e for e in edges]
+                branch_start = None
             elif token in "{}":
                 raise NgtrainError(f"alternatives that do not end, or not begin: '{text}'")
             else:
@@ -191,11 +164,11 @@ class WordGraph:
         if branch_start is not None:
             raise NgtrainError(f"alternatives that do not end: '{text}'")
         self.edges = [Edge(-1, 0, ""), *sorted(edges)]
-        ending_at: dict[int, list[int]] = {}
-        for number, edge in enumerate(self.edges):
-            ending_at.setdefault(edge.target, []).append(number)
-        self.before = [ending_at.get(edge.source, [])[::-1] for edge in self.edges]
-        self.last = ending_at[last][::-1]
+        ending_at = defaultdict(list)
+        for number, edge in reversed(list(enumerate(self.edges))):
+            ending_at[edge.target].append(number)
+        self.before = [ending_at[edge.source] for edge in self.edges]
+        self.last = ending_at[last]
 
 
 def _tokens(text: str) -> list[str]:
@@ -207,47 +180,27 @@ def _tokens(text: str) -> list[str]:
 
 # Alignment ----------------------------------------------------------------------------------------
 
-SUBSTITUTION_COST, GAP_COST, OPTIONAL_GAP_COST, NO_WORD_COST = 4000, 3000, 2000, 1
-"""Costs of sclite (wwd_WORD in word.c) in thousandths.  A gap stands against a word, an optional
-word, which is no error there, or `@`."""
-
 
 class WordAlignment(NamedTuple):
-    """An alignment of two paths, with its cost."""
+    """An alignment of two paths, or a step of one: its cost, and what it counts in WordErrors."""
 
     cost: int = 0
-    substitutions: int = 0
-    deletions: int = 0
-    insertions: int = 0
     num_words: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    substitutions: int = 0
 
-    def then(self, cost: int, substitution=0, deletion=0, insertion=0, word=0) -> WordAlignment:
-        return WordAlignment(
-            self.cost + cost,
-            self.substitutions + substitution,
-            self.deletions + deletion,
-            self.insertions + insertion,
-            self.num_words + word,
-        )
+    def then(self, step: WordAlignment) -> WordAlignment:
+        return WordAlignment(*map(add, self, step))
 
-    def substituted(self, said: Edge, heard: Edge) -> WordAlignment:
-        if matches(said.word, heard.word):
-            return self.then(0, word=1)
-        return self.then(SUBSTITUTION_COST, substitution=1, word=1)
 
-    def inserted(self, heard: Edge) -> WordAlignment:
-        if not heard.word:
-            return self.then(NO_WORD_COST)
-        if heard.optional:  # sclite counts it as a correct word
-            return self.then(OPTIONAL_GAP_COST, word=1)
-        return self.then(GAP_COST, insertion=1)
-
-    def deleted(self, said: Edge) -> WordAlignment:
-        if not said.word:
-            return self.then(NO_WORD_COST)
-        if said.optional:
-            return self.then(OPTIONAL_GAP_COST, word=1)
-        return self.then(GAP_COST, deletion=1, word=1)
+# With the costs of sclite (wwd_WORD in word.c) in thousandths.
+MATCH = WordAlignment(0, num_words=1)
+SUBSTITUTION = WordAlignment(4000, num_words=1, substitutions=1)
+INSERTION = WordAlignment(3000, insertions=1)
+DELETION = WordAlignment(3000, num_words=1, deletions=1)
+OPTIONAL_GAP = WordAlignment(2000, num_words=1)  # sclite counts the word as correct
+NO_WORD = WordAlignment(1)
 
 
 def align(reference: WordGraph, hypothesis: WordGraph) -> WordAlignment:
@@ -257,28 +210,28 @@ def align(reference: WordGraph, hypothesis: WordGraph) -> WordAlignment:
     beginning on and for every two edges, the one that ends with their substitution (or match), then
     the one that ends with an insertion, then that with a deletion: so does this.
     """
-    best: dict[tuple[int, int], WordAlignment] = {(0, 0): WordAlignment()}
+    best: dict[tuple[int, int], WordAlignment] = {}
     for r, said in enumerate(reference.edges):
         for h, heard in enumerate(hypothesis.edges):
-            ways = []
-            if r and h:
-                before = [best[p, q] for p in reference.before[r] for q in hypothesis.before[h]]
-                ways.append(_cheapest(before).substituted(said, heard))
-            if h:
-                ways.append(_cheapest([best[r, q] for q in hypothesis.before[h]]).inserted(heard))
-            if r:
-                ways.append(_cheapest([best[p, h] for p in reference.before[r]]).deleted(said))
-            if ways:
-                best[r, h] = _cheapest(ways)
-    return _cheapest([best[r, h] for r in reference.last for h in hypothesis.last])
+            pair = MATCH if matches(said.word, heard.word) else SUBSTITUTION
+            insertion, deletion = _gap(heard, INSERTION), _gap(said, DELETION)
+            before_r, before_h = reference.before[r], hypothesis.before[h]
+            best[r, h] = _cheapest(
+                *(best[p, q].then(pair) for p in before_r for q in before_h),
+                *(best[r, q].then(insertion) for q in before_h),
+                *(best[p, h].then(deletion) for p in before_r),
+            )
+    return _cheapest(*(best[r, h] for r in reference.last for h in hypothesis.last))
 
 
-def _cheapest(paths: list[WordAlignment]) -> WordAlignment:
-    """Choose the first of those that cost least."""
-    return min(paths, key=_COST)
+def _gap(edge: Edge, error: WordAlignment) -> WordAlignment:
+    """A step along an edge that has no counterpart, which is an `error` if a word must be there."""
+    return NO_WORD if not edge.word else OPTIONAL_GAP if edge.optional else error
 
 
-_COST = attrgetter("cost")
+def _cheapest(*paths: WordAlignment) -> WordAlignment:
+    """Choose the first of those that cost least; nothing costs nothing, at the beginning."""
+    return min(paths, key=attrgetter("cost"), default=WordAlignment())
 
 
 def matches(said: str, heard: str) -> bool:
@@ -325,12 +278,11 @@ def read_stm(rxfilename: str) -> list[Segment]:
             continue
         try:
             recording, channel, _, start, end, *rest = line.split(maxsplit=5)
-            segment = Segment(recording, channel, float(start), float(end), "".join(rest))
+            text = re.sub(r"^<[^>]*>", "", "".join(rest)).strip()
+            segments.append(Segment(recording, channel, float(start), float(end), text))
         except ValueError:
-            reason = f"line {number} is no segment of an STM file"
-            raise NgtrainError(f"{rxfilename}: {reason}") from None
-        text = re.sub(r"^<[^>]*>", "", segment.text).strip()
-        segments.append(segment._replace(text=text))
+            where = f"{rxfilename}: line {number}"
+            raise NgtrainError(f"{where} is no segment of an STM file") from None
     return segments
 
 
@@ -344,44 +296,31 @@ def score(
 
     Words outside of all segments are insertions, and those in ignored segments do not count.
     """
-    by_channel: dict[tuple[str, str], list[TimedWord]] = {}
-    for word in words:
-        by_channel.setdefault(_side(word), []).append(word)
-    errors = WordErrors()
+    by_channel = defaultdict(list)
+    for word in sorted(words, key=attrgetter("start")):
+        by_channel[_side(word)].append(word)
+    pairs = []  # of a reference and the words for it
     for segment in sorted(segments):
         inside, outside = [], []
-        for word in by_channel.get(_side(segment), []):
+        for word in by_channel[_side(segment)]:
             middle = word.start + word.duration / 2
             (inside if segment.start <= middle < segment.end else outside).append(word)
         by_channel[_side(segment)] = outside
         if not segment.ignored:
-            text = reference_rules.apply(_spaced(segment.text))
-            _add(errors, text, _heard(inside, hypothesis_rules))
-    for key, left in by_channel.items():
-        if left and any(_side(s) == key for s in segments):
-            _add(errors, "", _heard(left, hypothesis_rules))
+            pairs.append((reference_rules.apply(_spaced(segment.text)), inside))
+    sides = {_side(segment) for segment in segments}
+    pairs += [("", left) for side, left in by_channel.items() if left and side in sides]
+    errors = WordErrors()
+    for reference, heard in pairs:
+        # Each word is mapped alone, as in a CTM file.
+        hypothesis = " ".join(hypothesis_rules.apply(_spaced(word.word)) for word in heard)
+        errors.count(*align(WordGraph(reference), WordGraph(hypothesis))[1:])
     return errors
 
 
 def _side(line: Segment | TimedWord) -> tuple[str, str]:
     """Return recording and channel; capitals do not count, as in sclite."""
     return line.recording.upper(), line.channel.upper()
-
-
-def _add(errors: WordErrors, reference: str, hypothesis: str) -> None:
-    path = align(WordGraph(reference), WordGraph(hypothesis))
-    errors.num_words += path.num_words
-    errors.substitutions += path.substitutions
-    errors.deletions += path.deletions
-    errors.insertions += path.insertions
-    errors.num_sentences += 1
-    errors.wrong_sentences += path.substitutions + path.deletions + path.insertions != 0
-
-
-def _heard(words: Sequence[TimedWord], rules: MappingRules) -> str:
-    """Join words in the order of their times; each is mapped alone, as in a CTM file."""
-    ordered = sorted(words, key=lambda word: word.start)
-    return " ".join(rules.apply(_spaced(word.word)) for word in ordered)
 
 
 def _spaced(text: str) -> str:

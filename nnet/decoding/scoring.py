@@ -29,12 +29,16 @@ class WordErrors:
         from kaldialign import edit_distance
 
         errors = edit_distance(list(reference), list(hypothesis))
-        self.num_words += len(reference)
-        self.insertions += errors["ins"]
-        self.deletions += errors["del"]
-        self.substitutions += errors["sub"]
+        self.count(len(reference), errors["ins"], errors["del"], errors["sub"])
+
+    def count(self, num_words: int, insertions: int, deletions: int, substitutions: int) -> None:
+        """Count a sentence with so many words and errors."""
+        self.num_words += num_words
+        self.insertions += insertions
+        self.deletions += deletions
+        self.substitutions += substitutions
         self.num_sentences += 1
-        self.wrong_sentences += errors["total"] != 0
+        self.wrong_sentences += insertions + deletions + substitutions != 0
 
     @property
     def total(self) -> int:
