@@ -12,12 +12,12 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from nnet.decoding.fst import ARC, EPSILON, ArrayFst
+from nnet.decoding.fst import EPSILON, ArrayFst
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import UnknownWords
 from nnet.errors import NgtrainError
@@ -154,7 +154,7 @@ class LanguageModel:
             return state_of[ngram], cost
 
         finals = np.full(len(state_of), np.inf, np.float32)
-        source, arcs = array("q"), []
+        source, arcs = [], []
         for history, state in state_of.items():
             if history:
                 backoff = _cost(entries.get(history, (0.0, 1.0))[1])
@@ -169,11 +169,9 @@ class LanguageModel:
                 following, more = destination((*history, word))
                 source.append(state)
                 arcs.append((word, word, cost + more, following))
-        fst = ArrayFst.from_arcs(
-            state_of[begin,], finals, np.frombuffer(source, np.int64), np.array(arcs, ARC)
-        )
+        fst = ArrayFst.from_arcs(state_of[begin,], finals, source, arcs)
         order = np.lexsort((fst.arcs["ilabel"], fst.source))
-        return ArrayFst(fst.start, fst.finals, fst.first_arc, fst.arcs[order])
+        return replace(fst, arcs=fst.arcs[order])
 
 
 def _cost(probability: float) -> float:

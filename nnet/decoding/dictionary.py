@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,12 +69,12 @@ class Dictionary:
     def problems(self, oov_word: str, position_dependent: bool) -> list[str]:
         """List all that is wrong, a sentence each; `oov_word` is the word for unknown words."""
         silence, nonsilence = flat(self.silence), flat(self.nonsilence)
-        known = set(silence + nonsilence)
+        known = Counter(silence + nonsilence)
         found = []
         for name, phones in ("silence", silence), ("nonsilence", nonsilence):
             if not phones:
                 found.append(f"{name}_phones.txt is empty: it must list phones")
-        if repeated := [p for p in known if silence.count(p) + nonsilence.count(p) > 1]:
+        if repeated := [phone for phone, count in known.items() if count > 1]:
             found.append(
                 "silence_phones.txt and nonsilence_phones.txt must list phones each once, but "
                 f"{visible(min(repeated))} comes again"
@@ -86,21 +87,20 @@ class Dictionary:
                     f"{visible(phone)} cannot be the name of a phone: {phone[-2:]} marks positions "
                     "in words (--position-dependent-phones)"
                 )
-        if len(self.optional_silence) != 1:
-            count = len(self.optional_silence)
+        if (count := len(self.optional_silence)) != 1:
             found.append(f"optional_silence.txt has {count} phones; there must be just one")
         for phone in set(self.optional_silence) - set(silence):
             found.append(f"optional_silence.txt: {visible(phone)} is not in silence_phones.txt")
-        unknown = sorted(set(flat(self.questions)) - known)
-        found += [f"extra_questions.txt: {visible(phone)} is {_NEITHER}" for phone in unknown]
+        for phone in sorted(set(flat(self.questions)) - known.keys()):
+            found.append(f"extra_questions.txt: {visible(phone)} is {_NEITHER}")
         first_word: dict[str, str] = {}
         for entry in self.lexicon:
-            for phone in set(entry.phones) - known:
+            for phone in set(entry.phones) - known.keys():
                 first_word.setdefault(phone, entry.word)
-        found += [
-            f"the lexicon: {visible(word)} has the phone {visible(phone)}, which is {_NEITHER}"
-            for phone, word in first_word.items()
-        ]
+        for phone, word in first_word.items():
+            found.append(
+                f"the lexicon: {visible(word)} has the phone {visible(phone)}, which is {_NEITHER}"
+            )
         if oov_word not in {entry.word for entry in self.lexicon}:
             found.append(f"the word for unknown words, {oov_word}, has no pronunciation")
         return [f"{self.path}: {problem}" for problem in found]

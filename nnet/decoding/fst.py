@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output
@@ -71,13 +72,14 @@ class ArrayFst:
 
     @classmethod
     def from_arcs(
-        cls, start: int, finals: np.ndarray, source: np.ndarray, arcs: np.ndarray
+        cls, start: int, finals: ArrayLike, source: ArrayLike, arcs: ArrayLike
     ) -> ArrayFst:
         """Build a transducer from arcs in any order; those of a state keep theirs."""
+        source = np.asarray(source, np.int64)
         order = np.argsort(source, kind="stable")
         counts = np.bincount(source, minlength=len(finals))
         first_arc = np.concatenate(([0], np.cumsum(counts)))
-        return cls(start, np.asarray(finals, np.float32), first_arc, arcs[order])
+        return cls(start, np.asarray(finals, np.float32), first_arc, np.asarray(arcs, ARC)[order])
 
     # --- kaldifst ---------------------------------------------------------------------------------
 
@@ -179,8 +181,7 @@ class ArrayFst:
             raise ValueError(f"{num_states} states in {len(lines)} lines")
         final_costs = np.full(num_states, np.inf, np.float32)
         final_costs[list(finals)] = list(finals.values())
-        sources, arcs = np.array(source, np.int64), np.array(arcs, ARC)
-        return cls.from_arcs(start, final_costs, sources, arcs).checked()
+        return cls.from_arcs(start, final_costs, source, arcs).checked()
 
     def checked(self) -> ArrayFst:
         """Return the transducer; ValueError if a library could not be trusted with it."""

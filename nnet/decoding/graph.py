@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,30 +40,25 @@ def h_transducer(
     Returns:
         the transducer, and the labels that stand for the disambiguation symbols on its input:
         the numbers that follow the last transition-id.
-
-    Raises:
-        NgtrainError: tree, transition model and windows do not match.
     """
-    arcs: list[tuple[int, int, int, float, int]] = []  # source, and the fields of ARC
+    arcs: list[tuple[int, tuple]] = []  # source, and the fields of ARC
     num_states = 1
     first_state: dict[tuple, int] = {}
     disambig: list[int] = []
     for label, window in enumerate(phone_windows[1:], start=1):
         if len(window) == 1 and window[0] <= 0:
             disambig.append(transition_model.num_transition_ids + 1 + len(disambig))
-            arcs.append((0, disambig[-1], label, 0.0, 0))
+            arcs.append((0, (disambig[-1], label, 0.0, 0)))
             continue
-        phone, pdfs = _physical_phone(window, tree, transition_model)
-        if (phone, pdfs) not in first_state:
-            first_state[phone, pdfs] = num_states
-            hmm = _hmm_arcs(phone, pdfs, transition_model, transition_scale, num_states)
-            num_states += len(transition_model.topology.states(phone)) - 1
-            arcs.extend(hmm)
-        arcs.append((0, EPSILON, label, 0.0, first_state[phone, pdfs]))
+        physical = _physical_phone(window, tree, transition_model)
+        if physical not in first_state:
+            first_state[physical] = num_states
+            arcs += _hmm_arcs(*physical, transition_model, transition_scale, num_states)
+            num_states += len(transition_model.topology.states(physical[0])) - 1
+        arcs.append((0, (EPSILON, label, 0.0, first_state[physical])))
     finals = np.full(num_states, np.inf)
     finals[0] = 0
-    source = np.array([arc[0] for arc in arcs], dtype=np.int64)
-    return ArrayFst.from_arcs(0, finals, source, np.array([a[1:] for a in arcs], ARC)), disambig
+    return ArrayFst.from_arcs(0, finals, [s for s, _ in arcs], [arc for _, arc in arcs]), disambig
 
 
 def _physical_phone(
@@ -85,7 +81,7 @@ def _hmm_arcs(
     transition_model: TransitionModel,
     transition_scale: float,
     first_state: int,
-) -> list[tuple[int, int, int, float, int]]:
+) -> list[tuple[int, tuple]]:
     """Make the HMM of a phone without self-loops, as arcs from `first_state` on, to state 0.
 
     Probabilities are those given that the state is left (GetHmmAsFsa).
@@ -112,7 +108,7 @@ def _hmm_arcs(
                 log_prob = log_probs[label]
             next_state = 0 if destination == len(states) - 1 else first_state + destination
             cost = -transition_scale * float(log_prob)
-            arcs.append((first_state + number, label, EPSILON, cost, next_state))
+            arcs.append((first_state + number, (label, EPSILON, cost, next_state)))
     return arcs
 
 
@@ -126,6 +122,8 @@ def expand_to_transition_ids(
 ) -> ArrayFst:
     """Make H o C o `lg`, determinized and minimized, with self-loops.
 
+    The `start` of the graph is -1 when it accepts nothing.
+
     Args:
         lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance
             gets a symbol of its own when the context reaches to the right).
@@ -133,8 +131,8 @@ def expand_to_transition_ids(
         transition_scale, self_loop_scale: scales of the log-probabilities of transitions; 0 when
             alignment is to add them (`add_transition_probs`).
 
-    Returns:
-        the graph; its `start` is -1 when it accepts nothing.
+    Raises:
+        NgtrainError: tree, transition model and phones of `lg` do not match.
     """
     import kaldifst
 
@@ -218,14 +216,14 @@ def add_transition_probs(
         raise NgtrainError("the graph has labels that are not transition-ids of the model")
     arcs = graph.arcs.copy()
     arcs["weight"] -= transition_model.scaled_log_probs(transition_scale, self_loop_scale)[labels]
-    return ArrayFst(graph.start, graph.finals, graph.first_arc, arcs)
+    return replace(graph, arcs=arcs)
 
 
 def add_word_insertion_penalty(graph: ArrayFst, penalty: float) -> ArrayFst:
     """Make every word cost `penalty` more."""
     arcs = graph.arcs.copy()
     arcs["weight"][arcs["olabel"] != EPSILON] += np.float32(penalty)
-    return ArrayFst(graph.start, graph.finals, graph.first_arc, arcs)
+    return replace(graph, arcs=arcs)
 
 
 def remove_word(graph: ArrayFst, word: int) -> ArrayFst:
@@ -240,10 +238,8 @@ def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:
     With p_ij the probability of going from state i to j, and final probabilities leading back to
     the start, the dominant eigenvector v of the matrix P is found by the power method (on
     P + 0.1 I, so that it settles where eigenvalues of P have the same magnitude), and p_ij becomes
-    p_ij v_j / v_i.  Paths keep their weights.
-
-    Args:
-        delta: the largest difference of the logarithms of two states' sums at the end.
+    p_ij v_j / v_i.  Paths keep their weights.  `delta` is the largest difference of the logarithms
+    of two states' sums at the end.
     """
     if graph.start < 0:
         return graph
@@ -272,7 +268,6 @@ class TrainingGraphCompiler:
     """A compiler of transcripts to the graphs of all transition-id sequences that they allow.
 
     Args:
-        tree, transition_model: they must belong together.
         lexicon: L.fst, phones to words, without disambiguation symbols or (with
             `disambig_phones`) with them.
         transition_scale, self_loop_scale: see `expand_to_transition_ids`.
@@ -300,10 +295,7 @@ class TrainingGraphCompiler:
         kaldifst.arcsort(self.lexicon, "olabel")
 
     def compile(self, words: Sequence[int]) -> ArrayFst:
-        """Compile the graph of a transcript, given as word-ids.
-
-        Its `start` is -1 when the lexicon has no way to say it.
-        """
+        """Compile the graph of word-ids; its `start` is -1 if the lexicon cannot say them."""
         import kaldifst
 
         transcript = kaldifst.make_linear_acceptor(words)
@@ -343,12 +335,7 @@ def decoding_graph(
     transition_scale: float = 1.0,
     self_loop_scale: float = 0.1,
 ) -> ArrayFst:
-    """Make HCLG as utils/mkgraph.sh does.
-
-    Args:
-        lexicon: L_disambig.fst.
-        grammar: G.fst.
-        disambig_phones: phones/disambig.int.
+    """Make HCLG as utils/mkgraph.sh does, of L_disambig.fst, G.fst and phones/disambig.int.
 
     Raises:
         NgtrainError: the graph would be empty, or the parts do not match.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import add
 from typing import NamedTuple
 
 from nnet.decoding.fst import EPSILON, ArrayFst
@@ -35,7 +36,8 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
         NgtrainError: a line is malformed, its word is reserved, or the same word has the same
             pronunciation on two lines, as Kaldi's utils/validate_dict_dir.pl refuses it.
     """
-    lexicon = []
+    lexicon, repeated = [], []
+    line_of: dict[tuple, int] = {}
     for number, line in enumerate(text_lines(path), 1):
         word, *fields = split_words(line) or [""]
         where = f"{path}: line {number}"
@@ -50,47 +52,33 @@ def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
         if not fields:
             raise NgtrainError(f"{where} is not a word and its pronunciation")
         lexicon.append(Pronunciation(word, probability, tuple(fields)))
+        first = line_of.setdefault((word, *fields), number)
+        if first != number:
+            repeated.append((first, number, visible(" ".join((word, *fields)))))
     if not lexicon:
         raise NgtrainError(f"{path}: the lexicon is empty")
-    _refuse_repetitions(path, lexicon)
-    return lexicon
-
-
-def _refuse_repetitions(path: str, lexicon: list[Pronunciation]) -> None:
-    """Raise NgtrainError if an entry comes twice; there is one on every line."""
-    line_of: dict[tuple, int] = {}
-    repeated = [
-        (line_of[entry.word, entry.phones], number, entry)
-        for number, entry in enumerate(lexicon, 1)
-        if line_of.setdefault((entry.word, entry.phones), number) != number
-    ]
     if repeated:
         first, again, entry = repeated[0]
         raise NgtrainError(
-            f"{path}: lines {first} and {again} are the same pronunciation, "
-            f"'{visible(' '.join((entry.word, *entry.phones)))}' ({len(repeated)} lines come "
-            "again): leave each only once"
+            f"{path}: lines {first} and {again} are the same pronunciation, '{entry}' "
+            f"({len(repeated)} lines come again): leave each only once"
         )
+    return lexicon
 
 
 def mark_word_positions(lexicon: Iterable[Pronunciation]) -> list[Pronunciation]:
     """Give phones the suffixes _B, _I, _E and _S: they begin, are inside, end, or are a word."""
     marked = []
     for word, probability, phones in lexicon:
-        inside = [f"{phone}_I" for phone in phones[1:-1]]
-        if len(phones) == 1:
-            phones = (f"{phones[0]}_S",)
-        else:
-            phones = (f"{phones[0]}_B", *inside, f"{phones[-1]}_E")
-        marked.append(Pronunciation(word, probability, phones))
+        marks = ["_S"] if len(phones) == 1 else ["_B", *["_I"] * (len(phones) - 2), "_E"]
+        marked.append(Pronunciation(word, probability, tuple(map(add, phones, marks))))
     return marked
 
 
 def add_disambiguation(lexicon: Sequence[Pronunciation]) -> tuple[list[Pronunciation], int]:
     """End pronunciations that are equal to others, or begin others, with #1, #2, ...
 
-    Returns:
-        the new lexicon, and the largest number used (0 for none).
+    Returns the new lexicon, and the largest number used (0 for none).
     """
     count = Counter(entry.phones for entry in lexicon)
     beginnings = {entry.phones[:n] for entry in lexicon for n in range(len(entry.phones))}
@@ -148,7 +136,7 @@ def lexicon_fst(
             state, label, cost = num_states, EPSILON, 0.0
             num_states += 1
         arcs += [(state, end, last, label, cost + more) for end, more in endings]
-    return _compile(arcs, [(loop, 0.0)], sort_by="olabel")
+    return _compile([*arcs, (loop, 0.0)], sort_by="olabel")
 
 
 def add_word_disambiguation_loops(
@@ -170,18 +158,14 @@ def loop_grammar(words: Sequence[int], end_probability: float = 0.5) -> ArrayFst
     arcs = [(start, spoken, word, word, word_cost) for word in words]
     go_on_cost = word_cost - math.log(1 - end_probability)
     arcs += [(spoken, spoken, word, word, go_on_cost) for word in words]
-    return _compile(arcs, [(spoken, -math.log(end_probability))], sort_by="ilabel")
+    return _compile([*arcs, (spoken, -math.log(end_probability))], sort_by="ilabel")
 
 
-def _compile(
-    arcs: Iterable[tuple[int, int, int, int, float]],
-    finals: Iterable[tuple[int, float]],
-    sort_by: str,
-) -> ArrayFst:
+def _compile(lines: Iterable[tuple], sort_by: str) -> ArrayFst:
+    """Compile arcs (from, to, input, output, cost) and final states (state, cost)."""
     import kaldifst
 
-    lines = [" ".join(map(str, line)) for line in (*arcs, *finals)]
-    fst = kaldifst.compile("\n".join(lines) + "\n")
+    fst = kaldifst.compile("".join(" ".join(map(str, line)) + "\n" for line in lines))
     kaldifst.arcsort(fst, sort_by)
     return ArrayFst.from_kaldifst(fst)
 
@@ -202,14 +186,8 @@ def usual_topology(
             f"cannot make HMMs of {num_nonsilence_states} states for phones and "
             f"{num_silence_states} for silence (at least 1, and not 2 for silence)"
         )
-    entries: list[Entry] = []
-    entry_of_phone: dict[int, int] = {}
-    for phones, entry in (
-        (nonsilence_phones, _left_to_right(num_nonsilence_states)),
-        (silence_phones, _silence(num_silence_states)),
-    ):
-        entry_of_phone.update((phone, len(entries)) for phone in phones)
-        entries.append(entry)
+    entries = [_left_to_right(num_nonsilence_states), _silence(num_silence_states)]
+    entry_of_phone = dict.fromkeys(nonsilence_phones, 0) | dict.fromkeys(silence_phones, 1)
     return HmmTopology(entries, entry_of_phone)
 
 
@@ -217,10 +195,8 @@ _END = HmmState(NO_PDF, NO_PDF, ())
 
 
 def _left_to_right(num_states: int) -> Entry:
-    return (
-        *(HmmState(n, n, ((n, 0.75), (n + 1, 0.25))) for n in range(num_states)),
-        _END,
-    )
+    states = [HmmState(n, n, ((n, 0.75), (n + 1, 0.25))) for n in range(num_states)]
+    return (*states, _END)
 
 
 def _silence(num_states: int) -> Entry:

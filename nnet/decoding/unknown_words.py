@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from nnet.decoding.symbols import SymbolTable
@@ -64,19 +65,17 @@ class UnknownWords:
             f"{unknown} of {self.num_words} words of {source} ({100 * part:.3g} %) "
             f"are not in {self.words.name}, such as {examples}"
         )
+        reason = self.reason() if part >= MANY else ""
         if part > TOO_MANY:
-            reason = self.reason() or "are they of another language, or another lang directory?"
+            reason = reason or "are they of another language, or another lang directory?"
             raise NgtrainError(f"{sentence}; {reason}")
-        if part >= MANY:
-            reason = self.reason()
-            log.warning("%s%s", sentence, f"; {reason}" if reason else "")
-        else:
-            log.info("%s", sentence)
+        level = logging.WARNING if part >= MANY else logging.INFO
+        log.log(level, "%s%s", sentence, reason and f"; {reason}")
 
     def reason(self) -> str:
         """Guess a reason for at least half of the unknown words; "" when there is none."""
         most, remedy = 0, ""
-        for change, said in _REMEDIES:
+        for change, said in _REMEDIES.items():
             known = {change(word) for word in self.words.number_of}
             found = sum(count for word, count in self.counts.items() if change(word) in known)
             if found > most:
@@ -85,18 +84,14 @@ class UnknownWords:
 
 
 def check_transcripts(text: Path, words: SymbolTable) -> None:
-    """Report on the words of the file `text` of a data directory.
-
-    Raises:
-        NgtrainError: it cannot be read.
-    """
+    """Report on the words of the file `text` of a data directory, as UnknownWords.report does."""
     unknown = UnknownWords(words)
     for line in text_lines(text):
         unknown.add(split_words(split_key(line)[1]))
     unknown.report(str(text))
 
 
-def _without_punctuation(word: str) -> str:
+def _bare(word: str) -> str:
     return word.strip(_PUNCTUATION) or word
 
 
@@ -105,27 +100,16 @@ def _decoded(word: str) -> str:
     return word if is_utf8(word) else word.encode(**ENCODING).decode("latin-1")
 
 
-_REMEDIES: tuple[tuple[Callable[[str], str], str], ...] = (
-    (
-        str.casefold,
-        "are there but for capitals: write transcripts and lexicon in the same letters",
+_REMEDIES: dict[Callable[[str], str], str] = {
+    str.casefold: "are there but for capitals: write transcripts and lexicon in the same letters",
+    _bare: "are there without the punctuation around them: take it out of the transcripts",
+    lambda word: _bare(word).casefold(): (
+        "are there but for capitals and punctuation: normalize the transcripts as the lexicon is"
     ),
-    (
-        _without_punctuation,
-        "are there without the punctuation around them: take it out of the transcripts",
+    partial(unicodedata.normalize, "NFC"): (
+        "are there in another Unicode normal form: normalize both (uconv -x nfc)"
     ),
-    (
-        lambda word: _without_punctuation(word).casefold(),
-        "are there but for capitals and punctuation: normalize the transcripts as the lexicon is",
-    ),
-    (
-        lambda word: unicodedata.normalize("NFC", word),
-        "are there in another Unicode normal form: normalize both (uconv -x nfc)",
-    ),
-    (
-        _decoded,
-        "are there in another encoding: convert both to UTF-8 (iconv -f latin1 -t utf8)",
-    ),
-)
+    _decoded: "are there in another encoding: convert both to UTF-8 (iconv -f latin1 -t utf8)",
+}
 """Differences because of which words are not found, with remedies; the first that explains most
 counts."""
