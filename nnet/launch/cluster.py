@@ -56,21 +56,22 @@ matrices are multiplied, for other kernels give other last digits."""
 class Jobs:
     """The jobs of a call that are submitted.
 
+    output: where the scheduler may write; their machines write beside it how they ended.
     name: theirs at the scheduler.  No other job has it, so that we can ask for ours, and end them,
-    from the first moment.  folder: where their machines write how they ended.
+    from the first moment, and two calls for the same log may run at the same time.
     """
 
     call: Call
+    output: Path
     name: str
-    folder: Path
 
     @property
     def script(self) -> Path:
-        """The file that is submitted; two calls for the same log may run at the same time."""
-        return self.folder / f"{self.name}.sh"
+        """The file that is submitted."""
+        return self.output.with_name(f"{self.name}.sh")
 
     def status_file(self, job: int | str) -> Path:
-        return self.folder / f"{self.name}.status.{job}"
+        return self.output.with_name(f"{self.name}.status.{job}")
 
     def status(self, job: int) -> int | None:
         """Say how a job ended by its machine and its log; None while they do not say so."""
@@ -81,15 +82,12 @@ class Jobs:
         said = exit_status(self.call.log_of(job))
         return None if said is None else status or said
 
-    def succeeded(self, job: int) -> bool:
-        return self.status(job) == 0
-
-    def forget(self, kept_script: Path) -> None:
+    def forget(self) -> None:
         """Remove what their machines wrote, and keep the script by a name that is not theirs."""
         for job in self.call.jobs:
             self.status_file(job).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
-            self.script.replace(kept_script)
+            self.script.replace(self.output.with_suffix(".sh"))
 
 
 def ask(command: list[str]) -> subprocess.CompletedProcess:
@@ -154,7 +152,7 @@ class Scheduler(ABC):
         """
         options = read_config(self, call)
         output = scheduler_log(call)
-        jobs = Jobs(call, f"{valid_name(output.stem)}.{secrets.token_hex(4)}", output.parent)
+        jobs = Jobs(call, output, f"{valid_name(output.stem)}.{secrets.token_hex(4)}")
         try:
             for job in call.jobs:
                 Path(call.log_of(job)).parent.mkdir(parents=True, exist_ok=True)
@@ -169,22 +167,20 @@ class Scheduler(ABC):
         try:
             if hosts:
                 try:
-                    excluding = [*options, *self.excluding(hosts)]
-                    return self.run(excluding, output, jobs)
+                    return self.run([*options, *self.excluding(hosts)], jobs)
                 except Error as error:
                     self.say(f"cannot do without {', '.join(hosts)}: {error}")
-            return self.run(options, output, jobs)
+            return self.run(options, jobs)
         finally:
-            jobs.forget(output.with_suffix(".sh"))
+            jobs.forget()
 
     def script(self, jobs: Jobs) -> str:
         """Write the script for a machine of the cluster: run.py, for one job."""
         call = jobs.call
-        exports = [
-            f"export {name}={shlex.quote(value)}"
-            for name, value in sorted(os.environ.items())
-            if CARRIED.fullmatch(name)
-        ]
+        lines = ["#!/bin/bash", f"cd {shlex.quote(os.getcwd())} || exit 1"]
+        for name, value in sorted(os.environ.items()):
+            if CARRIED.fullmatch(name):
+                lines.append(f"export {name}={shlex.quote(value)}")
         words = [sys.executable, find_program("run.py")]
         for name in self.on_node:
             if name in call.options:
@@ -194,24 +190,19 @@ class Scheduler(ABC):
         if call.job_name is not None:
             status = f"{shlex.quote(str(jobs.status_file('')))}${self.task}"
             array = f"{call.job_name}=${self.task} "
-        return "\n".join(
-            [
-                "#!/bin/bash",
-                f"cd {shlex.quote(os.getcwd())} || exit 1",
-                *exports,
-                "[ ! -f path.sh ] || . ./path.sh",
-                f'exec {shlex.join(words)} --host "{self.here}" --status-file {status} \\',
-                f"  {array}{shlex.join([call.log, *call.words])}",
-                "",
-            ]
-        )
+        lines += [
+            "[ ! -f path.sh ] || . ./path.sh",
+            f'exec {shlex.join(words)} --host "{self.here}" --status-file {status} \\',
+            f"  {array}{shlex.join([call.log, *call.words])}",
+        ]
+        return "\n".join([*lines, ""])
 
-    def run(self, options: list[str], output: Path, jobs: Jobs) -> list[int]:
+    def run(self, options: list[str], jobs: Jobs) -> list[int]:
         """Submit some jobs and wait for them; returns those that failed.
 
         Raises Error, with what the scheduler said, if it does not take them.
         """
-        command = [*options, *self.submission(jobs.name, output), str(jobs.script)]
+        command = [*options, *self.submission(jobs.name, jobs.output), str(jobs.script)]
         for tries_left in reversed(range(NUM_TRIES)):
             unfinished, said = self.submit_and_wait(command, jobs)
             if not unfinished:
@@ -232,16 +223,12 @@ class Scheduler(ABC):
         Interrupted, it ends the jobs.
         """
         with tempfile.TemporaryFile() as output:
+            files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
             process = None
             try:
                 with finished_before_ending():
-                    process = subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,  # Control-C is for us
-                    )
+                    # In a session of its own: Control-C is for us.
+                    process = subprocess.Popen(command, **files, start_new_session=True)
                 unfinished = self.wait(process, output, jobs)
             except OSError as error:
                 raise Error(f"cannot run {command[0]}: {error.strerror}") from None
@@ -264,7 +251,7 @@ class Scheduler(ABC):
             ended = process.poll() is not None
             if ended and self.submitted.search(text_of(output)):
                 ended = not self.is_active(jobs.name)  # `process` may have lost sight of the jobs
-            unfinished = [job for job in unfinished if not jobs.succeeded(job)]
+            unfinished = [job for job in unfinished if jobs.status(job) != 0]
             if ended or not unfinished:
                 return unfinished
             time.sleep(pause_s)
@@ -285,18 +272,18 @@ class Scheduler(ABC):
 
     def failed(self, unfinished: list[int], fates: dict[int, str], jobs: Jobs) -> list[int]:
         """Find those that failed among jobs not known to have succeeded, when all have ended."""
+        log_of = jobs.call.log_of
         silent = [job for job in unfinished if job not in fates]
-        logs = {job: jobs.call.log_of(job) for job in unfinished}
         eventually(
             lambda: all(jobs.status(job) is not None for job in silent),
-            *{jobs.folder, *(os.path.dirname(os.path.abspath(logs[job])) for job in silent)},
+            *{jobs.output.parent, *(Path(log_of(job)).absolute().parent for job in silent)},
             patience_s=PATIENCE_S,
         )
-        failed = [job for job in unfinished if job in fates or not jobs.succeeded(job)]
+        failed = [job for job in unfinished if job in fates or jobs.status(job) != 0]
         for job in failed:
             if jobs.status(job) is None:
                 fate = fates.get(job, "its log does not say how it ended")
-                self.say(f"job {job}: {fate}, log is in {logs[job]}")
+                self.say(f"job {job}: {fate}, log is in {log_of(job)}")
         return failed
 
     def say(self, line: str) -> None:

@@ -35,7 +35,7 @@ from nnet.launch.launcher import (
     parse,
     program_of,
     remove_log,
-)
+)  # fmt: skip
 from nnet.launch.local import Runner, wait_for
 
 log = logging.getLogger("ngtrain")
@@ -96,11 +96,9 @@ class Background:
             options += [f"--{name.replace('_', '-')}", str(value)]
         log_file, words = str(log_file), [str(word) for word in words]
         job = _name_of_job([log_file, *words])
-        call = LauncherCall(
-            launcher, options, log_file.replace(JOB, job), [_quote(word, job) for word in words],
-            None if jobs is None else range(1, jobs + 1), max_retries, job,
-        )  # fmt: skip
-        self._launch(call)
+        numbers = None if jobs is None else range(1, jobs + 1)
+        log_file, words = log_file.replace(JOB, job), [_quote(word, job) for word in words]
+        self._launch(LauncherCall(launcher, options, log_file, words, numbers, max_retries, job))
         self._num_jobs += jobs or 1
 
     def _launch(self, call: LauncherCall) -> None:
@@ -111,13 +109,12 @@ class Background:
         """Say whether any command has yet to end; start those again that failed."""
         for call in list(self._running):
             call.check_start(self.start_timeout)
-            if call.process.poll() is None:
-                continue
-            self._running.remove(call)
-            again, failed = call.after()
-            self._failures += failed
-            for call in again:
-                self._launch(call)
+            if call.process.poll() is not None:
+                self._running.remove(call)
+                again, failed = call.after()
+                self._failures += failed
+                for call in again:
+                    self._launch(call)
         return bool(self._running)
 
     def wait(self) -> list[Failure]:
@@ -131,8 +128,8 @@ class Background:
     def __exit__(self, exception_type, *_) -> None:
         try:
             if exception_type is None and (failures := self.wait()):
-                count = f"{len(failures)} of {self._num_jobs} jobs failed: "
-                count = count if self._num_jobs > 1 else ""
+                many = f"{len(failures)} of {self._num_jobs} jobs failed: "
+                count = many if self._num_jobs > 1 else ""
                 raise NgtrainError(f"{count}{failures[0].log}: {failures[0].reason}")
         finally:
             processes = [call.process for call in self._running if call.process is not None]
@@ -180,14 +177,12 @@ class LauncherCall:
                 self.process = Runner(parse(arguments))
                 self.process.start()
             else:
+                command = [program_of(self.launcher), *arguments]
                 self.process = subprocess.Popen(
-                    [program_of(self.launcher), *arguments],
-                    stdin=subprocess.DEVNULL,
-                    **lifeline.given(),
+                    command, stdin=subprocess.DEVNULL, **lifeline.given()
                 )
         except OSError as error:
-            reason = f"cannot run --cmd '{self.launcher}': {error.strerror}"
-            raise NgtrainError(reason) from None
+            raise NgtrainError(f"cannot run --cmd '{self.launcher}': {error.strerror}") from None
         except Error as error:
             raise NgtrainError(f"run.py: {error}") from None
 
@@ -226,7 +221,7 @@ class LauncherCall:
                 numbers=None if number is None else range(number, number + 1),
                 retries=self.retries - 1,
                 attempt=self.attempt + 1,
-                hosts=tuple(dict.fromkeys([*self.hosts, *([host] if host else [])])),
+                hosts=tuple(dict.fromkeys(filter(None, (*self.hosts, host)))),
                 fault="",
             )
             again.append(call)
@@ -304,15 +299,11 @@ def reason_of_failure(log_file: str) -> str:
 
 
 def complaint(log_file: str) -> str | None:
-    """The first error in a log, or its last warning; also of a job that succeeded.
-
-    None if there is neither, or no such log.
-    """
-    try:
+    """The first error in a log, or its last warning, also of a job that succeeded; None if none."""
+    with suppress(FileNotFoundError):
         said = _said(log_file)
-    except FileNotFoundError:
-        return None
-    return _first_error(said) or _last_complaint(said)
+        return _first_error(said) or _last_complaint(said)
+    return None
 
 
 def _said(log_file: str) -> list[str]:
