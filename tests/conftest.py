@@ -9,8 +9,14 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+import reference_data
 import schedulers
+from archives import read_table
 from tiny_training import Corpus, make_corpus
+
+from nnet.hmm.transition_model import TransitionModel
+from nnet.hmm.tree import ContextDependency
+from nnet.io.tables import INTEGERS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,18 +40,64 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The reference data: ../shared beside the checkout, or $NGTRAIN_SHARED."""
-    path = Path(os.environ.get("NGTRAIN_SHARED", ROOT.parent / "shared"))
-    if not path.is_dir():
-        pytest.skip(f"needs the reference data, which is not at {path} (see $NGTRAIN_SHARED)")
+def shared(tmp_path_factory) -> Path:
+    """The reference data: $NGTRAIN_SHARED, or ../shared beside the checkout; or else as much of it
+    as tests/reference has."""
+    whole = Path(os.environ.get("NGTRAIN_SHARED", ROOT.parent / "shared"))
+    if whole.is_dir():
+        return whole
+    folder = tmp_path_factory.getbasetemp()
+    return reference_data.unpacked(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+
+
+@pytest.fixture(scope="session")
+def reference(shared):
+    """reference(name) is the path of a file of the reference data.  A test that names one which
+    tests/reference does not have is left out where there is no more than that."""
+
+    def path(name: str) -> Path:
+        file = shared / name
+        if reference_data.is_part(shared) and not file.exists():
+            pytest.skip(
+                "needs more of the reference data than tests/reference has: $NGTRAIN_SHARED"
+            )
+        return file
+
     return path
+
+
+@pytest.fixture(scope="session")
+def kaldi(shared) -> Path:
+    """What Kaldi made."""
+    return shared / "kaldi"
 
 
 @pytest.fixture(scope="session")
 def golden(shared) -> Path:
     """Files that Kaldi wrote from known inputs."""
-    return shared / "kaldi" / "golden"
+    return shared / "kaldi/golden"
+
+
+@pytest.fixture(scope="session")
+def kaldi_training(shared) -> Path:
+    """Kaldi's own multisplice training."""
+    return shared / "kaldi/exp/nnet_ms"
+
+
+@pytest.fixture(scope="session")
+def tree(kaldi) -> ContextDependency:
+    return ContextDependency.load(str(kaldi / "exp/tri2_ali/tree"))
+
+
+@pytest.fixture(scope="session")
+def model(kaldi) -> TransitionModel:
+    return TransitionModel.load(str(kaldi / "exp/tri2_ali/final.mdl"))
+
+
+@pytest.fixture(scope="session")
+def alignments(kaldi) -> dict:
+    """Of the training data, as transition-ids."""
+    return read_table(f"ark:gunzip -c {kaldi}/exp/tri2_ali/ali.*.gz |", INTEGERS)
 
 
 @pytest.fixture(scope="session", autouse=True)

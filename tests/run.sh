@@ -28,7 +28,7 @@ ruff format --check . || {
 }
 mypy --no-error-summary
 if [ ! -d "${NGTRAIN_SHARED:-../shared}" ]; then
-  echo "tests/run.sh: no reference data at ${NGTRAIN_SHARED:-../shared}:" \
-    "the tests that compare with Kaldi's files are left out, and counted below"
+  echo "tests/run.sh: no reference data at ${NGTRAIN_SHARED:-../shared}: tests compare with those" \
+    "in tests/reference; what needs more is left out, and counted below"
 fi
 pytest "${options[@]}" "$@"

@@ -15,9 +15,9 @@ HALF_ULP = 2.0**-24 * (1 + 1e-6)
 
 
 @pytest.fixture(scope="module")
-def models(shared):
+def models(reference):
     """Models of one structure, from three iterations of a training by Kaldi."""
-    return [str(shared / f"kaldi/exp/nnet_ms/{iteration}.mdl") for iteration in (5, 10, 16)]
+    return [str(reference(f"kaldi/exp/nnet_ms/{iteration}.mdl")) for iteration in (5, 10, 16)]
 
 
 def parameters(model: AcousticModel) -> list[np.ndarray]:

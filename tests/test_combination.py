@@ -215,9 +215,9 @@ def test_combination_improves(toy_networks, toy_examples, initial_model, caplog)
 
 
 @pytest.mark.slow
-def test_golden_models(shared, run_program, tmp_path):
+def test_golden_models(reference, run_program, tmp_path):
     """Three models by Kaldi; the result is theirs in all that is not combined."""
-    experiment = shared / "kaldi/exp/nnet_ms"
+    experiment = reference("kaldi/exp/nnet_ms/16.mdl").parent
     models = [experiment / f"{iteration}.mdl" for iteration in (5, 10, 16)]
     result = run_program(
         "nnet-combine-fast",
@@ -247,8 +247,8 @@ def test_golden_models(shared, run_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_bad_input(shared, run_program, tmp_path):
-    experiment = shared / "kaldi/exp/nnet_ms"
+def test_bad_input(reference, run_program, tmp_path):
+    experiment = reference("kaldi/exp/nnet_ms/16.mdl").parent
     egs = f"ark:{experiment / 'combine.egs'}"
     (tmp_path / "empty.egs").touch()
     for arguments, reason in [

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from reference_data import COMPONENTS
 
 from nnet.components import Component, UpdatableComponent, component_from_config
 from nnet.components.layout import FrameLayout, needed_offsets, runs
@@ -15,11 +16,6 @@ from nnet.io.tokens import read_object, write_object
 from nnet.model.network import Network
 from nnet.model.propagation import compute
 
-GOLDEN = [
-    *("affine", "affine_simple", "affine_online", "fixed_affine", "fixed_scale", "normalize"),
-    *("pnorm1", "pnorm2", "pnorm3", "relu", "sigmoid", "softmax", "splice", "splice_list"),
-    *("sumgroup", "tanh"),
-]
 RANDOM = {"affine", "affine_simple", "affine_online"}  # Kaldi drew their parameters
 
 
@@ -45,7 +41,7 @@ def make(line: str, seed: int = 0) -> Component:
 # Kaldi's files -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_output_is_kaldis(golden, name):
     network = read_object(str(golden / f"components/{name}.raw"), Network.read)
     features = dict(sequential_table(f"ark:{golden}/in40.ark", MATRIX))
@@ -55,7 +51,7 @@ def test_output_is_kaldis(golden, name):
         np.testing.assert_allclose(compute(network, features[key]), output, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_files_come_out_as_they_went_in(golden, tmp_path, name):
     binary, text = (golden / f"components/{name}.{suffix}" for suffix in ("raw", "raw.txt"))
     from_binary, from_text_form = (read_object(str(f), Network.read) for f in (binary, text))
@@ -66,7 +62,7 @@ def test_files_come_out_as_they_went_in(golden, tmp_path, name):
         assert written(from_text_form.write, tmp_path / "out") == binary.read_bytes()
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_config_line_makes_kaldis_component(golden, tmp_path, monkeypatch, name):
     monkeypatch.chdir(golden)  # where the matrices are that some lines name
     rng = np.random.default_rng(0)

@@ -223,9 +223,9 @@ def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
         assert not fake_cupy.counts
 
 
-def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden):
+def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden, reference):
     with gpu() as device:
-        network = load_network(str(golden / "training" / "sgd_tanh" / "0.mdl"), device)
+        network = load_network(str(reference("kaldi/golden/training/sgd_tanh/0.mdl")), device)
         context = network.left_context, network.right_context
         egs = f"ark:{golden}/egs_8frames.ark"
         options = {"frame": 0, "compressed": device.takes_compressed_frames}
@@ -244,9 +244,9 @@ def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden):
 @pytest.mark.parametrize("order", ["FORWARD", "GPU"])
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("name", ["online_lowrank", "sgd_tanh"])
-def test_golden_training(gpu, golden, name, compressed, order):
+def test_golden_training(gpu, golden, reference, name, compressed, order):
     """Kaldi's own training run, to the tolerance of tests/test_golden_training.py."""
-    directory = golden / "training" / name
+    directory = reference(f"kaldi/golden/training/{name}/1.first5.mdl").parent
     size = int((directory / "minibatch").read_text())
     kaldis = load_network(str(directory / "1.first5.mdl"))
     with gpu(order) as device:

@@ -498,9 +498,10 @@ def test_numbers_of_a_data_directory(run_program, data, tmp_path):
     assert b"utt2dur: 2 lines have no number from 0 on, such as a-2" in result.stderr
 
 
-def test_validate_good_directories(run_program, data, shared):
+def test_validate_good_directories(run_program, data, reference):
     result = run_program("validate_data_dir.py", data, cwd=data.parent)
     assert b"Successfully validated" in result.stderr
+    shared = reference("kaldi/mfcc/raw_mfcc_train.2.ark").parents[2]
     train = shared / "kaldi" / "data" / "train"
     run_program("validate_data_dir.py", train, cwd=shared.parent / "shared")
 

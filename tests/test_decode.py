@@ -23,8 +23,8 @@ SEARCH = SearchOptions(beam=15.0, max_active=7000, min_active=20)
 
 
 @pytest.fixture(scope="module")
-def kaldi(shared):
-    return shared / "kaldi"
+def kaldi(reference):
+    return reference("kaldi/exp/nnet_ms/final.mdl").parents[2]
 
 
 @pytest.fixture(scope="module")

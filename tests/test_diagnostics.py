@@ -19,8 +19,8 @@ from nnet.training.reinitialize import resize_output_layer
 
 
 @pytest.fixture(scope="module")
-def experiment(shared):
-    return shared / "kaldi/exp/nnet_ms"
+def experiment(reference):
+    return reference("kaldi/exp/nnet_ms/16.mdl").parent
 
 
 @pytest.fixture

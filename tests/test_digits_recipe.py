@@ -52,11 +52,11 @@ def test_seen_speakers_first_five_recordings_are_test(prepare, fsdd, tmp_path):
     assert not {*rest} & {*test}
 
 
-def test_names_and_words_are_those_of_kaldis_data_directory(prepare, shared, tmp_path):
-    prepare("--split=unseen", shared / "fsdd", tmp_path)
+def test_names_and_words_are_those_of_kaldis_data_directory(prepare, reference, tmp_path):
+    kaldi = reference("kaldi/data/test/text").parent
+    prepare("--split=unseen", kaldi.parents[2] / "fsdd", tmp_path)
     for file in "text", "utt2spk", "spk2utt":
-        reference = (shared / "kaldi" / "data" / "test" / file).read_text()
-        assert (tmp_path / "test" / file).read_text() == reference
+        assert (tmp_path / "test" / file).read_text() == (kaldi / file).read_text()
 
 
 @pytest.mark.parametrize("name", ["10_george_0.wav", "3_george.wav"])

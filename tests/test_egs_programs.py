@@ -4,21 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from archives import read_examples, write_table
 
 from nnet.egs.minibatches import Minibatch, read_minibatches
-from nnet.egs.record import EXAMPLE
-from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, sequential_table, table_writer
-
-
-def read_examples(path):
-    with sequential_table(f"ark:{path}", EXAMPLE) as table:
-        return list(table)
-
-
-def write_table(path, holder, entries):
-    with table_writer(f"ark:{path}", holder) as writer:
-        for key, value in entries.items():
-            writer.write(key, value)
+from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, sequential_table
 
 
 def records(path):
@@ -75,15 +64,15 @@ def test_examples_of_single_frames_are_kaldis(golden, single_frames):
 
 def test_edges_repeat_and_constant_dimensions_are_averaged(run_program, tmp_path):
     features = np.arange(24, dtype=np.float32).reshape(4, 6)
-    write_table(tmp_path / "feats", MATRIX, {"utt": features})
+    write_table(f"ark:{tmp_path}/feats", MATRIX, {"utt": features})
     posterior = [[(5, 1.0)], [(6, 0.25), (7, 0.75)], [], [(8, 1.0)]]
-    write_table(tmp_path / "post", POSTERIOR, {"utt": posterior})
+    write_table(f"ark:{tmp_path}/post", POSTERIOR, {"utt": posterior})
     run_program(
         "nnet-get-egs",
         *["--left-context=2", "--right-context=1", "--num-frames=3", "--const-feat-dim=2"],
         *[f"ark:{tmp_path}/feats", f"ark:{tmp_path}/post", f"ark:{tmp_path}/egs"],
     )
-    (first_key, first), (last_key, last) = read_examples(tmp_path / "egs")
+    (first_key, first), (last_key, last) = read_examples(f"ark:{tmp_path}/egs")
     assert (first_key, last_key) == ("utt-0", "utt-3")
     assert first.labels == posterior[:3] and last.labels == posterior[3:]
     for example, rows in (first, [0, 0, 0, 1, 2, 3]), (last, [1, 2, 3, 3]):
@@ -99,17 +88,19 @@ def test_utterances_without_fitting_posteriors(golden, run_program, tmp_path):
         features = dict([next(table), next(table), next(table)])
     posterior = {key: [[(0, 1.0)]] * len(matrix) for key, matrix in features.items()}
     first, second, third = posterior
-    write_table(tmp_path / "feats", MATRIX, features)
+    write_table(f"ark:{tmp_path}/feats", MATRIX, features)
     del posterior[second]
-    write_table(tmp_path / "post", POSTERIOR, posterior)
+    write_table(f"ark:{tmp_path}/post", POSTERIOR, posterior)
     arguments = [f"ark:{tmp_path}/feats", f"ark:{tmp_path}/post", f"ark:{tmp_path}/egs"]
     result = run_program("nnet-get-egs", *arguments)
     assert f"No pdf-level posterior for key {second}" in said(result)
     assert "1 files had errors" in said(result)
-    assert len(read_examples(tmp_path / "egs")) == len(posterior[first]) + len(posterior[third])
+    assert len(read_examples(f"ark:{tmp_path}/egs")) == len(posterior[first]) + len(
+        posterior[third]
+    )
 
     posterior[third].pop()
-    write_table(tmp_path / "post", POSTERIOR, posterior)
+    write_table(f"ark:{tmp_path}/post", POSTERIOR, posterior)
     (tmp_path / "egs").unlink()
     result = run_program("nnet-get-egs", *arguments, check=False)
     size = len(features[third])
@@ -149,9 +140,9 @@ def test_keeping_a_proportion(golden, run_program, tmp_path):
             *[f"--keep-proportion={proportion}", f"--srand={srand}"],
             *[f"ark:{golden}/egs_1frame.ark", f"ark:{tmp_path}/out"],
         )
-        return [key for key, _ in read_examples(tmp_path / "out")]
+        return [key for key, _ in read_examples(f"ark:{tmp_path}/out")]
 
-    keys = [key for key, _ in read_examples(golden / "egs_1frame.ark")]
+    keys = [key for key, _ in read_examples(f"ark:{golden}/egs_1frame.ark")]
     some = copy(0.25, 1)
     assert 250 < len(some) < 390
     assert some == copy(0.25, 1) != copy(0.25, 2)
@@ -169,9 +160,9 @@ def test_selecting_a_frame(golden, run_program, tmp_path):
     assert "Read 283 neural-network training examples, wrote 267" in said(result)
 
     run_program("nnet-copy-egs", "--frame=random", "--srand=1", source, f"ark:{target}")
-    whole = dict(read_examples(golden / "egs_8frames.ark"))
+    whole = dict(read_examples(f"ark:{golden}/egs_8frames.ark"))
     chosen = []
-    for key, example in read_examples(target):
+    for key, example in read_examples(f"ark:{target}"):
         frames = whole[key].input_frames.decompress()
         rows = example.input_frames.decompress()
         [place] = [
@@ -188,8 +179,8 @@ def test_reducing_the_context(golden, run_program, tmp_path):
         *["--left-context=1", "--right-context=2"],
         *[f"ark:{golden}/egs_8frames.ark", f"ark:{tmp_path}/out"],
     )
-    whole = read_examples(golden / "egs_8frames.ark")
-    for (_, got), (_, old) in zip(read_examples(tmp_path / "out"), whole, strict=True):
+    whole = read_examples(f"ark:{golden}/egs_8frames.ark")
+    for (_, got), (_, old) in zip(read_examples(f"ark:{tmp_path}/out"), whole, strict=True):
         assert (got.left_context, got.right_context) == (1, 2)
         assert got.labels == old.labels
         frames = old.input_frames.decompress()[3:-2]
@@ -237,7 +228,7 @@ def test_shuffling(golden, run_program, tmp_path):
         assert "Shuffled order of 1280 neural-network training examples" in said(result)
         assert ("using a buffer (partial randomization)" in said(result)) == bool(options[1:])
         assert records(tmp_path / "out") == source
-        return [key for key, _ in read_examples(tmp_path / "out")]
+        return [key for key, _ in read_examples(f"ark:{tmp_path}/out")]
 
     source = records(golden / "egs_1frame.ark")
     one, other = shuffle("--srand=1"), shuffle("--srand=2")
@@ -291,8 +282,8 @@ def test_relabelling(golden, run_program, tmp_path):
     new = {key: (pdfs + 1) % 128 for key, pdfs in old.items()}
     missing = sorted(new)[-1]
     new[missing] = old[missing]
-    write_table(tmp_path / "new", INTEGERS, new)
-    write_table(tmp_path / "some", INTEGERS, {k: v for k, v in new.items() if k != missing})
+    write_table(f"ark:{tmp_path}/new", INTEGERS, new)
+    write_table(f"ark:{tmp_path}/some", INTEGERS, {k: v for k, v in new.items() if k != missing})
     outputs = [f"ark:{tmp_path}/{name}" for name in ("8", "1")]
     result = run_program(
         "nnet-relabel-egs",
@@ -303,7 +294,9 @@ def test_relabelling(golden, run_program, tmp_path):
     assert re.search(r"Read 49 alignments .*; labels changed for \d+ of", said(result))
     for name, source in ("8", "egs_8frames.ark"), ("1", "egs_1frame.ark"):
         for (key, got), (_, was) in zip(
-            read_examples(tmp_path / name), read_examples(golden / source), strict=True
+            read_examples(f"ark:{tmp_path}/{name}"),
+            read_examples(f"ark:{golden}/{source}"),
+            strict=True,
         ):
             utterance, _, start = key.rpartition("-")
             pdfs = new[utterance][int(start) :][: got.num_frames]
@@ -320,7 +313,7 @@ def test_relabelling(golden, run_program, tmp_path):
 def test_relabelling_with_alignments_that_do_not_fit(golden, run_program, tmp_path):
     with sequential_table(f"ark:{golden}/pdf_ali.txt", INTEGERS) as table:
         short = {key: pdfs[:10] for key, pdfs in table}
-    write_table(tmp_path / "short", INTEGERS, short)
+    write_table(f"ark:{tmp_path}/short", INTEGERS, short)
     arguments = [f"ark:{golden}/egs_8frames.ark", f"ark:{tmp_path}/out"]
     result = run_program("nnet-relabel-egs", f"ark:{tmp_path}/short", *arguments, check=False)
     assert result.returncode == 1

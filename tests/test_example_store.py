@@ -1,15 +1,14 @@
 """Examples in HDF5 files: what went in comes out, in order or shuffled, or in one clear line."""
 
-import itertools
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from archives import keys_of
 
 from nnet.egs import store as example_store
-from nnet.egs.block import ExampleBlock
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.egs.store import _FOOTER, FORMAT, ExampleStore, Footer, read_store_shuffled
@@ -44,10 +43,6 @@ def write_various(path, count=60):
             writer.write(f"utt{'x' * (i % 5)}-{i}", example)
 
 
-def keys(blocks):
-    return list(itertools.chain.from_iterable(map(ExampleBlock.keys, blocks)))
-
-
 def same(a: Minibatch, b: Minibatch) -> bool:
     fields = ("frames", "rows", "pdfs", "weights")
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in fields)
@@ -64,8 +59,8 @@ def store(golden, tmp_path):
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_archives_come_back_as_they_were(shared, tmp_path, name):
-    source = shared / "kaldi" / name
+def test_archives_come_back_as_they_were(reference, tmp_path, name):
+    source = reference(f"kaldi/{name}")
     count = copy(f"ark:{source}", f"h5:{tmp_path}/h5")
     assert copy(f"h5:{tmp_path}/h5", f"ark:{tmp_path}/ark") == count > 200
     assert (tmp_path / "ark").read_bytes() == source.read_bytes()
@@ -117,7 +112,7 @@ def test_programs_take_a_store_where_they_take_an_archive(golden, run_program, t
     for kind, egs in ("ark", f"ark:{archive}"), ("h5", "h5:DIR/egs.h5"):
         run("nnet-shuffle-egs", "--srand=3", egs, f"{kind}:DIR/shuffled.{kind}")
         run("nnet-subset-egs", "--n=99", f"{kind}:DIR/shuffled.{kind}", f"{kind}:DIR/few.{kind}")
-        assert len(set(keys(read_blocks(f"{kind}:{tmp_path}/few.{kind}")))) == 99
+        assert len(set(keys_of(read_blocks(f"{kind}:{tmp_path}/few.{kind}")))) == 99
         run("nnet-copy-egs", f"{kind}:DIR/shuffled.{kind}", f"ark:DIR/shuffled.from_{kind}")
         run("nnet-relabel-egs", f"ark:{golden}/pdf_ali.txt", egs, f"{kind}:DIR/new.{kind}")
         run("nnet-copy-egs", f"{kind}:DIR/new.{kind}", f"ark:DIR/new.from_{kind}")
@@ -155,10 +150,10 @@ def test_the_library_for_hdf5_is_loaded_only_for_writing(store):
 @pytest.mark.parametrize("pool_size", [0, 1, 100, 1000])
 def test_shuffling_keeps_every_example(store, monkeypatch, pool_size):
     monkeypatch.setattr(example_store, "_GROUP", 20)
-    source = keys(read_blocks(f"h5:{store}"))
+    source = keys_of(read_blocks(f"h5:{store}"))
 
     def shuffle(seed):
-        return keys(read_store_shuffled(str(store), pool_size, np.random.default_rng(seed)))
+        return keys_of(read_store_shuffled(str(store), pool_size, np.random.default_rng(seed)))
 
     one = shuffle(1)
     assert sorted(one) == sorted(source)
@@ -174,7 +169,7 @@ def test_a_pool_of_all_makes_all_orders_equally_likely(tmp_path, monkeypatch):
     write_various(tmp_path / "in", 3)
     copy(f"ark:{tmp_path}/in", f"h5:{tmp_path}/h5")
     rng = np.random.default_rng(0)
-    orders = [tuple(keys(read_store_shuffled(f"{tmp_path}/h5", 0, rng))) for _ in range(300)]
+    orders = [tuple(keys_of(read_store_shuffled(f"{tmp_path}/h5", 0, rng))) for _ in range(300)]
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 6
     assert min(counts) > 25

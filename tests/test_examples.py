@@ -1,22 +1,21 @@
 """Examples: Kaldi's archives byte for byte, as objects and in blocks; their parts; minibatches."""
 
 import io
-import itertools
 
 import numpy as np
 import pytest
+from archives import keys_of, read_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnet.egs import tables as example_tables
-from nnet.egs.block import ExampleBlock
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.egs.tables import ExampleWriter, Pool, random_subset, read_blocks, shuffled
 from nnet.errors import NgtrainError
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.streams import InputStream
-from nnet.io.tables import sequential_table, table_writer
+from nnet.io.tables import table_writer
 
 ARCHIVES = [
     "golden/egs_1frame.ark",
@@ -33,19 +32,10 @@ def copy_blocks(rspecifier, wspecifier, change=lambda block: block):
         return sum(writer.write(change(block)) for block in read_blocks(rspecifier))
 
 
-def keys_of(blocks):
-    return list(itertools.chain.from_iterable(map(ExampleBlock.keys, blocks)))
-
-
 def write_examples(path, examples):
     with table_writer(f"ark:{path}", EXAMPLE) as writer:
         for key, example in examples:
             writer.write(key, example)
-
-
-def read_examples(rspecifier):
-    with sequential_table(rspecifier, EXAMPLE) as table:
-        return list(table)
 
 
 def example(num_frames=1, left=2, right=3, dim=5, layout="CM", labels=None, spk_dim=0, seed=0):
@@ -86,8 +76,8 @@ def various_examples():
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_kaldi_archives_come_out_as_they_went_in(shared, tmp_path, name):
-    source = shared / "kaldi" / name
+def test_kaldi_archives_come_out_as_they_went_in(reference, tmp_path, name):
+    source = reference(f"kaldi/{name}")
     count = copy_blocks(f"ark:{source}", f"ark:{tmp_path}/blocks")
     assert (tmp_path / "blocks").read_bytes() == source.read_bytes()
     examples = read_examples(f"ark:{source}")

@@ -6,6 +6,7 @@ import wave
 
 import numpy as np
 import pytest
+from archives import read_table, write_table
 
 from nnet.errors import NgtrainError
 from nnet.features import cmvn
@@ -23,22 +24,10 @@ from nnet.io.tables import (
     POSTERIOR,
     VECTOR,
     sequential_table,
-    table_writer,
 )
 from nnet.io.tokens import Reader, read_object, write_object
 
 RATE = 8000
-
-
-def read_all(rspecifier, holder):
-    with sequential_table(rspecifier, holder) as table:
-        return dict(table)
-
-
-def write_all(wspecifier, holder, entries):
-    with table_writer(wspecifier, holder) as table:
-        for key, value in entries.items():
-            table.write(key, value)
 
 
 @pytest.fixture
@@ -50,7 +39,7 @@ def rng():
 def feats(tmp_path, rng):
     """A table of features of two utterances, and the table's name."""
     entries = {key: rng.standard_normal((t, 4)).astype("f") for key, t in [("a", 7), ("b", 1)]}
-    write_all(f"ark:{tmp_path}/feats.ark", MATRIX, entries)
+    write_table(f"ark:{tmp_path}/feats.ark", MATRIX, entries)
     return entries, f"ark:{tmp_path}/feats.ark"
 
 
@@ -71,9 +60,10 @@ def first_lines(source, target, count):
 # Against Kaldi's files ----------------------------------------------------------------------------
 
 
-def test_mfcc_are_kaldis(kaldi, run_program, tmp_path):
+def test_mfcc_are_kaldis(kaldi, reference, run_program, tmp_path):
     """Kaldi's MFCC of these recordings have been compressed to a byte per element and may have
     been dithered; ours differ from them by less than 2 % of a coefficient's deviation."""
+    reference("fsdd/recordings/0_george_5.wav")
     directory, data = kaldi
     scp = first_lines(data / "data" / "train" / "wav.scp", tmp_path / "wav.scp", 50)
     run_program(
@@ -85,7 +75,7 @@ def test_mfcc_are_kaldis(kaldi, run_program, tmp_path):
         f"ark:{tmp_path}/mfcc.ark",
         cwd=directory,
     )
-    ours = read_all(f"ark:{tmp_path}/mfcc.ark", MATRIX)
+    ours = read_table(f"ark:{tmp_path}/mfcc.ark", MATRIX)
     assert len(ours) == 50
     theirs = {}
     for key, matrix in sequential_table(f"ark:{data}/mfcc/raw_mfcc_train.1.ark", MATRIX):
@@ -97,7 +87,8 @@ def test_mfcc_are_kaldis(kaldi, run_program, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_cmvn_statistics_are_kaldis_byte_for_byte(kaldi, run_program, tmp_path, part):
+def test_cmvn_statistics_are_kaldis_byte_for_byte(kaldi, reference, run_program, tmp_path, part):
+    reference(f"kaldi/mfcc/raw_mfcc_{part}.2.ark")
     directory, data = kaldi
     run_program(
         "compute-cmvn-stats",
@@ -113,7 +104,7 @@ def test_cmvn_statistics_are_kaldis_byte_for_byte(kaldi, run_program, tmp_path, 
 def test_network_input_is_kaldis(kaldi, golden, run_program, tmp_path):
     """Normalized, spliced and projected by Kaldi's LDA+MLLT, through pipes of programs."""
     directory, data = kaldi
-    expected = read_all(f"ark:{golden}/feats.ark", MATRIX)
+    expected = read_table(f"ark:{golden}/feats.ark", MATRIX)
     train = data / "data" / "train"
     lines = [
         line
@@ -132,15 +123,16 @@ def test_network_input_is_kaldis(kaldi, golden, run_program, tmp_path):
     )
     assert b"Applied cepstral mean normalization to 50 utterances, errors on 0" in result.stderr
     assert b"Overall average [pseudo-]logdet is -77.9781 over" in result.stderr
-    ours = read_all(f"ark:{tmp_path}/out.ark", MATRIX)
+    ours = read_table(f"ark:{tmp_path}/out.ark", MATRIX)
     assert list(ours) == list(expected)
     for key, matrix in ours.items():
         np.testing.assert_allclose(matrix, expected[key], rtol=0, atol=2e-5)
 
 
-def test_feature_transform_is_nearly_kaldis(kaldi, golden, run_program, tmp_path):
+def test_feature_transform_is_nearly_kaldis(kaldi, reference, golden, run_program, tmp_path):
     """Statistics as for the network exp/nnet_ms, but of other frames (those of the golden
     features) and pdf-ids; our transform of the features correlates with Kaldi's."""
+    kaldis = reference("kaldi/exp/nnet_ms/lda.mat")
     _, data = kaldi
     alignments = data / "exp" / "tri2_ali" / "ali.*.gz"
     model = data / "exp" / "tri2_ali" / "final.mdl"
@@ -161,9 +153,9 @@ def test_feature_transform_is_nearly_kaldis(kaldi, golden, run_program, tmp_path
     )
     assert b"LDA singular values are  [ " in result.stderr
     ours = read_object(f"{tmp_path}/lda.mat", Reader.matrix)
-    theirs = read_object(f"{data}/exp/nnet_ms/lda.mat", Reader.matrix)
+    theirs = read_object(str(kaldis), Reader.matrix)
     assert ours.shape == (20, 201)
-    features = read_all(f"ark:{golden}/feats.ark", MATRIX)
+    features = read_table(f"ark:{golden}/feats.ark", MATRIX)
     spliced = np.vstack([splice(matrix, 2, 2) for matrix in features.values()])
     assert np.abs(transform(spliced, ours).mean(axis=0)).max() < 1e-3
     # The spaces of the first directions: how much of theirs is explained by ours.
@@ -351,11 +343,11 @@ def test_wave_archive_round_trip(tmp_path, rng):
     contents = wav_bytes(samples)
     archive = b"one " + contents + b"two " + wav_bytes(samples[:0]) + b"three " + contents
     (tmp_path / "wav.ark").write_bytes(archive)
-    recordings = read_all(f"ark:{tmp_path}/wav.ark", WAVE)
+    recordings = read_table(f"ark:{tmp_path}/wav.ark", WAVE)
     assert [r.samples.shape for r in recordings.values()] == [(1, 501), (1, 0), (1, 501)]
     np.testing.assert_array_equal(recordings["three"].samples[0], samples)
     assert recordings["one"].duration == 501 / RATE
-    write_all(f"ark:{tmp_path}/copy.ark", WAVE, recordings)
+    write_table(f"ark:{tmp_path}/copy.ark", WAVE, recordings)
     assert (tmp_path / "copy.ark").read_bytes() == archive
 
 
@@ -397,7 +389,7 @@ def test_bad_audio(tmp_path, tone, damage):
     (tmp_path / "wav.scp").write_text(f"utt {tmp_path}/bad.wav\n")
     (tmp_path / "bad.wav").write_bytes(damage(wav_bytes(tone)))
     with pytest.raises(NgtrainError, match=r"bad.wav, key utt"):
-        read_all(f"scp:{tmp_path}/wav.scp", WAVE)
+        read_table(f"scp:{tmp_path}/wav.scp", WAVE)
 
 
 def test_features_through_pipes(tmp_path, tone, run_program):
@@ -421,7 +413,7 @@ def test_features_through_pipes(tmp_path, tone, run_program):
     assert b"Done 1 out of 2 utterances." in result.stderr
     assert (tmp_path / "utt2dur").read_text() == "piped 1 \n"
     (tmp_path / "fbank.txt").write_bytes(result.stdout)
-    matrix = read_all(f"ark:{tmp_path}/fbank.txt", MATRIX)["piped"]
+    matrix = read_table(f"ark:{tmp_path}/fbank.txt", MATRIX)["piped"]
     assert matrix.shape == (98, 10)
     # The tone of 382 Hz, well above what dither of one step gives elsewhere.
     assert (matrix.argmax(axis=1) == matrix[0].argmax()).all()
@@ -430,8 +422,10 @@ def test_features_through_pipes(tmp_path, tone, run_program):
 
 @pytest.mark.slow
 def test_dither_depends_on_seed_and_utterance_only(tmp_path, tone, run_program):
-    write_all(f"ark:{tmp_path}/a", WAVE, {"x": Wave(tone[None], RATE), "y": Wave(tone[None], RATE)})
-    write_all(f"ark:{tmp_path}/b", WAVE, {"y": Wave(tone[None], RATE)})
+    write_table(
+        f"ark:{tmp_path}/a", WAVE, {"x": Wave(tone[None], RATE), "y": Wave(tone[None], RATE)}
+    )
+    write_table(f"ark:{tmp_path}/b", WAVE, {"y": Wave(tone[None], RATE)})
 
     def mfcc(name, *options):
         run_program(
@@ -441,7 +435,7 @@ def test_dither_depends_on_seed_and_utterance_only(tmp_path, tone, run_program):
             f"ark:{tmp_path}/{name}",
             f"ark:{tmp_path}/out",
         )
-        return read_all(f"ark:{tmp_path}/out", MATRIX)
+        return read_table(f"ark:{tmp_path}/out", MATRIX)
 
     first = mfcc("a")
     assert not np.array_equal(first["x"], first["y"])
@@ -453,7 +447,7 @@ def test_dither_depends_on_seed_and_utterance_only(tmp_path, tone, run_program):
 
 
 def test_wrong_sample_rate(tmp_path, tone, run_program):
-    write_all(f"ark:{tmp_path}/wav", WAVE, {"utt1": Wave(tone[None], RATE)})
+    write_table(f"ark:{tmp_path}/wav", WAVE, {"utt1": Wave(tone[None], RATE)})
     result = run_program(
         "compute-mfcc-feats", f"ark:{tmp_path}/wav", f"ark:{tmp_path}/out", check=False
     )
@@ -466,8 +460,8 @@ def test_wrong_sample_rate(tmp_path, tone, run_program):
 def test_resampling(tmp_path, tone, run_program):
     """The tone at twice the rate, brought back, gives nearly the features of the tone."""
     twice = np.rint(8000 * np.sin(np.arange(2 * RATE) * 0.15))
-    write_all(f"ark:{tmp_path}/wav", WAVE, {"x": Wave(tone[None], RATE)})
-    write_all(f"ark:{tmp_path}/twice", WAVE, {"x": Wave(twice[None], 2 * RATE)})
+    write_table(f"ark:{tmp_path}/wav", WAVE, {"x": Wave(tone[None], RATE)})
+    write_table(f"ark:{tmp_path}/twice", WAVE, {"x": Wave(twice[None], 2 * RATE)})
     features = []
     for name in ("wav", "twice"):
         run_program(
@@ -478,12 +472,12 @@ def test_resampling(tmp_path, tone, run_program):
             f"ark:{tmp_path}/{name}",
             f"ark:{tmp_path}/out",
         )
-        features.append(read_all(f"ark:{tmp_path}/out", MATRIX)["x"][2:-2])
+        features.append(read_table(f"ark:{tmp_path}/out", MATRIX)["x"][2:-2])
     assert np.abs(features[0] - features[1]).max() < 0.5
 
 
 def test_segments(tmp_path, tone, run_program):
-    write_all(f"ark:{tmp_path}/wav", WAVE, {"rec": Wave(tone[None], RATE)})
+    write_table(f"ark:{tmp_path}/wav", WAVE, {"rec": Wave(tone[None], RATE)})
     (tmp_path / "segments").write_text(
         "s1 rec 0.25 0.5\ns2 rec 0.8 -1\ns3 rec 0.5 1.3\n"
         "late rec 1.5 2\nlong rec 0.5 1.6\nshort rec 0.1 0.15\nother none 0 1\nbad rec x 1\n"
@@ -493,7 +487,7 @@ def test_segments(tmp_path, tone, run_program):
         "extract-segments", f"ark:{tmp_path}/wav", tmp_path / "segments", f"ark:{tmp_path}/out"
     )
     assert b"Successfully processed 3 lines out of 11" in result.stderr
-    cut = {key: r.samples[0] for key, r in read_all(f"ark:{tmp_path}/out", WAVE).items()}
+    cut = {key: r.samples[0] for key, r in read_table(f"ark:{tmp_path}/out", WAVE).items()}
     np.testing.assert_array_equal(cut["s1"], tone[2000:4000])
     np.testing.assert_array_equal(cut["s2"], tone[6400:])
     np.testing.assert_array_equal(cut["s3"], tone[4000:])
@@ -520,12 +514,12 @@ def test_copy_feats(feats, tmp_path, run_program):
     )
     assert (tmp_path / "lengths").read_text() == "a 7 \nb 1 \n"
     assert (tmp_path / "c.ark").read_bytes().count(b"BCM2 ") == 2
-    copied = read_all(f"scp:{tmp_path}/c.scp", MATRIX)
+    copied = read_table(f"scp:{tmp_path}/c.scp", MATRIX)
     for key, matrix in entries.items():
         np.testing.assert_allclose(copied[key], matrix, atol=1e-4)
     result = run_program("copy-feats", rspecifier, "ark,t:-")
     (tmp_path / "text").write_bytes(result.stdout)
-    np.testing.assert_allclose(read_all(f"ark:{tmp_path}/text", MATRIX)["a"], entries["a"], 1e-6)
+    np.testing.assert_allclose(read_table(f"ark:{tmp_path}/text", MATRIX)["a"], entries["a"], 1e-6)
 
 
 def test_dimensions_and_lengths(feats, run_program):
@@ -540,7 +534,10 @@ def test_add_deltas_and_splice_programs(feats, tmp_path, run_program):
     entries, rspecifier = feats
     run_program("add-deltas", "--truncate=3", rspecifier, f"ark:{tmp_path}/d")
     run_program("splice-feats", rspecifier, f"ark:{tmp_path}/s")
-    deltas, spliced = read_all(f"ark:{tmp_path}/d", MATRIX), read_all(f"ark:{tmp_path}/s", MATRIX)
+    deltas, spliced = (
+        read_table(f"ark:{tmp_path}/d", MATRIX),
+        read_table(f"ark:{tmp_path}/s", MATRIX),
+    )
     for key, matrix in entries.items():
         np.testing.assert_array_equal(deltas[key], add_deltas(matrix[:, :3]))
         np.testing.assert_array_equal(spliced[key], splice(matrix, 4, 4))
@@ -552,12 +549,12 @@ def test_transform_programs(feats, tmp_path, rng, run_program):
     matrix = rng.standard_normal((4, 5)).astype("f")
     write_object(f"{tmp_path}/t.mat", lambda writer: writer.matrix(matrix))
     result = run_program("transform-feats", tmp_path / "t.mat", rspecifier, f"ark:{tmp_path}/t")
-    out = read_all(f"ark:{tmp_path}/t", MATRIX)
+    out = read_table(f"ark:{tmp_path}/t", MATRIX)
     for key, x in entries.items():
         np.testing.assert_allclose(out[key], x @ matrix[:, :4].T + matrix[:, 4], atol=1e-5)
     log_determinant = np.log(abs(np.linalg.det(matrix[:, :4].astype("d"))))
     assert f"Overall average logdet is {log_determinant:g} over 8 frames" in result.stderr.decode()
-    write_all(f"ark:{tmp_path}/spk.mats", MATRIX, {"spk": matrix[:2, :4]})
+    write_table(f"ark:{tmp_path}/spk.mats", MATRIX, {"spk": matrix[:2, :4]})
     (tmp_path / "utt2spk").write_text("a spk\nb other\n")
     result = run_program(
         "transform-feats",
@@ -568,7 +565,7 @@ def test_transform_programs(feats, tmp_path, rng, run_program):
     )
     assert b"Applied transform to 1 utterances; 1 had errors." in result.stderr
     np.testing.assert_allclose(
-        read_all(f"ark:{tmp_path}/t", MATRIX)["a"], entries["a"] @ matrix[:2, :4].T, atol=1e-5
+        read_table(f"ark:{tmp_path}/t", MATRIX)["a"], entries["a"] @ matrix[:2, :4].T, atol=1e-5
     )
 
 
@@ -577,21 +574,21 @@ def test_cmvn_programs(feats, tmp_path, run_program):
     entries, rspecifier = feats
     run_program("compute-cmvn-stats", rspecifier, f"ark:{tmp_path}/per-utt")
     run_program("apply-cmvn", f"ark:{tmp_path}/per-utt", rspecifier, f"ark:{tmp_path}/out")
-    for matrix in read_all(f"ark:{tmp_path}/out", MATRIX).values():
+    for matrix in read_table(f"ark:{tmp_path}/out", MATRIX).values():
         np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=1e-6)
     run_program("compute-cmvn-stats", "--binary=false", rspecifier, tmp_path / "global")
     assert (tmp_path / "global").read_text().startswith(" [\n  ")
     run_program("apply-cmvn", "--norm-vars", tmp_path / "global", rspecifier, f"ark:{tmp_path}/out")
-    whole = np.vstack(list(read_all(f"ark:{tmp_path}/out", MATRIX).values()))
+    whole = np.vstack(list(read_table(f"ark:{tmp_path}/out", MATRIX).values()))
     np.testing.assert_allclose(whole.std(axis=0), 1, atol=1e-4)
     run_program("apply-cmvn", "--norm-means=false", "ark:none", rspecifier, f"ark:{tmp_path}/out")
     assert (tmp_path / "out").read_bytes() == (tmp_path / "feats.ark").read_bytes()
-    write_all(f"ark:{tmp_path}/w", VECTOR, {"a": np.eye(1, 7, 2, dtype="f")[0]})
+    write_table(f"ark:{tmp_path}/w", VECTOR, {"a": np.eye(1, 7, 2, dtype="f")[0]})
     result = run_program(
         "compute-cmvn-stats", f"--weights=ark:{tmp_path}/w", rspecifier, f"ark:{tmp_path}/weighted"
     )
     assert b"for 1 utterances; 1 had errors." in result.stderr
-    weighted = read_all(f"ark:{tmp_path}/weighted", MATRIX)["a"]
+    weighted = read_table(f"ark:{tmp_path}/weighted", MATRIX)["a"]
     np.testing.assert_allclose(weighted[0], [*entries["a"][2], 1])
 
 
@@ -600,9 +597,9 @@ def test_random_pruning_keeps_the_expectation(golden, kaldi, run_program, tmp_pa
     model = data / "exp" / "tri2_ali" / "final.mdl"
     posteriors = {
         key: [[(1 + t % 5, 0.25), (2, 0.5)] for t in range(len(matrix))]
-        for key, matrix in read_all(f"ark:{golden}/feats.ark", FLOAT_MATRIX).items()
+        for key, matrix in read_table(f"ark:{golden}/feats.ark", FLOAT_MATRIX).items()
     }
-    write_all(f"ark:{tmp_path}/post", POSTERIOR, posteriors)
+    write_table(f"ark:{tmp_path}/post", POSTERIOR, posteriors)
 
     def stats(*options):
         arguments = [model, f"ark:{golden}/feats.ark", f"ark:{tmp_path}/post", tmp_path / "acc"]
@@ -659,7 +656,7 @@ def test_copying_and_summing_programs(feats, tmp_path, run_program):
     entries, rspecifier = feats
     run_program("matrix-sum-rows", rspecifier, f"ark:{tmp_path}/sums")
     sums = {key: matrix.sum(axis=0) for key, matrix in entries.items()}
-    for key, vector in read_all(f"ark:{tmp_path}/sums", VECTOR).items():
+    for key, vector in read_table(f"ark:{tmp_path}/sums", VECTOR).items():
         np.testing.assert_allclose(vector, sums[key], atol=1e-5)
     run_program("vector-sum", f"ark:{tmp_path}/sums", tmp_path / "total")
     total = read_object(f"{tmp_path}/total", Reader.vector)
@@ -678,7 +675,7 @@ def test_copying_and_summing_programs(feats, tmp_path, run_program):
     run_program("copy-matrix", "--apply-exp", rspecifier, f"ark:{tmp_path}/exp")
     run_program("copy-matrix", "--apply-log", f"ark:{tmp_path}/exp", f"ark:{tmp_path}/log")
     np.testing.assert_allclose(
-        read_all(f"ark:{tmp_path}/log", MATRIX)["a"], entries["a"], atol=1e-5
+        read_table(f"ark:{tmp_path}/log", MATRIX)["a"], entries["a"], atol=1e-5
     )
     (tmp_path / "ali").write_text("a 1 2 \nb \n")
     run_program("copy-int-vector", f"ark:{tmp_path}/ali", f"ark:{tmp_path}/ali.ark")
@@ -694,6 +691,6 @@ def test_copying_and_summing_programs(feats, tmp_path, run_program):
 
 def test_lengths_agree_with_kaldi(golden, tmp_path, run_program):
     run_program("feat-to-len", f"ark:{golden}/feats.ark", f"ark,t:{tmp_path}/lengths")
-    lengths = read_all(f"ark:{tmp_path}/lengths", INTEGER)
+    lengths = read_table(f"ark:{tmp_path}/lengths", INTEGER)
     with open(golden / "pdf_ali.txt") as alignments:
         assert lengths == {line.split()[0]: len(line.split()) - 1 for line in alignments}

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from archives import read_table
 
 from nnet.drivers.egs_dir import egs_format, training_archives, training_table
 from nnet.drivers.feature_pipeline import FeaturePipeline
@@ -13,7 +14,7 @@ from nnet.egs.record import EXAMPLE
 from nnet.errors import NgtrainError
 from nnet.features.pasting import paste, randomize_later, subsample
 from nnet.features.utterances import Skip
-from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
+from nnet.io.tables import INTEGERS, MATRIX, table_writer
 from nnet.io.tokens import Reader, read_object
 from nnet.launch.commands import JOB
 
@@ -23,11 +24,6 @@ EGS_OPTIONS = [
     *["--frames-per-eg", 3, "--samples-per-iter", 250, "--num-frames-diagnostic", 100],
     *["--num-train-frames-combine", 120, "--num-valid-frames-combine", 30, "--srand", 1],
 ]
-
-
-def read_table(rspecifier, holder):
-    with sequential_table(rspecifier, holder) as table:
-        return dict(table)
 
 
 def lines(path):

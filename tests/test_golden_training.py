@@ -31,11 +31,11 @@ def tolerance(trajectory: str, num_steps: int | None) -> float:
 class Trajectory:
     """One of Kaldi's training runs."""
 
-    def __init__(self, golden, name: str):
-        self.directory = golden / "training" / name
+    def __init__(self, reference, name: str):
+        self.directory = reference(f"kaldi/golden/training/{name}/0.mdl").parent
         self.start = AcousticModel.load(str(self.directory / "0.mdl"))
         self.minibatch_size = int((self.directory / "minibatch").read_text())
-        self.examples = f"ark:{golden}/egs_1frame.ark"
+        self.examples = f"ark:{reference('kaldi/golden/egs_1frame.ark')}"
 
     def minibatches(self, size: int):
         network = self.start.network
@@ -49,8 +49,8 @@ class Trajectory:
 
 
 @pytest.fixture(params=TRAJECTORIES)
-def trajectory(request, golden):
-    return Trajectory(golden, request.param)
+def trajectory(request, reference):
+    return Trajectory(reference, request.param)
 
 
 def relative_distances(network, reference) -> dict[str, float]:
@@ -69,15 +69,17 @@ def relative_distances(network, reference) -> dict[str, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_steps", STEPS)
-def test_parameters_are_kaldis(trajectory, num_steps):
+def test_parameters_are_kaldis(trajectory, reference, num_steps):
+    name = trajectory.directory.name
+    after = reference(f"kaldi/golden/training/{name}/{STEPS[num_steps]}")
     network = trajectory.start.network
     minibatches = list(trajectory.minibatches(trajectory.minibatch_size))[:num_steps]
     train(network, minibatches)
-    reference = AcousticModel.load(str(trajectory.directory / STEPS[num_steps])).network
-    allowed = tolerance(trajectory.directory.name, num_steps)
-    distances = relative_distances(network, reference)
+    theirs = AcousticModel.load(str(after)).network
+    allowed = tolerance(name, num_steps)
+    distances = relative_distances(network, theirs)
     assert max(distances.values()) <= allowed, distances
-    for ours, kaldis in zip(network.components, reference.components, strict=True):
+    for ours, kaldis in zip(network.components, theirs.components, strict=True):
         if hasattr(ours, "value_sum"):
             assert ours.count == kaldis.count
             for name in "value_sum", "deriv_sum":
@@ -122,8 +124,8 @@ def assert_same_lines(ours: list[str], kaldis: list[str], rtol: float):
 
 
 @pytest.mark.parametrize("name", ["sgd_tanh", "simple_pnorm", "online_lowrank"])
-def test_program_logs_what_kaldi_does(golden, run_program, tmp_path, name):
-    trajectory = Trajectory(golden, name)
+def test_program_logs_what_kaldi_does(reference, run_program, tmp_path, name):
+    trajectory = Trajectory(reference, name)
     size = f"--minibatch-size={trajectory.minibatch_size}"
     model = tmp_path / "1.mdl"
     result = run_program(
@@ -144,8 +146,8 @@ def test_program_logs_what_kaldi_does(golden, run_program, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["sgd_relu", "online_multisplice"])
-def test_compute_prob_prints_what_kaldi_does(golden, run_program, name):
-    trajectory = Trajectory(golden, name)
+def test_compute_prob_prints_what_kaldi_does(reference, run_program, name):
+    trajectory = Trajectory(reference, name)
     result = run_program("nnet-compute-prob", trajectory.directory / "1.mdl", trajectory.examples)
     kaldis = (trajectory.directory / "prob_after.log").read_text()
     # Kaldi adds up in single precision.
@@ -154,10 +156,10 @@ def test_compute_prob_prints_what_kaldi_does(golden, run_program, name):
 
 
 @pytest.mark.parametrize("iteration", ["5", "final"])
-def test_log_prob_of_a_real_network_is_kaldis(shared, iteration):
+def test_log_prob_of_a_real_network_is_kaldis(reference, iteration):
     """Feature transform, hidden layers that splice, compressed examples of larger context."""
-    directory = shared / "kaldi/exp/nnet_ms"
-    network = load_network(str(directory / f"{iteration}.mdl"))
+    model = reference(f"kaldi/exp/nnet_ms/{iteration}.mdl")
+    directory, network = model.parent, load_network(str(model))
     examples = f"ark:{directory}/valid_diagnostic.egs"
     context = network.left_context, network.right_context
     seen = evaluate(network, read_minibatches(examples, 1000, *context))

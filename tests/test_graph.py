@@ -23,32 +23,10 @@ from nnet.decoding.lexicon import loop_grammar
 from nnet.decoding.symbols import SymbolTable, read_integers
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
-from nnet.hmm.tree import ContextDependency
 from nnet.io.streams import InputStream
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 
 FSTS = ["exp/tri2/graph/HCLG.fst", "data/lang/L.fst", "data/lang_test/G.fst"]
-
-
-@pytest.fixture(scope="module")
-def kaldi(shared):
-    return shared / "kaldi"
-
-
-@pytest.fixture(scope="module")
-def tree(kaldi):
-    return ContextDependency.load(str(kaldi / "exp/tri2_ali/tree"))
-
-
-@pytest.fixture(scope="module")
-def model(kaldi):
-    return TransitionModel.load(str(kaldi / "exp/tri2_ali/final.mdl"))
-
-
-@pytest.fixture(scope="module")
-def alignments(kaldi):
-    pipe = f"ark:gunzip -c {kaldi}/exp/tri2_ali/ali.*.gz |"
-    return dict(sequential_table(pipe, INTEGERS))
 
 
 @pytest.fixture(scope="module")

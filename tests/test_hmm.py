@@ -10,29 +10,7 @@ from nnet.hmm.topology import NO_PDF, HmmState, HmmTopology
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import PDF_CLASS, ContextDependency, Leaf, Split, Table, monophone_tree
 from nnet.io.streams import InputStream
-from nnet.io.tables import INTEGERS, sequential_table
 from nnet.io.tokens import Reader, Writer, read_object
-
-
-@pytest.fixture(scope="module")
-def kaldi(shared):
-    return shared / "kaldi"
-
-
-@pytest.fixture(scope="module")
-def tree(kaldi):
-    return ContextDependency.load(str(kaldi / "exp/tri2_ali/tree"))
-
-
-@pytest.fixture(scope="module")
-def model(kaldi):
-    return TransitionModel.load(str(kaldi / "exp/tri2_ali/final.mdl"))
-
-
-@pytest.fixture(scope="module")
-def alignments(kaldi):
-    pipe = f"ark:gunzip -c {kaldi}/exp/tri2_ali/ali.*.gz |"
-    return dict(sequential_table(pipe, INTEGERS))
 
 
 def text_of(thing) -> str:
@@ -54,11 +32,12 @@ def test_tree_is_rewritten_byte_for_byte(kaldi, tree, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tri2_ali/final.mdl", "nnet_ms/0.mdl", "nnet_ms/final.mdl"])
-def test_transition_model_is_rewritten_byte_for_byte(kaldi, tmp_path, name):
-    TransitionModel.load(str(kaldi / "exp" / name)).save(str(tmp_path / "trans"))
+def test_transition_model_is_rewritten_byte_for_byte(reference, tmp_path, name):
+    model = reference(f"kaldi/exp/{name}")
+    TransitionModel.load(str(model)).save(str(tmp_path / "trans"))
     written = (tmp_path / "trans").read_bytes()
     assert len(written) > 1000
-    assert (kaldi / "exp" / name).read_bytes().startswith(written)
+    assert model.read_bytes().startswith(written)
 
 
 @pytest.mark.parametrize("cls", [ContextDependency, TransitionModel, HmmTopology])
@@ -260,13 +239,13 @@ def test_scaled_probabilities(model):
     assert model.scaled_log_probs(1, 1) == pytest.approx(model.log_probs, abs=1e-6)
 
 
-def test_update_gives_kaldis_probabilities(kaldi, model, alignments):
+def test_update_gives_kaldis_probabilities(reference, model, alignments):
     counts = np.zeros(model.num_transition_ids + 1)
     for alignment in alignments.values():
         counts += np.bincount(alignment, minlength=len(counts))
     initial = TransitionModel(model.topology, model.tuples)
     objf_change, count = initial.mle_update(counts)
-    trained = TransitionModel.load(str(kaldi / "exp/nnet_ms/0.mdl"))
+    trained = TransitionModel.load(str(reference("kaldi/exp/nnet_ms/0.mdl")))
     assert initial.log_probs == pytest.approx(trained.log_probs, abs=2e-7)
     # Kaldi's log of this update: "objf change is 0.0942 per frame over 80819 frames".
     assert count == 80819

@@ -37,17 +37,18 @@ def model(golden) -> str:
 @pytest.mark.parametrize(
     "name", ["sgd_relu", "sgd_sigmoid", "simple_pnorm", "online_lowrank", "online_multisplice"]
 )
-def test_models_come_out_as_they_went_in(golden, run_program, tmp_path, name):
-    for model in (golden / "training" / name / f for f in ("0.mdl", "1.mdl")):
+def test_models_come_out_as_they_went_in(reference, run_program, tmp_path, name):
+    directory = reference(f"kaldi/golden/training/{name}/0.mdl").parent
+    for model in (directory / f for f in ("0.mdl", "1.mdl")):
         assert run_program("nnet-am-copy", model, "-").stdout == model.read_bytes()
-    info = (golden / "training" / name / "info.txt").read_bytes()
+    info = (directory / "info.txt").read_bytes()
     assert_same_info(run_program("nnet-am-info", model).stdout, info)
 
 
 @pytest.mark.slow
-def test_text_form_is_kaldis(golden, run_program):
+def test_text_form_is_kaldis(reference, run_program):
     for name in "simple_pnorm", "online_pnorm":
-        directory = golden / "training" / name
+        directory = reference(f"kaldi/golden/training/{name}/1.mdl.txt.gz").parent
         text = gzip.decompress((directory / "1.mdl.txt.gz").read_bytes())
         assert (
             run_program("nnet-am-copy", "--binary=false", directory / "1.mdl", "-").stdout == text

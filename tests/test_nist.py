@@ -255,10 +255,10 @@ def test_decoded_words_are_aligned_as_by_sclite(kaldi_hypotheses, tmp_path):
 
 
 @pytest.fixture
-def kaldi_hypotheses(shared) -> list[tuple[str, str]]:
+def kaldi_hypotheses(shared, reference) -> list[tuple[str, str]]:
     """Transcripts, and what Kaldi decoded: a pair for each of the best paths of each utterance."""
     symbols = SymbolTable.load(str(shared / "kaldi/data/lang/words.txt"))
-    transcripts = read_table(shared / "kaldi/data/test/text")
+    transcripts = read_table(reference("kaldi/data/test/text"))
     pairs = []
     for path in (shared / "kaldi/golden/lattices/nbest.txt").read_text().strip().split("\n\n"):
         name, *arcs = path.strip().splitlines()

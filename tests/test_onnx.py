@@ -67,8 +67,8 @@ def test_norms(p):
 
 
 @pytest.fixture(scope="module")
-def model_file(shared):
-    return shared / "kaldi/exp/nnet_ms/final.mdl"
+def model_file(reference):
+    return reference("kaldi/exp/nnet_ms/final.mdl")
 
 
 @pytest.fixture(scope="module")

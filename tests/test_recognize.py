@@ -37,11 +37,11 @@ def test_phones_of_other_words_have_no_division():
 
 
 @pytest.fixture(scope="module")
-def model_dir(shared, tmp_path_factory):
+def model_dir(reference, tmp_path_factory):
     """Kaldi's network, with how its features are made."""
     directory = tmp_path_factory.mktemp("model")
     (directory / "conf").mkdir()
-    kaldi = shared / "kaldi/exp"
+    kaldi = reference("kaldi/exp/nnet_ms/final.mdl").parents[1]
     for name in "final.mdl", "tree", "cmvn_opts", "splice_opts":
         shutil.copyfile(kaldi / "nnet_ms" / name, directory / name)
     shutil.copyfile(kaldi / "tri2_ali/final.mat", directory / "final.mat")

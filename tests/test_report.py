@@ -23,17 +23,17 @@ from nnet.report.training_logs import objective, read_training
 
 
 @pytest.fixture(scope="module")
-def kaldi(shared):
-    """Kaldi's own multisplice training."""
-    return shared / "kaldi" / "exp" / "nnet_ms"
+def whole(reference):
+    """For tests of what is only said of a training that has its final model."""
+    return reference("kaldi/exp/nnet_ms/final.mdl").parent
 
 
 @pytest.fixture
-def copy(kaldi, tmp_path):
+def copy(kaldi_training, tmp_path):
     """A copy of it, without its models but for an empty final.mdl, to be changed."""
     dir = tmp_path / "exp"
     for name in "log", "info":
-        shutil.copytree(kaldi / name, dir / name, copy_function=shutil.copyfile)
+        shutil.copytree(kaldi_training / name, dir / name, copy_function=shutil.copyfile)
     (dir / "final.mdl").touch()
     return dir
 
@@ -91,8 +91,8 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(report, kaldi):
-    return report(kaldi)
+def page(report, kaldi_training):
+    return report(kaldi_training)
 
 
 def edit(file: Path, pattern: str, replacement: str) -> None:
@@ -111,11 +111,11 @@ def said(file: Path, pattern: str) -> str:
 
 
 @pytest.mark.slow
-def test_scores_are_those_of_the_logs(page, kaldi):
+def test_scores_are_those_of_the_logs(page, whole):
     rows = page.tables["Models"][1:]
     assert [row[0] for row in rows] == [*map(str, range(16)), "final"]
     for model, *_, valid, valid_accuracy, train, train_accuracy in rows:
-        logs = [kaldi / "log" / f"compute_prob_{s}.{model}.log" for s in ("valid", "train")]
+        logs = [whole / "log" / f"compute_prob_{s}.{model}.log" for s in ("valid", "train")]
         pattern = r"average probability is (\S+) and accuracy is (\S+) with"
         assert [(valid, valid_accuracy), (train, train_accuracy)] == [
             said(log, pattern) for log in logs
@@ -123,12 +123,12 @@ def test_scores_are_those_of_the_logs(page, kaldi):
     assert "-1.338" in page.text and "83.2% right; final model" in page.text
 
 
-def test_jobs_are_those_of_the_logs(page, kaldi):
+def test_jobs_are_those_of_the_logs(page, kaldi_training):
     rows = page.tables["Iterations"][1:]
     assert len(rows) == 16
     for row in rows:
         x, num_jobs, rate, minibatch, samples, log_probs, merged, *_ = row
-        logs = sorted((kaldi / "log").glob(f"train.{x}.*.log"))
+        logs = sorted((kaldi_training / "log").glob(f"train.{x}.*.log"))
         assert int(num_jobs) == len(logs)
         assert rate == f"{float(said(logs[0], r'--learning-rate=([0-9.]+)')):g}"
         assert minibatch == said(logs[0], r"--minibatch-size=(\d+)")
@@ -138,12 +138,12 @@ def test_jobs_are_those_of_the_logs(page, kaldi):
         assert merged == ("–" if x in "024" else f"average of {all_jobs}")
 
 
-def test_changes_are_those_of_the_logs(page, kaldi):
+def test_changes_are_those_of_the_logs(page, kaldi_training):
     header, *rows = page.tables["Changes: relative (absolute; of the log-probability)"]
     assert header == ["iteration", "layer 1", "layer 2", "layer 3", "output layer"]
     assert [int(row[0]) for row in rows] == [0, 1, 3, *range(5, 15)]  # 2 and 4 add layers
     for x, *cells in rows:
-        log = kaldi / "log" / f"progress.{int(x) + 1}.log"
+        log = kaldi_training / "log" / f"progress.{int(x) + 1}.log"
         relative, absolute, objectives = (
             said(log, rf" {name} \S+ \S+ are  \[ (.*?) \]").split()
             if name != "objf change"
@@ -157,11 +157,11 @@ def test_changes_are_those_of_the_logs(page, kaldi):
         assert cells[-1] == expected[-1]  # new layers come before the last
 
 
-def test_epochs_samples_and_time_add_up(page, kaldi):
-    training = read_training(kaldi)
+def test_epochs_samples_and_time_add_up(page, whole):
+    training = read_training(whole)
     last = training.positions[-1]
     assert last.epochs == pytest.approx(8.0)  # as the training was asked for
-    logs = (kaldi / "log").glob("train.*.log")
+    logs = (whole / "log").glob("train.*.log")
     assert last.samples == sum(int(said(log, r"Did backprop on (\d+)")) for log in logs)
     started = datetime(2026, 11, 20, 18, 23, 43)
     assert training.iterations[0].start == started
@@ -169,13 +169,13 @@ def test_epochs_samples_and_time_add_up(page, kaldi):
     assert page.tables["Models"][-1][1:4] == [str(last.samples), "8.00", "1:26"]
 
 
-def test_word_errors_and_model(page, kaldi):
+def test_word_errors_and_model(page, kaldi_training):
     row = page.tables["Word error rates"][1]
     assert row[:7] == ["8.30 %", "83", "1000", "19", "0", "64", "wer_17_1.0"]
     components = page.tables["Model 15"][1:]
     expected = re.findall(
         r"^component (\d+) : (\w+), (.*?) ?$",
-        (kaldi / "log" / "progress.15.log").read_text(),
+        (kaldi_training / "log" / "progress.15.log").read_text(),
         flags=re.MULTILINE,
     )
     assert [tuple(row) for row in components] == expected and len(expected) == 15
@@ -300,10 +300,10 @@ def test_directories_without_a_training(run_program, tmp_path, make, reason):
     assert not list(tmp_path.rglob("*.html"))
 
 
-def test_without_matplotlib(kaldi, tmp_path, monkeypatch, run_program):
+def test_without_matplotlib(kaldi_training, tmp_path, monkeypatch, run_program):
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    result = run_program("nnet-report", kaldi, tmp_path / "page.html", check=False)
+    result = run_program("nnet-report", kaldi_training, tmp_path / "page.html", check=False)
     assert result.returncode == 1
     assert "need matplotlib" in result.stderr.decode().splitlines()[-1]
     assert "utils/setup_env.sh plots" in result.stderr.decode()
@@ -339,8 +339,8 @@ def test_names_are_escaped(copy, report):
 
 
 @pytest.mark.slow
-def test_the_same_input_gives_the_same_page(page, report, kaldi):
-    assert report(kaldi).source == page.source
+def test_the_same_input_gives_the_same_page(page, report, kaldi_training):
+    assert report(kaldi_training).source == page.source
 
 
 @pytest.mark.slow
@@ -362,7 +362,7 @@ def test_several_are_compared(copy, run_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_driver_writes_into_the_directory(copy, run_program, page):
+def test_the_driver_writes_into_the_directory(copy, run_program, page, whole):
     said = run_program("report.py", copy).stderr.decode()
     assert f"wrote {copy}/report.html" in said
     assert Page((copy / "report.html").read_text()).tables["Models"] == page.tables["Models"]
@@ -468,7 +468,7 @@ def set_back(file: Path, words: str) -> None:
     file.write_text(text)
 
 
-def test_a_clock_that_is_set_back(copy, kaldi):
+def test_a_clock_that_is_set_back(copy, kaldi_training):
     """As at the end of summer: no iteration is lost, and none takes an hour or less than none."""
     (copy / "train_options").write_text("num_epochs 8\n")
     expected = read_training(copy)

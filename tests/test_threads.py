@@ -194,10 +194,10 @@ def test_combination():
 
 
 @pytest.mark.slow
-def test_programs(shared, run_program, tmp_path):
+def test_programs(golden, reference, run_program, tmp_path):
     """Which get the number as an option, or from the environment."""
-    golden = shared / "kaldi/golden"
-    start, egs = golden / "training/online_pnorm/0.mdl", f"ark:{golden}/egs_1frame.ark"
+    start = reference("kaldi/golden/training/online_pnorm/0.mdl")
+    egs = f"ark:{golden}/egs_1frame.ark"
     for count in COUNTS:
         option = f"--num-threads={count}"
         trained, combined = tmp_path / f"{count}.mdl", tmp_path / f"combined.{count}.mdl"

@@ -31,13 +31,6 @@ from nnet.model.network import Network
 from nnet.model.propagation import compute
 from nnet.report.training_logs import last_number, read_training
 
-
-@pytest.fixture(scope="module")
-def exp(shared):
-    """Kaldi's own multisplice training."""
-    return shared / "kaldi" / "exp" / "nnet_ms"
-
-
 SCHEDULE = Schedule(
     num_epochs=8,
     num_archives=1,
@@ -52,10 +45,10 @@ SCHEDULE = Schedule(
 )
 
 
-def test_schedule_is_that_of_the_logs(exp):
+def test_schedule_is_that_of_the_logs(kaldi_training):
     """Jobs, learning rates, archives, frames, minibatch sizes, added layers, averaging."""
     assert SCHEDULE.num_iters == 16
-    logs = {path.name: path.read_text() for path in (exp / "log").glob("train.*.log")}
+    logs = {path.name: path.read_text() for path in (kaldi_training / "log").glob("train.*.log")}
     seen = 0
     for x in range(SCHEDULE.num_iters):
         jobs = SCHEDULE.archives_and_frames(x)
@@ -70,7 +63,7 @@ def test_schedule_is_that_of_the_logs(exp):
             hidden = re.search(r"hidden_(\d)\.config", command)
             assert SCHEDULE.added_layer(x) == (int(hidden[1]) if hidden else None)
             seen += 1
-        assert (exp / "log" / f"average.{x}.log").exists() == SCHEDULE.averages(x)
+        assert (kaldi_training / "log" / f"average.{x}.log").exists() == SCHEDULE.averages(x)
     assert seen == len(logs)
 
 
@@ -84,8 +77,8 @@ def test_the_number_of_jobs_goes_in_steps():
     assert sum(jobs) == pytest.approx(schedule.num_archives_to_process, rel=0.1)
 
 
-def test_combination_is_that_of_the_logs(exp):
-    command = (exp / "log" / "combine.log").read_text().splitlines()[0]
+def test_combination_is_that_of_the_logs(kaldi_training):
+    command = (kaldi_training / "log" / "combine.log").read_text().splitlines()[0]
     models = re.findall(r"exp/ms1/(\d+)\.mdl", command)
     assert [[int(model)] for model in models] == SCHEDULE.combination()
 
@@ -142,12 +135,12 @@ def test_options_that_do_not_go_together(changes, message):
 SPLICE_INDEXES = "layer0/-2:-1:0:1:2 layer1/-1:2"
 
 
-def test_context_is_that_of_the_egs(exp):
+def test_context_is_that_of_the_egs(kaldi_training):
     splices = parse_splice_indexes(SPLICE_INDEXES)
     assert splices == {0: [-2, -1, 0, 1, 2], 1: [-1, 2]}
     left, right = context(splices)
-    assert left == int((exp / "info" / "left_context").read_text())
-    assert right == int((exp / "info" / "right_context").read_text())
+    assert left == int((kaldi_training / "info" / "left_context").read_text())
+    assert right == int((kaldi_training / "info" / "right_context").read_text())
 
 
 @pytest.mark.parametrize(
@@ -207,20 +200,20 @@ def parsed(lines):
     return components
 
 
-def test_configs_are_those_that_kaldi_writes(exp):
+def test_configs_are_those_that_kaldi_writes(kaldi_training):
     def kaldi(name):
-        return parsed((exp / name).read_text().splitlines())
+        return parsed((kaldi_training / name).read_text().splitlines())
 
     assert parsed(network().nnet_config()) == kaldi("nnet.config")
     assert parsed(network().hidden_config(1)) == kaldi("hidden_1.config")
     assert parsed(network().hidden_config(2)) == kaldi("hidden_2.config")
 
 
-def test_layers_go_where_kaldi_puts_them(exp):
+def test_layers_go_where_kaldi_puts_them(kaldi_training):
     scaled = network(presoftmax_scales="scales")
     for x in range(16):
         if layer := SCHEDULE.added_layer(x):
-            command = (exp / "log" / f"train.{x}.1.log").read_text().splitlines()[0]
+            command = (kaldi_training / "log" / f"train.{x}.1.log").read_text().splitlines()[0]
             assert scaled.insertion_point(layer) == int(re.search(r"--insert-at=(\d+)", command)[1])
     assert network().insertion_point(1) == 5  # before the affine component before the softmax
 
@@ -386,8 +379,8 @@ def test_bad_options_leave_nothing_behind(train, options, message, tmp_path):
     assert not (tmp_path / "nnet").exists()
 
 
-def test_presoftmax_scales_are_those_of_kaldi(shared):
-    exp = shared / "kaldi" / "exp"
+def test_presoftmax_scales_are_those_of_kaldi(reference):
+    exp = reference("kaldi/exp/nnet_ms/0.mdl").parents[1]
     transitions = TransitionModel.load(str(exp / "tri2_ali" / "final.mdl"))
     counts = np.zeros(transitions.num_pdfs)
     rspecifier = f"ark:gunzip -c {exp}/tri2_ali/ali.1.gz {exp}/tri2_ali/ali.2.gz |"
