@@ -32,10 +32,8 @@ FAR_MORE_THAN_SILENCE_LASTS = 100
 class AlignmentOptions:
     """The beams of the search (AlignConfig).
 
-    Attributes:
-        beam: of the first trial.
-        retry_beam: of a second one, where no path survived the first; 0 for none.
-        careful: fail where the end of the transcript is not the best place to end.
+    retry_beam: of a second trial, where no path survived the first; 0 for none.
+    careful: fail where the end of the transcript is not the best place to end.
     """
 
     beam: float = 200.0
@@ -52,10 +50,7 @@ class AlignmentOptions:
 class Aligner:
     """An aligner of utterances, one after the other, that counts what happened.
 
-    Attributes:
-        num_done, num_failed, num_retried: utterances.
-        total_log_likelihood: over the aligned utterances, divided by the acoustic scale.
-        num_frames: of the aligned utterances.
+    total_log_likelihood, divided by the acoustic scale, and num_frames: of those aligned.
     """
 
     def __init__(
@@ -71,9 +66,8 @@ class Aligner:
     def align(self, key: str, graph: ArrayFst, log_likelihoods: np.ndarray) -> GraphPath | None:
         """Find the best path, or None (with a warning) when the utterance cannot be aligned.
 
-        Args:
-            graph: the training graph of the utterance, with the costs of transitions.
-            log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
+        The training graph has the costs of transitions; the log-likelihoods are float32
+        (T, num_pdfs), without the acoustic scale.
         """
         if graph.start < 0:
             self.fail(f"Empty decoding graph for {key}")
@@ -145,12 +139,9 @@ def equal_alignment(graph: ArrayFst, num_frames: int, key: str) -> list[int] | N
     """Draw a random path through a training graph, and repeat its states so that all last as long.
 
     Optional silence is in half of the places where the graph allows it, whatever its probability,
-    and wanders through its HMM as long as it likes; see `flat_alignment`.
-
-    The name of the utterance, `key`, decides the path, so that a run can be repeated.
-
-    Returns:
-        `num_frames` transition-ids, or None when every path tried is longer than the utterance.
+    and wanders through its HMM as long as it likes; see `flat_alignment`.  The name of the
+    utterance, `key`, decides the path, so that a run can be repeated.  Returns `num_frames`
+    transition-ids, or None when every path tried is longer than the utterance.
     """
     import kaldifst
 
@@ -177,12 +168,10 @@ def flat_alignment(
     the shortest.  Optional silence is at both ends, if it lasts at all, and otherwise at random
     (decided by `key`), as probably as the lexicon says: nowhere, if the utterance is too short.
 
-    Args:
-        silence_duration: how long states of silence last, relative to others; 0 for a single frame
-            in each, at the ends as rarely as between words: recordings cut to the words.
+    silence_duration: how long states of silence last, relative to others; 0 for a single frame in
+        each, at the ends as rarely as between words: recordings cut to the words.
 
-    Returns:
-        int32 (num_frames,) transition-ids, or None when the utterance is too short.
+    Returns int32 (num_frames,) transition-ids, or None when the utterance is too short.
     """
     rng = np.random.default_rng(zlib.crc32(encode(key)))
     path = _shortest_path(graph, transition_model, silence_phones, silence_duration > 0, rng)
@@ -208,11 +197,9 @@ def alignment_by_loudness(
     (2-means).  The best path by these is taken (`key` decides between inner states of silence), and
     the states of each run of speech made equally long.
 
-    Args:
-        loudness: float (T,), such as log-energies or zeroth cepstral coefficients.
+    loudness: float (T,), such as log-energies or zeroth cepstral coefficients.
 
-    Returns:
-        int32 (T,) transition-ids, or None when there is no such path.
+    Returns int32 (T,) transition-ids, or None when there is no such path.
     """
     rng = np.random.default_rng(zlib.crc32(encode(key)))
     quiet, loud = np.percentile(loudness, (10, 90))
@@ -245,10 +232,7 @@ def alignment_by_loudness(
 def _spread(
     transition_model: TransitionModel, path: np.ndarray, weights: np.ndarray, num_frames: int
 ) -> np.ndarray | None:
-    """Repeat the states of a path without self-loops, each in proportion to its weight.
-
-    Returns transition-ids, or None when none of the states can last longer.
-    """
+    """Repeat the states of a path without self-loops, by weight; None if none can last longer."""
     loops = transition_model.self_loop_of[transition_model.state_of[path]]
     weights = weights * (loops > 0)
     if num_frames > len(path) and weights.sum() == 0:

@@ -38,29 +38,21 @@ NGram = tuple[int, ...]
 class NGrams:
     """The n-grams of one order.
 
-    Attributes:
-        words: int64 (N, n): word-ids.
-        probability: float64 (N,): of the last word after the others.
-        backoff: float64 (N,): the factor on the probabilities of the lower order, for words that
-            the model does not have after these n.
+    backoff: the factor on the probabilities of the lower order, for words that the model does not
+    have after these n.
     """
 
-    words: np.ndarray
-    probability: np.ndarray
-    backoff: np.ndarray
+    words: np.ndarray  # int64 (N, n): word-ids
+    probability: np.ndarray  # float64 (N,): of the last word after the others
+    backoff: np.ndarray  # float64 (N,)
 
 
 @dataclass
 class LanguageModel:
-    """A back-off model of words.
-
-    Attributes:
-        words: the symbol table of its word-ids.
-        orders: from unigrams up.
-    """
+    """A back-off model of words."""
 
     words: SymbolTable
-    orders: list[NGrams]
+    orders: list[NGrams]  # from unigrams up
 
     @cached_property
     def entries(self) -> dict[NGram, tuple[float, float]]:
@@ -123,9 +115,8 @@ class LanguageModel:
         are left out, those whose history the model does not have, and those with the beginning or
         the end of a sentence in the wrong place; warnings tell how many.
 
-        Raises:
-            NgtrainError: it is no such file, it is damaged, has no word of `words`, or its
-                sentences have no beginning or no end.
+        Raises NgtrainError: it is no such file, it is damaged, has no word of `words`, or its
+        sentences have no beginning or no end.
         """
         return cls(words, _ArpaReader(rxfilename, words).read())
 
@@ -135,10 +126,8 @@ class LanguageModel:
         """Make G, the sentences of the model, with #0 on the input of back-off arcs.
 
         There is a state for each history that the model has words after, and an arc for each
-        n-gram, which leads to the state of the longest end of it that is such a history.
-
-        Raises:
-            NgtrainError: the symbol table lacks the back-off symbol.
+        n-gram, which leads to the state of the longest end of it that is such a history.  Raises
+        NgtrainError if the symbol table lacks #0.
         """
         begin, end = self.words.number(BEGIN), self.words.number(END)
         disambig, entries = self.words.number(BACKOFF), self.entries
@@ -191,10 +180,9 @@ def _exp10(logs: Sequence[float]) -> np.ndarray:
 class _ArpaReader:
     """A reader of an ARPA file by lines, which leaves out what Kaldi's arpa2fst leaves out.
 
-    Attributes:
-        histories: the words after which n-grams of the present order may come: the n-grams of the
-            order below.  As in Kaldi, the ends of highest n-grams are histories, too, since they
-            are states of the grammar.
+    histories: the words after which n-grams of the present order may come: the n-grams of the order
+    below.  As in Kaldi, the ends of highest n-grams are histories, too, since they are states of
+    the grammar.
     """
 
     def __init__(self, rxfilename: str, words: SymbolTable):

@@ -25,16 +25,10 @@ log = logging.getLogger("ngtrain")
 
 
 class GraphPath(NamedTuple):
-    """The best path through a graph.
+    """The best path through a graph; its costs are with the acoustic scale."""
 
-    Attributes:
-        alignment: transition-ids, one per frame.
-        words: word-ids.
-        graph_cost, acoustic_cost: costs as the decoder saw them, that is, with the acoustic scale.
-    """
-
-    alignment: list[int]
-    words: list[int]
+    alignment: list[int]  # transition-ids, one per frame
+    words: list[int]  # word-ids
     graph_cost: float
     acoustic_cost: float
 
@@ -61,12 +55,7 @@ class SearchOptions:
 
 
 class Decoder:
-    """A decoder with one graph, for any number of utterances.
-
-    Args:
-        graph: as the programs of `nnet.decoding.graph` make it; its input labels must be
-            transition-ids.
-    """
+    """A decoder with one graph, of transition-ids and words, for any number of utterances."""
 
     def __init__(self, graph: ArrayFst, transition_model: TransitionModel, options: SearchOptions):
         from kaldi_decoder import FasterDecoder, FasterDecoderOptions
@@ -88,9 +77,8 @@ class Decoder:
     ) -> GraphPath | None:
         """Find the best path, or None when none survives to the end of the utterance.
 
-        Args:
-            log_likelihoods: float32 (T, num_pdfs), T > 0, without the acoustic scale.
-            allow_partial: where no path reaches a final state, take the best of the others.
+        log_likelihoods: float32 (T, num_pdfs), T > 0, without the acoustic scale.
+        allow_partial: where no path reaches a final state, take the best of the others.
         """
         import kaldifst
         from kaldi_decoder import DecodableCtc
@@ -130,10 +118,7 @@ class DecodingSetting(NamedTuple):
 def decoding_settings(
     acoustic_scale: float, inv_acoustic_scales: str, word_ins_penalties: str
 ) -> list[DecodingSetting]:
-    """Combine all values that two options list (see `parse_values`).
-
-    `acoustic_scale` counts when no inverse scales are listed.
-    """
+    """Combine all values that two options list; `acoustic_scale` counts where there is no other."""
     scales = {"1": acoustic_scale}
     if inv_acoustic_scales:
         scales = {lmwt: 1 / float(lmwt) for lmwt in parse_values(inv_acoustic_scales)}
@@ -148,9 +133,6 @@ class MultiDecoder:
     """A decoder with several settings that computes the network once, and counts.
 
     The search runs for every setting, because each prunes differently.
-
-    Attributes:
-        num_done, num_failed: utterances.
     """
 
     def __init__(
@@ -174,8 +156,7 @@ class MultiDecoder:
     def decode(self, key: str, features: np.ndarray) -> dict[DecodingSetting, GraphPath]:
         """Find the best path for each setting; nothing, and a warning, when some setting fails.
 
-        Raises:
-            NgtrainError: the features do not fit the model.
+        Raises NgtrainError if the features do not fit the model.
         """
         if len(features) == 0:
             return self._fail(f"Zero-length utterance: {key}")
@@ -216,10 +197,7 @@ def parse_values(text: str) -> list[str]:
     """Parse numbers and ranges `first:last[:step]`, separated by commas.
 
     They stay text, "0.5" or "20", because they become parts of file names; so a range of fractions,
-    such as 0:2:0.5, is counted in decimals.
-
-    Raises:
-        NgtrainError: not such a list.
+    such as 0:2:0.5, is counted in decimals.  Raises NgtrainError if it is no such list.
     """
     values = []
     try:

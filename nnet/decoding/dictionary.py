@@ -33,26 +33,19 @@ PhoneSets = list[list[str]]
 class Dictionary:
     """The contents of a dictionary directory.
 
-    Attributes:
-        silence, nonsilence: the phones; those of one list are variants of one phone.
-        optional_silence: what may be between words; it should be one phone.
-        questions: sets of phones for the questions of trees.
+    The phones of a list in `silence` or `nonsilence` are variants of one phone.
     """
 
     path: Path
     lexicon: list[Pronunciation]
     silence: PhoneSets
     nonsilence: PhoneSets
-    optional_silence: list[str]
-    questions: PhoneSets
+    optional_silence: list[str]  # what may be between words; it should be one phone
+    questions: PhoneSets  # for the questions of trees
 
     @classmethod
     def read(cls, path: Path) -> Dictionary:
-        """Read the directory.
-
-        Raises:
-            NgtrainError: a file is missing, or a line is malformed.
-        """
+        """Read the directory; NgtrainError if a file is missing, or a line is malformed."""
         for name, meaning in UNUSED.items():
             if (path / name).exists():
                 log.warning(f"{path / name} is not used: {meaning}")
@@ -109,8 +102,7 @@ class Dictionary:
 def read_lexicons(path: Path) -> list[Pronunciation]:
     """Read the entries of lexiconp.txt or, where there is none, of lexicon.txt.
 
-    Raises:
-        NgtrainError: there are both, with different entries: one is older than the other.
+    Raises NgtrainError where there are both, with different entries: one is older than the other.
     """
     from nnet.decoding.lexicon import read_lexicon
 

@@ -20,12 +20,7 @@ KINDS = {"C": "correct", "S": "substitution", "I": "insertion", "D": "deletion"}
 
 
 class ErrorDetails:
-    """The alignments of hypotheses with their references.
-
-    Attributes:
-        per_utt: the lines of the file of that name.
-        ops: how often each (kind, word of the reference, word of the hypothesis) came.
-    """
+    """The alignments of hypotheses with their references."""
 
     def __init__(
         self,
@@ -35,7 +30,7 @@ class ErrorDetails:
         from kaldialign import align
 
         self.per_utt: list[str] = []
-        self.ops: Counter[tuple[str, str, str]] = Counter()
+        self.ops: Counter[tuple[str, str, str]] = Counter()  # kind, reference and hypothesis
         for key, reference in references:
             if key in hypotheses:
                 self._add(key, align(list(reference), list(hypotheses[key]), NOTHING))

@@ -46,20 +46,12 @@ _PIECE = 1 << 16
 
 @dataclass
 class ArrayFst:
-    """A transducer as arrays.
+    """A transducer as arrays; arcs[first_arc[s] : first_arc[s + 1]] leave state s."""
 
-    Attributes:
-        start: the start state, or -1 when the transducer is empty.
-        finals: float32 (states,): final costs, inf where a state is not final.
-        first_arc: int64 (states + 1,): the arcs that leave state s are
-            arcs[first_arc[s] : first_arc[s + 1]].
-        arcs: (arcs,) of dtype `ARC`.
-    """
-
-    start: int
-    finals: np.ndarray
-    first_arc: np.ndarray
-    arcs: np.ndarray
+    start: int  # -1 when the transducer is empty
+    finals: np.ndarray  # float32 (states,): final costs, inf where a state is not final
+    first_arc: np.ndarray  # int64 (states + 1,)
+    arcs: np.ndarray  # (arcs,) of dtype ARC
 
     @property
     def num_states(self) -> int:
@@ -123,9 +115,8 @@ class ArrayFst:
     def read(cls, stream: InputStream) -> ArrayFst:
         """Read from a stream that stands at the header of a binary transducer.
 
-        Raises:
-            NgtrainError: no transducer, truncated, of a kind other than vector or const, with arcs
-                to states that it does not have, negative labels, or costs that are none.
+        Raises NgtrainError: no transducer, truncated, of a kind other than vector or const, with
+        arcs to states that it does not have, negative labels, or costs that are none.
         """
         magic = bytes(stream.read_exact(4))
         if magic != struct.pack("<i", _MAGIC):
@@ -157,10 +148,8 @@ class ArrayFst:
         """Read OpenFst's text form, with the numbers of states as they are.
 
         A line is an arc, `from to ilabel olabel [cost]`, or a final state, `state [cost]`; the
-        first one begins with the start state.
-
-        Raises:
-            ValueError: a line is none of these, or the numbers of states have large gaps.
+        first one begins with the start state.  Raises ValueError if a line is none of these, or the
+        numbers of states have large gaps.
         """
         source, arcs, finals = [], [], {}
         lines = [words for line in text.splitlines() if (words := line.split())]

@@ -33,13 +33,11 @@ def h_transducer(
     State 0 is start and end; a phone in context is a loop through the states of its HMM.  Windows
     whose central phones are equal and have the same pdfs share their loop.
 
-    Args:
-        phone_windows: what each output label stands for, as `kaldifst.compose_context` tells it:
-            nothing for label 0, a window of phones, or one number <= 0 for a disambiguation symbol.
+    phone_windows: what each output label stands for, as `kaldifst.compose_context` tells it:
+    nothing for label 0, a window of phones, or one number <= 0 for a disambiguation symbol.
 
-    Returns:
-        the transducer, and the labels that stand for the disambiguation symbols on its input:
-        the numbers that follow the last transition-id.
+    Returns, with the transducer, the labels that stand for the disambiguation symbols on its input:
+    the numbers that follow the last transition-id.
     """
     arcs: list[tuple[int, tuple]] = []  # source, and the fields of ARC
     num_states = 1
@@ -122,17 +120,13 @@ def expand_to_transition_ids(
 ) -> ArrayFst:
     """Make H o C o `lg`, determinized and minimized, with self-loops.
 
-    The `start` of the graph is -1 when it accepts nothing.
+    lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance gets a
+    symbol of its own when the context reaches to the right).
+    transition_scale, self_loop_scale: of the log-probabilities of transitions; 0 when alignment is
+    to add them (`add_transition_probs`).
 
-    Args:
-        lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance
-            gets a symbol of its own when the context reaches to the right).
-        disambig_phones: the disambiguation symbols among the input symbols of `lg`.
-        transition_scale, self_loop_scale: scales of the log-probabilities of transitions; 0 when
-            alignment is to add them (`add_transition_probs`).
-
-    Raises:
-        NgtrainError: tree, transition model and phones of `lg` do not match.
+    The `start` of the graph is -1 when it accepts nothing.  Raises NgtrainError if tree, transition
+    model and phones of `lg` do not match.
     """
     import kaldifst
 
@@ -208,8 +202,7 @@ def add_transition_probs(
 ) -> ArrayFst:
     """Add the costs of transitions to a graph that was made without them (AddTransitionProbs).
 
-    Raises:
-        NgtrainError: the graph has labels that are no transition-ids of the model.
+    Raises NgtrainError if the graph has labels that are no transition-ids of the model.
     """
     labels = graph.arcs["ilabel"]
     if len(labels) and not 0 <= labels.min() <= labels.max() <= transition_model.num_transition_ids:
@@ -267,10 +260,8 @@ def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:
 class TrainingGraphCompiler:
     """A compiler of transcripts to the graphs of all transition-id sequences that they allow.
 
-    Args:
-        lexicon: L.fst, phones to words, without disambiguation symbols or (with
-            `disambig_phones`) with them.
-        transition_scale, self_loop_scale: see `expand_to_transition_ids`.
+    lexicon: L.fst, phones to words, without disambiguation symbols or (with `disambig_phones`) with
+    them.  For the scales see `expand_to_transition_ids`.
     """
 
     def __init__(
@@ -310,8 +301,7 @@ class TrainingGraphCompiler:
 def lexicon_and_grammar(lexicon: ArrayFst, grammar: ArrayFst) -> ArrayFst:
     """Make L o G, from phones (with disambiguation symbols) to words; minimal and pushed.
 
-    Raises:
-        NgtrainError: the lexicon and the grammar have no sentence in common.
+    Raises NgtrainError if the lexicon and the grammar have no sentence in common.
     """
     import kaldifst
 
@@ -337,8 +327,7 @@ def decoding_graph(
 ) -> ArrayFst:
     """Make HCLG as utils/mkgraph.sh does, of L_disambig.fst, G.fst and phones/disambig.int.
 
-    Raises:
-        NgtrainError: the graph would be empty, or the parts do not match.
+    Raises NgtrainError if the graph would be empty, or the parts do not match.
     """
     lg = lexicon_and_grammar(lexicon, grammar).to_kaldifst()
     graph = expand_to_transition_ids(

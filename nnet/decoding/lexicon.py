@@ -32,9 +32,8 @@ class Pronunciation(NamedTuple):
 def read_lexicon(path: str, has_probabilities: bool) -> list[Pronunciation]:
     """Read lexicon.txt (`word phone ...`) or lexiconp.txt (`word probability phone ...`).
 
-    Raises:
-        NgtrainError: a line is malformed, its word is reserved, or the same word has the same
-            pronunciation on two lines, as Kaldi's utils/validate_dict_dir.pl refuses it.
+    Raises NgtrainError: a line is malformed, its word is reserved, or the same word has the same
+    pronunciation on two lines, as Kaldi's utils/validate_dict_dir.pl refuses it.
     """
     lexicon, repeated = [], []
     line_of: dict[tuple, int] = {}
@@ -102,13 +101,11 @@ def lexicon_fst(
 ) -> ArrayFst:
     """Make L, from phones to words, with optional silence before, between and after them.
 
-    Args:
-        silence_probability: of silence in each of these places; 0 for a lexicon without it.
-        silence_disambig: symbol that follows silence in a lexicon with disambiguation symbols,
-            where the grammar may have cycles.
+    silence_probability: of silence in each of these places; 0 for a lexicon without it.
+    silence_disambig: follows silence in a lexicon with disambiguation symbols, where the grammar
+    may have cycles.
 
-    Raises:
-        NgtrainError: a phone or word is not in its symbol table.
+    Raises NgtrainError if a phone or word is not in its symbol table.
     """
     arcs: list[tuple[int, int, int, int, float]] = []  # from, to, phone, word, cost
     start, loop, after_word_with_silence = 0, 0, None
@@ -178,8 +175,7 @@ def usual_topology(
 ) -> HmmTopology:
     """Make left-to-right HMMs for phones and, for silence, HMMs with fully connected inner states.
 
-    Raises:
-        NgtrainError: a silence HMM of two states, which has no inner one.
+    Raises NgtrainError for a silence HMM of two states, which has no inner one.
     """
     if num_nonsilence_states < 1 or num_silence_states < 1 or num_silence_states == 2:
         raise NgtrainError(

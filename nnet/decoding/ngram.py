@@ -30,21 +30,17 @@ UNUSUAL_DISCOUNTS: Discounts = (0.5, 1.0, 1.5)
 
 @dataclass
 class Counts:
-    """The n-grams of one order that the text has, sorted by history and then word.
+    """The N n-grams of one order that the text has, sorted by history and then word.
 
-    Attributes:
-        history, suffix: int64 (N,): the n-gram without its last and without its first word, as
-            numbers of n-grams of the order below.
-        word: int64 (N,): the last word.
-        count: int64 (N,): how often it comes.
-        begins: bool (N,): whether it begins with the beginning of a sentence.
+    history, suffix: the n-gram without its last and without its first word, as numbers of n-grams
+    of the order below.
     """
 
-    history: np.ndarray
+    history: np.ndarray  # int64, as all but the last
     suffix: np.ndarray
-    word: np.ndarray
-    count: np.ndarray
-    begins: np.ndarray
+    word: np.ndarray  # the last word
+    count: np.ndarray  # how often it comes
+    begins: np.ndarray  # bool: whether it begins with the beginning of a sentence
 
 
 def estimate(
@@ -56,14 +52,12 @@ def estimate(
 ) -> LanguageModel:
     """Estimate a model of sentences, given as word-ids.
 
-    Args:
-        vocabulary: the words that shall be possible; those of the sentences must be among them.
-            The beginning and the end of sentences need not be.
-        min_counts: for each order, how often an n-gram must come to be kept; the first is not
-            used, and they must not decrease.
+    vocabulary: the words that shall be possible; those of the sentences must be among them, but the
+    beginning and the end of sentences need not be.
+    min_counts: for each order, how often an n-gram must come to be kept; the first is not used, and
+    they must not decrease.
 
-    Raises:
-        NgtrainError: no sentences, a word outside of the vocabulary, or senseless `min_counts`.
+    Raises NgtrainError: no sentences, a word outside of the vocabulary, or senseless `min_counts`.
     """
     if order < 1 or len(min_counts) != order or sorted(min_counts) != list(min_counts):
         raise NgtrainError(

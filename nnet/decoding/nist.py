@@ -61,11 +61,7 @@ class MappingRules:
 
     @classmethod
     def load(cls, rxfilename: str, kinds: Sequence[str]) -> MappingRules:
-        """Read the rules that apply to texts of `kinds`, such as ("stm", "ref").
-
-        Raises:
-            NgtrainError: a line is no rule.
-        """
+        """Read rules for texts of `kinds`, such as ("stm", "ref"); NgtrainError for a bad line."""
         rules, applies = [], True
         for number, line in enumerate(text_lines(rxfilename), 1):
             where = f"{rxfilename}: line {number}"
@@ -130,11 +126,10 @@ class Edge(NamedTuple):
 class WordGraph:
     """A graph of word sequences: every path from node 0 to the last node may have been said.
 
-    Attributes:
-        edges: sorted by source; they lead to higher nodes.  The first stands for the beginning.
-        before: for each edge, the numbers of those that end where it begins; of alternatives that
-            are as good, sclite mostly takes the last, so that they come in reverse.
-        last: the numbers of those that end the text.
+    edges: sorted by source; they lead to higher nodes.  The first stands for the beginning.
+    before: for each edge, the numbers of those that end where it begins; of alternatives that are
+    as good, sclite mostly takes the last, so that they come in reverse.
+    last: the numbers of those that end the text.
     """
 
     def __init__(self, text: str):

@@ -70,11 +70,9 @@ class WordErrors:
 def score(references: Iterable[tuple[str, Sequence[str]]], hypotheses, mode: str) -> WordErrors:
     """Score hypotheses by utterance.
 
-    Args:
-        references: (utterance, words) of all that there is to score.
-        hypotheses: from utterances to words: a dictionary or a random access table.
-        mode: what to do with an utterance that has no hypothesis: "strict" raises NgtrainError,
-            "present" leaves it out, "all" takes it for empty.
+    hypotheses: from utterances to words: a dictionary or a random access table.
+    mode: what to do with an utterance that has no hypothesis: "strict" raises NgtrainError,
+    "present" leaves it out, "all" takes it for empty.
     """
     errors = WordErrors()
     for key, reference in references:

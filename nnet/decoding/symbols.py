@@ -12,8 +12,7 @@ from nnet.io.text import split_words, text_lines
 class SymbolTable:
     """Symbols and their numbers; `table[5]` is the symbol with the number 5.
 
-    Raises:
-        NgtrainError: in a lookup, there is no such symbol or number.
+    Lookups raise NgtrainError if there is no such symbol or number.
     """
 
     def __init__(self, symbols: Iterable[tuple[str, int]], name: str = "the symbol table"):

@@ -29,17 +29,11 @@ _PUNCTUATION = string.punctuation + "«»‹›„“”‚‘’…–—¿¡�
 
 @dataclass
 class UnknownWords:
-    """A count of the words that are not in a symbol table.
-
-    Attributes:
-        words: the symbol table.
-        num_words: how many words were counted, known and unknown.
-        counts: how often each unknown word came.
-    """
+    """A count of the words that are not in a symbol table."""
 
     words: SymbolTable
-    num_words: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
+    num_words: int = 0  # known and unknown
+    counts: Counter[str] = field(default_factory=Counter)  # of unknown words
 
     def add(self, transcript: Sequence[str]) -> None:
         """Count the words of an utterance."""
@@ -49,8 +43,7 @@ class UnknownWords:
     def report(self, source: str) -> None:
         """Say how many words of `source` are unknown: in a line, from 5 % on as a warning.
 
-        Raises:
-            NgtrainError: most words are unknown; it names what seems to be the reason.
+        Raises NgtrainError if most are unknown; it names what seems to be the reason.
         """
         unknown = self.counts.total()
         if not unknown:

@@ -40,15 +40,12 @@ def word_segments(
     pronunciations: Pronunciations,
     silence: Collection[int],
 ) -> list[WordSegment] | None:
-    """Divide the phones of a path among its words.
+    """Divide the phones of a path among its words; None if they cannot be those of the words.
 
-    Args:
-        phones, lengths: phone-ids and frames of the path, as `phone_segments` gives them.
-        silence: phones that may be between words.
+    The last word may be cut short, as where no final state was reached.
 
-    Returns:
-        the words with their times; the last may be cut short, as where no final state was reached.
-        None if the phones cannot be those of the words.
+    phones, lengths: phone-ids and frames of the path, as `phone_segments` gives them.
+    silence: phones that may be between words.
     """
     phones = tuple(map(int, phones))
     # From (words, phones) that are done to where that came from; those with fewer phones first.

@@ -90,6 +90,11 @@ class Jobs:
             self.script.replace(self.output.with_suffix(".sh"))
 
 
+def filled(words: str, **values: str) -> list[str]:
+    """Put values into the words of a command."""
+    return [word.format(**values) for word in words.split()]
+
+
 def ask(command: list[str]) -> subprocess.CompletedProcess:
     """Run a program of the scheduler; what it prints is text.  Raises Error if there is none."""
     try:
@@ -99,40 +104,24 @@ def ask(command: list[str]) -> subprocess.CompletedProcess:
 
 
 class Scheduler(ABC):
-    """A kind of scheduler: how jobs are submitted, found and ended there.
+    """A kind of scheduler: how jobs are submitted, found and ended there."""
 
-    name: that of the launcher.  config_file: where the options stand if --config does not say it.
-    task: the variable that has the number of a job of an array.  here: what a log says of machine
-    and job, as bash expands it.  submitted: matches what the submission has printed if the
-    scheduler took the jobs.  unreachable: matches what it prints when trying again later may help.
-    own_options: those that need not be in a configuration.  on_node: the options that are for
-    run.py, too.
-    """
-
-    name: str
-    config_file: str
-    task: str
-    here: str
-    submitted: re.Pattern
-    unreachable: re.Pattern
-    own_options: frozenset[str] = frozenset()
-    on_node: tuple[str, ...] = ("num_threads",)
+    name: str  # that of the launcher
+    config_file: str  # where the options stand if --config does not say it
+    task: str  # the variable that has the number of a job of an array
+    here: str  # what a log says of machine and job, as bash expands it
+    submission: str  # options: the {name} of a job, to wait for it, and where its {output} goes
+    excluding: str  # options that keep jobs away from {hosts}
+    between_hosts: str = ","
+    cancel: str  # the command that ends the jobs called {name}
+    submitted: re.Pattern  # what the submission has printed if the scheduler took the jobs
+    unreachable: re.Pattern  # what it prints when trying again later may help
+    own_options: frozenset[str] = frozenset()  # those that need not be in a configuration
+    on_node: tuple[str, ...] = ("num_threads",)  # the options that are for run.py, too
 
     @abstractmethod
     def array(self, call: Call) -> list[str]:
         """Options that make the submission one of all the jobs of `call`."""
-
-    @abstractmethod
-    def submission(self, name: str, output: Path) -> list[str]:
-        """Options for a job called `name`, that say to wait for it, and where its output goes."""
-
-    @abstractmethod
-    def excluding(self, hosts: list[str]) -> list[str]:
-        """Options that keep jobs away from `hosts`."""
-
-    @abstractmethod
-    def cancel(self, name: str) -> list[str]:
-        """The command that ends the jobs called `name`."""
 
     @abstractmethod
     def is_active(self, name: str) -> bool:
@@ -163,11 +152,12 @@ class Scheduler(ABC):
             raise Error(f"cannot write {error.filename}: {error.strerror}") from None
         if call.job_name is not None:
             options += self.array(call)
-        hosts = [host for host in call.options.get("exclude_hosts", "").split(",") if host]
+        hosts = list(filter(None, call.options.get("exclude_hosts", "").split(",")))
         try:
             if hosts:
                 try:
-                    return self.run([*options, *self.excluding(hosts)], jobs)
+                    excluding = filled(self.excluding, hosts=self.between_hosts.join(hosts))
+                    return self.run([*options, *excluding], jobs)
                 except Error as error:
                     self.say(f"cannot do without {', '.join(hosts)}: {error}")
             return self.run(options, jobs)
@@ -202,7 +192,8 @@ class Scheduler(ABC):
 
         Raises Error, with what the scheduler said, if it does not take them.
         """
-        command = [*options, *self.submission(jobs.name, jobs.output), str(jobs.script)]
+        submission = filled(self.submission, name=jobs.name, output=str(jobs.output))
+        command = [*options, *submission, str(jobs.script)]
         for tries_left in reversed(range(NUM_TRIES)):
             unfinished, said = self.submit_and_wait(command, jobs)
             if not unfinished:
@@ -262,7 +253,7 @@ class Scheduler(ABC):
         deadline = time.monotonic() + PATIENCE_S
         while True:
             with suppress(Error):
-                ask(self.cancel(jobs.name))
+                ask(filled(self.cancel, name=jobs.name))
             if process.poll() is not None or time.monotonic() > deadline:
                 break
             with suppress(subprocess.TimeoutExpired):

@@ -36,21 +36,16 @@ class GridEngine(Scheduler):
     config_file = "conf/queue.conf"
     task = "SGE_TASK_ID"
     here = "$HOSTNAME, GridEngine job $JOB_ID.$SGE_TASK_ID${RESTARTED/#0/}"
+    submission = "-sync y -N {name} -o {output}"
+    excluding = "-w e -l hostname=!({hosts})"
+    between_hosts = "|"
+    cancel = "qdel {name}"
     submitted = re.compile(r"^Your job(?:-array)? \d+.*has been submitted", flags=re.MULTILINE)
     unreachable = re.compile(r"gdi request|qmaster")
     on_node = ("num_threads", "gpu")  # GridEngine counts GPUs, but does not say which
 
     def array(self, call: Call) -> list[str]:
         return ["-t", f"{call.jobs[0]}-{call.jobs[-1]}"]
-
-    def submission(self, name: str, output: Path) -> list[str]:
-        return ["-sync", "y", "-N", name, "-o", str(output)]
-
-    def excluding(self, hosts: list[str]) -> list[str]:
-        return ["-w", "e", "-l", f"hostname=!({'|'.join(hosts)})"]
-
-    def cancel(self, name: str) -> list[str]:
-        return ["qdel", name]
 
     def is_active(self, name: str) -> bool:
         listing = ask(["qstat", "-j", name])

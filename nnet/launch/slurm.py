@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
 from nnet.launch.cluster import Scheduler, ask
 from nnet.launch.launcher import Call
@@ -40,6 +39,9 @@ class Slurm(Scheduler):
         "${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
         "${SLURM_RESTART_COUNT:+, restart $SLURM_RESTART_COUNT}"
     )
+    submission = "--wait --parsable --job-name={name} --open-mode=append --output={output}"
+    excluding = "--exclude={hosts}"
+    cancel = "scancel --name={name}"
     submitted = re.compile(r"^\d+(?:;\S+)?$", flags=re.MULTILINE)
     unreachable = re.compile(r"Unable to contact slurm controller|temporarily unable|timed out")
 
@@ -47,21 +49,6 @@ class Slurm(Scheduler):
         at_once = call.number("max_jobs_run", None)
         limit = f"%{at_once}" if at_once else ""
         return [f"--array={call.jobs[0]}-{call.jobs[-1]}{limit}"]
-
-    def submission(self, name: str, output: Path) -> list[str]:
-        return [
-            "--wait",
-            "--parsable",
-            f"--job-name={name}",
-            "--open-mode=append",
-            f"--output={output}",
-        ]
-
-    def excluding(self, hosts: list[str]) -> list[str]:
-        return [f"--exclude={','.join(hosts)}"]
-
-    def cancel(self, name: str) -> list[str]:
-        return ["scancel", f"--name={name}"]
 
     def is_active(self, name: str) -> bool:
         listing = squeue(name, "--format=%T")
