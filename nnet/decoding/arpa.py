@@ -28,8 +28,7 @@ from nnet.io.text import encode, split_words, text_lines, visible
 log = logging.getLogger("ngtrain")
 
 BEGIN, END, BACKOFF = "<s>", "</s>", "#0"
-NEVER = -99.0
-"""The logarithm that stands in files for that of a probability of 0."""
+NEVER = -99.0  # the logarithm that stands in files for that of a probability of 0
 
 NGram = tuple[int, ...]
 

@@ -24,9 +24,7 @@ from numpy.typing import ArrayLike
 from nnet.io.numbers import natural
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output
 
-EPSILON = 0
-"""The label of arcs that read (or write) nothing."""
-
+EPSILON = 0  # the label of arcs that read (or write) nothing
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 
 _MAGIC = 2125659606

@@ -41,11 +41,8 @@ from nnet.io.text import ENCODING
 from nnet.launch.late_files import eventually
 from nnet.launch.launcher import Call, Error, exit_status, remove_log
 
-PATIENCE_S = 60
-"""How long a log may take to become visible here after its job has ended elsewhere."""
-
-NUM_TRIES, PAUSE_S = 5, 20
-"""Submissions to a scheduler that does not answer, and the seconds between them."""
+PATIENCE_S = 60  # for a log to become visible here after its job has ended elsewhere
+NUM_TRIES, PAUSE_S = 5, 20  # to submit to a scheduler that does not answer
 
 CARRIED = re.compile(r"PATH|PYTHONPATH|LD_LIBRARY_PATH|LC_ALL|(OMP|OPENBLAS|MKL|NGTRAIN)_\w+")
 """Variables that jobs get from here, whatever the scheduler passes on: where programs are, and how
@@ -135,10 +132,7 @@ class Scheduler(ABC):
         """
 
     def launch(self, call: Call) -> list[int]:
-        """Run a call; returns the jobs that failed.
-
-        Raises Error if the jobs cannot be submitted.  Interrupted, it cancels them first.
-        """
+        """Run a call; returns the jobs that failed.  Raises Error if it cannot submit them."""
         options = read_config(self, call)
         output = scheduler_log(call)
         jobs = Jobs(call, output, f"{valid_name(output.stem)}.{secrets.token_hex(4)}")
@@ -311,7 +305,9 @@ def read_config(scheduler: Scheduler, call: Call) -> list[str]:
         raise Error(f"{path}: there is no line 'command ...'")
     values |= call.options
     for name, value in values.items():
-        if name in NOT_IN_CONFIG or (name == "max_jobs_run" and call.job_name is None):
+        if name in ("config", "exclude_hosts"):
+            continue
+        if name == "max_jobs_run" and call.job_name is None:
             continue
         if (name, value) in becomes:
             command += split(becomes[name, value], path)
@@ -321,9 +317,6 @@ def read_config(scheduler: Scheduler, call: Call) -> list[str]:
             option = f"--{name.replace('_', '-')} {value}"
             raise Error(f"{path} does not say what {option} becomes ('option {name}=* ...')")
     return command + call.native
-
-
-NOT_IN_CONFIG = {"config", "exclude_hosts"}
 
 
 def split(options: str, path: str) -> list[str]:

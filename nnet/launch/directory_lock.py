@@ -15,7 +15,6 @@ from nnet.errors import NgtrainError
 
 log = logging.getLogger("ngtrain")
 
-
 HOLDERS = "NGTRAIN_HOLDERS"
 """The variable that names, to what a driver starts, it and those that started it, a line each."""
 

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,7 @@ LOCKS = "/tmp/ngtrain-gpus"
 """Not in $TMPDIR, which is another for each user; $NGTRAIN_GPU_LOCKS names another folder."""
 
 SIZE = 1 << 20  # bytes that stand for the memory of a GPU, of which locks are parts
-
-POOLED = 0.9
-"""Of a shared GPU's memory, the part for arrays; CUDA itself needs some for each process."""
+POOLED = 0.9  # of a shared GPU's memory is for arrays; CUDA itself needs some for each process
 
 
 @dataclass
@@ -79,13 +77,18 @@ def _full_name(name: str, installed: dict[str, str]) -> str:
 def reserved_gpus(
     gpus: list[str], count: int, jobs_per_gpu: int, stopping: threading.Event
 ) -> Iterator[Reservation]:
-    """Wait for `count` of `gpus`, or a share of one, and hold them.
+    """Wait for `count` of `gpus` (perhaps 0), or a share of one, and hold them.
 
     Of `jobs_per_gpu` jobs on a GPU each has that part of its memory.  Once `stopping` is set it
     gives no GPU.  Raises OSError if the locks cannot be made.
     """
+    if not count:
+        yield Reservation([], [], 1)
+        return
     folder = Path(os.environ.get("NGTRAIN_GPU_LOCKS", LOCKS))
-    make_folder(folder)
+    with suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)  # all users may make files there, and remove only their own
     while True:
         with ExitStack() as files:
             held: dict[str, int] = {}
@@ -106,38 +109,24 @@ def reserved_gpus(
             return
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder in which all users may make files, and remove only their own."""
-    try:
-        folder.mkdir(parents=True)
-        folder.chmod(0o1777)
-    except FileExistsError:
-        pass
-
-
 def open_lock(path: Path) -> int:
     """Open the file of a GPU, whoever made it; makes it if there is none."""
     while True:
-        try:
+        with suppress(FileNotFoundError):
             # Linux lets none but its owner open a file in such a folder with O_CREAT.
             file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
             os.utime(file)  # programs that clean up remove what is old
             return file
-        except FileNotFoundError:
-            pass
-        try:
+        with suppress(FileExistsError):
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             os.fchmod(file, 0o666)
             os.close(file)
-        except FileExistsError:
-            pass
 
 
 def take_part(lock: int, part: int, parts: int) -> bool:
     """Lock one of equal parts of a file; says whether it was free.
 
-    The lock belongs to the open file (Linux: an open file description lock), thus also to those
-    who inherit it.
+    The lock is one of an open file description (Linux): those who inherit it hold it, too.
     """
     start, end = (SIZE * n // parts for n in (part, part + 1))
     flock = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, start, end - start, 0)

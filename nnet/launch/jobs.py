@@ -273,14 +273,12 @@ def _quote(word: str, job_name: str) -> str:
 
 
 QUOTED = 1 << 16  # bytes at the end of a log in which the reason of a failure is looked for
-
 LONGEST_REASON = 500  # characters
 
+# Of our programs and Kaldi's, or of a driver.
 ERROR_LINE = re.compile(r"(ERROR|ASSERTION_FAILED)\b|[\w./-]+: error: ")
-"""Of our programs and Kaldi's, or of a driver."""
-
+# A warning, or the message of a program that puts its name before it: gzip: x.gz: ...
 COMPLAINT = re.compile(r"WARNING\b|[^\s:]+: ")
-"""A warning, or the message of a program that puts its name before it: ``gzip: x.gz: ...``."""
 
 
 def reason_of_failure(log_file: str) -> str:

@@ -23,12 +23,7 @@ def eventually(
             return False
         time.sleep(0.1)
         for directory in directories:
-            refresh(directory)
+            with suppress(OSError):
+                os.listdir(directory)
+                TemporaryFile(dir=directory).close()  # after a change NFS asks what is there
     return True
-
-
-def refresh(directory: str | os.PathLike) -> None:
-    """Have an NFS client ask the server what is in a directory, as it does after a change there."""
-    with suppress(OSError):
-        os.listdir(directory)
-        TemporaryFile(dir=directory).close()

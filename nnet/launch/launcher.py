@@ -40,11 +40,8 @@ from nnet.launch import lifeline
 OURS = frozenset({"run.py", "slurm.py", "queue.py", "gridengine.py"})
 """Launchers that take --exclude-hosts, which Kaldi's do not know."""
 
-MOST_JOBS = 100_000
-"""Of one call; schedulers allow fewer."""
-
-MOST_DIGITS = 9
-"""Of a number in a call."""
+MOST_JOBS = 100_000  # of one call; schedulers allow fewer
+MOST_DIGITS = 9  # of a number in a call
 
 
 class Error(Exception):
@@ -92,10 +89,7 @@ class Call:
 
 
 def parse(args: list[str]) -> Call:
-    """Read the command line; options may stand on either side of JOB=1:n.
-
-    Raises Error if it makes no sense.
-    """
+    """Read the command line, options on either side of JOB=1:n; Error if it makes no sense."""
     call = Call()
     args = read_options(args, call)
     if args and (match := re.fullmatch(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?", args[0])):
@@ -114,8 +108,7 @@ def parse(args: list[str]) -> Call:
     return call
 
 
-NUM_VALUES = {"-V": 0, "-pe": 2}
-"""How many values follow the options of qsub that do not have one."""
+NUM_VALUES = {"-V": 0, "-pe": 2}  # of the options of qsub that do not have one
 
 
 def read_options(args: list[str], call: Call) -> list[str]:
@@ -127,8 +120,8 @@ def read_options(args: list[str], call: Call) -> list[str]:
         if len(values) < count:
             raise Error(f"option {name} needs a value")
         if name in ("--max-jobs-run", "-tc"):  # of several the smallest, as in run.pl
-            others = [call.options["max_jobs_run"]] if "max_jobs_run" in call.options else []
-            call.options["max_jobs_run"] = min(values + others, key=lambda n: (len(n), n))
+            values.append(call.options.get("max_jobs_run", values[0]))
+            call.options["max_jobs_run"] = min(values, key=lambda n: (len(n), n))
         elif name.startswith("--"):
             call.options[name.removeprefix("--").replace("-", "_")] = values[0]
         else:
@@ -175,8 +168,7 @@ TAIL = 1 << 12  # bytes at the end of a log in which its footer is
 def exit_status(log: str | os.PathLike) -> int | None:
     """Read from a log how its job ended: a status, or 128 and the number of a signal.
 
-    None if the log does not say so, or is not there.  What processes that were left behind printed
-    may follow the footer.
+    None if it does not say so, or is not there.  What was left behind may print below the footer.
     """
     try:
         footers = FOOTER.findall(end_of(log, TAIL))

@@ -32,10 +32,7 @@ def given() -> dict:
 
 
 def end_with_parent() -> bool:
-    """Have this process get SIGTERM when the one that gave it a lifeline is gone.
-
-    Returns whether one gave it a lifeline.
-    """
+    """Have SIGTERM end this process when its giver of a lifeline is gone; True if there is one."""
     lifeline, _, giver = os.environ.pop(VARIABLE, "").partition(" ")
     if giver != str(os.getppid()):  # it went to another, and the variable came on to us
         return False

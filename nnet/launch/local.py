@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +20,7 @@ from nnet.launch import lifeline
 from nnet.launch.gpus import Reservation, reserved_gpus, visible_gpus
 from nnet.launch.launcher import Call, Error, footer, header, remove_log
 
-PATIENCE_S = 15
-"""How long a job that was asked to end may take to finish what it is writing."""
+PATIENCE_S = 15  # for a job that was asked to end, to finish what it is writing
 
 
 def num_cores() -> int:
@@ -32,8 +31,8 @@ def num_cores() -> int:
 class Runner:
     """The jobs of a call, once started; like a subprocess.Popen to wait for and to end.
 
-    Each job has a thread here that starts it, waits for it, and writes its log.  Raises Error if
-    the call asks for what cannot be.
+    Each job has a thread that starts it, waits for it, and writes its log.  Raises Error if the
+    call asks for what cannot be.
     """
 
     def __init__(self, call: Call):
@@ -57,10 +56,10 @@ class Runner:
     def start(self) -> None:
         """Begin; not when it is made, so that who has it can end what a signal interrupts here."""
         with finished_before_ending():
-            with_threads = ThreadPoolExecutor(self.max_jobs_run)
+            threads = ThreadPoolExecutor(self.max_jobs_run)
             for job in self.call.jobs:
-                with_threads.submit(self.run_job, job)
-            with_threads.shutdown(wait=False)
+                threads.submit(self.run_job, job)
+            threads.shutdown(wait=False)
             self.started = True
 
     def room(self) -> int:
@@ -101,19 +100,14 @@ class Runner:
         success = False
         try:
             if not self.stopping.is_set():
-                with self.reservation() as reservation:
+                wanted = self.gpus, self.num_gpus, self.jobs_per_gpu, self.stopping
+                with reserved_gpus(*wanted) as reservation:
                     success = self.run_with_log(job, reservation)
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             print(f"run.py: cannot reserve a GPU: {reason}", file=sys.stderr)
         finally:
             self.successes[job] = success
-
-    def reservation(self) -> AbstractContextManager[Reservation]:
-        """The GPUs of a job."""
-        if not self.num_gpus:
-            return nullcontext(Reservation([], [], 1))
-        return reserved_gpus(self.gpus, self.num_gpus, self.jobs_per_gpu, self.stopping)
 
     def run_with_log(self, job: int, reservation: Reservation) -> bool:
         """Run one job and write its log; says whether it succeeded."""
@@ -134,10 +128,7 @@ class Runner:
         return status == 0
 
     def execute(self, command: str, log: IO, reservation: Reservation) -> int:
-        """Run `command` by bash in a process group of its own; returns the exit status.
-
-        Should this process be killed, so are they.
-        """
+        """Run `command` by bash in a process group, which dies with us; returns the exit status."""
         watcher = lifeline.WATCHER.format(fd=lifeline.fd())
         with self.lock:
             if self.stopping.is_set():
