@@ -138,15 +138,13 @@ class StepTimer:
         import numpy as np
 
         from nnet.model.network import Network
-        from nnet.training.cycles import Cycles
         from nnet.training.train import Trainer
 
         rng = np.random.default_rng(0)
         self.network = Network.from_config(config, rng)
         self.network.move_to(device)
         self.minibatch = random_minibatch(minibatch_size, self.network.output_dim, rng)
-        cycles = Cycles(self.network, Trainer(self.network).step)
-        self.steps = cycles.run(itertools.repeat(self.minibatch))
+        self.steps = Trainer(self.network).run(itertools.repeat(self.minibatch))
 
     def __call__(self):
         """Train on one minibatch, or on a few; returns how many."""
@@ -162,7 +160,7 @@ class Products:
         self.device = network.device
 
         def zeros(*shape):
-            return self.device.zeros(shape, np.float32)
+            return self.device.xp.zeros(shape, np.float32)
 
         self.layers = [
             (zeros(minibatch_size, i), zeros(o, i), zeros(minibatch_size, o))

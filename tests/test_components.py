@@ -9,7 +9,7 @@ from reference_data import COMPONENTS
 from nnet.components import Component, UpdatableComponent, component_from_config
 from nnet.components.layout import FrameLayout, needed_offsets, runs
 from nnet.components.nonlinear import NORM_FLOOR, PROBABILITY_FLOOR
-from nnet.device.device import GrowingRows, SparseRows
+from nnet.device.device import SparseRows
 from nnet.errors import NgtrainError
 from nnet.io.tables import MATRIX, sequential_table
 from nnet.io.tokens import read_object, write_object
@@ -224,8 +224,7 @@ def test_derivative_by_the_parameters(line):
     gradient = component.copy()
     gradient.set_zero(as_gradient=True)
     for _ in range(2):  # it is added up
-        rows = GrowingRows(setting.direction.copy())
-        component.add_gradient(setting.x, None, rows, gradient)
+        component.add_gradient(setting.x, None, setting.direction.copy(), gradient)
     for parameter, analytic in zip(component.parameters, gradient.parameters, strict=True):
         assert_same(analytic, 2 * setting.differences(parameter))
 
@@ -240,7 +239,7 @@ def test_statistics_are_sums_over_frames(line):
     setting.direction[:] = 1
     slopes = setting.differences(setting.x)
     for _ in range(2):
-        component.add_statistics(y, component)
+        component.update(None, y, None)
     np.testing.assert_allclose(component.value_sum, 2 * y.sum(axis=0))
     np.testing.assert_allclose(component.deriv_sum, 2 * slopes.sum(axis=0), atol=1e-7)
     assert component.count == 2 * len(y)

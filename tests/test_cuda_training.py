@@ -14,13 +14,12 @@ from nnet.components.nonlinear import ElementwiseComponent, NonlinearComponent
 from nnet.device import select_device
 from nnet.device.cuda import libraries
 from nnet.device.cuda.staging import NUM_SLOTS
-from nnet.device.device import Elementwise, GrowingRows, SideStream, to_host
+from nnet.device.device import Device, Elementwise, to_host
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.io.compressed_frames import CompressedFrames
 from nnet.model.acoustic_model import load_network
 from nnet.model.network import Network
 from nnet.natural_gradient.online import EPSILON, OnlinePreconditioner
-from nnet.training.cycles import Cycles
 from nnet.training.train import Trainer, train
 
 ONLINE = (
@@ -85,7 +84,7 @@ def network_of(name, device=None):
 
 def cycles_of(network, minibatches):
     """Cycles of training steps."""
-    return Cycles(network, Trainer(network).step).run(minibatches)
+    return Trainer(network).run(minibatches)
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def gpu():
     On the CPU, for comparison, updates of Fisher matrices take effect as late as on a GPU.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SideStream, "overlaps", True)
+        patch.setattr(Device, "overlaps", True)
 
         class Gpu:
             def __init__(self, order="FORWARD"):
@@ -274,11 +273,11 @@ def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
             X = device.asarray(X)
             scale, X = online.precondition(X).get(), X.get()
             device.join_side_streams()
-            W, e, d = (a.get() for a in (online.W, online.e, online.d))
+            W, e, d = (a.get() for a in (online.estimate.W, online.estimate.e, online.estimate.d))
             assert np.isfinite(scale) and np.isfinite(X).all() and np.isfinite(W).all(), kind
             R = W / np.sqrt(e)[:, np.newaxis]
             assert np.abs(R @ R.T - np.eye(len(R))).max() < 1e-5, kind
-            assert online.rho.get() >= EPSILON and d.min() >= EPSILON
+            assert online.estimate.rho.get() >= EPSILON and d.min() >= EPSILON
             if norm > 1e-15:
                 kept = scale * np.linalg.norm(X.astype(np.float64))
                 np.testing.assert_allclose(kept, norm, rtol=1e-4)
@@ -293,18 +292,18 @@ def test_online_as_on_the_cpu(gpu, N, D, of_product):
     with gpu() as device:
         on_gpu = OnlinePreconditioner(20, 3, device=device)
         for t in range(20):
-            rows = N + (on_cpu.num_extra_rows if of_product else 0)
+            rows = N + (on_cpu.rank if of_product else 0)
             X = np.zeros((rows, D), np.float32)
             if t != 5:
                 X[:N] = correlated_rows(rng, N, D, np.float32)
             Y, norms = rng.standard_normal((rows, 3)).astype(np.float32), np.empty(N, np.float32)
             arrays = [device.asarray(a) for a in (X, Y, norms)]
             if of_product:
-                theirs, ours = ([GrowingRows(a, N) for a in some[:2]] for some in ((X, Y), arrays))
-                scale = on_gpu.precondition_product(*ours, arrays[2]).get()
-                product = ours[0].matrix.get().T @ ours[1].matrix.get()
-                expected_scale = on_cpu.precondition_product(*theirs, norms)
-                expected = theirs[0].matrix.T @ theirs[1].matrix
+                scale, count = on_gpu.precondition_product(*arrays)
+                scale, product = scale.get(), arrays[0][:count].get().T @ arrays[1][:count].get()
+                expected_scale, expected_count = on_cpu.precondition_product(X, Y, norms)
+                assert count == expected_count
+                expected = X[:count].T @ Y[:count]
             else:
                 scale = on_gpu.precondition(arrays[0], arrays[2]).get()
                 product = arrays[0].get()
@@ -322,20 +321,20 @@ def test_online_does_not_learn_from_what_is_not_finite(gpu):
         for value in 0.0, np.nan, 0.0:
             X = correlated_rows(rng, 20, 10, np.float32)
             X[3, 4] += value
-            before = None if online.W is None else online._next[0].get()
+            before = None if online.estimate is None else online.next_estimate.W.get()
             scale = online.precondition(device.asarray(X)).get()
             assert np.isnan(scale) == np.isnan(value)
             device.join_side_streams()
             if before is not None:
-                assert np.array_equal(online._next[0].get(), before) == np.isnan(value)
-        assert np.isfinite(online.W.get()).all() and np.isfinite(online._next[0].get()).all()
+                assert np.array_equal(online.next_estimate.W.get(), before) == np.isnan(value)
+        assert all(np.isfinite(e.W.get()).all() for e in (online.estimate, online.next_estimate))
 
 
 @pytest.mark.parametrize("tf32", [False, True])
 def test_tf32_is_asked_for(gpu, tf32):
     with gpu():
         device = select_device("yes", tf32=tf32)
-        a, out = (device.zeros((2, 2), np.float32) for _ in range(2))
+        a, out = (device.xp.zeros((2, 2), np.float32) for _ in range(2))
         device.matmul(a, a, out=out)
         device.close()
         assert libraries.library("cublas").modes[-1] == (TF32 if tf32 else 0)

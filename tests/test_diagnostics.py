@@ -265,7 +265,7 @@ def test_output_layer_for_other_pdfs(experiment, network, run_program, tmp_path)
     assert not network.updatable_components[-1].linear_params.any()
     assert isinstance(network.updatable_components[-1], AffineComponent)
     with pytest.raises(NgtrainError, match="does not end in a SoftmaxComponent"):
-        network.components = network.components[:-1]
+        network.set_components(network.components[:-1])
         resize_output_layer(network, 7)
 
     alignment_model = experiment.parent / "tri2_ali" / "final.mdl"

@@ -294,9 +294,9 @@ def test_shares_are_in_their_order(num_processes):
 def test_number_of_threads(monkeypatch):
     from nnet.device import threads
 
-    threads._default.cache_clear()
+    threads.set_num_threads(None)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert num_threads() == 7
     set_num_threads(2)
     assert num_threads() == 2
-    threads._default.cache_clear()
+    threads.set_num_threads(None)

@@ -434,7 +434,7 @@ def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
     components = made.components
     point = layers.insertion_point(1)
     components[point:point] = Network.from_config(layers.hidden_config(1), rng).components
-    made.components = components
+    made.set_components(components)
     trained = made.updatable_components
     assert {type(component).__name__ for component in trained} == {affine.split()[0]}
     assert [component.learning_rate for component in trained] == pytest.approx([0.03] * 3)

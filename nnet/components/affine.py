@@ -31,7 +31,7 @@ from nnet.components.base import (
     option,
     single,
 )
-from nnet.device.device import Array, Device, GrowingRows, array_module, to_host
+from nnet.device.device import Array, Device, array_module, to_host
 from nnet.io.numbers import integer
 from nnet.io.tokens import LARGEST_ARRAY, Reader, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner
@@ -137,11 +137,11 @@ class AffineComponent(AffineFunction, UpdatableComponent):
         if as_gradient:
             self.is_gradient = True
 
-    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
-        self._add_outer_products(self.learning_rate, x, derivative.matrix, self)
+    def update(self, x: Array, y: Array, derivative: Array) -> None:
+        self._add_outer_products(self.learning_rate, x, derivative, self)
 
-    def add_gradient(self, x: Array, y: Array, derivative: GrowingRows, to: Component) -> None:
-        self._add_outer_products(1.0, x, derivative.matrix, to)
+    def add_gradient(self, x: Array, y: Array, derivative: Array, to: Component) -> None:
+        self._add_outer_products(1.0, x, derivative[: len(x)], to)
 
     def _add_outer_products(self, a: float, x: Array, derivative: Array, to: Component) -> None:
         """Add `a` times the gradient to the parameters of `to`."""
@@ -186,50 +186,28 @@ class NaturalGradientAffineComponent(AffineComponent):
     limits: Array | None = None
     """How many updates since the last report were shortened, and the smallest factor."""
 
-    def __init__(self, **values: Any):
-        super().__init__(**values)
-        self.make_preconditioners()
-
-    def make_preconditioners(self) -> None:
-        """Set `preconditioner_in` and `preconditioner_out`, which know nothing yet."""
-        raise NotImplementedError
-
-    def move_to(self, device: Device) -> None:
-        super().move_to(device)
-        self.make_preconditioners()
-
-    @property
-    def preconditioners(self) -> tuple[Any, ...]:
-        return self.preconditioner_in, self.preconditioner_out
-
-    @property
-    def num_extra_rows(self) -> int:
-        return self.preconditioner_out.num_extra_rows
-
     def max_change_of(self, minibatch_size: int) -> float:
         """Return the largest change allowed; 0 for any."""
         raise NotImplementedError
 
-    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
-        rows, input_dim = x.shape
-        scratch = self.workspace.array
-        extended = GrowingRows(scratch("x", (rows + self.num_extra_rows, input_dim + 1), x), rows)
-        self.device.append_one(x, out=extended.matrix)
-        norms = scratch("squared_norms", (2, rows), x)
-        scales = (
-            self.preconditioner_in.precondition(extended.matrix, norms[0]),
-            self.preconditioner_out.precondition_product(derivative, extended, norms[1]),
-        )
+    def update(self, x: Array, y: Array, derivative: Array) -> None:
+        N, input_dim = x.shape
+        scratch, device = self.workspace.array, self.device
+        preconditioner_in, preconditioner_out = self.preconditioners
+        extended = scratch("x", (N + self.num_extra_rows, input_dim + 1), x)
+        device.append_one(x, out=extended[:N])
+        norms = scratch("squared_norms", (2, N), x)
+        gamma_in = preconditioner_in.precondition(extended[:N], norms[0])
+        gamma_out, rows = preconditioner_out.precondition_product(derivative, extended, norms[1])
         if self.limits is None:
-            self.limits = self.device.asarray(np.array(NO_LIMITS))
-        scaled_x = scratch("scaled_x", (len(extended.matrix), input_dim), x)
-        scaled_1 = scratch("scaled_1", (1, len(extended.matrix)), x)
-        limits = self.learning_rate, self.max_change_of(rows)
-        self.device.scale_step(
-            extended.matrix, norms, scales, *limits, scaled_x, scaled_1, self.limits
-        )
-        self.device.add_matmul(derivative.matrix.T, scaled_x, out=self.linear_params)
-        self.device.add_matmul(scaled_1, derivative.matrix, out=self.bias_params[np.newaxis])
+            self.limits = device.asarray(np.array(NO_LIMITS))
+        scaled_x = scratch("scaled_x", (rows, input_dim), x)
+        scaled_1 = scratch("scaled_1", (1, rows), x)
+        limits = self.learning_rate, self.max_change_of(N)
+        gammas = gamma_in, gamma_out
+        device.scale_step(extended[:rows], norms, gammas, *limits, scaled_x, scaled_1, self.limits)
+        device.add_matmul(derivative[:rows].T, scaled_x, out=self.linear_params)
+        device.add_matmul(scaled_1, derivative[:rows], out=self.bias_params[np.newaxis])
 
     def report_updates(self) -> None:
         """Log how many updates have been shortened since the last call, if any."""
@@ -258,9 +236,9 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
         option("max_change", REAL, 0.0, absent=0.0, label="max-change"),
     )
 
-    def make_preconditioners(self) -> None:
-        self.preconditioner_in = SimplePreconditioner(self.alpha, self.device)
-        self.preconditioner_out = SimplePreconditioner(self.alpha, self.device)
+    def move_to(self, device: Device) -> None:
+        super().move_to(device)
+        self.preconditioners = tuple(SimplePreconditioner(self.alpha, device) for _ in range(2))
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change
@@ -281,7 +259,7 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
 
     fields = (
         *AffineComponent.trained_fields,
-        option("rank_in", INTEGER, 30, older={"Rank": _read_one_rank}, label="rank-in"),
+        option("rank_in", INTEGER, 30, older={"<Rank>": _read_one_rank}, label="rank-in"),
         option("rank_out", INTEGER, 80, label="rank-out"),
         option("update_period", INTEGER, 1, absent=1, label="update_period"),
         option("num_samples_history", REAL, 2000.0, label="num_samples_history"),
@@ -293,10 +271,12 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
         *("alpha", "max_change_per_sample"),
     )
 
-    def make_preconditioners(self) -> None:
-        options = self.update_period, self.num_samples_history, self.alpha, self.device
-        self.preconditioner_in = OnlinePreconditioner(self.rank_in, *options)
-        self.preconditioner_out = OnlinePreconditioner(self.rank_out, *options)
+    def move_to(self, device: Device) -> None:
+        super().move_to(device)
+        options = self.update_period, self.num_samples_history, self.alpha, device
+        ranks = self.rank_in, self.rank_out
+        self.preconditioners = tuple(OnlinePreconditioner(rank, *options) for rank in ranks)
+        self.num_extra_rows = self.rank_out
 
     def max_change_of(self, minibatch_size: int) -> float:
         return self.max_change_per_sample * minibatch_size

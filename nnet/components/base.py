@@ -19,15 +19,18 @@ Formats are those of Kaldi's nnet2/nnet-component.cc, older ones that Kaldi stil
 from __future__ import annotations
 
 import copy
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from nnet.components.layout import FrameLayout
-from nnet.device.device import CPU, Array, Device, GrowingRows, Workspace, array_module, to_host
+from nnet.device.device import CPU, Array, Device, Workspace, array_module, to_host
 from nnet.errors import NgtrainError
 from nnet.io.numbers import integer
 from nnet.io.tokens import Reader, Writer
@@ -93,8 +96,9 @@ class Field:
         is_option: whether it can be given in a config line, as learning-rate=VALUE.
         default: its value where the config line does not give it; REQUIRED if it must.
         absent: its value where an older file lacks the token; REQUIRED if it must be there.
-        older: other tokens that older files have in its place, each with a function that reads what
-            follows and returns the values of all the fields that it stands for, by name.
+        older: other tokens that older files have in its place, such as ``<Rank>``, each with a
+            function that reads what follows and returns the values of all the fields that it stands
+            for, by name.
         label: its name in the info line; None where it is not shown.
         is_kept: False for what older files have and nobody needs.
     """
@@ -104,39 +108,21 @@ class Field:
     is_option: bool = False
     default: Any = REQUIRED
     absent: Any = REQUIRED
-    older: Mapping[str, Callable[[Reader], dict[str, Any]]] | None = None
+    older: Mapping[str, Callable[[Reader], dict[str, Any]]] = dataclasses.field(
+        default_factory=dict
+    )
     label: str | None = None
     is_kept: bool = True
 
-    @property
+    @cached_property
     def token(self) -> str:
-        """The token before the value, without the angle brackets."""
-        return "".join(word.capitalize() for word in self.name.split("_"))
+        """The token before the value."""
+        return f"<{''.join(word.capitalize() for word in self.name.split('_'))}>"
 
     @property
     def option(self) -> str:
         """The key in a config line."""
         return self.name.replace("_", "-")
-
-    def read(self, reader: Reader, values: dict[str, Any]) -> None:
-        """Read the field into `values`, unless an older token before it stood for it."""
-        if self.name in values:
-            return
-        older = self.older or {}
-        token = reader.peek_token().strip("<>")
-        if token == self.token:
-            reader.token()
-            values[self.name] = self.kind.read(reader)
-        elif token in older:
-            reader.token()
-            values.update(older[token](reader))
-        elif self.absent is not REQUIRED:
-            values[self.name] = self.absent
-        else:
-            found = f"<{token}>" if token else "the end"
-            raise reader.fail(f"expected <{self.token}>, found {found}")
-        if not self.is_kept:
-            values.pop(self.name)
 
 
 def option(name: str, kind: FieldKind, default: Any = REQUIRED, **more: Any) -> Field:
@@ -217,7 +203,11 @@ class Component:
     to be computed are given as ``out``; scratch memory comes from ``self.workspace``.
     """
 
+    type: ClassVar[str]
+    """The name of the class."""
     fields: ClassVar[tuple[Field, ...]] = ()
+    array_names: ClassVar[list[str]]
+    """The names of the fields that are arrays."""
     info_order: ClassVar[tuple[str, ...]] = ()
     """Fields in the order of the info line, where it is not that of the file."""
     info_equals: ClassVar[str] = "="
@@ -238,6 +228,8 @@ class Component:
 
     learns: ClassVar[bool] = False
     """The component has an update()."""
+    num_extra_rows: int = 0
+    """How many rows of memory update() wants behind the derivative."""
     can_be_captured: bool = True
     """Whether what it does is on the device alone, so that a graph can repeat it."""
 
@@ -259,13 +251,13 @@ class Component:
         if values:
             raise TypeError(f"{self.type} has no {', '.join(values)}")
         self.index = 0  # in its network, for log lines
-        self.device = CPU
         self.workspace = Workspace()
         self.check()
+        self.move_to(CPU)
 
-    @property
-    def type(self) -> str:
-        return type(self).__name__
+    def __init_subclass__(cls) -> None:
+        cls.type = cls.__name__
+        cls.array_names = [f.name for f in cls.fields if f.kind.dtype and f.is_kept]
 
     def check(self) -> None:
         """Raise NgtrainError (by `require`) unless the fields make sense."""
@@ -281,30 +273,12 @@ class Component:
 
     # Files and config lines -----------------------------------------------------------------------
 
-    @classmethod
-    def read(cls, reader: Reader) -> Component:
-        """Read what follows the opening token.
-
-        Raises:
-            NgtrainError: the file is not as it should be; it names the file and the position.
-        """
-        values: dict[str, Any] = {}
-        for field in cls.fields:
-            field.read(reader, values)
-        token = reader.token()
-        if token not in (cls.closing_tokens or (f"</{cls.__name__}>",)):
-            raise reader.fail(f"expected </{cls.__name__}>, found {token}")
-        try:
-            return cls(**values)
-        except NgtrainError as error:
-            raise reader.fail(str(error)) from None
-
     def write(self, writer: Writer) -> None:
         """Write the component, opening and closing tokens included."""
         writer.token(f"<{self.type}>")
         for field in self.fields:
             if field.is_kept:
-                writer.token(f"<{field.token}>")
+                writer.token(field.token)
                 field.kind.write(writer, getattr(self, field.name))
         writer.token(f"</{self.type}>")
 
@@ -353,13 +327,15 @@ class Component:
         """
         raise NotImplementedError
 
-    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
+    def update(self, x: Array, y: Array, derivative: Array) -> None:
         """Learn from a minibatch: change parameters by a step, or add to statistics.
 
-        `derivative` is that w.r.t. the output `y`, and is overwritten.
+        `derivative` is that w.r.t. the output `y`, and `num_extra_rows` behind it, for any use; it
+        is overwritten.
         """
+        self.add_gradient(x, y, derivative, to=self)
 
-    def add_gradient(self, x: Array, y: Array, derivative: GrowingRows, to: Component) -> None:
+    def add_gradient(self, x: Array, y: Array, derivative: Array, to: Component) -> None:
         """Add the derivative w.r.t. the parameters, or statistics, to those of a counterpart."""
 
     # Arithmetic: parameters and statistics --------------------------------------------------------
@@ -371,11 +347,6 @@ class Component:
         """Add `a` times the parameters, and statistics, of a component of the same kind."""
 
     # Arrays ---------------------------------------------------------------------------------------
-
-    @property
-    def array_names(self) -> list[str]:
-        """The names of the fields that are arrays."""
-        return [field.name for field in self.fields if field.kind.dtype and field.is_kept]
 
     def convert(self, dtype: np.dtype | type) -> None:
         """Compute in another precision from now on (float64 for checks of gradients)."""
@@ -399,8 +370,7 @@ class SameDimComponent(Component):
     """A component of as many outputs as inputs, `dim`."""
 
     dim: int
-    input_dim = property(lambda self: self.dim)
-    output_dim = property(lambda self: self.dim)
+    input_dim = output_dim = property(attrgetter("dim"))
 
 
 class UpdatableComponent(Component):
@@ -415,8 +385,6 @@ class UpdatableComponent(Component):
 
     preconditioners: tuple[Any, ...] = ()
     """The preconditioners of nnet.natural_gradient by which updates are changed."""
-    num_extra_rows: int = 0
-    """The most rows that update() appends to the derivative."""
 
     def report_updates(self) -> None:
         """Log what is worth saying about the updates since the last call."""
@@ -466,12 +434,39 @@ def format_number(x: float) -> str:
 
 
 def read_component(reader: Reader) -> Component:
-    """Read a component of any type; see Component.read()."""
+    """Read a component of any type.
+
+    Raises:
+        NgtrainError: the file is not as it should be; it names the file and the position.
+    """
     token = reader.token()
     cls = _types.get(token.strip("<>"))
     if cls is None:
         raise reader.fail(f"unknown component type {token}")
-    return cls.read(reader)
+    values: dict[str, Any] = {}
+    for field in cls.fields:
+        if field.name in values:  # an older token before it stood for it
+            continue
+        token = reader.peek_token()
+        if token == field.token:
+            reader.token()
+            values[field.name] = field.kind.read(reader)
+        elif token in field.older:
+            reader.token()
+            values.update(field.older[token](reader))
+        elif field.absent is not REQUIRED:
+            values[field.name] = field.absent
+        else:
+            raise reader.fail(f"expected {field.token}, found {token or 'the end'}")
+        if not field.is_kept:
+            values.pop(field.name)
+    token = reader.token()
+    if token not in (cls.closing_tokens or (f"</{cls.type}>",)):
+        raise reader.fail(f"expected </{cls.type}>, found {token}")
+    try:
+        return cls(**values)
+    except NgtrainError as error:
+        raise reader.fail(str(error)) from None
 
 
 def component_from_config(text: str, rng: np.random.Generator) -> Component:

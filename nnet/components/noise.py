@@ -28,6 +28,8 @@ class NoiseComponent(SameDimComponent):
     needs_input = False
     needs_output = False
     in_place = True
+    _state: Array | None = None
+    """The key, two words, and how many minibatches there were; uint64, on the device."""
 
     def __init__(self, **values: Any):
         super().__init__(**values)
@@ -40,8 +42,7 @@ class NoiseComponent(SameDimComponent):
     @rng.setter
     def rng(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._state: Array | None = None
-        """The key, two words, and how many minibatches there were; uint64, on the device."""
+        self._state = None
 
     def move_to(self, device: Device) -> None:
         super().move_to(device)

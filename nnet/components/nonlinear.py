@@ -6,7 +6,6 @@ maxout networks", ICASSP 2014.
 
 from __future__ import annotations
 
-import functools
 import math
 from types import ModuleType
 from typing import ClassVar
@@ -25,7 +24,7 @@ from nnet.components.base import (
     component_type,
     option,
 )
-from nnet.device.device import Array, Elementwise, GrowingRows, SparseRows, Workspace
+from nnet.device.device import Array, Elementwise, SparseRows, Workspace
 
 NORM_FLOOR = 2.0**-66
 """The least mean square; it and its inverse square root are exact in single precision."""
@@ -42,6 +41,9 @@ class NonlinearComponent(SameDimComponent):
     """
 
     learns = True
+    statistics: ClassVar[tuple[str, ...]] = ()
+    """The sums that are kept; deriv_sum is that of the slopes of `function`."""
+    function: ClassVar[Elementwise | None] = None
     fields = (
         option("dim", INTEGER),
         Field("value_sum", STATISTICS, default=np.zeros(0)),
@@ -56,31 +58,21 @@ class NonlinearComponent(SameDimComponent):
             "the statistics have another dimension than the component",
         )
 
-    def update(self, x: Array, y: Array, derivative: GrowingRows) -> None:
-        self.add_statistics(y, self)
+    def add_gradient(self, x: Array, y: Array, derivative: Array, to: Component) -> None:
+        if not self.statistics:
+            return
+        if not all(len(getattr(to, name)) for name in self.statistics):
+            to.count = 0.0
+            for name in self.statistics:
+                setattr(to, name, self.device.xp.zeros(self.dim, np.float64))
+        slope_sum = to.deriv_sum if self.function else None
+        self.device.add_column_sums(y, to.value_sum, self.function, slope_sum)
+        num_rows = len(y)
 
-    def add_gradient(self, x: Array, y: Array, derivative: GrowingRows, to: Component) -> None:
-        self.add_statistics(y, to)
+        def count_rows() -> None:
+            to.count += num_rows
 
-    def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
-        """Add the output `y`, (rows, dim), of a minibatch to the statistics in `to`.
-
-        `to` is the component itself, or its counterpart in a gradient.
-        """
-
-    def add_sums(self, y: Array, function: Elementwise | None = None) -> None:
-        """Add sums over the rows of `y`, and of the slopes of `function` there, if it is given."""
-        if len(self.value_sum) == 0 or (function and len(self.deriv_sum) == 0):
-            self.count = 0.0
-            self.value_sum = self.device.zeros((self.dim,), np.float64)
-            if function:
-                self.deriv_sum = self.value_sum.copy()
-        slope_sum = self.deriv_sum if function else None
-        self.device.add_column_sums(y, self.value_sum, function, slope_sum)
-        self.device.on_host(functools.partial(self._add_to_count, len(y)))
-
-    def _add_to_count(self, num_rows: int) -> None:
-        self.count += num_rows
+        self.device.on_host(count_rows)
 
     def scale(self, a: float) -> None:
         self.value_sum = self.value_sum * a
@@ -126,6 +118,7 @@ class ElementwiseComponent(NonlinearComponent):
     """y_i = f(x_i), with a derivative that follows from y."""
 
     function: ClassVar[Elementwise]
+    statistics = "value_sum", "deriv_sum"
     needs_input = False
     in_place = True
 
@@ -134,9 +127,6 @@ class ElementwiseComponent(NonlinearComponent):
 
     def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         self.device.nonlinear_backward(y, self.function, derivative, out)
-
-    def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
-        to.add_sums(y, self.function)
 
 
 @component_type
@@ -179,6 +169,7 @@ class NormalizeComponent(NonlinearComponent):
 class SoftmaxComponent(NonlinearComponent):
     """y_i = e^{x_i} / sum_j e^{x_j}, floored."""
 
+    statistics = ("value_sum",)
     needs_input = False
     in_place = True
 
@@ -195,9 +186,6 @@ class SoftmaxComponent(NonlinearComponent):
         Equal to backpropagate() of dF/dy = g / y, without a matrix that is nearly all zero.
         """
         self.device.softmax_log_backward(y, derivative, out)
-
-    def add_statistics(self, y: Array, to: NonlinearComponent) -> None:
-        to.add_sums(y)
 
 
 @component_type

@@ -48,7 +48,7 @@ class SpliceComponent(Component):
 
     fields = (
         option("input_dim", INTEGER),
-        Field("context", INTEGERS, older={"LeftContext": _read_left_and_right_context}),
+        Field("context", INTEGERS, older={"<LeftContext>": _read_left_and_right_context}),
         option("const_component_dim", INTEGER, 0),
     )
     rearranges_frames = True

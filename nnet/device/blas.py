@@ -43,16 +43,21 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: floa
     (m, k), n = a.shape, b.shape[1]
     if k != len(b) or out.shape != (m, n):
         raise ValueError(f"shapes do not match: {a.shape} @ {b.shape} = {out.shape}")
+    routines, prefix = _library("_fblas"), _PREFIX[out.dtype.char]
     if m == 1:
-        _gemv(b.T, a[0], out[0], alpha, beta)
-        return
-    if n == 1:
-        _gemv(a, b[:, 0], out[:, 0], alpha, beta)
+        a, b, out = b.T, a.T, out.T
+    if 1 in (m, n):  # for which gemm would be slow
+        columns, transposed = _column_major(a)
+        options = {"beta": beta, "y": out[:, 0], "trans": transposed, "overwrite_y": True}
+        getattr(routines, prefix + "gemv")(alpha, columns, b[:, 0], **options)
         return
     divides_sum = k >= 2 * max(m, n) and out.size <= _LARGEST_SUM
     pieces = _pieces(k if divides_sum else max(m, n), 2 * m * n * k, out.dtype)
     if len(pieces) == 1:
-        _small_gemm(a, b, out, alpha, beta)
+        # BLAS is column-major: what it sees of a C-contiguous matrix is the transpose.
+        (left, trans_a), (right, trans_b) = _column_major(b.T), _column_major(a.T)
+        options = {"trans_a": trans_a, "trans_b": trans_b, "beta": beta, "c": out.T}
+        getattr(routines, prefix + "gemm")(alpha, left, right, overwrite_c=True, **options)
         return
     a, b = _contiguous(a, out.dtype), _contiguous(b, out.dtype)
     if divides_sum:
@@ -175,22 +180,6 @@ def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return _memory.held[:size].view(dtype).reshape(shape)
 
 
-def _gemv(a: np.ndarray, x: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    """Compute out = beta * out + alpha * a @ x, for which gemm would be slow."""
-    columns, transposed = _column_major(a)
-    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemv")
-    routine(alpha, columns, x, beta=beta, y=out, trans=transposed, overwrite_y=True)
-
-
-def _small_gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> None:
-    # BLAS is column-major: what it sees of a C-contiguous matrix is the transpose.
-    left, left_transposed = _column_major(b.T)
-    right, right_transposed = _column_major(a.T)
-    routine = getattr(_library("_fblas"), _PREFIX[out.dtype.char] + "gemm")
-    transposed = {"trans_a": left_transposed, "trans_b": right_transposed}
-    routine(alpha, left, right, beta=beta, c=out.T, overwrite_c=True, **transposed)
-
-
 def _column_major(a: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return a column-major matrix, and whether `a` is its transpose."""
     return (a, False) if a.flags.f_contiguous else (a.T, True)
@@ -258,13 +247,8 @@ def _library(name: str) -> ModuleType:
     else:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    _take_its_threads(module)
-    return module
-
-
-def _take_its_threads(module: ModuleType) -> None:
-    """Tell the library behind a module of SciPy's to have one thread, if it is of a known make."""
-    library = ctypes.CDLL(module.__file__)
+    library = ctypes.CDLL(module.__file__)  # is told to have one thread, if it is of a known make
     for name in "scipy_openblas_set_num_threads", "openblas_set_num_threads", "MKL_Set_Num_Threads":
         if hasattr(library, name):
             getattr(library, name)(c_int(1))
+    return module

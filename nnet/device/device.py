@@ -14,15 +14,18 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from nnet.device import blas
 from nnet.device.threads import for_each
+from nnet.io.background import read_ahead
 
+T = TypeVar("T")
 Array = Any
 """A numpy.ndarray or a cupy.ndarray."""
 
@@ -67,23 +70,6 @@ class Workspace:
         return Workspace()
 
 
-class GrowingRows:
-    """A matrix to which rows can be appended, because its memory has room for more behind them.
-
-    `matrix`, (rows, dim), is C-contiguous.
-    """
-
-    def __init__(self, memory: Array, num_rows: int | None = None):
-        self._memory = memory
-        self.matrix = memory if num_rows is None else memory[:num_rows]
-
-    def append(self, num_rows: int) -> Array:
-        """Make `matrix` longer, for which there must be room; return the new rows."""
-        end = len(self.matrix) + num_rows
-        self.matrix = self._memory[:end]
-        return self._memory[end - num_rows : end]
-
-
 class SparseRows(NamedTuple):
     """A sparse matrix, such as the labels of the rows of a network's output.
 
@@ -125,65 +111,6 @@ class _Scratch(threading.local):
         self.workspace = Workspace()
 
 
-# What may go on beside other things ---------------------------------------------------------------
-
-
-class SideStream:
-    """A context whose work may go on beside what comes after it, until join().
-
-    On the CPU it is done at once.
-
-    overlaps: it does go on, and so needs memory that what comes after it does not touch.
-    """
-
-    overlaps = False
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: Any) -> None: ...
-
-    def join(self) -> None:
-        """Wait for what was done in the stream."""
-
-
-class CapturedGraph:
-    """A function whose work on the device may be recorded as a graph, and then replayed.
-
-    It must not wait for the device, and what it does there must follow from the key; what it does
-    on the host, it does by Device.on_host().  On the CPU it is called.
-    """
-
-    is_replayed = False
-
-    def __init__(self, function: Callable[[], None]):
-        self.function = function
-
-    def __call__(self, key: Hashable) -> None:
-        """Do what the function does, and did before for an equal key."""
-        self.function()
-
-
-class StagingBuffer:
-    """Memory through which arrays travel to the device, while that is busy with those before.
-
-    On the CPU they are there already.
-    """
-
-    age = 0
-    """The number of times that the memory where arrays arrive has moved."""
-
-    def send(self, arrays: tuple[np.ndarray, ...]) -> Any:
-        """Send some arrays on their way, from any thread; return what receive() takes.
-
-        No more than two calls may be ahead of receive().
-        """
-        return arrays
-
-    def receive(self, sent: Any, place: int) -> tuple[Array, ...]:
-        """Return the arrays on the device, where they stay until the next call for `place`."""
-        return sent
-
-
 # Devices ------------------------------------------------------------------------------------------
 
 
@@ -196,17 +123,18 @@ class Device:
     Attributes:
         xp: the module of array functions.
         tf32: whether products of float32 matrices may be rounded to TF32.
-        takes_compressed_frames: whether a staging buffer decompresses nnet.io.compressed_frames.
-        side_stream, captured, staging_buffer: makers of new ones.
+        takes_compressed_frames: whether make_steps() takes nnet.io.compressed_frames.
+        overlaps: whether what is done in a side stream goes on beside what comes after it, and so
+            needs memory that that does not touch.
+        side_stream: makes a context whose work may go on so, until join().
     """
 
     xp: ModuleType = np
     blas: ModuleType = blas
     tf32 = False
     takes_compressed_frames = False
-    side_stream: Callable[[], SideStream] = SideStream
-    captured: Callable[[Callable[[], None]], CapturedGraph] = CapturedGraph
-    staging_buffer: Callable[[], StagingBuffer] = StagingBuffer
+    overlaps = False
+    side_stream: Callable[[], AbstractContextManager] = nullcontext
 
     # Kernels for equations of nnet.natural_gradient, whose own array code is used where there are
     # none; arguments are those of the functions of these names there.
@@ -231,13 +159,32 @@ class Device:
         """Return `array` on this device; itself when it is there already."""
         return np.asarray(to_host(array))
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an array of zeros."""
-        return self.xp.zeros(shape, dtype)
+    # Steps ----------------------------------------------------------------------------------------
+
+    def make_steps(
+        self,
+        step: Callable[..., None],
+        minibatches: Iterator[tuple[T, tuple[Array, ...]]],
+        cycle_length: Callable[[], int],
+    ) -> Iterator[list[T]]:
+        """Call `step(*arrays)` for each pair (what, arrays); yield what has been done since.
+
+        A thread takes the next pairs, with arrays on the host, meanwhile.
+
+        Args:
+            cycle_length: counts the steps from now on that form a cycle, which the device may
+                repeat as a whole; 0 if none begins with the next one.
+        """
+        for what, arrays in read_ahead(minibatches):
+            step(*arrays)
+            yield [what]
 
     def on_host(self, function: Callable[[], None]) -> None:
-        """Call `function` now, and again whenever the graph that is being captured is replayed."""
+        """Call `function` now, and again whenever the cycle that this is part of is repeated."""
         function()
+
+    def join(self, stream: AbstractContextManager) -> None:
+        """Let what comes next wait for what was done in a side stream."""
 
     # Products -------------------------------------------------------------------------------------
 

@@ -18,26 +18,24 @@ from queue import SimpleQueue
 from typing import Any
 
 
+class _Count:
+    value: int | None = None
+
+
 def num_threads() -> int:
     """Return the count of set_num_threads(), or OMP_NUM_THREADS, or that of our processors."""
-    return _Count.value or _default()
+    if _Count.value is None:
+        asked_for = os.environ.get("OMP_NUM_THREADS", "")
+        _Count.value = int(asked_for) if asked_for.isdecimal() else 0
+    if _Count.value == 0:
+        can_tell = hasattr(os, "sched_getaffinity")
+        _Count.value = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+    return _Count.value
 
 
 def set_num_threads(count: int | None) -> None:
     """Let this process have so many threads, the calling one among them; None for the default."""
     _Count.value = count
-
-
-class _Count:
-    value: int | None = None
-
-
-@functools.cache
-def _default() -> int:
-    asked_for = os.environ.get("OMP_NUM_THREADS", "")
-    if asked_for.isdecimal() and int(asked_for):
-        return int(asked_for)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def for_each(function: Callable[[Any], None], items: Sequence) -> None:

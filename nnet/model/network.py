@@ -27,40 +27,48 @@ log = logging.getLogger("ngtrain")
 class Network:
     """A list of components, each of which takes the output of the one before.
 
-    `dtype` is the precision of the parameters, in which everything is computed, and `device` where.
+    Attributes:
+        components, updatable_components: all, and those with parameters; tuples.
+        input_dim, output_dim: dimensions of a frame.
+        left_context, right_context: the input frames that an output frame needs on its sides.
+        device: where the components are, and compute.
+        dtype: the precision of the parameters, in which everything is computed.
+        layout: chunks of the input, and their frames, as set_layout() was told; else None.
+        num_rows: at each component's input, and at the last one's output, with that layout.
 
     Raises:
         NgtrainError: the dimensions of the components do not fit together.
     """
 
     def __init__(self, components: Iterable[Component]):
-        self.components = list(components)
         self.dtype = np.dtype(np.float32)
+        self.set_components(components)
 
-    @property
-    def device(self) -> Device:
-        """The device of the first component, and so of all."""
-        return self._components[0].device
-
-    @property
-    def components(self) -> list[Component]:
-        """The components; assign a new list to change which there are."""
-        return list(self._components)
-
-    @components.setter
-    def components(self, components: list[Component]) -> None:
-        if not components:
+    def set_components(self, components: Iterable[Component]) -> None:
+        """Change which components there are; all move to the device of the first."""
+        self.components = tuple(components)
+        if not self.components:
             raise NgtrainError("a network needs at least one component")
-        for i, (before, after) in enumerate(pairwise(components)):
+        for i, (before, after) in enumerate(pairwise(self.components)):
             if before.output_dim != after.input_dim:
                 raise NgtrainError(
                     f"component {i} ({before.type}) has output dimension {before.output_dim}, but "
                     f"component {i + 1} ({after.type}) has input dimension {after.input_dim}"
                 )
-        self._components = list(components)
-        self.layout: tuple[int, int] | None = None  # chunks of the input, and their frames
-        self.num_rows: list[int] = []  # at each component's input, and at the last one's output
-        for index, component in enumerate(self._components):
+        first, last = self.components[0], self.components[-1]
+        self.input_dim, self.output_dim, self.device = (
+            first.input_dim,
+            last.output_dim,
+            first.device,
+        )
+        self.left_context = -sum(c.context[0] for c in self.components)
+        self.right_context = sum(c.context[-1] for c in self.components)
+        self.updatable_components = tuple(
+            c for c in self.components if isinstance(c, UpdatableComponent)
+        )
+        self.layout: tuple[int, int] | None = None
+        self.num_rows: list[int] = []
+        for index, component in enumerate(self.components):
             component.index = index
             if component.device is not self.device:
                 component.move_to(self.device)
@@ -137,35 +145,13 @@ class Network:
     # Properties -----------------------------------------------------------------------------------
 
     @property
-    def input_dim(self) -> int:
-        return self.components[0].input_dim
-
-    @property
-    def output_dim(self) -> int:
-        return self.components[-1].output_dim
-
-    @property
-    def left_context(self) -> int:
-        """The input frames that an output frame needs on its left."""
-        return -sum(component.context[0] for component in self.components)
-
-    @property
-    def right_context(self) -> int:
-        """The input frames that an output frame needs on its right."""
-        return sum(component.context[-1] for component in self.components)
-
-    @property
-    def updatable_components(self) -> list[UpdatableComponent]:
-        return [c for c in self.components if isinstance(c, UpdatableComponent)]
-
-    @property
     def num_parameters(self) -> int:
         return sum(component.num_parameters for component in self.updatable_components)
 
     def set_layout(self, num_chunks: int, num_frames: int) -> None:
         """Tell the components which frames their rows are, by layouts(), and set `layout`."""
         layouts = self.layouts(num_chunks, num_frames)
-        for component, (before, after) in zip(self._components, pairwise(layouts), strict=True):
+        for component, (before, after) in zip(self.components, pairwise(layouts), strict=True):
             component.set_layout(before, after)
         self.num_rows = [layout.num_rows for layout in layouts]
         self.layout = num_chunks, num_frames
@@ -259,6 +245,7 @@ class Network:
 
     def move_to(self, device: Device) -> None:
         """Keep everything on a device, and compute there."""
+        self.device = device
         for component in self.components:
             component.move_to(device)
 
@@ -288,13 +275,10 @@ class Network:
 
     def insert(self, index: int, other: Network) -> None:
         """Put copies of the components of another network before component `index`."""
-        components = self.components
-        if not 0 <= index <= len(components):
-            raise NgtrainError(
-                f"cannot insert at {index}: the network has {len(components)} components"
-            )
-        components[index:index] = other.copy().components
-        self.components = components
+        mine = self.components
+        if not 0 <= index <= len(mine):
+            raise NgtrainError(f"cannot insert at {index}: the network has {len(mine)} components")
+        self.set_components((*mine[:index], *other.copy().components, *mine[index:]))
 
     def truncate(self, num_components: int) -> None:
         """Keep the first `num_components` only."""
@@ -302,7 +286,7 @@ class Network:
             raise NgtrainError(
                 f"cannot keep {num_components} components: there are {len(self.components)}"
             )
-        self.components = self.components[:num_components]
+        self.set_components(self.components[:num_components])
 
     def replace_last(self, num_to_remove: int, other: Network) -> None:
         """Put copies of the components of another network in place of the last ones."""
@@ -311,7 +295,7 @@ class Network:
             raise NgtrainError(
                 f"cannot remove {num_to_remove} of {len(self.components)} components"
             )
-        self.components = self.components[:num_kept] + other.copy().components
+        self.set_components(self.components[:num_kept] + other.copy().components)
 
     def softmax_index(self) -> int:
         """Find the one softmax component.
@@ -330,7 +314,7 @@ class Network:
         """Take out dropout and additive noise."""
         kept = [c for c in self.components if not isinstance(c, NoiseComponent)]
         log.info("Removed %d dropout components.", len(self.components) - len(kept))
-        self.components = kept
+        self.set_components(kept)
 
     def set_dropout_scale(self, scale: float) -> None:
         """Set the factor of what is dropped; see DropoutComponent."""

@@ -5,43 +5,22 @@ Source: Kaldi's nnet2/nnet-update.cc and nnet2/nnet-compute.cc.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
 
 from nnet.components import Component
 from nnet.components.nonlinear import PROBABILITY_FLOOR, SoftmaxComponent
-from nnet.device.device import Array, GrowingRows, SparseRows, Workspace, to_host
+from nnet.device.device import Array, SparseRows, Workspace, to_host
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
 
 _MAIN_STREAM = nullcontext()
-
-
-class LayerGradient(NamedTuple):
-    """A component, and all that backpropagation knows of its part of the gradient.
-
-    Attributes:
-        component: the component.
-        x, y: its input and output, (rows, input_dim) and (rows, output_dim).
-        derivative: that of the objective w.r.t. y, which may be overwritten.
-    """
-
-    component: Component
-    x: Array
-    y: Array
-    derivative: GrowingRows
-
-    def update(self) -> None:
-        """Let the component learn from the minibatch."""
-        self.component.update(self.x, self.y, self.derivative)
-
-    def add_to(self, gradient: Network) -> None:
-        """Add derivatives w.r.t. parameters to those of a network of the same structure."""
-        target = gradient.components[self.component.index]
-        self.component.add_gradient(self.x, self.y, self.derivative, target)
+_IN_TURNS = "buffer 0", "buffer 1"
+"""Names of memory for data of which only the latest is needed."""
 
 
 class Propagation:
@@ -57,16 +36,19 @@ class Propagation:
     """
 
     def __init__(self, network: Network, goes_back: bool = True):
-        self.network = network
-        self.device = network.device
-        self._components, self._input_dim = network.components, network.input_dim
-        self._output_dims = [component.output_dim for component in self._components]
+        self.network, self.device = network, network.device
         self._goes_back = goes_back
         self._workspace = Workspace()
-        self._current_buffer = 0
         self._activations: list[Array] = []
+        self._components = components = network.components
+        self._output_dims = [component.output_dim for component in components]
+        is_kept = [goes_back and (a.needs_output or b.needs_input) for a, b in pairwise(components)]
+        self._overwrites_input = [
+            component.in_place and not kept
+            for component, kept in zip(components, (True, *is_kept), strict=True)
+        ]
         updatable = network.updatable_components
-        self._first_trained = updatable[0].index if updatable else len(self._components)
+        self._first_trained = updatable[0].index if updatable else len(components)
         self._num_extra_rows = max((c.num_extra_rows for c in updatable), default=0)
         self._side_streams = {c.index: self.device.side_stream() for c in updatable}
 
@@ -81,100 +63,70 @@ class Propagation:
             NgtrainError: the dimension is wrong, or there are too few frames.
         """
         network, (*layout, dim) = self.network, frames.shape
-        if dim != self._input_dim:
+        if dim != network.input_dim:
             raise NgtrainError(
-                f"feature dimension is {dim}, but the network expects {self._input_dim}"
+                f"feature dimension is {dim}, but the network expects {network.input_dim}"
             )
         if network.layout != tuple(layout):
             network.set_layout(*layout)
-        x = self.device.asarray(frames).reshape(-1, dim)
-        if x.dtype != network.dtype:
-            x = x.astype(network.dtype)
-        self._activations = [x]
-        self._current_buffer = 0  # the same memory for every minibatch
-        for component, rows in zip(self._components, network.num_rows[1:], strict=True):
-            out = self._memory_for_output(component, x, rows)
+        x = self.device.asarray(frames).reshape(-1, dim).astype(network.dtype, copy=False)
+        self._activations, buffers = [x], itertools.cycle(_IN_TURNS)
+        for c, component in enumerate(self._components):
+            out = x
+            if not self._overwrites_input[c]:
+                name = f"activation {c}" if self._goes_back else next(buffers)
+                shape = network.num_rows[c + 1], self._output_dims[c]
+                out = self._workspace.array(name, shape, x)
             component.propagate(x, out)
             self._activations.append(out)
             x = out
         return x
 
-    def backward(self, derivative: SparseRows) -> Iterator[LayerGradient]:
+    def backward(
+        self, log_derivative: SparseRows
+    ) -> Iterator[tuple[Component, Array, Array, Array]]:
         """Propagate the derivative of the objective back, layer by layer.
 
-        As soon as it has passed a layer that learns, that is yielded, to be updated before the
-        next; what the caller does to it may go on in a side stream.  All that is done at the end.
+        As soon as it has passed a component that learns, this is yielded with the arguments of its
+        update(), which is to be called before the next; what the caller does may go on in a side
+        stream.  All that is done at the end.
 
         Args:
-            derivative: that w.r.t. the logarithm of the output of the last forward().
+            log_derivative: that w.r.t. the logarithm of the output of the last forward().
         """
-        components = self._components[self._first_trained :]
+        components, buffers = self._components[self._first_trained :], itertools.cycle(_IN_TURNS)
         if not components:
             return
-        rows = self._memory_for_derivative(self._activations[-1], len(self._components))
-        if self._enter(derivative, rows.matrix):
-            softmax = components.pop()
-            yield LayerGradient(softmax, *self._activations[-2:], rows)
+
+        def memory_like(activation: Array, c: int) -> Array:
+            """Return memory for the derivative w.r.t. the input of component `c`, and more rows."""
+            name = f"derivative {c}" if self.device.overlaps else next(buffers)
+            (rows, dim), more = activation.shape, self._num_extra_rows
+            return self._workspace.array(name, (rows + more, dim), activation)
+
+        *_, x, y = self._activations
+        derivative = memory_like(y, len(self._components))
+        if isinstance(components[-1], SoftmaxComponent):
+            # Together with the logarithm it has a derivative that is simpler than either's.
+            *components, softmax = components
+            softmax.backpropagate_log(y, log_derivative, derivative[: len(y)])
+            yield softmax, x, y, derivative[: len(y)]
+        else:
+            out = derivative[: len(y)]
+            self.device.log_backward(y, log_derivative, PROBABILITY_FLOOR, out)
         for component in reversed(components):
-            x, y = self._activations[component.index : component.index + 2]
-            rows_below = None
+            c, below = component.index, derivative
+            x, y = self._activations[c : c + 2]
             if component is not components[0]:
-                rows_below = self._backpropagate(component, x, y, rows)
+                if not component.in_place:
+                    below = memory_like(x, c)
+                component.backpropagate(x, y, derivative[: len(y)], below[: len(x)])
             if component.learns:
-                with self._side_streams.get(component.index, _MAIN_STREAM):
-                    yield LayerGradient(component, x, y, rows)
-            rows = rows_below
+                with self._side_streams.get(c, _MAIN_STREAM):
+                    yield component, x, y, derivative[: len(y) + component.num_extra_rows]
+            derivative = below
         for stream in self._side_streams.values():
-            stream.join()
-
-    def _enter(self, derivative: SparseRows, out: Array) -> bool:
-        """Compute the derivative w.r.t. the output; if that is a softmax's, w.r.t. its input.
-
-        Together with the logarithm a softmax has a derivative that is simpler than either's.
-        Returns whether it was passed.
-        """
-        last, y = self._components[-1], self._activations[-1]
-        if isinstance(last, SoftmaxComponent):
-            last.backpropagate_log(y, derivative, out)
-            return True
-        self.device.log_backward(y, derivative, PROBABILITY_FLOOR, out)
-        return False
-
-    def _backpropagate(
-        self, component: Component, x: Array, y: Array, rows: GrowingRows
-    ) -> GrowingRows:
-        """Compute the derivative w.r.t. the input, given that w.r.t. the output."""
-        below = rows if component.in_place else self._memory_for_derivative(x, component.index)
-        component.backpropagate(x, y, rows.matrix, below.matrix)
-        return below
-
-    # Memory ---------------------------------------------------------------------------------------
-
-    def _memory_for_output(self, component: Component, x: Array, num_rows: int) -> Array:
-        """Return memory for the output of a component; its input, where that may be overwritten."""
-        index = component.index
-        if index > 0 and component.in_place:
-            before = self._components[index - 1]
-            if not (self._goes_back and (before.needs_output or component.needs_input)):
-                return x
-        name = f"activation {index}" if self._goes_back else self._other_buffer()
-        return self._workspace.array(name, (num_rows, self._output_dims[index]), x)
-
-    def _memory_for_derivative(self, y: Array, index: int) -> GrowingRows:
-        """Return memory for the derivative w.r.t. `y`, the input of component `index`.
-
-        Updates of components may append rows to it.
-        """
-        overlaps = any(stream.overlaps for stream in self._side_streams.values())
-        name = f"derivative {index}" if overlaps else self._other_buffer()
-        num_rows, dim = y.shape
-        memory = self._workspace.array(name, (num_rows + self._num_extra_rows, dim), y)
-        return GrowingRows(memory, num_rows)
-
-    def _other_buffer(self) -> str:
-        """Name two buffers in turn, for data of which only the latest is needed."""
-        self._current_buffer = 1 - self._current_buffer
-        return f"buffer {self._current_buffer}"
+            self.device.join(stream)
 
     # Utterances -----------------------------------------------------------------------------------
 

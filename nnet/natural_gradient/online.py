@@ -96,17 +96,15 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from nnet.device.blas import eigh
-from nnet.device.device import CPU, Array, Device, GrowingRows, Workspace
+from nnet.device.device import CPU, Array, Device, Workspace
 from nnet.errors import NgtrainError
 
 log = logging.getLogger("ngtrain")
-
-Estimate = tuple[Array, Array, Array, Array]
-"""W_t (R, D), d and e (R,), the diagonals of D_t and E_t, and rho_t."""
 
 EPSILON = 1.0e-10  # absolute floor of rho_t and D_t: the estimate must not vanish with its data
 DELTA = 5.0e-4  # the same relative to the largest eigenvalue
@@ -115,6 +113,21 @@ NUM_INITIAL_ITERATIONS = 3  # updates on the first minibatch before it is precon
 NUM_INITIAL_UPDATES = 10  # minibatches on each of which the estimate is updated
 MAX_CONDITION = 1.0e8  # of Z_t, up to which (13) is orthonormal to about 1e-6 in float64
 BOUNDS = EPSILON, DELTA, MAX_CONDITION
+
+
+class Estimate(NamedTuple):
+    """The estimate of a Fisher matrix, on the device of the data.
+
+    Attributes:
+        W: E_t^{1/2} R_t, (R, D), in the precision of the data.
+        d, e: the diagonals of D_t and E_t, (R,) float64.
+        rho: rho_t, 0-dimensional float64.
+    """
+
+    W: Array
+    d: Array
+    e: Array
+    rho: Array
 
 
 class OnlinePreconditioner:
@@ -159,21 +172,11 @@ class OnlinePreconditioner:
         self.num_samples_history = num_samples_history
         self.alpha = alpha
         self.device = device
-        self.num_updates = 0  # t, not counting the initial iterations
-        self.num_skipped = 0  # minibatches since the last update
-        # On the device of the data, and but for W_t in float64:
-        self.rho: Array | None = None
-        self.d: Array | None = None  # diagonal of D_t
-        self.e: Array | None = None  # diagonal of E_t
-        self.W: Array | None = None  # E_t^{1/2} R_t in the precision of the data
-        self._workspace = Workspace()
+        self.t = 0  # minibatches so far
+        self.estimate: Estimate | None = None
+        self.next_estimate: Estimate | None = None  # at t + 1, once _side_stream is done
         self._side_stream = device.side_stream()  # for updates
-        self._next: Estimate | None = None  # at t + 1; is copied when _side_stream is done
-
-    @property
-    def num_extra_rows(self) -> int:
-        """The most rows that precondition_product() appends."""
-        return self.rank
+        self._workspace = Workspace()
 
     def precondition(self, X: Array, squared_norms: Array | None = None) -> Array:
         """Replace the rows of X by X_hat (5), and learn from them if an update is due.
@@ -190,94 +193,78 @@ class OnlinePreconditioner:
             array on the device of X.  Whoever uses X_hat multiplies by it; one scalar is cheaper
             than a pass over X.
         """
-        N, D = X.shape
         if squared_norms is None:
-            squared_norms = self._workspace.array("squared_norms", (N,), X)
-        if D == 1:  # scaled to the norm of X, every multiple of X is X
-            self.device.row_dots(X, X, out=squared_norms)
-            gamma = self._workspace.array("gamma", (), X)
-            gamma.fill(1)
-            return gamma
-        H, J = self._project(X, squared_norms)
-        self.device.add_matmul(H, self.W, out=X, alpha=-1.0)  # (5)
-        return self._scale_and_update(X, True, H, J, squared_norms)
+            squared_norms = self._workspace.array("squared_norms", (len(X),), X)
+        return self.precondition_product(X, None, squared_norms)[0]
 
-    def precondition_product(self, X: GrowingRows, Y: GrowingRows, squared_norms: Array) -> Array:
+    def precondition_product(
+        self, X: Array, Y: Array | None, squared_norms: Array
+    ) -> tuple[Array, int]:
         """Change X and Y so that X^T Y becomes X_hat^T Y, and learn from X if an update is due.
 
-        By (8), if that costs less than (5); then both get as many rows more as the rank.
+        By (8) if that costs less than (5), which is all that is done where Y is None.
 
         Args:
-            X, Y: (N, D) and (N, M), of which X is overwritten.
+            X, Y: (N, D) and (N, M), in memory for R rows more; overwritten.
             squared_norms: (N,) array, overwritten by those of the rows of X_hat.
 
         Returns:
-            gamma_t, as precondition() does.
+            gamma_t, as precondition() does, and the number of rows of X and Y now, N or N + R.
         """
-        (N, D), M = X.matrix.shape, Y.matrix.shape[1]
-        if M >= N or D == 1:
-            return self.precondition(X.matrix, squared_norms)
-        rows, columns = X.matrix, Y.matrix
-        H, J = self._project(rows, squared_norms)
-        self.device.xp.negative(self.W, out=X.append(self.rank))
-        self.device.matmul(H.T, columns, out=Y.append(self.rank))  # (8)
-        return self._scale_and_update(rows, False, H, J, squared_norms)
-
-    def _project(self, X: Array, squared_norms: Array) -> tuple[Array, Array | None]:
-        """Compute H_t and, if an update is due, J_t."""
-        if self.W is None:
-            self._initialize(X, squared_norms)
-        elif self.due and self._side_stream.overlaps:
+        N, D = len(squared_norms), X.shape[1]
+        device, scratch, rows = self.device, self._workspace.array, X[:N]
+        gamma = scratch("gamma", (), X)
+        if D == 1:  # scaled to the norm of X, every multiple of X is X
+            device.row_dots(rows, rows, out=squared_norms)
+            gamma.fill(1)
+            return gamma, N
+        is_due, is_product = self.due, Y is not None and Y.shape[1] < N
+        if self.estimate is None:
+            self._start(rows, squared_norms)
+        elif is_due and device.overlaps:
             self._take_effect()
-        H = self._H(X)
-        return H, self._J(H, X) if self.due else None
+        W, _, e, _ = self.estimate
+        R = len(W)
 
-    def _scale_and_update(
-        self, X: Array, is_X_hat: bool, H: Array, J: Array | None, squared_norms: Array
-    ) -> Array:
-        """Compute gamma_t (6); with J_t, which is there if an update is due, begin t + 1.
+        H = device.matmul(rows, W.T, out=scratch("H", (N, R), X))  # (4)
+        if is_due:
+            J = device.matmul(H.T, rows, out=scratch("J", (R, D), X))  # (10)
+        if is_product:  # (8)
+            device.xp.negative(W, out=X[N : N + R])
+            device.matmul(H.T, Y[:N], out=Y[N : N + R])
+        else:
+            device.add_matmul(H, W, out=rows, alpha=-1.0)  # (5)
 
-        Args:
-            X: X_hat_t if `is_X_hat`, else X_t.
-            squared_norms: overwritten by those of the rows of X_hat_t.
-        """
-        norms = self._workspace.array("norms", (len(X),), X)
-        # The update reads this beside the next minibatches.
-        tr = self._workspace.array("tr" if J is None else "tr with J", (), X, np.float64)
-        gamma = self._workspace.array("gamma", (), X)
-        norms_of_rows = self.device.row_norms or row_norms
-        norms_of_rows(X, is_X_hat, H, self.e, norms, squared_norms)
-        self.device.norm_ratio(norms, squared_norms, tr, gamma)
-        if J is not None:
+        norms = scratch("norms", (N,), X)
+        # An update reads its trace beside the next minibatches.
+        tr = scratch("tr of update" if is_due else "tr", (), X, np.float64)
+        (device.row_norms or row_norms)(rows, not is_product, H, e, norms, squared_norms)
+        device.norm_ratio(norms, squared_norms, tr, gamma)  # (6)
+        if is_due:
             with self._side_stream:
-                self._update(J, tr, len(X))
-            if not self._side_stream.overlaps:
+                self._update(J, tr, N)
+            if not device.overlaps:
                 self._take_effect()
-        self.device.on_host(self._count_minibatch)
-        return gamma
+        device.on_host(self._count_minibatch)
+        return gamma, N + R if is_product else N
 
     @property
     def due(self) -> bool:
         """True if the estimate will be updated with the next minibatch."""
-        return self.num_updates < NUM_INITIAL_UPDATES or self.num_skipped >= self.update_period - 1
+        since_initial = self.t - NUM_INITIAL_UPDATES + 1
+        return since_initial <= 0 or since_initial % self.update_period == 0
 
     @property
     def cycle_length(self) -> int:
         """The minibatches after which it does the same again, if they begin now; else 0."""
-        return self.update_period if self.due and self.num_updates >= NUM_INITIAL_UPDATES else 0
+        return self.update_period if self.due and self.t >= NUM_INITIAL_UPDATES else 0
 
     def _count_minibatch(self) -> None:
-        """Count one more minibatch."""
-        if self.due:
-            self.num_updates += 1
-            self.num_skipped = 0
-        else:
-            self.num_skipped += 1
+        self.t += 1
 
-    def _initialize(self, X: Array, squared_norms: Array) -> None:
-        """Start the estimate: a fixed R_0, then NUM_INITIAL_ITERATIONS updates with X."""
-        xp = self.device.xp
-        N, D = X.shape
+    def _start(self, X: Array, squared_norms: Array) -> None:
+        """Begin with R_0, and make NUM_INITIAL_ITERATIONS updates with X."""
+        xp, matmul, (N, D) = self.device.xp, self.device.matmul, X.shape
         if self.rank >= D:
             log.warning(
                 "Rank %d of online preconditioner is >= dim %d, setting it to %d "
@@ -285,44 +272,33 @@ class OnlinePreconditioner:
                 *(self.rank, D, D - 1),
             )
             self.rank = D - 1
-        self.W = xp.asarray(_initial_R(self.rank, D), X.dtype)
-        self.d = xp.full(self.rank, EPSILON)
-        self.e = xp.empty(self.rank)
-        self.rho = xp.full((), EPSILON)
-        set_e(self.d, self.rho, self.alpha, D, out=self.e)
-        self.W *= xp.sqrt(self.e)[:, np.newaxis].astype(X.dtype)
+        R = self.rank
+        d, e, rho = xp.full(R, EPSILON), xp.empty(R), xp.full((), EPSILON)
+        set_e(d, rho, self.alpha, D, out=e)
+        W = xp.asarray(_initial_R(R, D), X.dtype)
+        W *= xp.sqrt(e)[:, np.newaxis].astype(X.dtype)
+        self.estimate = Estimate(W, d, e, rho)
+        self.next_estimate = Estimate(*(array.copy() for array in self.estimate))
+
         self.device.row_dots(X, X, out=squared_norms)
         tr = squared_norms.sum(dtype=np.float64)
-        self._next = tuple(array.copy() for array in self._estimate)
+        H, J = (self._workspace.array(*shape, X) for shape in (("H", (N, R)), ("J", (R, D))))
         for _ in range(NUM_INITIAL_ITERATIONS):
-            self._update(self._J(self._H(X), X), tr, N)
+            matmul(X, W.T, out=H)  # (4)
+            matmul(H.T, X, out=J)  # (10)
+            self._update(J, tr, N)
             self._take_effect()
-
-    def _H(self, X: Array) -> Array:
-        """Compute H_t (4)."""
-        return self.device.matmul(
-            X, self.W.T, out=self._workspace.array("H", (len(X), self.rank), X)
-        )
-
-    def _J(self, H: Array, X: Array) -> Array:
-        """Compute J_t (10)."""
-        return self.device.matmul(H.T, X, out=self._workspace.array("J", self.W.shape, X))
 
     def _update(self, J: Array, tr: Array, N: int) -> None:
         """Estimate t + 1 from t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
         eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
-        update = self.device.update_estimate or update_estimate
-        args = J, self._estimate, self._next, tr, N, eta, self.alpha
-        update(*args, BOUNDS, self._workspace)
-
-    @property
-    def _estimate(self) -> Estimate:
-        return self.W, self.d, self.e, self.rho
+        args = J, self.estimate, self.next_estimate, tr, N, eta, self.alpha, BOUNDS
+        (self.device.update_estimate or update_estimate)(*args, self._workspace)
 
     def _take_effect(self) -> None:
         """Replace the estimate by that of the last update."""
-        self._side_stream.join()
-        for array, updated in zip(self._estimate, self._next, strict=True):
+        self.device.join(self._side_stream)
+        for array, updated in zip(self.estimate, self.next_estimate, strict=True):
             array[...] = updated
 
 
@@ -368,8 +344,9 @@ def update_estimate(
 
     # (11), with J_t as the scratch space of its second term.
     Y = workspace.array("Y", (R, D), J, dtype=np.float64)
-    np.multiply(J, _column(eta / N * inv_sqrt_e, J.dtype), out=Y)
-    np.multiply(W, _column((1.0 - eta) * inv_sqrt_e * (d + rho), J.dtype), out=J)
+    np.multiply(J, (eta / N * inv_sqrt_e).astype(J.dtype)[:, np.newaxis], out=Y)
+    old_scales = (1.0 - eta) * inv_sqrt_e * (d + rho)
+    np.multiply(W, old_scales.astype(J.dtype)[:, np.newaxis], out=J)
     Y += J
 
     Z = CPU.matmul(Y, Y.T, out=workspace.array("Z", (R, R), Y))  # (12)
@@ -395,7 +372,7 @@ def update_estimate(
         CPU.matmul(np.ascontiguousarray((U * (np.sqrt(next_e) / sqrt_c)).T), Y, out=product)
     else:
         CPU.matmul(np.ascontiguousarray((U / sqrt_c).T), Y, out=product)
-        product = _orthonormal_rows(product) * _column(np.sqrt(next_e), product.dtype)
+        product = _orthonormal_rows(product) * np.sqrt(next_e)[:, np.newaxis]
     next_W[...] = product
 
 
@@ -426,8 +403,3 @@ def _orthonormal_rows(A: Array) -> Array:
     """
     Q, C = np.linalg.qr(A.T)
     return (Q * np.where(np.diag(C) < 0.0, -1.0, 1.0)).T
-
-
-def _column(diagonal: Array, dtype: np.dtype) -> Array:
-    """Return a diagonal matrix as the column that scales the rows of what it multiplies."""
-    return diagonal[:, np.newaxis].astype(dtype, copy=False)

@@ -43,7 +43,7 @@ import math
 import numpy as np
 
 from nnet.device import blas
-from nnet.device.device import CPU, Array, Device, GrowingRows, Workspace
+from nnet.device.device import CPU, Array, Device, Workspace
 from nnet.errors import NgtrainError
 
 log = logging.getLogger("ngtrain")
@@ -60,8 +60,6 @@ class SimplePreconditioner:
         NgtrainError: alpha is not positive.
     """
 
-    num_extra_rows = 0
-    """The most rows that precondition_product() appends."""
     cycle_length = 1
     """The minibatches after which it does the same again."""
 
@@ -103,7 +101,7 @@ class SimplePreconditioner:
             (self.device.leave_rows_out or leave_rows_out)(X, Q, mu, squared_norms)  # (4)
         return self._scale(norms, squared_norms)
 
-    def precondition_product(self, X: GrowingRows, Y: GrowingRows, squared_norms: Array) -> Array:
+    def precondition_product(self, X: Array, Y: Array, squared_norms: Array) -> tuple[Array, int]:
         """Change X or Y so that X^T Y becomes X_hat^T Y, with the X_hat that precondition() makes.
 
         Args:
@@ -111,17 +109,16 @@ class SimplePreconditioner:
             squared_norms: (N,) array, overwritten by those of the rows of X_hat.
 
         Returns:
-            the scale that precondition() returns.
+            the scale that precondition() returns, and N.
         """
-        X, Y = X.matrix, Y.matrix
         N, D = X.shape
         if max(N, Y.shape[1]) >= D or N == 1:
-            return self.precondition(X, squared_norms)
+            return self.precondition(X, squared_norms), N
         norms = self._norms(X)
         T = self._T(X, norms, squared_norms)
         product = self._workspace.array("product", Y.shape, Y)
         Y[...] = self.device.matmul(T.T, Y, out=product)
-        return self._scale(norms, squared_norms)
+        return self._scale(norms, squared_norms), N
 
     def _norms(self, X: Array) -> Array:
         norms = self._workspace.array("norms", (len(X),), X)

@@ -27,7 +27,7 @@ def collapse(network: Network, match_updatableness: bool = True) -> None:
         else:
             components[-1] = merged
     num_collapsed = len(network.components) - len(components)
-    network.components = components
+    network.set_components(components)
     hint = "" if num_collapsed or not match_updatableness else "  Try --match-updatableness=false."
     log.info("Collapsed %d components.%s", num_collapsed, hint)
 

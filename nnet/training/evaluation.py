@@ -14,7 +14,7 @@ from nnet.errors import NgtrainError
 from nnet.io import log_lines
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation
-from nnet.training.objective import LogProbability, Totals, labels_of
+from nnet.training.objective import Totals, labels_of
 
 if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
@@ -60,7 +60,9 @@ def evaluate_minibatch(propagation: Propagation, minibatch: Minibatch) -> Totals
     """
     labels = labels_of(minibatch, propagation.network)
     output = propagation.forward(minibatch.frames)
-    log_prob, _ = LogProbability(propagation.device)(output, labels)
+    log_prob = propagation.device.xp.zeros((), np.float64)
+    on_device = labels.on(propagation.device)
+    propagation.device.add_log_prob(output, on_device, PROBABILITY_FLOOR, log_prob)
     best = to_host(output.argmax(axis=1))
     correct = labels.values[best[labels.rows] == labels.columns].sum(dtype=np.float64)
     return Totals.of(minibatch, float(log_prob), float(correct))
@@ -74,16 +76,16 @@ def objective_gradient(
     `propagation` holds the network; `gradient` is one like it, whose parameters are overwritten.
     """
     gradient.set_zero(as_gradient=True)
-    network, total = propagation.network, Totals()
-    objective, sum_of_log_probs = LogProbability(network.device), 0.0
+    network, device, total = propagation.network, propagation.device, Totals()
+    log_prob = device.xp.zeros((), np.float64)
     for minibatch in minibatches:
         output = propagation.forward(minibatch.frames)
-        log_prob, derivative = objective(output, labels_of(minibatch, network))
-        for layer in propagation.backward(derivative):
-            layer.add_to(gradient)
-        sum_of_log_probs = sum_of_log_probs + log_prob
+        labels = labels_of(minibatch, network).on(device)
+        device.add_log_prob(output, labels, PROBABILITY_FLOOR, log_prob)
+        for component, x, y, derivative in propagation.backward(labels):
+            component.add_gradient(x, y, derivative, to=gradient.components[component.index])
         total.add(Totals.of(minibatch))
-    total.log_prob = float(sum_of_log_probs)
+    total.log_prob = float(log_prob)
     return total
 
 

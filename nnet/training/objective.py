@@ -1,8 +1,4 @@
-"""The objective of training, what it is compared with, and sums of it.
-
-An objective is a function of a network's output and of what it knows of the targets.  It returns
-its value and its derivative w.r.t. the logarithm of the output, with which a softmax is simplest.
-"""
+"""What the output of a network is compared with, and sums of what comes of it."""
 
 from __future__ import annotations
 
@@ -12,37 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnet.components.nonlinear import PROBABILITY_FLOOR
-from nnet.device.device import Array, Device, SparseRows
+from nnet.device.device import SparseRows
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
 
 if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
-
-
-class LogProbability:
-    """The weighted log-probability of labels, F = sum_k w_k log y[row_k, pdf_k], on a device."""
-
-    def __init__(self, device: Device):
-        self.device = device
-        self._value = device.zeros((), np.float64)
-
-    def __call__(self, output: Array, labels: SparseRows) -> tuple[Array, SparseRows]:
-        """Compute F and dF/d(log y), as if there were no floor.
-
-        Args:
-            output: probabilities y, (rows, pdfs).
-            labels: the w_k.
-
-        Returns:
-            F, float64, 0-dimensional, on the device, where it stays until the next call; and the
-            derivative, which is the matrix of the w_k.
-        """
-        labels = labels.on(self.device)
-        self._value.fill(0)
-        self.device.add_log_prob(output, labels, PROBABILITY_FLOOR, self._value)
-        return self._value, labels
 
 
 def labels_of(minibatch: Minibatch, network: Network) -> SparseRows:

@@ -32,8 +32,8 @@ def switch_preconditioning(network: Network, method: str, **options) -> None:
         kept = {field.name: getattr(affine, field.name) for field in affine.trained_fields}
         return cls(**kept, **options)
 
-    network.components = [
+    network.set_components(
         switched(c) if isinstance(c, AffineComponent) else c for c in network.components
-    ]
+    )
     num_switched = sum(isinstance(c, AffineComponent) for c in network.components)
     log.info("Switched %d components to %s", num_switched, cls.__name__)

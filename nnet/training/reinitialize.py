@@ -22,7 +22,7 @@ def resize_output_layer(network: Network, num_pdfs: int) -> None:
     Raises:
         NgtrainError: there is another kind of end.
     """
-    components = network.components
+    components = list(network.components)
     if isinstance(components[-1], SumGroupComponent):
         components.pop()
     if not isinstance(components.pop(), SoftmaxComponent):
@@ -35,4 +35,5 @@ def resize_output_layer(network: Network, num_pdfs: int) -> None:
     fields = {field.name: getattr(affine, field.name) for field in affine.fields if field.is_kept}
     fields["linear_params"] = np.zeros((num_pdfs, affine.input_dim), np.float32)
     fields["bias_params"] = np.zeros(num_pdfs, np.float32)
-    network.components = [*components, type(affine)(**fields), SoftmaxComponent(dim=num_pdfs)]
+    components += type(affine)(**fields), SoftmaxComponent(dim=num_pdfs)
+    network.set_components(components)

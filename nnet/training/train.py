@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnet.components.nonlinear import PROBABILITY_FLOOR
 from nnet.device.device import Array, SparseRows
 from nnet.errors import NgtrainError
 from nnet.io import log_lines
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation
-from nnet.training.cycles import Cycles
-from nnet.training.objective import LogProbability, Totals
+from nnet.training.objective import Totals, labels_of
 
 if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
@@ -66,18 +66,49 @@ class Trainer:
     """Stochastic gradient ascent, which changes a network in place by a step per minibatch."""
 
     def __init__(self, network: Network):
-        self.network = network
+        self.network, self.device = network, network.device
         self.propagation = Propagation(network)
-        self.objective = LogProbability(network.device)
-        self._log_prob = network.device.zeros((), np.float64)
+        self._log_prob = self.device.xp.zeros((), np.float64)
 
     def step(self, frames: Array, labels: SparseRows) -> None:
-        """Change the network by one minibatch; a layer as soon as the derivative has passed it."""
+        """Change the network by one minibatch; a layer as soon as the derivative has passed it.
+
+        The objective is F = sum_k w_k log y[row_k, pdf_k], with the labels w and the output y, so
+        that dF/d(log y), as if there were no floor, is the matrix of the labels itself.
+        """
         output = self.propagation.forward(frames)
-        log_prob, derivative = self.objective(output, labels)
-        for layer in self.propagation.backward(derivative):
-            layer.update()
-        self._log_prob += log_prob
+        self.device.add_log_prob(output, labels, PROBABILITY_FLOOR, self._log_prob)
+        for component, x, y, derivative in self.propagation.backward(labels):
+            component.update(x, y, derivative)
+
+    def run(self, minibatches: Iterable[Minibatch]) -> Iterator[list[Totals]]:
+        """Make a step for each minibatch; yield the sums of those made since, without objective.
+
+        A thread reads the next ones meanwhile.
+
+        Raises:
+            NgtrainError: a minibatch does not fit the network.
+        """
+
+        def arrays() -> Iterator[tuple[Totals, tuple]]:
+            for minibatch in minibatches:
+                labels = labels_of(minibatch, self.network)
+                yield Totals.of(minibatch), (minibatch.frames, *labels)
+
+        def step(frames: Array, *labels: Array) -> None:
+            self.step(frames, SparseRows(*labels))
+
+        return self.device.make_steps(step, arrays(), self.cycle_length)
+
+    def cycle_length(self) -> int:
+        """Count the steps from now on after which preconditioners do the same again.
+
+        0 if they have other things to do first, or a component does what no device can repeat.
+        """
+        if not all(component.can_be_captured for component in self.network.components):
+            return 0
+        updatable = self.network.updatable_components
+        return math.lcm(*(p.cycle_length for c in updatable for p in c.preconditioners))
 
     def phases(self, minibatches: Iterable[Minibatch], length: int) -> Iterator[Totals]:
         """Make a step for each minibatch; yield the sums over each `length` of them.
@@ -85,9 +116,9 @@ class Trainer:
         There are a few more in a phase where that is not a multiple of a cycle of steps.
         """
         phase = Totals()
-        for cycle in Cycles(self.network, self.step).run(minibatches):
+        for cycle in self.run(minibatches):
             for minibatch in cycle:
-                phase.add(Totals.of(minibatch))
+                phase.add(minibatch)
             if phase.num_minibatches >= length:
                 yield self.finish(phase)
                 phase = Totals()

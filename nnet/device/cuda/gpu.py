@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +17,9 @@ from nnet.device.cuda.fisher import FisherKernels
 from nnet.device.cuda.layers import LayerKernels
 from nnet.device.cuda.staging import PinnedStagingBuffer
 from nnet.device.cuda.streams import CudaGraph, CudaSideStream
-from nnet.device.device import Array, Device
+from nnet.device.device import Array, Device, T
 from nnet.errors import NgtrainError
+from nnet.io.background import read_ahead
 
 log = logging.getLogger("ngtrain")
 
@@ -33,7 +35,7 @@ class Gpu(LayerKernels, FisherKernels, Device):
 
     blas = cublas
     takes_compressed_frames = True
-    staging_buffer = PinnedStagingBuffer
+    overlaps = True
 
     def __init__(self, cupy: ModuleType, tf32: bool = False):
         super().__init__()
@@ -56,10 +58,46 @@ class Gpu(LayerKernels, FisherKernels, Device):
     def side_stream(self) -> CudaSideStream:
         return CudaSideStream(self._not_joined)
 
+    def join(self, stream: CudaSideStream) -> None:
+        stream.join()
+
     def join_side_streams(self) -> None:
-        """Let the current stream wait for what was done in side streams."""
+        """Let the current stream wait for what was done in all side streams."""
         for stream in tuple(self._not_joined):
             stream.join()
+
+    def make_steps(
+        self,
+        step: Callable[..., None],
+        minibatches: Iterator[tuple[T, tuple[Array, ...]]],
+        cycle_length: Callable[[], int],
+    ) -> Iterator[list[T]]:
+        """Do what Device's does, by a graph of all steps of a cycle where there is one.
+
+        A minibatch travels through a staging buffer to memory where it is always found.  A cycle
+        begins with the steps that update Fisher matrices, which has time until these are needed
+        again.  Steps outside of cycles are made one by one.
+        """
+        buffer, received = PinnedStagingBuffer(), []
+
+        def make_all() -> None:
+            for arrays in received:
+                step(*arrays)
+
+        graph = self.captured(make_all)
+        on_their_way = read_ahead((what, buffer.send(arrays)) for what, arrays in minibatches)
+        for what, sent in on_their_way:
+            done, length = [what], cycle_length()
+            received[:] = [buffer.receive(sent, 0)]
+            for what, sent in itertools.islice(on_their_way, max(length - 1, 0)):
+                done.append(what)
+                received.append(buffer.receive(sent, len(received)))
+            shapes = [frames.shape for frames, *_ in received]
+            if len(done) == length and len(set(shapes)) == 1:
+                graph((buffer.age, shapes[0]))
+            else:
+                make_all()
+            yield done
 
     def captured(self, function: Callable[[], None]) -> CudaGraph:
         return CudaGraph(function, self)
@@ -158,7 +196,7 @@ def _free_memory(cupy: ModuleType, device: int) -> int | None:
 
 def _try(gpu: Gpu) -> None:
     """Run a kernel and a product: what they need besides CuPy is loaded when it is needed first."""
-    twos, out = (gpu.zeros((3, 3), np.float32) for _ in range(2))
+    twos, out = (gpu.xp.zeros((3, 3), np.float32) for _ in range(2))
     gpu.broadcast_rows(gpu.xp.full(3, 2, np.float32), twos)
     gpu.matmul(twos, twos, out=out)
     if not (out.get() == 12).all():

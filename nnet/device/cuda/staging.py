@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from nnet.device.cuda.kernels import THREADS, launch
-from nnet.device.device import Array, StagingBuffer
+from nnet.device.device import Array
 from nnet.io.compressed_frames import CompressedFrames
 
 NUM_SLOTS = 8  # one being filled, one that waits, and some that the device has yet to receive
 _ALIGNMENT = 256  # bytes
 
 
-class PinnedStagingBuffer(StagingBuffer):
-    """A staging buffer of slots: memory on both sides, which is used again and again."""
+class PinnedStagingBuffer:
+    """Slots through which arrays travel to the device, while that is busy with those before.
+
+    A slot is memory on both sides, which is used again and again.
+
+    age: the number of times that the memory where arrays arrive has moved.
+    """
 
     def __init__(self):
         import cupy
@@ -31,6 +36,10 @@ class PinnedStagingBuffer(StagingBuffer):
         self.age = 0
 
     def send(self, arrays: tuple[np.ndarray | CompressedFrames, ...]) -> Any:
+        """Send some arrays on their way, from any thread; return what receive() takes.
+
+        No more than two calls may be ahead of receive().
+        """
         shape = None
         if isinstance(arrays[0], CompressedFrames):
             shape = arrays[0].shape
@@ -43,6 +52,7 @@ class PinnedStagingBuffer(StagingBuffer):
         return slot, shape
 
     def receive(self, sent: Any, place: int) -> tuple[Array, ...]:
+        """Return the arrays on the device, where they stay until the next call for `place`."""
         import cupy
 
         slot, shape = sent

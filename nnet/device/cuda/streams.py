@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from nnet.device.device import CapturedGraph, SideStream
-
 if TYPE_CHECKING:
     from nnet.device.cuda.gpu import Gpu
 
 
-class CudaSideStream(SideStream):
+class CudaSideStream:
     """A stream that starts where the main stream is, and that the main stream later waits for.
 
     not_joined: the device's side streams for which the main stream has yet to wait.
     """
-
-    overlaps = True
 
     def __init__(self, not_joined: list[CudaSideStream]):
         import cupy
@@ -57,19 +53,17 @@ class CudaSideStream(SideStream):
             cupy.cuda.get_current_stream().wait_event(self._done)
 
 
-class CudaGraph(CapturedGraph):
+class CudaGraph:
     """A function whose work on the device is the same whenever it is called with the same key.
 
-    It is captured, with everything done in side streams, when it is called with a key for the
-    second time: the first time may allocate memory.  What it allocates while it is captured belongs
-    to the graph.
+    It must not wait for the device, and what it does on the host, it does by Device.on_host().  It
+    is captured, with everything done in side streams, when it is called with a key for the second
+    time: the first time may allocate memory.  What it allocates while it is captured belongs to the
+    graph.
     """
 
-    is_replayed = True
-
     def __init__(self, function: Callable[[], None], gpu: Gpu):
-        super().__init__(function)
-        self._gpu = gpu
+        self._function, self._gpu = function, gpu
         self._graphs: dict[Hashable, tuple[Any, list[Callable[[], None]]]] = {}
         self._seen: set[Hashable] = set()
         self._pool = gpu.xp.cuda.MemoryPool()
@@ -81,9 +75,9 @@ class CudaGraph(CapturedGraph):
             for function in host_calls:
                 function()
         elif key in self._seen:
-            self._graphs[key] = self._gpu.capture(self.function, self._pool)
+            self._graphs[key] = self._gpu.capture(self._function, self._pool)
             self._graphs[key][0].launch()
         else:
             self._seen.add(key)
-            self.function()
+            self._function()
             self._gpu.join_side_streams()
