@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnet.device import select_device
-from nnet.device.cuda import libraries
+from nnet.device.cuda import cublas
 from nnet.errors import NgtrainError
 
 
@@ -28,18 +28,18 @@ def no_compiler(cupy, patch):
 
 
 def no_cublas(cupy, patch):
-    def load(name):
-        raise OSError(f"lib{name}.so is not found")
+    def load():
+        raise OSError("libcublas.so is not found")
 
-    patch.setattr(libraries, "library", load)
+    patch.setattr(cublas, "library", load)
 
 
 def wrong_product(cupy, patch):
-    patch.setattr(libraries.library("cublas"), "cublasSgemm_v2", lambda *args: 0)
+    patch.setattr(cublas.library(), "cublasSgemm_v2", lambda *args: 0)
 
 
 def failing_product(cupy, patch):
-    patch.setattr(libraries.library("cublas"), "cublasSgemm_v2", lambda *args: 15)
+    patch.setattr(cublas.library(), "cublasSgemm_v2", lambda *args: 15)
 
 
 def no_gpu(cupy, patch):

@@ -16,7 +16,10 @@ from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import table_writer
 from nnet.natural_gradient import simple
 
-FUNCTIONS = {f.name: f for f in (nonlinear.SIGMOID, nonlinear.TANH, nonlinear.RECTIFIER)}
+FUNCTIONS = {
+    component.function.name: component.function
+    for component in nonlinear.ElementwiseComponent.__subclasses__()
+}
 SHAPES = [(1, 1), (3, 5), (7, 40), (4, 300)]
 
 

@@ -6,7 +6,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from nnet.device.cuda import cublas, libraries
+from nnet.device.cuda import cublas
 from nnet.device.cuda.gpu import Gpu
 from nnet.errors import NgtrainError
 
@@ -115,6 +115,6 @@ def test_products_of_two_streams_in_one_graph(gpu, cupy):
 def test_what_cublas_says_is_an_error():
     with fake_cupy.installed() as cupy:
         a, out = (cupy.asarray(np.zeros((2, 2), np.float32)) for _ in range(2))
-        libraries.library("cublas").cublasSgemm_v2 = lambda *args: fake_cupy.libraries.INVALID_VALUE
+        cublas.library().cublasSgemm_v2 = lambda *args: fake_cupy.libraries.INVALID_VALUE
         with pytest.raises(NgtrainError, match="cuBLAS cannot multiply matrices: status 7"):
             cublas.gemm(a, a, out, alpha=1.0, beta=0.0)

@@ -12,7 +12,7 @@ from test_natural_gradient import DEGENERATE, correlated_rows
 from nnet.components import base
 from nnet.components.nonlinear import ElementwiseComponent, NonlinearComponent
 from nnet.device import select_device
-from nnet.device.cuda import libraries
+from nnet.device.cuda import cublas
 from nnet.device.cuda.staging import NUM_SLOTS
 from nnet.device.device import Device, Elementwise, to_host
 from nnet.egs.minibatches import Minibatch, read_minibatches
@@ -337,4 +337,4 @@ def test_tf32_is_asked_for(gpu, tf32):
         a, out = (device.xp.zeros((2, 2), np.float32) for _ in range(2))
         device.matmul(a, a, out=out)
         device.close()
-        assert libraries.library("cublas").modes[-1] == (TF32 if tf32 else 0)
+        assert cublas.library().modes[-1] == (TF32 if tf32 else 0)

@@ -105,15 +105,6 @@ def _tanh_slope(xp: ModuleType, y: Array, out: Array) -> None:
     xp.subtract(1, out, out=out)
 
 
-SIGMOID = Elementwise("sigmoid", _sigmoid, _sigmoid_slope)
-TANH = Elementwise("tanh", lambda xp, x, out: xp.tanh(x, out=out), _tanh_slope)
-RECTIFIER = Elementwise(
-    "rectifier",
-    lambda xp, x, out: xp.maximum(x, 0, out=out),
-    lambda xp, y, out: xp.greater(y, 0, out=out),
-)
-
-
 class ElementwiseComponent(NonlinearComponent):
     """y_i = f(x_i), with a derivative that follows from y."""
 
@@ -133,21 +124,25 @@ class ElementwiseComponent(NonlinearComponent):
 class SigmoidComponent(ElementwiseComponent):
     """y = 1 / (1 + e^{-x})."""
 
-    function = SIGMOID
+    function = Elementwise("sigmoid", _sigmoid, _sigmoid_slope)
 
 
 @component_type
 class TanhComponent(ElementwiseComponent):
     """y = tanh(x)."""
 
-    function = TANH
+    function = Elementwise("tanh", lambda xp, x, out: xp.tanh(x, out=out), _tanh_slope)
 
 
 @component_type
 class RectifiedLinearComponent(ElementwiseComponent):
     """y = max(x, 0)."""
 
-    function = RECTIFIER
+    function = Elementwise(
+        "rectifier",
+        lambda xp, x, out: xp.maximum(x, 0, out=out),
+        lambda xp, y, out: xp.greater(y, 0, out=out),
+    )
 
 
 @component_type

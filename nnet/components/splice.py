@@ -26,12 +26,8 @@ from nnet.io.tokens import Reader
 
 def _read_left_and_right_context(reader: Reader) -> dict[str, Any]:
     left = reader.integer()
-    reader.expect("<RightContext>")
-    return {"context": _contiguous_context(left, reader.integer())}
-
-
-def _contiguous_context(left: int, right: int) -> range:
-    return range(-left, right + 1)
+    right = reader.expect("<RightContext>").integer()
+    return {"context": range(-left, right + 1)}
 
 
 LONGEST_CONTEXT = 1 << 16
@@ -60,9 +56,8 @@ class SpliceComponent(Component):
         if "context" in line:
             context = line.take("context", INTEGERS.parse)
         else:
-            context = _contiguous_context(
-                line.take("left-context", integer), line.take("right-context", integer)
-            )
+            left, right = line.take("left-context", integer), line.take("right-context", integer)
+            context = range(-left, right + 1)
         return line.build(cls, {"context": context, **cls.configured(line)})
 
     def check(self) -> None:
@@ -78,15 +73,8 @@ class SpliceComponent(Component):
         self.require(
             0 <= self.const_component_dim < self.input_dim, "bad dimension of the constant part"
         )
-
-    @property
-    def spliced_dim(self) -> int:
-        """The dimension of the part of the input that is repeated."""
-        return self.input_dim - self.const_component_dim
-
-    @property
-    def output_dim(self) -> int:
-        return self.spliced_dim * len(self.context) + self.const_component_dim
+        self.spliced_dim = self.input_dim - self.const_component_dim  # of what is repeated
+        self.output_dim = self.spliced_dim * len(self.context) + self.const_component_dim
 
     def info_items(self) -> Iterator[tuple[str, str]]:
         yield from super().info_items()

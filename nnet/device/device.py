@@ -104,11 +104,8 @@ class Elementwise(NamedTuple):
     slope: Callable[[ModuleType, Array, Array], Any]
 
 
-class _Scratch(threading.local):
-    """The calling thread's workspace."""
-
-    def __init__(self):
-        self.workspace = Workspace()
+class _Scratch(Workspace, threading.local):
+    """A workspace of the calling thread's own."""
 
 
 # Devices ------------------------------------------------------------------------------------------
@@ -221,7 +218,7 @@ class Device:
 
         Threads divide the blocks among themselves.  What `scratch` held before is undefined.
         """
-        for_each(lambda rows: function(rows, self._scratch.workspace), self.row_blocks(a))
+        for_each(lambda rows: function(rows, self._scratch), self.row_blocks(a))
 
     def row_dots(self, a: Array, b: Array, out: Array) -> None:
         """Compute the dot product of each row of `a` with that of `b`, (rows, dim), (rows,)."""

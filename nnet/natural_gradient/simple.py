@@ -81,27 +81,13 @@ class SimplePreconditioner:
             the scale with which the new rows have the Frobenius norm of X, as a 0-dimensional array
             on the device of X; whoever uses them multiplies by it.
         """
-        N, D = X.shape
         if squared_norms is None:
-            squared_norms = self._workspace.array("squared_norms", (N,), X)
-        norms = self._norms(X)
-        product = self._workspace.array("product", X.shape, X)
-        if N == 1:
-            log.warning("The simple preconditioner leaves a minibatch of one row unchanged.")
-            squared_norms[...] = norms
-        elif N < D:
-            T = self._T(X, norms, squared_norms)
-            X[...] = self.device.matmul(T, X, out=product)  # (5)
-            self.device.row_dots(X, X, out=squared_norms)
-        else:
-            S, mu = self._S(X.T, norms, D)
-            in_precision = self._workspace.array("S", S.shape, X)
-            in_precision[...] = S
-            Q = self.device.matmul(X, in_precision, out=product)  # (3)
-            (self.device.leave_rows_out or leave_rows_out)(X, Q, mu, squared_norms)  # (4)
-        return self._scale(norms, squared_norms)
+            squared_norms = self._workspace.array("squared_norms", (len(X),), X)
+        return self.precondition_product(X, None, squared_norms)[0]
 
-    def precondition_product(self, X: Array, Y: Array, squared_norms: Array) -> tuple[Array, int]:
+    def precondition_product(
+        self, X: Array, Y: Array | None, squared_norms: Array
+    ) -> tuple[Array, int]:
         """Change X or Y so that X^T Y becomes X_hat^T Y, with the X_hat that precondition() makes.
 
         Args:
@@ -111,40 +97,33 @@ class SimplePreconditioner:
         Returns:
             the scale that precondition() returns, and N.
         """
-        N, D = X.shape
-        if max(N, Y.shape[1]) >= D or N == 1:
-            return self.precondition(X, squared_norms), N
-        norms = self._norms(X)
-        T = self._T(X, norms, squared_norms)
-        product = self._workspace.array("product", Y.shape, Y)
-        Y[...] = self.device.matmul(T.T, Y, out=product)
-        return self._scale(norms, squared_norms), N
-
-    def _norms(self, X: Array) -> Array:
-        norms = self._workspace.array("norms", (len(X),), X)
-        self.device.row_dots(X, X, out=norms)
-        return norms
-
-    def _S(self, X: Array, norms: Array, D: int) -> tuple[Array, Array]:
-        """Compute (I + mu X X^T)^{-1} and mu, in float64."""
-        scatter = self._workspace.array("scatter", (len(X), len(X)), X)
-        self.device.gram(X, out=scatter)
-        mu = self._workspace.array("mu", (), X, np.float64)
-        inverse = self.device.smoothed_inverse or smoothed_inverse
-        return inverse(scatter, norms, D, self.alpha, mu, self._workspace), mu
-
-    def _T(self, X: Array, norms: Array, squared_norms: Array) -> Array:
-        """Compute T (5), in the precision of X; `squared_norms` is overwritten by (6)."""
-        S, mu = self._S(X, norms, X.shape[1])
-        T = self._workspace.array("T", S.shape, X)
-        (self.device.leave_one_out or leave_one_out)(S, mu, T, squared_norms)
-        return T
-
-    def _scale(self, norms: Array, squared_norms: Array) -> Array:
-        tr = self._workspace.array("tr", (), norms, np.float64)
-        gamma = self._workspace.array("gamma", (), norms)
-        self.device.norm_ratio(norms, squared_norms, tr, gamma)
-        return gamma
+        (N, D), scratch, device = X.shape, self._workspace.array, self.device
+        norms, mu = scratch("norms", (N,), X), scratch("mu", (), X, np.float64)
+        device.row_dots(X, X, out=norms)
+        n = min(N, D)  # (I + mu X X^T)^{-1} if N < D, else (I + mu X^T X)^{-1}, in float64
+        if N > 1:
+            scatter = scratch("scatter", (n, n), X)
+            device.gram(X if N < D else X.T, out=scatter)
+            inverse = device.smoothed_inverse or smoothed_inverse
+            S = inverse(scatter, norms, D, self.alpha, mu, self._workspace)
+            S_or_T = scratch("S or T", (n, n), X)
+        if N == 1:
+            log.warning("The simple preconditioner leaves a minibatch of one row unchanged.")
+            squared_norms[...] = norms
+        elif N >= D:
+            S_or_T[...] = S
+            Q = device.matmul(X, S_or_T, out=scratch("product", X.shape, X))  # (3)
+            (device.leave_rows_out or leave_rows_out)(X, Q, mu, squared_norms)  # (4)
+        else:
+            (device.leave_one_out or leave_one_out)(S, mu, S_or_T, squared_norms)  # (5), (6)
+            if Y is not None and Y.shape[1] < D:
+                Y[...] = device.matmul(S_or_T.T, Y, out=scratch("product", Y.shape, Y))
+            else:
+                X[...] = device.matmul(S_or_T, X, out=scratch("product", X.shape, X))
+                device.row_dots(X, X, out=squared_norms)
+        tr, gamma = scratch("tr", (), X, np.float64), scratch("gamma", (), X)
+        device.norm_ratio(norms, squared_norms, tr, gamma)
+        return gamma, N
 
 
 def smoothed_inverse(

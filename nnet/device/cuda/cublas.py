@@ -12,6 +12,7 @@ manual, "CUDA Graphs Support" and cublasSetWorkspace()).
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from ctypes import byref, c_char_p, c_double, c_float, c_size_t, c_void_p
 from typing import Any
@@ -19,7 +20,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from nnet.device.cuda import libraries
 from nnet.device.device import Array
 from nnet.errors import NgtrainError
 
@@ -37,7 +37,7 @@ _workspaces: WeakKeyDictionary[Any, Array] = WeakKeyDictionary()
 def use_tf32(tf32: bool) -> None:
     """Let products of float32 matrices round what they multiply to 10 bits, or not."""
     mode = _TF32_MATH if tf32 else _DEFAULT_MATH
-    _check(_cublas().cublasSetMathMode(_handle(_device().id), mode))
+    _check(library().cublasSetMathMode(_handle(_device().id), mode))
 
 
 def gemm(a: Array, b: Array, out: Array, alpha: float, beta: float) -> None:
@@ -97,7 +97,7 @@ def _call(
     if any(x.dtype != out.dtype for x, _, _ in operands):
         raise ValueError("the matrices of a product differ in type")
     letter, real = _PRECISIONS[out.dtype.char]
-    function = getattr(_cublas(), f"cublas{letter}{name}_v2")
+    function = getattr(library(), f"cublas{letter}{name}_v2")
     matrices = [value for x, _, ld in operands for value in (c_void_p(x.data.ptr), ld)]
     scales = byref(real(alpha)), byref(real(beta))
     args = *options, scales[0], *matrices, scales[1], c_void_p(out.data.ptr), stride
@@ -107,14 +107,21 @@ def _call(
 # The library --------------------------------------------------------------------------------------
 
 
-def _cublas() -> Any:
-    return libraries.library("cublas")
+@functools.cache
+def library() -> ctypes.CDLL:
+    """Load cuBLAS, that which CuPy has loaded, as CuPy finds it.
+
+    Integers are passed to its functions as C's int; for pointers and others ctypes has types.
+    """
+    from cuda.pathfinder import load_nvidia_dynamic_lib  # which CuPy depends on
+
+    return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
 
 
 @functools.cache
 def _handle(device: int) -> c_void_p:
     handle = c_void_p()
-    _check(_cublas().cublasCreate_v2(byref(handle)))
+    _check(library().cublasCreate_v2(byref(handle)))
     return handle
 
 
@@ -123,7 +130,7 @@ def _handle_of_current_stream() -> c_void_p:
     import cupy
 
     stream, device = cupy.cuda.get_current_stream(), _device()
-    handle, cublas = _handle(device.id), _cublas()
+    handle, cublas = _handle(device.id), library()
     if stream not in _workspaces:
         _workspaces[stream] = cupy.empty(_workspace_size(device), np.uint8)
     workspace = _workspaces[stream]
@@ -146,6 +153,6 @@ def _device() -> Any:
 
 def _check(status: int) -> None:
     if status:
-        describe = _cublas().cublasGetStatusString
+        describe = library().cublasGetStatusString
         describe.restype = c_char_p
         raise NgtrainError(f"cuBLAS cannot multiply matrices: {describe(status).decode()}")

@@ -336,15 +336,15 @@ def installed(max_threads: int = 1, order: int = FORWARD):
     """`import cupy` gives this module; kernels run with so many threads, in such an order."""
     from nnet.device.cuda import cublas as ours
     from nnet.device.cuda import kernels
-    from nnet.device.cuda import libraries as theirs
 
-    module, library = sys.modules[__name__], theirs.library
+    module, library = sys.modules[__name__], ours.library
     names = {"cupy": module, "cupy.cublas": cublas, "cupyx": cupyx}
     before = {name: sys.modules.get(name) for name in names}
     settings = Emulation.max_threads, Emulation.order
     sys.modules.update(names)
     Emulation.max_threads, Emulation.order = max_threads, order
-    theirs.library = {"cublas": libraries.Cublas()}.__getitem__
+    fake = libraries.Cublas()
+    ours.library = lambda: fake
     counts.clear()
     forget = [f.cache_clear for f in (kernels._kernel, kernels._module, ours._handle)]
     for clear in forget:
@@ -353,7 +353,7 @@ def installed(max_threads: int = 1, order: int = FORWARD):
         yield module
     finally:
         Emulation.max_threads, Emulation.order = settings
-        theirs.library = library
+        ours.library = library
         reset()
         for name, value in before.items():
             if value is None:
