@@ -1,4 +1,4 @@
-"""What the output of a network is compared with, and sums of what comes of it."""
+"""Labels that outputs are compared with, and sums over minibatches."""
 
 from __future__ import annotations
 
