@@ -13,6 +13,7 @@ The directory has the layout of Kaldi's utils/prepare_lang.sh.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,14 +135,17 @@ def position_questions(silence: PhoneSets, nonsilence: PhoneSets) -> PhoneSets:
 
 def write_word_boundaries(lang: Path, phones: SymbolTable, names: list[str]) -> None:
     kinds = [(name, POSITIONS.get(name[-2:], "nonword")) for name in names]
-    write_lines(lang / "phones/word_boundary.txt", (f"{name} {kind}" for name, kind in kinds))
-    write_lines(
-        lang / "phones/word_boundary.int",
-        (f"{phones.number(name)} {kind}" for name, kind in kinds),
-    )
+    numbered = [(phones.number(name), kind) for name, kind in kinds]
+    write_rows(lang / "phones/word_boundary", kinds, numbered)
 
 
 # The files ----------------------------------------------------------------------------------------
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[str]], numbers: Iterable[Iterable]) -> None:
+    """Write rows of words into <path>.txt, and the same rows as numbers into <path>.int."""
+    write_lines(f"{path}.txt", map(" ".join, rows))
+    write_lines(f"{path}.int", (" ".join(map(str, row)) for row in numbers))
 
 
 def number(path: Path, symbols: list[str]) -> SymbolTable:
@@ -159,8 +163,7 @@ def number_words(lang: Path, lexicon: list[Pronunciation], oov_word: str) -> Sym
     before = list(text_lines(path)) if path.exists() else []
     vocabulary = sorted({entry.word for entry in lexicon}, key=encode)
     table = number(path, ["<eps>", *vocabulary, "#0", "<s>", "</s>"])
-    write_lines(lang / "oov.txt", [oov_word])
-    write_lines(lang / "oov.int", [str(table.number(oov_word))])
+    write_rows(lang / "oov", [[oov_word]], [[table.number(oov_word)]])
     if grammar.exists() and before != list(text_lines(path)):
         grammar.unlink()
         log.warning(f"{grammar} was made for other words, and is removed: make it again")
@@ -197,11 +200,9 @@ def write_phone_lists(lang: Path, phones: SymbolTable, lists: dict[str, PhoneSet
     """Write each list as text and as numbers, those of single phones with colons (csl) too."""
     for name, rows in lists.items():
         numbers = [[str(phones.number_of.get(word, word)) for word in row] for row in rows]
-        path = lang / "phones" / name
-        write_lines(f"{path}.txt", map(" ".join, rows))
-        write_lines(f"{path}.int", map(" ".join, numbers))
+        write_rows(lang / "phones" / name, rows, numbers)
         if name not in ("sets", "extra_questions", "roots"):
-            write_lines(f"{path}.csl", [":".join(flat(numbers))])
+            write_lines(lang / f"phones/{name}.csl", [":".join(flat(numbers))])
 
 
 def write_word_disambiguation(lang: Path, phones: SymbolTable, words: SymbolTable) -> None:
@@ -221,17 +222,12 @@ def write_align_lexicon(
     """Write the lexicon for aligning words within lattices: each word twice, then its phones."""
     entries = {(entry.word, entry.phones) for entry in lexicon}
     entries = sorted(entries | {("<eps>", (optional_silence,))})
-    write_lines(
-        lang / "phones/align_lexicon.txt",
-        (f"{word} {word} {' '.join(pronunciation)}" for word, pronunciation in entries),
-    )
-    write_lines(
-        lang / "phones/align_lexicon.int",
-        (
-            " ".join(map(str, [words.number(word)] * 2 + [phones.number(p) for p in pronunciation]))
-            for word, pronunciation in entries
-        ),
-    )
+    rows = [(word, word, *pronunciation) for word, pronunciation in entries]
+    numbers = [
+        (words.number(word), words.number(word), *map(phones.number, pronunciation))
+        for word, pronunciation in entries
+    ]
+    write_rows(lang / "phones/align_lexicon", rows, numbers)
 
 
 if __name__ == "__main__":
