@@ -14,7 +14,6 @@ With --times false there is a line for each channel: recording, channel, words.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +58,8 @@ from nnet.launch.commands import read_numbers
 @option("--iter", default="final", help="Recognise with <model-dir>/<iter>.mdl")
 @gpu_option
 def main(model_dir, graph_dir, recordings, channel, times, **o):
+    import tempfile  # not for --help
+
     source, graph = Path(model_dir), Path(graph_dir)
     model = source / f"{o['iter']}.mdl"
     require_files(model, *(graph / name for name in ("HCLG.fst", "words.txt")))

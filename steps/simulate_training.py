@@ -18,7 +18,6 @@ import csv
 import re
 import sys
 from dataclasses import astuple, dataclass, field, fields, replace
-from statistics import mean
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +144,8 @@ class Row:
 
 def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> Row:
     """Simulate a training whose last iteration has `count` jobs."""
+    from statistics import mean
+
     from nnet.report.simulation import Luck, Sizes, simulate, traffic
 
     num_archives = int(o.num_frames // (o.frames_per_eg * o.samples_per_iter)) + 1  # get_egs2.py

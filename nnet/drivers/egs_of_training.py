@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures  # whose ThreadPoolExecutor comes when it is asked for
 from pathlib import Path
 
 from nnet.drivers.driver import log, read_integer
@@ -52,8 +52,8 @@ class ArchiveChecks:
     """
 
     def __init__(self):
-        self._reading: dict[Path, Future] = {}
-        self._executor = ThreadPoolExecutor(2)
+        self._reading: dict[Path, futures.Future] = {}
+        self._executor = futures.ThreadPoolExecutor(2)
 
     def __enter__(self) -> ArchiveChecks:
         return self

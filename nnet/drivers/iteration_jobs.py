@@ -22,7 +22,6 @@ import logging
 import math
 from collections import Counter
 from pathlib import Path
-from statistics import median_high
 
 from nnet.drivers.driver import output_of
 from nnet.errors import NgtrainError
@@ -96,7 +95,8 @@ class IterationJobs:
     @property
     def middle_objective(self) -> float:
         """The objective of the job in the middle; of an even number the better of the two."""
-        return median_high(self.objectives().values() or [math.nan])
+        objectives = sorted(self.objectives().values()) or [math.nan]
+        return objectives[len(objectives) // 2]
 
     # What does not count --------------------------------------------------------------------------
 

@@ -26,7 +26,6 @@ import secrets
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -207,6 +206,8 @@ class Scheduler(ABC):
 
         Interrupted, it ends the jobs.
         """
+        import tempfile  # not for --help
+
         with tempfile.TemporaryFile() as output:
             files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
             process = None

@@ -12,7 +12,6 @@ is the rspecifier "ark:gunzip -c ali.1.gz | ali-to-pdf final.mdl ark:- ark:- |".
 from __future__ import annotations
 
 import re
-import runpy
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +84,8 @@ def options_of(program: str, text: str, source: str | Path) -> str:
     Raises:
         NgtrainError: it is something else; `source` says where it came from.
     """
+    import runpy  # not for --help
+
     known = None
     for word in text.split():
         known = known or runpy.run_path(find_program(program))["main"].options

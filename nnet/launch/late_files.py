@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from tempfile import TemporaryFile
 
 PATIENCE_S = 90.0
 """Longer than an NFS client believes what it knows of a directory, which is a minute unless the
@@ -17,6 +16,8 @@ def eventually(
     condition: Callable[[], bool], *directories: str | os.PathLike, patience_s: float = PATIENCE_S
 ) -> bool:
     """Wait until `condition`, of files in directories, comes true; False after `patience_s`."""
+    from tempfile import TemporaryFile  # not for --help
+
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures  # whose ThreadPoolExecutor comes when it is asked for
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -56,7 +56,7 @@ class Runner:
     def start(self) -> None:
         """Begin; not when it is made, so that who has it can end what a signal interrupts here."""
         with finished_before_ending():
-            threads = ThreadPoolExecutor(self.max_jobs_run)
+            threads = futures.ThreadPoolExecutor(self.max_jobs_run)
             for job in self.call.jobs:
                 threads.submit(self.run_job, job)
             threads.shutdown(wait=False)
