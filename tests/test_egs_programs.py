@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 from archives import read_examples, write_table
+from minibatches_joined import joined
 
-from nnet.egs.minibatches import Minibatch, read_minibatches
+from nnet.egs.minibatches import read_minibatches
 from nnet.io.tables import INTEGERS, MATRIX, POSTERIOR, sequential_table
 
 
@@ -263,10 +264,8 @@ def test_a_pipeline_reads_as_minibatches(golden, environment):
         f"ark,bg:nnet-copy-egs --frame=2 ark:{golden}/egs_8frames.ark ark:- | "
         "nnet-shuffle-egs --buffer-size=50 --srand=5 ark:- ark:- |"
     )
-    piped = Minibatch.concatenate(list(read_minibatches(rspecifier, 64, 4, 4)))
-    direct = Minibatch.concatenate(
-        list(read_minibatches(f"ark:{golden}/egs_8frames.ark", 64, 4, 4, frame=2))
-    )
+    piped = joined(list(read_minibatches(rspecifier, 64, 4, 4)))
+    direct = joined(list(read_minibatches(f"ark:{golden}/egs_8frames.ark", 64, 4, 4, frame=2)))
     assert sorted(piped.pdfs.tolist()) == sorted(direct.pdfs.tolist())
     assert not np.array_equal(piped.frames, direct.frames)
     np.testing.assert_array_equal(np.sort(piped.frames[:, 4, 0]), np.sort(direct.frames[:, 4, 0]))

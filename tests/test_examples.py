@@ -7,9 +7,11 @@ import pytest
 from archives import keys_of, read_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minibatches_joined import joined
+from submatrix import rows_of
 
 from nnet.egs import tables as example_tables
-from nnet.egs.minibatches import Minibatch, read_minibatches
+from nnet.egs.minibatches import read_minibatches
 from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.egs.tables import ExampleWriter, Pool, random_subset, read_blocks, shuffled
 from nnet.errors import NgtrainError
@@ -190,7 +192,9 @@ def sub_example(whole, start, num_frames, left, right):
     left = whole.left_context if left is None else min(left, whole.left_context)
     right = whole.right_context if right is None else min(right, whole.right_context)
     labels = whole.labels[start:][:num_frames]
-    rows = whole.input_frames.rows(whole.left_context + start - left, left + len(labels) + right)
+    rows = rows_of(
+        whole.input_frames, whole.left_context + start - left, left + len(labels) + right
+    )
     return NnetExample(labels, rows, left, whole.spk_info)
 
 
@@ -241,7 +245,7 @@ def test_a_frame_for_each_example(tmp_path):
         assert got.labels == [whole.labels[frame]]
         rows = slice(frame, frame + 6)
         np.testing.assert_allclose(
-            got.input_frames.decompress(), whole.input_frames.decompress(rows), atol=2e-4
+            got.input_frames.decompress(), whole.input_frames.decompress()[rows], atol=2e-4
         )
 
 
@@ -329,7 +333,7 @@ def test_minibatches_hold_what_the_examples_do(golden):
     examples = [e for _, e in read_examples(f"ark:{golden}/egs_1frame.ark")]
     for i, minibatch in enumerate(minibatches):
         part = examples[100 * i : 100 * i + 100]
-        frames = np.stack([e.input_frames.decompress(slice(2, 8)) for e in part])
+        frames = np.stack([e.input_frames.decompress()[2:8] for e in part])
         assert minibatch.frames.dtype == np.float32
         np.testing.assert_array_equal(minibatch.frames, frames)
         assert minibatch.rows.tolist() == list(range(len(part)))
@@ -357,14 +361,14 @@ def test_minibatches_of_mixed_layouts_and_soft_labels(tmp_path):
         for i in range(40)
     ]
     write_examples(tmp_path / "in", examples)
-    whole = Minibatch.concatenate(list(read_minibatches(f"ark:{tmp_path}/in", 7, 1, 3)))
+    whole = joined(list(read_minibatches(f"ark:{tmp_path}/in", 7, 1, 3)))
     assert whole.frames.shape == (40, 5, 7)
     columns = whole.rows.tolist(), whole.pdfs.tolist(), whole.weights.tolist()
     labels = list(zip(*columns, strict=True))
     assert labels == [(i, *label) for i, (_, e) in enumerate(examples) for label in e.labels[0]]
     for (_, e), frames in zip(examples, whole.frames, strict=True):
         rows = slice(e.left_context - 1, e.left_context + 4)
-        np.testing.assert_array_equal(frames[:, :5], e.input_frames.decompress(rows))
+        np.testing.assert_array_equal(frames[:, :5], e.input_frames.decompress()[rows])
         np.testing.assert_array_equal(frames[:, 5:], np.tile(e.spk_info, (5, 1)))
 
 
@@ -377,7 +381,7 @@ def test_splitting_a_minibatch(tmp_path):
     for part, read in zip(parts, read_minibatches(f"ark:{tmp_path}/in", 10, 2, 3), strict=True):
         for name in ("frames", "rows", "pdfs", "weights"):
             np.testing.assert_array_equal(getattr(part, name), getattr(read, name))
-    again = Minibatch.concatenate(parts)
+    again = joined(parts)
     for name in ("frames", "rows", "pdfs", "weights"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
 
@@ -390,8 +394,8 @@ def test_selecting_frames_on_the_way_is_as_selecting_them_before(golden, tmp_pat
 
     rng = np.random.default_rng(5)
     copy_blocks(f"ark:{golden}/egs_8frames.ark", f"ark:{tmp_path}/selected", select)
-    before = Minibatch.concatenate(list(read_minibatches(f"ark:{tmp_path}/selected", 64, 4, 4)))
-    on_the_way = Minibatch.concatenate(
+    before = joined(list(read_minibatches(f"ark:{tmp_path}/selected", 64, 4, 4)))
+    on_the_way = joined(
         list(
             read_minibatches(
                 f"ark:{golden}/egs_8frames.ark",
@@ -410,7 +414,7 @@ def test_selecting_frames_on_the_way_is_as_selecting_them_before(golden, tmp_pat
 def test_shuffled_minibatches_hold_the_same_examples(golden):
     def read(**options):
         rspecifier = f"ark:{golden}/egs_1frame.ark"
-        return Minibatch.concatenate(list(read_minibatches(rspecifier, 100, 4, 4, **options)))
+        return joined(list(read_minibatches(rspecifier, 100, 4, 4, **options)))
 
     plain = read()
     mixed = read(buffer_size=300, rng=np.random.default_rng(0))

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnet.errors import NgtrainError
-from nnet.io.background import read_ahead
 from nnet.io.random_access import mapped_table, random_access_table
 from nnet.io.streams import open_input
 from nnet.io.tables import (
@@ -24,6 +23,7 @@ from nnet.io.tables import (
     TOKEN,
     TOKENS,
     VECTOR,
+    read_ahead,
     read_script,
     sequential_table,
     table_writer,

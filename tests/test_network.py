@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from minibatches_joined import joined
 
 from nnet.components.layout import FrameLayout
 from nnet.device import select_device
@@ -301,7 +302,7 @@ def test_evaluation_adds_up():
     network = network_of(MULTISPLICE)
     minibatches = [minibatch_of(network, 30, seed) for seed in range(3)]
     seen = evaluate(network, minibatches)
-    whole = evaluate_minibatch(Propagation(network), Minibatch.concatenate(minibatches))
+    whole = evaluate_minibatch(Propagation(network), joined(minibatches))
     for name in "log_prob", "weight", "correct":
         np.testing.assert_allclose(getattr(seen, name), getattr(whole, name), rtol=1e-5)
     with pytest.raises(NgtrainError, match="no examples"):

@@ -379,5 +379,5 @@ def _write_pairs(writer: Writer, pairs: Sequence[tuple[int, int]]) -> None:
         writer.raw("; ".join(f"{first} {second} " for first, second in pairs) + "\n")
 
 
-INTEGER_PAIRS = Holder("list of pairs of integers", _read_pairs, _write_pairs)
+INTEGER_PAIRS = Holder(_read_pairs, _write_pairs)
 """Tables of phones and their lengths (Kaldi's BasicPairVectorHolder)."""

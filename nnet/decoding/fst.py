@@ -279,8 +279,6 @@ def _scratch_file() -> Iterator[str]:
 class FstHolder:
     """The form of transducers in tables (Kaldi's VectorFstHolder), such as training graphs."""
 
-    name = "transducer"
-
     def read(self, stream: InputStream) -> ArrayFst:
         if stream.peek(1) != b"\n":
             return ArrayFst.read(stream)

@@ -23,7 +23,7 @@ import numpy as np
 
 from nnet.device import blas
 from nnet.device.threads import for_each
-from nnet.io.background import read_ahead
+from nnet.io.tables import read_ahead
 
 T = TypeVar("T")
 Array = Any

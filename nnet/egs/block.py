@@ -9,6 +9,7 @@ are decompressed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -16,10 +17,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nnet.egs.record import Layout, LayoutTable, available_context
+from nnet.egs.record import (
+    Layout,
+    LayoutTable,
+    Strings,
+    available_context,
+    scatter,
+    scatter_strings,
+    windows,
+)
 from nnet.errors import NgtrainError
-from nnet.io import compression
-from nnet.io.strings import Strings, gather, scatter, scatter_strings
+from nnet.io import matrices
 
 ALL_FRAMES = -1
 
@@ -36,11 +44,11 @@ RECORD = np.dtype(
 
 # Elements that are decompressed at a time, so that intermediate results stay in the cache.
 _DECODE_SIZE = 1 << 17
-
 # After <Lab2>, every number is a byte of 4 and its four bytes.
 _NUMBER = np.dtype([("size", "u1"), ("value", "<i4")])
 
 
+@dataclass(eq=False)
 class ExampleBlock:
     """A sequence of examples.
 
@@ -51,12 +59,9 @@ class ExampleBlock:
             more than once.
     """
 
-    def __init__(
-        self, layouts: LayoutTable, buffers: list[bytes | memoryview], records: np.ndarray
-    ):
-        self.layouts = layouts
-        self.buffers = buffers
-        self.records = records
+    layouts: LayoutTable
+    buffers: list[bytes | memoryview]
+    records: np.ndarray
 
     @classmethod
     def over(
@@ -71,11 +76,7 @@ class ExampleBlock:
 
     @classmethod
     def scan(cls, layouts: LayoutTable, data: bytes) -> tuple[ExampleBlock, int]:
-        """Find the examples of known layouts that follow each other from the start of `data`.
-
-        Returns:
-            The block, and where its last example ends.
-        """
+        """Find the examples of known layouts from the start of `data`, and where the last ends."""
         begin, body, layout = layouts.scan(data)
         block = cls.over(layouts, data, begin=begin[:-1], body=body, end=begin[1:], layout=layout)
         return block, int(begin[-1])
@@ -94,8 +95,7 @@ class ExampleBlock:
             if not group.layout.simple:
                 size[group.indices] += group.label_texts.size
         end = np.cumsum(size)
-        begin = end - size
-        body = begin + keys.size + 1
+        begin, body = end - size, end - size + keys.size + 1
         data = np.empty(size.sum(), np.uint8)
         scatter_strings(data, begin, keys)
         data[body - 1] = ord(" ")
@@ -137,9 +137,7 @@ class ExampleBlock:
         used = np.bincount(records["buffer"], size, minlength=len(self.buffers))
         is_sparse = 2 * used < list(map(len, self.buffers))
         moved = is_sparse[records["buffer"]]
-        kept = [
-            buffer for buffer, sparse in zip(self.buffers, is_sparse, strict=True) if not sparse
-        ]
+        kept = [self.buffers[number] for number in np.flatnonzero(~is_sparse)]
         number = np.where(is_sparse, len(kept), np.cumsum(~is_sparse) - 1)
         records["buffer"] = number[records["buffer"]]
         shift = np.cumsum(size[moved]) - size[moved] - records["begin"][moved]
@@ -149,14 +147,13 @@ class ExampleBlock:
 
     def keys(self) -> list[bytes]:
         """Return the keys of the examples."""
-        records = self.records
-        slices = self._slices(records["buffer"], records["begin"], records["body"] - 1)
-        return list(map(bytes, slices))
+        buffer, begin, body = (self.records[name] for name in ("buffer", "begin", "body"))
+        return list(map(bytes, self._slices(buffer, begin, body - 1)))
 
     def bodies(self) -> list[bytes]:
         """Return the bytes of the examples after their keys, from \\0B on."""
-        slices = self._slices(*(self.records[name] for name in ("buffer", "body", "end")))
-        return list(map(bytes, slices))
+        buffer, body, end = (self.records[name] for name in ("buffer", "body", "end"))
+        return list(map(bytes, self._slices(buffer, body, end)))
 
     def encoded(self) -> bytes:
         """Join the bytes of the examples with their keys, as they stand in an archive."""
@@ -174,25 +171,20 @@ class ExampleBlock:
 
     def by_layout(self, chosen: np.ndarray | None = None) -> Iterator[ExampleGroup]:
         """Group by layout the examples, or only those that the mask `chosen` has."""
-        layout = self.records["layout"]
-        for number in distinct(layout if chosen is None else layout[chosen]):
-            members = layout == number
+        numbers = self.records["layout"]
+        for number in distinct(numbers if chosen is None else numbers[chosen]):
+            members, layout = numbers == number, self.layouts[number]
             indices = np.flatnonzero(members if chosen is None else members & chosen)
-            block = self if len(indices) == len(self) else self.take(indices)
-            yield ExampleGroup(self.layouts[number], indices, *block._parts(number), self)
-
-    def _parts(self, layout_number: int) -> tuple[Strings, np.ndarray]:
-        """Gather label texts and fixed parts of the examples, all of which have one layout."""
-        layout, records = self.layouts[layout_number], self.records
-        begin = records["end"] - layout.dtype.itemsize
-        fixed = np.empty(len(self), f"V{layout.dtype.itemsize}")
-        for number in distinct(records["buffer"]):
-            members = records["buffer"] == number
-            fixed[members] = gather(self.buffers[number], begin[members], fixed.itemsize)
-        labels = []
-        if not layout.simple:
-            labels = self._slices(records["buffer"], records["body"] + len(layout.prefix), begin)
-        return Strings.of(labels), fixed.view(layout.dtype)
+            records = self.records if len(indices) == len(self) else self.take(indices).records
+            buffer, begin = records["buffer"], records["end"] - layout.dtype.itemsize
+            fixed = np.empty(len(indices), f"V{layout.dtype.itemsize}")
+            for k in distinct(buffer):
+                there = buffer == k
+                fixed[there] = windows(self.buffers[k], fixed.itemsize)[begin[there]]
+            labels = []
+            if not layout.simple:
+                labels = self._slices(buffer, records["body"] + len(layout.prefix), begin)
+            yield ExampleGroup(layout, indices, Strings.of(labels), fixed.view(layout.dtype), self)
 
     def is_consistent(self) -> bool:
         """True if the constant bytes of each layout are where they belong in all its examples."""
@@ -208,13 +200,9 @@ class ExampleBlock:
                     return False
         return True
 
-    def _slices(
-        self, buffer: np.ndarray, begin: np.ndarray, end: np.ndarray
-    ) -> list[bytes | memoryview]:
-        if len(self.buffers) == 1:
-            data = self.buffers[0]
-            return [data[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
-        places = zip(buffer.tolist(), begin.tolist(), end.tolist(), strict=True)
+    def _slices(self, *places: np.ndarray) -> list[bytes | memoryview]:
+        """Cut pieces out of the buffers: which, from where, up to where."""
+        places = zip(*(place.tolist() for place in places), strict=True)
         return [self.buffers[k][i:j] for k, i, j in places]
 
     def select_frame(
@@ -245,12 +233,9 @@ class ExampleBlock:
             left_context, right_context: None for as much as there is.
         Source: the constructor of NnetExample for this, nnet2/nnet-example.cc, to the last bit.
         """
-        groups = [
-            part
-            for group in self.by_layout()
-            for part in group.sub_examples(left_context, right_context)
-        ]
-        return ExampleBlock.encode(self.layouts, Strings.of(self.keys()), groups)
+        parts = (group.sub_examples(left_context, right_context) for group in self.by_layout())
+        keys = Strings.of(self.keys())
+        return ExampleBlock.encode(self.layouts, keys, itertools.chain.from_iterable(parts))
 
 
 class FrameLabels(NamedTuple):
@@ -282,8 +267,7 @@ class FrameLabels(NamedTuple):
     def strongest(self, shape: tuple[int, int]) -> np.ndarray:
         """Find the pdf-id of the largest weight of each frame (-1 if it has no label).
 
-        Args:
-            shape: number of examples, and of frames of each.
+        The shape is number of examples, and of frames of each.
         """
         order = np.lexsort((-self.weight, self.frame, self.example))[::-1]
         strongest = np.full(shape, -1, np.int32)
@@ -311,11 +295,7 @@ class EncodedExamples:
 
 @dataclass
 class ExampleGroup(EncodedExamples):
-    """The examples of a block that have one layout.
-
-    Attributes:
-        block: the block.
-    """
+    """The examples of a block that have one layout."""
 
     block: ExampleBlock
 
@@ -335,13 +315,9 @@ class ExampleGroup(EncodedExamples):
         self._check(right, "NaN or infinity")
 
     def input(self, first_row: np.ndarray, rows: np.ndarray) -> None:
-        """Decompress rows of the input of each example, beginning with first_row[i].
+        """Decompress rows of the input, of example i beginning with first_row[i].
 
-        Args:
-            first_row: (n,).
-            rows: float32 (n, num_rows, num_cols), where to put them.
-        Raises:
-            NgtrainError: NaN or infinity.
+        They are put into `rows`, float32 (n, num_rows, num_cols); NgtrainError for NaN or infinity.
         """
         self.check_scale()
         fixed, num_rows = self.fixed, rows.shape[1]
@@ -351,9 +327,9 @@ class ExampleGroup(EncodedExamples):
             scale = fixed["min_value"][part], fixed["value_range"][part]
             codes = self._codes(first_row, num_rows, part)
             if self.layout.matrix == "CM":
-                rows[part] = compression.decode_columns(*scale, fixed["headers"][part], codes)
+                rows[part] = matrices.decode_columns(*scale, fixed["headers"][part], codes)
             else:
-                rows[part] = compression.decode_uniform(*scale, codes)
+                rows[part] = matrices.decode_uniform(*scale, codes)
 
     def _codes(self, first_row: np.ndarray, num_rows: int, part=slice(None)) -> np.ndarray:
         """Gather the codes of some rows, with the axes in the order of the layout."""
@@ -421,7 +397,7 @@ class ExampleGroup(EncodedExamples):
 
     def relabelled(self, labels: FrameLabels) -> Iterator[EncodedExamples]:
         """Make new examples with other labels."""
-        fields = {name: self.fixed[name] for name in self.layout.fields if name != "pdfs"}
+        fields = {name: self.fixed[name] for name in self.fixed.dtype.names if name != "pdfs"}
         return encode_examples(self.layout, self.indices, fields, labels)
 
     def _check(self, right: np.ndarray, reason: str) -> None:
@@ -438,7 +414,6 @@ def encode_examples(
         layout: their layout but for `simple`, which is decided here for each by its labels.
         indices: (n,), their places among the examples of a block.
         fields: arrays (n, ...), the fields of `layout.dtype` but for the labels.
-        labels: their labels.
     """
     size, num_frames = len(indices), layout.num_frames
     owner = labels.example * num_frames + labels.frame
@@ -449,13 +424,12 @@ def encode_examples(
         chosen = np.flatnonzero(simple == kind)
         if not len(chosen):
             continue
-        values, own = fields, labels
+        values, own, texts = fields, labels, Strings.of([])
         if len(chosen) < size:
             values = {name: value[chosen] for name, value in fields.items()}
             own = labels.of_examples(chosen)
         if kind:
             values = values | {"pdfs": own.pdf.reshape(-1, num_frames)}
-            texts = Strings.of([])
         else:
             texts = _label_texts(own, count[chosen])
         new = replace(layout, simple=kind)
@@ -478,16 +452,11 @@ def _label_texts(labels: FrameLabels, count: np.ndarray) -> Strings:
 
 
 def compressed_fields(matrix: str, frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Compress input to the fields of a layout.
-
-    Args:
-        matrix: format of the matrix, "CM" or "CM2".
-        frames: finite float32 (n, rows, cols).
-    """
+    """Compress input, finite float32 (n, rows, cols), to the fields of a layout, "CM" or "CM2"."""
     if matrix == "CM":
-        names, values = ("headers", "codes"), compression.encode_columns(frames)
+        names, values = ("headers", "codes"), matrices.encode_columns(frames)
     else:
-        names, values = ("codes",), compression.encode_uniform(frames, np.uint16)
+        names, values = ("codes",), matrices.encode_uniform(frames, np.uint16)
     return dict(zip(("min_value", "value_range", *names), values, strict=True))
 
 

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.egs.block import ExampleBlock, FrameLabels, compressed_fields, encode_examples
-from nnet.egs.record import Layout, LayoutTable
-from nnet.egs.tables import ExampleWriter
+from nnet.egs.record import Layout, LayoutTable, Strings
+from nnet.egs.tables import ExampleWriter, keep_freed_memory
 from nnet.errors import NgtrainError
 from nnet.io import log_lines
 from nnet.io.losses import Losses
-from nnet.io.memory import keep_freed_memory
 from nnet.io.random_access import random_access_table
-from nnet.io.strings import Strings
 from nnet.io.tables import FEATURES, POSTERIOR, sequential_table
+from nnet.io.text import encode
 
 log = logging.getLogger("ngtrain")
 
@@ -96,16 +95,12 @@ def _utterances(
                 log.warning("Posterior has wrong size %d versus %d for key %s", *sizes, key)
                 unusable.add(key)
                 continue
-            dim = frames.shape[1] if dim is None else dim
-            if frames.shape[1] != dim or dim <= cut.const_feat_dim:
-                raise NgtrainError(
-                    f"{features_rspecifier}, key {key}: features of dimension {frames.shape[1]}, "
-                    + (
-                        f"but {dim} before"
-                        if frames.shape[1] != dim
-                        else "none beside the constant"
-                    )
-                )
+            own_dim = frames.shape[1]
+            dim = own_dim if dim is None else dim
+            if own_dim != dim or dim <= cut.const_feat_dim:
+                reason = f"but {dim} before" if own_dim != dim else "none beside the constant"
+                of = f"{features_rspecifier}, key {key}: features of dimension {own_dim}"
+                raise NgtrainError(f"{of}, {reason}")
             yield key, frames, posterior
 
 
@@ -135,7 +130,7 @@ def cut_examples(layouts: LayoutTable, utterances: Sequence[Utterance], cut: Cut
     start = (np.arange(len(utterance)) - first_example[utterance]) * cut.num_frames
     num_frames = np.minimum(cut.num_frames, length[utterance] - start)
 
-    names = [utterances[i][0].encode(errors="surrogateescape") for i in utterance.tolist()]
+    names = [encode(utterances[i][0]) for i in utterance.tolist()]
     keys = [b"%s-%d" % (name, t) for name, t in zip(names, start.tolist(), strict=True)]
     labels = _labels([posterior for _, _, posterior in utterances], cut.num_frames)
     features = np.concatenate([frames for _, frames, _ in utterances])

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.egs.block import ExampleBlock, ExampleGroup
-from nnet.egs.tables import read_frames
+from nnet.egs.tables import keep_freed_memory, read_frames
 from nnet.io.compressed_frames import CompressedFrames
-from nnet.io.memory import keep_freed_memory
 
 # Number of examples that are decompressed together, roughly.
 _DECOMPRESS_SIZE = 1024
 # Formats of matrices in the order of their numbers in nnet/device/cuda/decompress.cu.
 _FORMATS = ("CM", "CM2", "CM3")
-_NUM_PLACES = 7
 
 
 @dataclass
@@ -48,17 +46,6 @@ class Minibatch:
             parts.append(Minibatch(frames, rows, self.pdfs[labels], self.weights[labels]))
         return parts
 
-    @staticmethod
-    def concatenate(minibatches: Sequence[Minibatch]) -> Minibatch:
-        """Join minibatches whose frames are not compressed."""
-        first = np.cumsum([0, *map(len, minibatches)], dtype=np.int32)
-        return Minibatch(
-            np.concatenate([m.frames for m in minibatches]),
-            np.concatenate([m.rows + begin for m, begin in zip(minibatches, first, strict=False)]),
-            np.concatenate([m.pdfs for m in minibatches]),
-            np.concatenate([m.weights for m in minibatches]),
-        )
-
 
 def read_minibatches(
     rspecifier: str,
@@ -74,13 +61,10 @@ def read_minibatches(
     """Read a table of examples as minibatches.
 
     Args:
-        rspecifier: the table, or `h5:FILE`.
         minibatch_size: number of examples of each; the last one may be smaller.
         left_context, right_context: frames of input that the network needs around a labelled one;
             further frames of the examples are not even decompressed.
-        frame: of examples with several labelled frames, the index of the one to take, or "random".
-        buffer_size: None for the order of the table, else see :func:`nnet.egs.tables.read_frames`.
-        rng: for "random" and shuffling.
+        frame, buffer_size, rng: see :func:`nnet.egs.tables.read_frames`.
         compressed: leave it to the device to decompress the frames;
             Device.takes_compressed_frames says whether it does.
     Raises:
@@ -147,7 +131,7 @@ def _decompressed(parts: _Parts, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _compressed(parts: _Parts, shape: tuple[int, int, int]) -> CompressedFrames:
     """Gather the rows that a minibatch takes as they stand in its examples."""
-    places = np.empty((shape[0], _NUM_PLACES), np.int32)
+    places = np.empty((shape[0], 7), np.int32)
     data = []
     for group, first_row in parts:
         group.check_scale()

@@ -17,10 +17,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nnet.egs.block import EncodedExamples, ExampleBlock, FrameLabels
+from nnet.egs.record import Strings
 from nnet.egs.tables import (
     ExampleSummary,
     ExampleWriter,
     examples_file,
+    keep_freed_memory,
     pieces,
     random_subset,
     read_blocks,
@@ -28,9 +30,8 @@ from nnet.egs.tables import (
 )
 from nnet.errors import NgtrainError
 from nnet.io import log_lines
-from nnet.io.memory import keep_freed_memory
-from nnet.io.strings import Strings
 from nnet.io.tables import INTEGERS, sequential_table
+from nnet.io.text import encode
 
 log = logging.getLogger("ngtrain")
 
@@ -52,8 +53,7 @@ def copy_examples(
     Args:
         random: whether each goes to a random table, and not to the next one in turn.
         keep_proportion: how often each is written in expectation; not negative.
-        frame: which labelled frame to take of each, or "random"; examples that do not have it are
-            left out.
+        frame: see :meth:`ExampleBlock.select_frame`; None for all frames.
         left_context, right_context: how much context to keep; None for all.
         info_dir: see :class:`nnet.egs.tables.ExampleWriter`, here and below.
     Raises:
@@ -94,10 +94,8 @@ def _keep(size: int, proportion: float, rng: np.random.Generator) -> np.ndarray:
 def shuffle_examples(
     rspecifier: str, wspecifier: str, *, buffer_size: int, srand: int, info_dir: str = ""
 ) -> None:
-    """Write examples in random order (nnet-shuffle-egs).
+    """Write examples in random order (nnet-shuffle-egs); see :func:`nnet.egs.tables.shuffled`.
 
-    Args:
-        buffer_size: see :func:`nnet.egs.tables.shuffled`.
     Raises:
         NgtrainError: something cannot be read or written, or there are no examples.
     """
@@ -120,10 +118,9 @@ def choose_examples(
     srand: int,
     info_dir: str = "",
 ) -> None:
-    """Write a random subset of examples (nnet-subset-egs).
+    """Write a random subset of `size` examples, or all if there are fewer (nnet-subset-egs).
 
     Args:
-        size: how many to write, if there are as many.
         randomize_order: whether to write them in random order. Even if not, those beyond the first
             `size` take the places of others.
     Raises:
@@ -168,13 +165,12 @@ def relabel_examples(
 
     Args:
         alignments_rspecifier: the pdf-ids of all frames of each utterance.
-        rspecifiers, wspecifiers: from where to where; equally many.
     Raises:
         NgtrainError: something cannot be read or written, a key is not `utterance-frame`, an
             alignment is too short, or more than half of the examples have none.
     """
     with sequential_table(alignments_rspecifier, INTEGERS) as table:
-        alignments = {key.encode(errors="surrogateescape"): pdfs for key, pdfs in table}
+        alignments = {encode(key): pdfs for key, pdfs in table}
     num_examples = num_missing = num_changed = 0
     for rspecifier, wspecifier in zip(rspecifiers, wspecifiers, strict=True):
         with ExampleWriter(wspecifier, info_dir) as writer:

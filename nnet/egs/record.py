@@ -1,8 +1,7 @@
 r"""A training example of nnet2, as an object and as bytes of an archive.
 
-An example holds one or more consecutive labelled frames and the input around them. As an object it
-is an :class:`NnetExample`; :mod:`nnet.egs.block` reads the same archives many examples at a time,
-by means of their :class:`Layout`.
+As an object it is an :class:`NnetExample`; :mod:`nnet.egs.block` reads the same archives many
+examples at a time, by means of their :class:`Layout`.
 
 The records of an archive differ in their keys and values and hardly in anything else: the number of
 labelled frames, the size of the input and the left context recur. A layout is one such arrangement.
@@ -24,15 +23,16 @@ Source: nnet2/nnet-example.{h,cc}
 
 import logging
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from nnet.io.holders import Holder
 from nnet.io.matrices import CompressedMatrix
-from nnet.io.tokens import Reader, Writer
+from nnet.io.tokens import Holder, Reader, Writer
 
 log = logging.getLogger("ngtrain")
 
@@ -78,15 +78,15 @@ class NnetExample:
         Raises:
             NgtrainError: no example, or one that contradicts itself.
         """
-        kind = reader.expect("<NnetExample>").token()
+        kind = reader.expect("<NnetExample>").one_of("<Lab1>", "<Lab2>", "<Labels>")
         if kind == "<Lab1>":
             labels = [[(pdf, 1.0)] for pdf in reader.integers().tolist()]
-        elif kind == "<Lab2>":
-            labels = [_read_frame(reader) for _ in range(reader.integer())]
-        elif kind == "<Labels>":
-            labels = [_read_frame(reader)]
         else:
-            raise reader.fail(f"expected <Lab1>, <Lab2> or <Labels>, found {kind}")
+            num_frames = reader.integer() if kind == "<Lab2>" else 1
+            labels = [
+                [(reader.integer(), reader.real()) for _ in range(reader.integer())]
+                for _ in range(num_frames)
+            ]
         input_frames = reader.expect("<InputFrames>").compressed_matrix()
         if not isinstance(input_frames, CompressedMatrix):
             if not np.isfinite(input_frames).all():
@@ -131,29 +131,15 @@ def available_context(side: str, requested: int | None, available: int) -> int:
         _warned.add(side)
         log.warning(
             "Requested %s-context %d exceeds input %s-context %d, will not warn again.",
-            side,
-            requested,
-            side,
-            available,
+            *(side, requested, side, available),
         )
     return min(requested, available)
 
 
-def _read_frame(reader: Reader) -> list[tuple[int, float]]:
-    return [(reader.integer(), reader.real()) for _ in range(reader.integer())]
+EXAMPLE = Holder(NnetExample.read, lambda writer, example: example.write(writer))
 
-
-EXAMPLE = Holder("example", NnetExample.read, lambda writer, example: example.write(writer))
-
-
-EXAMPLE_BEGIN = b"\0B<NnetExample> "
-SIMPLE_LABELS = b"<Lab1> "
-GENERAL_LABELS = b"<Lab2> "
-
-
-def _int32(*values: int) -> bytes:
-    """Encode integers as they stand in a binary archive."""
-    return b"".join([b"\4" + value.to_bytes(4, "little", signed=True) for value in values])
+_BEGIN = b"\0B<NnetExample> "
+_INT32 = struct.Struct("<bi")
 
 
 @dataclass(frozen=True)
@@ -205,7 +191,7 @@ class Layout:
         """Parts of the fixed part: bytes that are constant, (name, type, shape) of others."""
         rows, cols = self.num_rows, self.num_cols
         labels = [
-            EXAMPLE_BEGIN + SIMPLE_LABELS + _int32(self.num_frames),
+            _BEGIN + b"<Lab1> " + _INT32.pack(4, self.num_frames),
             ("pdfs", "<i4", (self.num_frames,)),
         ]
         elements = {
@@ -213,16 +199,15 @@ class Layout:
             "CM2": [("codes", "<u2", (rows, cols))],
             "CM3": [("codes", "u1", (rows, cols))],
         }
-        shape = _int32(rows)[1:] + _int32(cols)[1:]
         return [
             *(labels if self.simple else []),
             b"<InputFrames> " + self.matrix.encode() + b" ",
             ("min_value", "<f4", ()),
             ("value_range", "<f4", ()),
-            shape,
+            struct.pack("<ii", rows, cols),
             *elements[self.matrix],
-            b"<LeftContext> " + _int32(self.left_context),
-            b"<SpkInfo> FV " + _int32(self.spk_dim),
+            b"<LeftContext> " + _INT32.pack(4, self.left_context),
+            b"<SpkInfo> FV " + _INT32.pack(4, self.spk_dim),
             ("spk_info", "<f4", (self.spk_dim,)),
             b"</NnetExample> ",
         ]
@@ -232,8 +217,7 @@ class Layout:
         """The structured type of the fixed part of a record.
 
         Its fields: pdfs (num_frames,) of simple labels; min_value, value_range, headers (CM only)
-        and codes as :mod:`nnet.io.compression` has them; spk_info. The constant parts are fields of
-        their own.
+        and codes as :mod:`nnet.io.matrices` has them; spk_info; and the constant parts.
         """
         return np.dtype(
             [
@@ -241,11 +225,6 @@ class Layout:
                 for i, part in enumerate(self._parts)
             ]
         )
-
-    @property
-    def fields(self) -> list[str]:
-        """The names of the fields of `dtype` that vary."""
-        return [part[0] for part in self._parts if not isinstance(part, bytes)]
 
     @property
     def constants(self) -> dict[str, bytes]:
@@ -256,7 +235,7 @@ class Layout:
     @property
     def prefix(self) -> bytes:
         """The bytes between the key and the labels, unless they are part of `dtype`."""
-        return b"" if self.simple else EXAMPLE_BEGIN + GENERAL_LABELS + _int32(self.num_frames)
+        return b"" if self.simple else _BEGIN + b"<Lab2> " + _INT32.pack(4, self.num_frames)
 
     def encode(self, fields: dict[str, np.ndarray]) -> np.ndarray:
         """Join the fields that vary, arrays (n, ...), into the fixed parts of n records."""
@@ -268,22 +247,18 @@ class Layout:
     @property
     def expression(self) -> bytes:
         """The regular expression of a record after its key."""
-        fixed = b"".join(
-            [
-                re.escape(part) if isinstance(part, bytes) else b".{%d}" % np.dtype([part]).itemsize
-                for part in self._parts
-            ]
+        labels = b"" if self.simple else re.escape(self.prefix) + rb"(?:\x04.{4})+"
+        return labels + b"".join(
+            re.escape(part) if isinstance(part, bytes) else b".{%d}" % np.dtype([part]).itemsize
+            for part in self._parts
         )
-        if self.simple:
-            return fixed
-        return re.escape(self.prefix) + rb"(?:\x04.{4})+" + fixed
 
 
 class LayoutTable:
     """The layouts met in an archive so far, numbered in the order in which they were met.
 
     Attributes:
-        name: name of the archive in messages.
+        name: the archive, in messages.
     """
 
     def __init__(self, name: str):
@@ -310,9 +285,8 @@ class LayoutTable:
         """Find the records of known layouts that follow each other from the start of `data`.
 
         Returns:
-            begin: int64 (n + 1,), where each record begins, and where the last one ends.
-            body: int64 (n,), where each record goes on after its key.
-            layout: int32 (n,), numbers of their layouts.
+            Where each record begins, and where the last one ends, int64 (n + 1,); where each goes
+            on after its key, int64 (n,); and the numbers of their layouts, int32 (n,).
         """
         begin, body, group = [0], [], []
         if self._match is None and self._layouts:
@@ -323,10 +297,41 @@ class LayoutTable:
         while match is not None and (found := match(data, begin[-1])):
             begin.append(found.end())
             body.append(found.end(1) + 1)
-            group.append(found.lastindex)
-        # Group 1 is the key; layout 0 has the next.
-        return (
-            np.array(begin, np.int64),
-            np.array(body, np.int64),
-            np.array(group, np.int32) - np.int32(2),
-        )
+            group.append(found.lastindex - 2)  # group 1 is the key; layout 0 has the next
+        return np.array(begin, np.int64), np.array(body, np.int64), np.array(group, np.int32)
+
+
+class Strings(NamedTuple):
+    """Byte strings, one after the other in one array.
+
+    Attributes:
+        data: uint8, their bytes.
+        size: int64 (n,), the size of each.
+    """
+
+    data: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, strings: list[bytes]) -> "Strings":
+        size = np.fromiter(map(len, strings), np.int64, len(strings))
+        return cls(np.frombuffer(b"".join(strings), np.uint8), size)
+
+
+def scatter(buffer: np.ndarray, begin: np.ndarray, values: np.ndarray) -> None:
+    """Put the bytes of values[i] into a buffer (uint8) from begin[i] on."""
+    size = values.dtype.itemsize
+    if size:
+        windows(buffer, size)[begin] = values.view(f"V{size}")
+
+
+def scatter_strings(buffer: np.ndarray, begin: np.ndarray, strings: Strings) -> None:
+    """Put string i into a buffer (uint8) from begin[i] on."""
+    end = np.cumsum(strings.size)
+    shift = np.repeat(begin - (end - strings.size), strings.size)
+    buffer[shift + np.arange(len(shift))] = strings.data
+
+
+def windows(buffer, size: int) -> np.ndarray:
+    """View a buffer as all of its parts of `size` bytes, which overlap."""
+    return np.ndarray(max(memoryview(buffer).nbytes - size + 1, 0), f"V{size}", buffer, strides=1)

@@ -79,20 +79,6 @@ _FOOTER = struct.Struct(f"<{len(Footer._fields)}qI24s")
 """The fields, the checksum (CRC-32) of them and of all bytes but those of /records, and FORMAT."""
 
 
-def store_path(specifier: str) -> str | None:
-    """Return the file that `h5:FILE` names; None for other specifiers.
-
-    Raises:
-        NgtrainError: this is not the name of a file.
-    """
-    if not specifier.startswith("h5:"):
-        return None
-    path = specifier[3:]
-    if path in ("", "-") or "|" in path or path != path.strip():
-        raise NgtrainError(f"expected h5:FILE, a regular file and no pipe, got '{specifier}'")
-    return path
-
-
 class ExampleStore:
     """An HDF5 file of examples, open for reading; a context manager.
 
@@ -119,22 +105,19 @@ class ExampleStore:
 
     def read(self, begin: np.ndarray, end: np.ndarray) -> ExampleBlock:
         """Read ranges of examples, one after the other; range i is from begin[i] up to end[i]."""
-        first = self._end[begin] - self._index["size"][begin]
-        last = self._end[end - 1]
-        place = np.cumsum(last - first)
-        data = np.empty(place[-1], np.uint8)
+        ranges = zip(begin.tolist(), end.tolist(), strict=True)
+        index = np.concatenate([self._index[i:j] for i, j in ranges])
+        place = np.cumsum(index["size"], dtype=np.int64)
+        data, done = np.empty(place[-1], np.uint8), 0
+        first, last = self._end[begin] - self._index["size"][begin], self._end[end - 1]
         with self._errors():
-            for i, j, k in zip(first.tolist(), last.tolist(), place.tolist(), strict=True):
-                self._read_records(i, data[k - (j - i) : k])
-        index = np.concatenate(
-            [self._index[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
-        )
-        record_end = np.cumsum(index["size"], dtype=np.int64)
-        record_begin = record_end - index["size"]
-        body = record_begin + index["key_size"] + 1
-        layout = index["layout"]
+            for i, j in zip(first.tolist(), last.tolist(), strict=True):
+                self._read_records(i, data[done : done + j - i])
+                done += j - i
+        first_byte = place - index["size"]
+        body = first_byte + index["key_size"] + 1
         block = ExampleBlock.over(
-            self.layouts, data.data, begin=record_begin, body=body, end=record_end, layout=layout
+            self.layouts, data.data, begin=first_byte, body=body, end=place, layout=index["layout"]
         )
         if (data[body - 1] != ord(" ")).any() or not block.is_consistent():
             raise self._damaged("the examples are not of the layouts that it says they have")
@@ -236,11 +219,9 @@ class ExampleStore:
         end = np.cumsum(size)
         if len(size) and (layout.min() < 0 or layout.max() >= len(numbers)):
             raise self._damaged("there are examples of layouts that it does not have")
-        simple = np.array([known.simple for known in self.layouts], bool)[layout]
-        fixed = np.array(
-            [len(known.prefix) + known.dtype.itemsize for known in self.layouts], np.int64
-        )
-        labels = size - (key_size + 1 + fixed[layout])
+        known = [(kind.simple, len(kind.prefix) + kind.dtype.itemsize) for kind in self.layouts]
+        simple, fixed = np.array(known, np.int64).reshape(-1, 2)[layout].T
+        labels = size - (key_size + 1 + fixed)
         if (
             len(numbers) != len(set(numbers))
             or (key_size < 1).any()
@@ -283,10 +264,7 @@ def read_store_shuffled(
     """Read the examples of a store in random order, in blocks.
 
     Groups of neighbours are drawn from all over the file until there are `pool_size` examples, and
-    these are shuffled; then come the next.
-
-    Args:
-        pool_size: 0 for all examples at once, which makes every order equally likely.
+    these are shuffled; then come the next. With 0 for all at once every order is equally likely.
     """
     with ExampleStore(path) as store:
         first = rng.permutation(-(-len(store) // _GROUP)) * _GROUP
@@ -377,16 +355,16 @@ class StoreWriter:
 
     def _flush(self) -> None:
         with self._errors():
-            _append(self._records, np.frombuffer(b"".join(self._waiting), np.uint8))
+            size = len(self._records)
+            self._records.resize((size + self._num_waiting,))
+            self._records[size:] = np.frombuffer(b"".join(self._waiting), np.uint8)
             self._raw.check()
         self._waiting, self._num_waiting = [], 0
 
     def _finish(self) -> None:
         self._flush()
-        layouts = np.zeros(len(list(self._layouts)), _LAYOUT)
-        for row, layout in zip(layouts, self._layouts, strict=True):
-            for name in _LAYOUT.names:
-                row[name] = getattr(layout, name)
+        rows = [tuple(getattr(known, name) for name in _LAYOUT.names) for known in self._layouts]
+        layouts = np.array(rows, _LAYOUT)
         with self._errors():
             index = np.concatenate([np.empty(0, _INDEX), *self._index])
             self._file.create_dataset("index", data=index)
@@ -440,30 +418,21 @@ class _OutputFile(io.FileIO):
 
     def write(self, data) -> int:
         rest = memoryview(data).cast("B")
-        with self._remembering():
+        try:
             while rest:
                 rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = self._error or error
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        with self._remembering():
-            super().truncate(size)
-        return size
-
-    @contextlib.contextmanager
-    def _remembering(self) -> Iterator[None]:
         try:
-            yield
+            super().truncate(size)
         except OSError as error:
             self._error = self._error or error
+        return size
 
     def check(self) -> None:
         """Raise OSError if something could not be written."""
         if self._error is not None:
             raise self._error
-
-
-def _append(dataset, values: np.ndarray) -> None:
-    size = len(dataset)
-    dataset.resize((size + len(values),))
-    dataset[size:] = values

@@ -16,11 +16,11 @@ import numpy as np
 
 from nnet.egs.block import ExampleBlock
 from nnet.egs.record import EXAMPLE, Layout, LayoutTable, NnetExample
-from nnet.egs.store import StoreWriter, read_store, read_store_shuffled, store_path
+from nnet.egs.store import StoreWriter, read_store, read_store_shuffled
 from nnet.errors import NgtrainError
-from nnet.io.background import read_ahead
 from nnet.io.streams import InputStream, open_input, open_output
-from nnet.io.tables import archive_entries, sequential_table, table_writer
+from nnet.io.tables import archive_entries, read_ahead, sequential_table, table_writer
+from nnet.io.text import ENCODING
 from nnet.io.tokens import start_writing
 
 READ_SIZE = 1 << 20
@@ -31,6 +31,31 @@ _WRITE_SIZE = 4096
 # Archives that are read or written as blocks of bytes; other tables go an example at a time.
 _READ_ARCHIVE = re.compile(r"ark(?P<options>(?:,(?:b|t|bg|o|s|cs))*):(?P<name>.*)", re.DOTALL)
 _WRITE_ARCHIVE = re.compile(r"ark(?:,b)?:(?P<name>.*)", re.DOTALL)
+
+
+def store_path(specifier: str) -> str | None:
+    """Return the file that `h5:FILE` names; None for other specifiers.
+
+    Raises:
+        NgtrainError: this is not the name of a file.
+    """
+    if not specifier.startswith("h5:"):
+        return None
+    path = specifier[3:]
+    if path in ("", "-") or "|" in path or path != path.strip():
+        raise NgtrainError(f"expected h5:FILE, a regular file and no pipe, got '{specifier}'")
+    return path
+
+
+def keep_freed_memory() -> None:
+    """Keep freed blocks of up to 32 MB in the process, instead of giving them back to the system.
+
+    To get a block of a megabyte from the system takes as long as to fill it several times over.
+    The GNU C library learns from the largest block that was freed, which need not have been used;
+    with another library nothing is gained or lost.
+    """
+    np.empty(31 << 20, np.uint8)
+
 
 # Reading ------------------------------------------------------------------------------------------
 
@@ -68,16 +93,11 @@ def read_frames(
         NgtrainError: as :func:`read_blocks`.
     """
     path = store_path(rspecifier)
-    if path is not None and buffer_size is not None:
-        return _selected(read_store_shuffled(path, buffer_size, rng), frame, rng)
-    blocks = _selected(read_blocks(rspecifier), frame, rng)
-    return blocks if buffer_size is None else shuffled(blocks, buffer_size, rng)
-
-
-def _selected(
-    blocks: Iterator[ExampleBlock], frame: int | str | None, rng: np.random.Generator | None
-) -> Iterator[ExampleBlock]:
-    return blocks if frame is None else (block.select_frame(frame, rng) for block in blocks)
+    is_shuffled = path is not None and buffer_size is not None
+    blocks = read_store_shuffled(path, buffer_size, rng) if is_shuffled else read_blocks(rspecifier)
+    if frame is not None:
+        blocks = (block.select_frame(frame, rng) for block in blocks)
+    return blocks if buffer_size is None or is_shuffled else shuffled(blocks, buffer_size, rng)
 
 
 def _blocks_of_archive(stream: InputStream) -> Iterator[ExampleBlock]:
@@ -86,7 +106,7 @@ def _blocks_of_archive(stream: InputStream) -> Iterator[ExampleBlock]:
     while True:
         block, size = ExampleBlock.scan(layouts, stream.peek(READ_SIZE))
         if size:
-            stream.seek(stream.tell() + size)
+            stream.skip(size)
             yield block
         # The next record is cut off, has a new layout, or is text. It is read as an object, which
         # makes its layout known.
@@ -106,7 +126,7 @@ def _blocks_of_entries(rspecifier: str) -> Iterator[ExampleBlock]:
 def _block_of_one(layouts: LayoutTable, key: str, example: NnetExample) -> ExampleBlock:
     layouts.number(Layout.of(example))
     record = io.BytesIO()
-    record.write(key.encode(errors="surrogateescape") + b" ")
+    record.write(key.encode(**ENCODING) + b" ")
     example.write(start_writing(record, binary=True))
     return ExampleBlock.scan(layouts, record.getvalue())[0]
 
@@ -234,9 +254,8 @@ class ExampleSummary:
     and nnet-egs-info prints those of a table that it reads: if the two differ, it is damaged.
 
     The checksum is the CRC-32 (that of gzip) of the examples as they stand in a binary archive; for
-    an archive that is the one of the file. It is there to find accidents, all bursts of up to 32
-    bits and all but one in 4e9 of the others, and is several times as fast as BLAKE2 or SHA-256,
-    whose strength would be of no use: who can change an archive can change the number beside it.
+    an archive that is the one of the file. It is there to find accidents, of which it misses one in
+    4e9; the strength of SHA-256 would be of no use against who can change the number, too.
     """
 
     def __init__(self):
@@ -320,7 +339,7 @@ class ExampleWriter:
     def _write_entries(self, block: ExampleBlock) -> None:
         for key, body in zip(block.keys(), block.bodies(), strict=True):
             stream = InputStream(io.BytesIO(body), block.layouts.name)
-            self._output.write(key.decode(errors="surrogateescape"), EXAMPLE.read(stream))
+            self._output.write(key.decode(**ENCODING), EXAMPLE.read(stream))
 
     def __enter__(self) -> ExampleWriter:
         return self
@@ -328,12 +347,9 @@ class ExampleWriter:
     def __exit__(self, *exception) -> None:
         self._output.__exit__(*exception)
         if self._info_dir and exception[0] is None:
-            self._write_info()
-
-    def _write_info(self) -> None:
-        path = examples_file(self._wspecifier)
-        if path is None:
-            raise NgtrainError(f"--info-dir: {self._wspecifier} is not one file of examples")
-        lines = self._summary.lines(os.path.getsize(path))
-        with open_output(os.path.join(self._info_dir, os.path.basename(path))) as output:
-            output.write("".join(f"{line}\n" for line in lines).encode())
+            path = examples_file(self._wspecifier)
+            if path is None:
+                raise NgtrainError(f"--info-dir: {self._wspecifier} is not one file of examples")
+            lines = self._summary.lines(os.path.getsize(path))
+            with open_output(os.path.join(self._info_dir, os.path.basename(path))) as output:
+                output.write("".join(f"{line}\n" for line in lines).encode())

@@ -4,9 +4,11 @@ What a header claims is not believed: samples are decoded until there are no mor
 recording may have MOST_BYTES and MOST_SAMPLES, so that one without an end takes no more memory.
 """
 
+import contextlib
 import io
 import os
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -37,18 +39,14 @@ _SPHERE_LENGTH = re.compile(rb"NIST_1A.*^sample_count -i (\d{1,18})\b", re.DOTAL
 
 
 class View:
-    """The rest of a regular file, as a file of its own that can be sought in.
-
-    Attributes:
-        error: the error while reading, if any; libsndfile's callbacks cannot raise it.
-    """
+    """The rest of a regular file, as a file of its own that can be sought in."""
 
     def __init__(self, stream: InputStream, size: int):
         self._stream = stream
         self._start = stream.tell()
         self._size = size - self._start
         self._position = 0
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # while reading; libsndfile's callbacks cannot raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place, as in io.IOBase."""
@@ -122,24 +120,16 @@ def decode(stream: InputStream, file: View | io.BytesIO, embedded: bool) -> tupl
     Raises:
         NgtrainError: no audio, cut short, too long, or with a sample that is NaN or infinite.
     """
-    import soundfile  # brings a shared library; not everybody who reads tables reads audio
-
     beginning = file.getvalue()[:1024] if isinstance(file, io.BytesIO) else stream.peek(1024)
-    try:
-        with soundfile.SoundFile(file) as sound:
-            if embedded and sound.format not in (*_KNOW_THEIR_END, "WAV", "WAVEX"):
-                raise unreadable(
-                    stream,
-                    f"{sound.format} in an archive does not say where it ends: "
-                    "put it in a file of its own, or use WAVE or FLAC",
-                )
-            samples = _samples(stream, sound, embedded, beginning)
-            rate = sound.samplerate
-    except soundfile.SoundFileError as error:
-        if isinstance(file, View) and file.error:
-            raise file.error from error
-        said = getattr(error, "error_string", str(error)).rstrip(".")
-        raise refusal(stream, beginning, said) from error
+    with _opened(stream, file, beginning) as sound:
+        if embedded and sound.format not in (*_KNOW_THEIR_END, "WAV", "WAVEX"):
+            raise unreadable(
+                stream,
+                f"{sound.format} in an archive does not say where it ends: "
+                "put it in a file of its own, or use WAVE or FLAC",
+            )
+        samples = _samples(stream, sound, embedded, beginning)
+        rate = sound.samplerate
     if isinstance(file, View) and file.error:
         raise file.error
     if not 0 < rate <= _MOST_RATE:
@@ -154,14 +144,23 @@ def read_header(stream: InputStream) -> tuple[int, int, str, int]:
     Raises:
         NgtrainError: no audio.
     """
-    import soundfile
-
     beginning = stream.peek(_LONGEST_HEADER)
+    with _opened(stream, io.BytesIO(beginning), beginning) as sound:
+        num_samples = _claimed_frames(sound, beginning)
+        return sound.samplerate, sound.channels, sound.subtype_info, num_samples
+
+
+@contextlib.contextmanager
+def _opened(stream: InputStream, file: View | io.BytesIO, beginning: bytes) -> Iterator:
+    """Open a file by libsndfile, whose errors become ours."""
+    import soundfile  # brings a shared library; not everybody who reads tables reads audio
+
     try:
-        with soundfile.SoundFile(io.BytesIO(beginning)) as sound:
-            num_samples = _claimed_frames(sound, beginning)
-            return sound.samplerate, sound.channels, sound.subtype_info, num_samples
+        with soundfile.SoundFile(file) as sound:
+            yield sound
     except soundfile.SoundFileError as error:
+        if isinstance(file, View) and file.error:
+            raise file.error from error
         said = getattr(error, "error_string", str(error)).rstrip(".")
         raise refusal(stream, beginning, said) from error
 
@@ -183,10 +182,9 @@ def _samples(stream, sound, embedded: bool, beginning: bytes) -> np.ndarray:
     if any(int(claimed) > int(true) for claimed, true in _TOO_LARGE.findall(sound.extra_info)):
         raise unreadable(stream, f"truncated: {frames} samples found, its header has more")
     samples = np.empty((sound.channels, frames), np.float32)
-    first = 0
-    for block in blocks:
-        np.multiply(block.T, FULL_SCALE, out=samples[:, first : first + len(block)])
-        first += len(block)
+    if blocks:
+        np.concatenate([block.T for block in blocks], axis=1, out=samples)
+    samples *= FULL_SCALE
     if not np.isfinite(samples).all():
         channel, frame = np.argwhere(~np.isfinite(samples))[0]
         raise unreadable(
@@ -209,12 +207,7 @@ def unreadable(stream: InputStream, reason: str) -> NgtrainError:
 
 
 def refusal(stream: InputStream, beginning: bytes, said: str = "") -> NgtrainError:
-    """Make the error for a file that is no readable audio, with its kind if that is known.
-
-    Args:
-        beginning: its first bytes.
-        said: why libsndfile would not read it.
-    """
+    """Make the error for a file that is no audio, with its kind, or what libsndfile said of it."""
     kind = kind_of(beginning)
     if is_shortened(beginning):
         what = stream.called(_SHORTENED)

@@ -121,9 +121,8 @@ class Accumulator:
     """
 
     def __init__(self, weights_rspecifier: str = ""):
-        self._weights = (
-            random_access_table(weights_rspecifier, FLOAT_VECTOR) if weights_rspecifier else None
-        )
+        rspecifier = weights_rspecifier
+        self._weights = random_access_table(rspecifier, FLOAT_VECTOR) if rspecifier else None
         self.num_done = 0
         self.lost = Losses()
 

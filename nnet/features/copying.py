@@ -8,7 +8,7 @@ from nnet.io.holders import COMPRESSED_MATRIX, FLOAT_MATRIX, INTEGER, Holder
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import sequential_table, table_writer
 
-_FEATURES = Holder("matrix", FLOAT_MATRIX.parse, COMPRESSED_MATRIX.format)
+_FEATURES = Holder(FLOAT_MATRIX.parse, COMPRESSED_MATRIX.format)
 
 
 def copy_features(
@@ -19,13 +19,11 @@ def copy_features(
     layout: str | None,
     num_frames_wspecifier: str,
 ) -> int | None:
-    """Copy a table of features, or one matrix in a file.
+    """Copy a table of features, or one matrix in a file; the number of utterances, None for a file.
 
     Args:
         compress, layout: whether and how, see :meth:`CompressedMatrix.compress`.
         num_frames_wspecifier: where to write the utterances' lengths, if not empty.
-    Returns:
-        The number of utterances; None for a file.
     Raises:
         NgtrainError: one has NaN or infinity and is to be compressed.
     """

@@ -120,8 +120,7 @@ class LdaTransform:
     Attributes:
         matrix: (dim, input dim) float32, one column more if an offset is removed.
         full: the same with all rows, without the limit on singular values.
-        within_cholesky: (input dim, input dim), lower Cholesky factor of the within-class
-            covariance.
+        within_cholesky: (input dim, input dim), lower factor of the within-class covariance.
     """
 
     matrix: np.ndarray
@@ -203,10 +202,7 @@ def _limit_singular_values(matrix: np.ndarray, most: float) -> np.ndarray:
         return matrix
     log.info(
         "Applied ceiling to %d out of %d singular values of transform using ceiling %g, max is %g",
-        num_above,
-        len(s),
-        most,
-        s[0],
+        *(num_above, len(s), most, s[0]),
     )
     return (u * np.minimum(s, most)) @ vt
 
@@ -226,8 +222,7 @@ def accumulate_lda(
     Returns:
         Statistics, and the numbers of utterances used and not used.
     Raises:
-        NgtrainError: a table cannot be read, there are no features, or a transition-id that the
-            model does not have.
+        NgtrainError: there are no features, or a transition-id that the model does not have.
     """
     stats = None
     num_done = 0
@@ -282,14 +277,9 @@ def _pdf_posteriors(
     """Convert to frames, pdf-ids and weights; those of one pdf-id in a frame are added up."""
     frames = np.repeat(np.arange(len(posterior)), [len(frame) for frame in posterior])
     pairs = [pair for frame in posterior for pair in frame]
-    ids = np.array([pair[0] for pair in pairs], np.int64)
-    weights = np.array([pair[1] for pair in pairs], np.float64)
-    num_ids = transition_model.num_transition_ids
-    if ((ids < 1) | (ids > num_ids)).any():
-        raise NgtrainError(
-            f"utterance {key} has a transition-id that is not in 1..{num_ids} "
-            "(alignments of another model?)"
-        )
+    ids = np.array([index for index, _ in pairs], np.int64)
+    weights = np.array([weight for _, weight in pairs], np.float64)
+    transition_model.check_alignment(ids, key)
     codes, inverse = np.unique(
         frames * transition_model.num_pdfs + transition_model.pdf_of[ids], return_inverse=True
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -28,20 +28,18 @@ def paste(parts: Sequence[np.ndarray], length_tolerance: int = 0) -> np.ndarray:
     return np.hstack([part[:shortest] for part in parts])
 
 
-class Paster:
-    """A function of `map_features` that appends the features that other tables have."""
+def paster(
+    others: Sequence[Mapping[str, np.ndarray]], length_tolerance: int
+) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Make the function for `map_features` that appends the features that other tables have."""
 
-    def __init__(self, others: Sequence[Mapping[str, np.ndarray]], length_tolerance: int):
-        self._others = others
-        self._length_tolerance = length_tolerance
-
-    def __call__(self, key: str, features: np.ndarray) -> np.ndarray:
-        """Paste; raises Skip, too, when a table does not have the utterance."""
-        for place, table in enumerate(self._others, 2):
+    def append(key: str, features: np.ndarray) -> np.ndarray:
+        for place, table in enumerate(others, 2):
             if key not in table:
                 raise Skip(f"it is missing from input {place}")
-        parts = [features, *(table[key] for table in self._others)]
-        return paste(parts, self._length_tolerance)
+        return paste([features, *(table[key] for table in others)], length_tolerance)
+
+    return append
 
 
 def subsample(features: np.ndarray, n: int, offset: int = 0) -> np.ndarray:

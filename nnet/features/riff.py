@@ -155,7 +155,7 @@ def _exactly(stream: InputStream, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise unreadable(stream, "truncated: the header of a WAVE file is cut short")
-    return data
+    return bytes(data)
 
 
 def _pass_over(stream: InputStream, size: int) -> None:

@@ -44,9 +44,8 @@ def extract_segments(
                 segment, recording, start, end, channel = _parse_segment(text)
                 if recording not in recordings:
                     raise ValueError(recordings.why_not(recording))
-                cut = _cut(
-                    recordings[recording], start, end, channel, min_segment_length, max_overshoot
-                )
+                whole, least = recordings[recording], min_segment_length
+                cut = _cut(whole, start, end, channel, least, max_overshoot)
             except ValueError as reason:
                 log.warning("segment passed over: %s: '%s'", reason, text)
                 lost.add((split_words(text) or ["an empty line"])[0], reason)
@@ -88,13 +87,12 @@ def _cut(
     if end - start < min_length:
         raise ValueError("too short")
     num_channels = len(recording.samples)
-    if channel is None:
-        if num_channels > 1:
-            raise ValueError(
-                f"the recording has {num_channels} channels, and the segment must say which (a "
-                "fifth word, from 0 on)"
-            )
-        channel = 0
+    if channel is None and num_channels > 1:
+        raise ValueError(
+            f"the recording has {num_channels} channels, and the segment must say which (a fifth "
+            "word, from 0 on)"
+        )
+    channel = channel or 0
     if channel >= num_channels:
         raise ValueError(f"no channel {channel} in a recording of {num_channels}")
     first, last = (int(time * recording.sample_rate + 0.5) for time in (start, end))

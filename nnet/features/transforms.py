@@ -35,8 +35,7 @@ class Transformer:
 
     def __init__(self, transforms: np.ndarray | RandomAccessTable):
         self._transforms = transforms
-        self._last_matrix: np.ndarray | None = None
-        self._last_log_determinant = np.nan
+        self._last: tuple[np.ndarray | None, float] = (None, np.nan)  # and its log determinant
         self._total = 0.0
         self.num_frames = 0
         self.is_pseudo = False
@@ -52,23 +51,19 @@ class Transformer:
         if matrix is None:
             raise Skip("no transform")
         result = transform(features, matrix)
-        self._count(matrix[:, : features.shape[1]], matrix, len(features))
+        linear = matrix[:, : features.shape[1]]
+        rows, cols = linear.shape
+        if rows <= cols:
+            self.is_pseudo = rows < cols
+            if matrix is not self._last[0]:
+                wide = linear.astype(np.float64)
+                self._last = matrix, 0.5 * np.linalg.slogdet(wide @ wide.T)[1]
+            if np.isfinite(self._last[1]):
+                self._total += len(features) * self._last[1]
+                self.num_frames += len(features)
         return result
 
     @property
     def average_log_determinant(self) -> float | None:
         """Average per frame; None when the dimension grows, or no determinant was finite."""
         return self._total / self.num_frames if self.num_frames else None
-
-    def _count(self, linear: np.ndarray, matrix: np.ndarray, num_frames: int) -> None:
-        rows, cols = linear.shape
-        if rows > cols:
-            return
-        self.is_pseudo = rows < cols
-        if matrix is not self._last_matrix:
-            wide = linear.astype(np.float64)
-            self._last_matrix = matrix
-            self._last_log_determinant = 0.5 * np.linalg.slogdet(wide @ wide.T)[1]
-        if np.isfinite(self._last_log_determinant):
-            self._total += num_frames * self._last_log_determinant
-            self.num_frames += num_frames

@@ -12,8 +12,7 @@ import numpy as np
 
 from nnet.features.audio import decode, open_audio
 from nnet.features.riff import is_wave, read_wave
-from nnet.io.holders import Holder
-from nnet.io.tokens import Reader, Writer
+from nnet.io.tokens import Holder, Reader, Writer
 
 log = logging.getLogger("ngtrain")
 
@@ -59,4 +58,4 @@ def _write(writer: Writer, recording: Wave) -> None:
     writer.raw(contents.getvalue())
 
 
-WAVE = Holder("recording", _read, _write, has_binary_form=False)
+WAVE = Holder(_read, _write, has_binary_form=False)

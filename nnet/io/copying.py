@@ -16,17 +16,13 @@ def copy_objects(
     change: Callable[[str, Any], Any] = lambda key, value: value,
     alone: Holder | None = None,
 ) -> int | None:
-    """Copy a table or a file, with a change to each object.
+    """Copy a table or a file, with a change to each object; the number of entries, None for a file.
 
     Args:
         source, target: both specifiers of tables, or both names of files.
         binary: whether a file is written in binary form; tables say so themselves.
         change: called with the key, "" for a file, and the object.
         alone: how the object is stored outside of tables, if that differs.
-    Returns:
-        The number of entries of a table; None for a file.
-    Raises:
-        NgtrainError: only one of them is a table, or it cannot be read or written.
     """
     if is_rspecifier(source) != is_wspecifier(target):
         raise NgtrainError(f"one of these is a table, the other is a file: {source} {target}")

@@ -2,62 +2,37 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.numbers import natural
-from nnet.io.streams import InputStream, OutputStream
-from nnet.io.tokens import Reader, Writer, read_binary_header, start_writing
+from nnet.io.streams import InputStream
+from nnet.io.text import decode, encode
+from nnet.io.tokens import Holder, Reader, Writer
 
 # Parts of a posterior in binary form: numbers, each with its size before it.
 _SIZE = struct.Struct("<bi")
 _PAIR = struct.Struct("<bibf")
+_ONE = np.void(_SIZE.pack(4, 1))
 _ENTRY = np.dtype(
     [
-        ("count_size", "i1"),
-        ("count", "<i4"),
+        ("count", "V5"),
         ("index_size", "i1"),
         ("index", "<i4"),
         ("weight_size", "i1"),
         ("weight", "<f4"),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Holder:
-    """The form of one kind of object after its key, in text and binary.
-
-    Attributes:
-        name: the kind in messages.
-        parse: reads the object.
-        format: writes the object.
-        has_binary_form: False for words and lines, which are the same in both forms.
-    """
-
-    name: str
-    parse: Callable[[Reader], Any]
-    format: Callable[[Writer, Any], None]
-    has_binary_form: bool = True
-
-    def read(self, stream: InputStream) -> Any:
-        """Read the object that begins at the stream's position."""
-        return self.parse(Reader(stream, self.has_binary_form and read_binary_header(stream)))
-
-    def write(self, stream: OutputStream, value: Any, binary: bool) -> None:
-        """Write an object, with the mark of binary form where it is due."""
-        self.format(start_writing(stream, binary and self.has_binary_form), value)
+_INTEGER = np.dtype([("size", "i1"), ("value", "<i4")])
 
 
 def select_range(value, text: str, stream: InputStream):
     """Take the part of a matrix or vector that a line of a script file asks for in brackets.
 
-    Args:
-        text: `first:last` of the rows, then perhaps `,first:last` of the columns; inclusive, `:`
-            for all. As in Kaldi, the last row may be up to 3 past the end.
+    That is `first:last` of the rows, then perhaps `,first:last` of the columns; inclusive, `:` for
+    all. As in Kaldi, the last row may be up to 3 past the end.
     """
     if isinstance(value, CompressedMatrix):
         value = value.decompress()
@@ -102,9 +77,7 @@ def _read_integers(reader: Reader) -> np.ndarray:
     count = reader.integer()
     if count < 0:
         raise reader.fail(f"a list of {count} integers")
-    elements = np.frombuffer(
-        reader.stream.read_exact(5 * count), [("size", "i1"), ("value", "<i4")]
-    )
+    elements = np.frombuffer(reader.stream.read_exact(5 * count), _INTEGER)
     if not (elements["size"] == 4).all():
         raise reader.fail("expected integers of 4 bytes")
     return elements["value"].copy()
@@ -113,7 +86,7 @@ def _read_integers(reader: Reader) -> np.ndarray:
 def _write_integers(writer: Writer, values) -> None:
     values = np.asarray(values)
     if writer.binary:
-        elements = np.empty(len(values), [("size", "i1"), ("value", "<i4")])
+        elements = np.empty(len(values), _INTEGER)
         elements["size"] = 4
         elements["value"] = values
         writer.integer(len(values))
@@ -143,18 +116,12 @@ def _single_entries(reader: Reader, most: int) -> list[list[tuple[int, float]]]:
     """
     ahead = reader.stream.peek(_ENTRY.itemsize * min(most, 4096))
     entries = np.frombuffer(ahead, _ENTRY, len(ahead) // _ENTRY.itemsize)
-    is_single = (
-        (entries["count"] == 1)
-        & (entries["count_size"] == 4)
-        & (entries["index_size"] == 4)
-        & (entries["weight_size"] == 4)
-    )
+    sizes_are_right = (entries["index_size"] == 4) & (entries["weight_size"] == 4)
+    is_single = (entries["count"] == _ONE) & sizes_are_right
     num_single = len(entries) if is_single.all() else int(is_single.argmin())
-    reader.stream.read(num_single * _ENTRY.itemsize)
-    entries = entries[:num_single]
-    return [
-        [entry] for entry in zip(entries["index"].tolist(), entries["weight"].tolist(), strict=True)
-    ]
+    reader.stream.skip(num_single * _ENTRY.itemsize)
+    index, weight = (entries[name][:num_single].tolist() for name in ("index", "weight"))
+    return [[entry] for entry in zip(index, weight, strict=True)]
 
 
 def _count(reader: Reader) -> int:
@@ -199,8 +166,8 @@ def _write_posterior(writer: Writer, frames) -> None:
         writer.newline()
 
 
-def _read_basic(parse: Callable[[Reader], Any]) -> Callable[[Reader], Any]:
-    """Make a parser of one number, alone on its line in text."""
+def _basic(parse: Callable[[Reader], Any], format: Callable[[Writer, Any], Any]):
+    """Make the form of one number, alone on its line in text."""
 
     def read(reader: Reader):
         value = parse(reader)
@@ -208,15 +175,7 @@ def _read_basic(parse: Callable[[Reader], Any]) -> Callable[[Reader], Any]:
             raise reader.fail("more than one value on the line")
         return value
 
-    return read
-
-
-def _write_basic(format: Callable[[Writer, Any], None]) -> Callable[[Writer, Any], None]:
-    def write(writer: Writer, value) -> None:
-        format(writer, value)
-        writer.newline()
-
-    return write
+    return Holder(read, lambda writer, value: format(writer, value).newline())
 
 
 def _read_features(reader: Reader) -> np.ndarray:
@@ -227,29 +186,25 @@ def _read_features(reader: Reader) -> np.ndarray:
     return features
 
 
-MATRIX = Holder("matrix", Reader.matrix, Writer.matrix)
+MATRIX = Holder(Reader.matrix, Writer.matrix)
 # Like MATRIX and VECTOR, but read in single precision even if stored in double.
-FLOAT_MATRIX = Holder("matrix", lambda reader: reader.matrix(np.float32), Writer.matrix)
-FLOAT_VECTOR = Holder("vector", lambda reader: reader.vector(np.float32), Writer.vector)
+FLOAT_MATRIX = Holder(lambda reader: reader.matrix(np.float32), Writer.matrix)
+FLOAT_VECTOR = Holder(lambda reader: reader.vector(np.float32), Writer.vector)
 # Like FLOAT_MATRIX, but NaN and infinity, which would spoil all results, are errors.
-FEATURES = Holder("features", _read_features, Writer.matrix)
-COMPRESSED_MATRIX = Holder("matrix", Reader.compressed_matrix, Writer.compressed_matrix)
-VECTOR = Holder("vector", Reader.vector, Writer.vector)
-INTEGERS = Holder("list of integers", _read_integers, _write_integers)
-POSTERIOR = Holder("posterior", _read_posterior, _write_posterior)
-INTEGER = Holder("integer", _read_basic(Reader.integer), _write_basic(Writer.integer))
-REAL = Holder("number", _read_basic(Reader.real), _write_basic(Writer.real))
+FEATURES = Holder(_read_features, Writer.matrix)
+COMPRESSED_MATRIX = Holder(Reader.compressed_matrix, Writer.compressed_matrix)
+VECTOR = Holder(Reader.vector, Writer.vector)
+INTEGERS = Holder(_read_integers, _write_integers)
+POSTERIOR = Holder(_read_posterior, _write_posterior)
+INTEGER = _basic(Reader.integer, Writer.integer)
+REAL = _basic(Reader.real, Writer.real)
 TOKEN = Holder(
-    "word",
-    lambda reader: _one_word(reader).decode(errors="surrogateescape"),
-    lambda writer, word: writer.raw(word.encode(errors="surrogateescape") + b"\n"),
+    lambda reader: decode(_one_word(reader)),
+    lambda writer, word: writer.raw(encode(f"{word}\n")),
     has_binary_form=False,
 )
 TOKENS = Holder(
-    "list of words",
-    lambda reader: [word.decode(errors="surrogateescape") for word in _line(reader)],
-    lambda writer, words: writer.raw(
-        "".join(f"{word} " for word in words).encode(errors="surrogateescape") + b"\n"
-    ),
+    lambda reader: list(map(decode, _line(reader))),
+    lambda writer, words: writer.raw(encode("".join(f"{word} " for word in words) + "\n")),
     has_binary_form=False,
 )

@@ -35,15 +35,19 @@ class FileKind:
         return self.name + (f": {self.remedy.format(file)}" if self.remedy else "")
 
 
-def _compressed(by: str, unpack: str) -> FileKind:
-    return FileKind(f"compressed by {by}", f"read it as '{unpack} -c {{}} |'", True, "compressed")
-
-
 EMPTY = FileKind("an empty file")
 
 
+def _foreign(name: str, remedy: str = "", form: str = "") -> FileKind:
+    return FileKind(name, remedy, True, form)
+
+
+def _compressed(by: str, unpack: str) -> FileKind:
+    return _foreign(f"compressed by {by}", f"read it as '{unpack} -c {{}} |'", "compressed")
+
+
 def _recording(name: str) -> FileKind:
-    return FileKind(name, "read it as 'ffmpeg -v error -i {} -f wav - |'", True)
+    return _foreign(name, "read it as 'ffmpeg -v error -i {} -f wav - |'")
 
 
 _FOREIGN: dict[bytes, FileKind] = {
@@ -51,27 +55,23 @@ _FOREIGN: dict[bytes, FileKind] = {
     rb"BZh[1-9]1AY&SY": _compressed("bzip2", "bunzip2"),
     rb"\xfd7zXZ\0": _compressed("xz", "xz -d"),
     rb"\x28\xb5\x2f\xfd": _compressed("zstd", "zstd -d"),
-    rb"\x89HDF\r\n\x1a\n": FileKind("an HDF5 file", "examples are read as 'h5:{}'", True, "hdf5"),
-    rb"(?s:PK\x03\x04.*?/(data\.pkl|version|byteorder))": FileKind(
-        "a PyTorch checkpoint", "", True
-    ),
-    rb"(?s:PK\x03\x04.*?\.npy)": FileKind("a NumPy archive (npz)", "", True),
-    rb"PK\x03\x04": FileKind("a zip archive", "unpack it", True),
-    rb"\x93NUMPY": FileKind("a NumPy array (npy)", "", True),
-    rb"\x80\x02\x8a\nl\xfc\x9cF\xf9 j": FileKind("a PyTorch checkpoint", "", True),
-    rb"\x80[\x02-\x05][\x95}\])(cX\x8c]": FileKind(
-        "a Python pickle, which is never read", "", True
-    ),
-    rb"\s*<(?i:!doctype html|html)": FileKind("a web page, as of a download that failed", "", True),
-    rb"\s*<\?xml": FileKind("an XML file", "", True),
-    rb"version https://git-lfs": FileKind("a pointer of Git LFS", "run 'git lfs pull'", True),
-    rb"(?s:.{257}ustar)": FileKind("a tar archive", "unpack it", True),
-    rb"%PDF-": FileKind("a PDF document", "", True),
-    rb"\x7fELF": FileKind("a program", "", True),
+    rb"\x89HDF\r\n\x1a\n": _foreign("an HDF5 file", "examples are read as 'h5:{}'", "hdf5"),
+    rb"(?s:PK\x03\x04.*?/(data\.pkl|version|byteorder))": _foreign("a PyTorch checkpoint"),
+    rb"(?s:PK\x03\x04.*?\.npy)": _foreign("a NumPy archive (npz)"),
+    rb"PK\x03\x04": _foreign("a zip archive", "unpack it"),
+    rb"\x93NUMPY": _foreign("a NumPy array (npy)"),
+    rb"\x80\x02\x8a\nl\xfc\x9cF\xf9 j": _foreign("a PyTorch checkpoint"),
+    rb"\x80[\x02-\x05][\x95}\])(cX\x8c]": _foreign("a Python pickle, which is never read"),
+    rb"\s*<(?i:!doctype html|html)": _foreign("a web page, as of a download that failed"),
+    rb"\s*<\?xml": _foreign("an XML file"),
+    rb"version https://git-lfs": _foreign("a pointer of Git LFS", "run 'git lfs pull'"),
+    rb"(?s:.{257}ustar)": _foreign("a tar archive", "unpack it"),
+    rb"%PDF-": _foreign("a PDF document"),
+    rb"\x7fELF": _foreign("a program"),
     rb"#!AMR": _recording("an AMR recording"),
-    rb"#!": FileKind("a script", "", True),
-    rb"\s*\{\s*\"": FileKind("a JSON file", "", True),
-    rb"\xff\xfe|\xfe\xff": FileKind("text in UTF-16", "convert it to UTF-8 with iconv", True),
+    rb"#!": _foreign("a script"),
+    rb"\s*\{\s*\"": _foreign("a JSON file"),
+    rb"\xff\xfe|\xfe\xff": _foreign("text in UTF-16", "convert it to UTF-8 with iconv"),
     rb"OggS\0": _recording("an Ogg recording"),
     rb"ID3[\2-\4]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]": _recording("an MP3 recording"),
     rb"(?s:\0\0..ftyp)": _recording("an MPEG-4 recording (AAC, ALAC)"),
@@ -80,7 +80,7 @@ _FOREIGN: dict[bytes, FileKind] = {
     rb"(?s:RIFF.{4}AVI )": _recording("a film (AVI)"),
     rb"(?s:wvpk.{4}[\x02-\x10]\x04)": _recording("a WavPack recording"),
     rb"(?s:MAC .[\x0e\x0f])": _recording("a Monkey's Audio recording"),
-    rb"ajkg[\1-\3]": FileKind("compressed by shorten", "read it as 'shorten -x {} - |'", True),
+    rb"ajkg[\1-\3]": _foreign("compressed by shorten", "read it as 'shorten -x {} - |'"),
 }
 """Kinds by a regular expression that the first bytes match."""
 

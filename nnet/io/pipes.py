@@ -14,8 +14,7 @@ import signal
 from nnet.errors import NgtrainError
 from nnet.io.messages import shortened
 
-# As run.py runs commands.
-_SHELL = ("bash", "-o", "pipefail", "-c")
+_SHELL = ("bash", "-o", "pipefail", "-c")  # as run.py runs commands
 
 ENDED_BY_SIGPIPE = (128 + signal.SIGPIPE, -signal.SIGPIPE)
 """Statuses of a command that SIGPIPE ended: a part of it, as bash says, or bash itself."""
@@ -27,12 +26,10 @@ def refuse_pipes() -> None:
 
 
 def start(command: str, output: bool):
-    """Start a shell command with one end of it piped to us, unbuffered.
+    """Start a shell command with one end of it piped to us, unbuffered; a subprocess.Popen.
 
-    Args:
-        output: whether it is written to, and not read from.
-    Returns:
-        A subprocess.Popen.
+    It is written to if `output`, else read from.
+
     Raises:
         NgtrainError: pipes are refused, or there is no bash.
     """

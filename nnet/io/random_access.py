@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from nnet.errors import NgtrainError
-from nnet.io.holders import TOKEN, Holder
+from nnet.io.holders import TOKEN
 from nnet.io.losses import Losses
 from nnet.io.streams import open_input
 from nnet.io.tables import (
@@ -20,6 +20,7 @@ from nnet.io.tables import (
     read_script,
     sequential_table,
 )
+from nnet.io.tokens import Holder
 
 log = logging.getLogger("ngtrain")
 

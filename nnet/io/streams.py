@@ -28,7 +28,7 @@ _AHEAD = 64
 LONGEST_TOKEN = 1 << 12
 
 _SPACE = re.compile(rb"[ \t\n\r\f\v]*")
-_NO_SPACE = re.compile(rb"[^ \t\n\r\f\v]*")
+_TOKEN = re.compile(rb"[ \t\n\r\f\v]*([^ \t\n\r\f\v]*)")
 _TABLE_SPECIFIER = re.compile(
     r"^(?:(?:b|t|f|nf|p|np|o|no|s|ns|cs|ncs|bg),)*(?:ark|scp)(?:,[a-z]+)*:"
 )
@@ -59,7 +59,7 @@ class InputStream:
         self._head = b""  # the first bytes of the stream
 
     def tell(self) -> int:
-        """Return the position of the next byte, from the start of the stream."""
+        """Return the position of the next byte in the stream."""
         return self._start + self._position
 
     def seek(self, offset: int) -> None:
@@ -136,19 +136,6 @@ class InputStream:
         self._head = self._head or bytes(data[:HEAD_SIZE])
         return data
 
-    def _fill(self) -> bool:
-        """Append one chunk to the buffer, dropping what was consumed; False at the end.
-
-        The rest is copied: for callers that have consumed almost all, or never need much.
-        """
-        data = self._read_raw(CHUNK)
-        if not data:
-            return False
-        self._buffer = self._buffer[self._position :] + data
-        self._start += self._position
-        self._position = 0
-        return True
-
     def peek(self, size: int) -> bytes:
         """Return the next bytes, fewer than `size` only at the end; consumes nothing."""
         missing = size - (len(self._buffer) - self._position)
@@ -163,26 +150,12 @@ class InputStream:
             self._buffer = b"".join(pieces)
         return self._buffer[self._position : self._position + size]
 
-    def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, fewer only at the end of the stream; all of them if negative."""
-        if size < 0:
-            size = sys.maxsize
-        return bytes(self._take(size))
-
-    def read_exact(self, size: int) -> bytearray:
-        """Read `size` bytes into a bytearray, so that an array made over it can be written to.
+    def read(self, size: int = -1) -> bytearray:
+        """Read `size` bytes, fewer only at the end of the stream; all of them if negative.
 
         However large `size` is, what is allocated stays within twice what the stream holds.
-
-        Raises:
-            NgtrainError: the stream ends before that.
         """
-        data = self._take(size)
-        if len(data) < size:
-            raise self.fail(f"truncated: {size} bytes expected, {len(data)} found")
-        return data
-
-    def _take(self, size: int) -> bytearray:
+        size = sys.maxsize if size < 0 else size
         if size <= CHUNK:
             data = bytearray(self.peek(size))
             self._position += len(data)
@@ -199,13 +172,24 @@ class InputStream:
             data += piece
         return data
 
+    def read_exact(self, size: int) -> bytearray:
+        """Read `size` bytes; NgtrainError if the stream ends before that."""
+        data = self.read(size)
+        if len(data) < size:
+            raise self.fail(f"truncated: {size} bytes expected, {len(data)} found")
+        return data
+
+    def skip(self, size: int) -> None:
+        """Consume bytes that peek() has shown."""
+        self._position += size
+
     def read_until(self, delimiter: bytes) -> bytes:
         """Read up to and including a one-byte delimiter, or up to the end of the stream."""
         pieces = []  # joined once: there are lines of gigabytes
         while (found := self._buffer.find(delimiter, self._position)) < 0:
             pieces.append(self._buffer[self._position :])
             self._position = len(self._buffer)
-            if not self._fill():
+            if not self.peek(1):
                 return b"".join(pieces)
         pieces.append(self._buffer[self._position : found + 1])
         self._position = found + 1
@@ -219,7 +203,7 @@ class InputStream:
         """Consume white space."""
         while True:
             self._position = _SPACE.match(self._buffer, self._position).end()
-            if self._position < len(self._buffer) or not self._fill():
+            if self._position < len(self._buffer) or not self.peek(1):
                 return
 
     def read_token(self) -> bytes:
@@ -228,16 +212,15 @@ class InputStream:
         Raises:
             NgtrainError: no white space follows for a long while, so this is no text.
         """
-        self.skip_space()
-        end = _NO_SPACE.match(self._buffer, self._position).end()
-        while end == len(self._buffer) and end - self._position <= LONGEST_TOKEN and self._fill():
-            end = _NO_SPACE.match(self._buffer, self._position).end()
-        if end - self._position > LONGEST_TOKEN:
-            token = self._buffer[self._position : end]
-            raise self.mismatch("a word", token)
-        token = self._buffer[self._position : end]
-        self._position = end
-        return token
+        while True:
+            match = _TOKEN.match(self._buffer, self._position)
+            self._position, end = match.span(1)
+            size = end - self._position
+            if size > LONGEST_TOKEN:
+                raise self.mismatch("a word", match[1])
+            if end < len(self._buffer) or len(self.peek(size + 1)) == size:
+                self._position += size
+                return match[1]
 
     def close(self) -> None:
         """Close; for a pipe wait for the command.
@@ -336,7 +319,7 @@ class OutputStream:
         if self._file is None:
             return
         try:
-            self.flush()
+            self._file.flush()
             if self._rename is not None:
                 os.fsync(self._file.fileno())
             self._file.close()

@@ -7,13 +7,14 @@ to read it (`ark:FILE`, `scp:FILE`, `ark,s,cs:gunzip -c FILE.gz |`) and a wspeci
 
 import contextlib
 import logging
+import queue
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nnet.errors import NgtrainError
-from nnet.io.background import read_ahead
 from nnet.io.holders import (  # noqa: F401 - the forms of what is in tables
     COMPRESSED_MATRIX,
     FEATURES,
@@ -27,22 +28,16 @@ from nnet.io.holders import (  # noqa: F401 - the forms of what is in tables
     TOKEN,
     TOKENS,
     VECTOR,
-    Holder,
     select_range,
 )
 from nnet.io.kinds import HEAD_SIZE, kind_of
 from nnet.io.losses import Losses
 from nnet.io.messages import shortened
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output, split_offset
-from nnet.io.text import (
-    BYTE_ORDER_MARK,
-    ENCODING,
-    decode,
-    encode,
-    split_key,
-    text_lines,
-    visible,
-)
+from nnet.io.text import BYTE_ORDER_MARK, ENCODING, encode, split_key, text_lines, visible
+from nnet.io.tokens import Holder
+
+T = TypeVar("T")
 
 log = logging.getLogger("ngtrain")
 
@@ -91,22 +86,18 @@ def parse_specifier(specifier: str, known_options: frozenset[str]) -> Specifier:
     return Specifier(specifier, None, name, options)
 
 
-def is_rspecifier(text: str) -> bool:
+def is_rspecifier(text: str, known_options: frozenset[str] = READ_OPTIONS) -> bool:
     """True for the name of a table to read; False for that of a file."""
-    return _is_specifier(text, READ_OPTIONS)
+    try:
+        parse_specifier(text, known_options)
+    except NgtrainError:
+        return False
+    return True
 
 
 def is_wspecifier(text: str) -> bool:
     """True for the name of a table to write; False for that of a file."""
-    return _is_specifier(text, _WRITE_OPTIONS)
-
-
-def _is_specifier(text: str, options: frozenset[str]) -> bool:
-    try:
-        parse_specifier(text, options)
-    except NgtrainError:
-        return False
-    return True
+    return is_rspecifier(text, _WRITE_OPTIONS)
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -208,19 +199,20 @@ def archive_entries(
 
 def read_key(stream: InputStream) -> str | None:
     """Read the key of the next entry of an archive and the space after it; None at the end."""
-    key = stream.read_token()
-    if not key:
+    token = stream.read_token()
+    if not token:
         return None
-    if _NO_KEY.search(key):
-        raise stream.mismatch("a key before the object (not an archive)", key)
-    if decode(key).startswith(BYTE_ORDER_MARK):
+    if _NO_KEY.search(token):
+        raise stream.mismatch("a key before the object (not an archive)", token)
+    key = token.decode(**ENCODING)
+    if key.startswith(BYTE_ORDER_MARK):
         raise stream.fail(f"the first key {_MARK}")
     following = stream.peek(1)
     if not following:
-        raise stream.fail(f"truncated after the key {decode(key)}")
+        raise stream.fail(f"truncated after the key {key}")
     if following in b" \t":
-        stream.read(1)
-    return decode(key)
+        stream.skip(1)
+    return key
 
 
 def _script_entries(
@@ -254,26 +246,23 @@ class ScriptReader(ClosingContext):
             NgtrainError: it cannot be read; the message has the key in it.
         """
         try:
-            return self._open_and_read(key, rxfilename)
+            part = None
+            if rxfilename.endswith("]") and "[" in rxfilename:
+                rxfilename, _, part = rxfilename[:-1].rpartition("[")
+            path, offset = split_offset(rxfilename)
+            if path == rxfilename:  # No offset: a whole file or a pipe, not for the next entry.
+                with self._open(rxfilename, key) as stream:
+                    return self._read(stream, key, part)
+            if path != self._path or self._stream is None:
+                self.close()
+                self._stream = self._open(path, key)
+                self._path = path
+            self._stream.seek(offset)
+            return self._read(self._stream, key, part)
         except NgtrainError as error:
             if f", key {key}: " in str(error):
                 raise
             raise NgtrainError(f"key {key}: {error}") from error
-
-    def _open_and_read(self, key: str, rxfilename: str) -> Any:
-        part = None
-        if rxfilename.endswith("]") and "[" in rxfilename:
-            rxfilename, _, part = rxfilename[:-1].rpartition("[")
-        path, offset = split_offset(rxfilename)
-        if path == rxfilename:  # No offset: a whole file or a pipe, of no use for the next entry.
-            with self._open(rxfilename, key) as stream:
-                return self._read(stream, key, part)
-        if path != self._path or self._stream is None:
-            self.close()
-            self._stream = self._open(path, key)
-            self._path = path
-        self._stream.seek(offset)
-        return self._read(self._stream, key, part)
 
     def _open(self, rxfilename: str, key: str) -> InputStream:
         try:
@@ -311,6 +300,56 @@ def read_script(rxfilename: str) -> list[tuple[str, str]]:
     return script
 
 
+# Reading ahead in a thread, the option `bg` -------------------------------------------------------
+
+_END = object()
+
+
+def read_ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
+    """Yield `items`, computed by a thread that is up to `depth` ahead.
+
+    An exception of the thread is raised here, in its place among the items. Closing the generator
+    ends the thread, and closes `items` if it is a generator.
+    """
+    ready: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def offer(item) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def work() -> None:
+        error = None
+        try:
+            for item in items:
+                offer((item, None))
+                if stopped.is_set():
+                    break
+        except BaseException as raised:
+            error = raised
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+            offer((_END, error))
+
+    thread = threading.Thread(target=work, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
 # Writing ------------------------------------------------------------------------------------------
 
 
@@ -324,10 +363,7 @@ def table_writer(wspecifier: str, holder: Holder) -> "TableWriter":
     Raises:
         NgtrainError: a file cannot be created or this is not a wspecifier.
     """
-    specifier = parse_specifier(wspecifier, _WRITE_OPTIONS)
-    if specifier.archive is None:
-        return _ScriptWriter(specifier, holder)
-    return _ArchiveWriter(specifier, holder)
+    return TableWriter(parse_specifier(wspecifier, _WRITE_OPTIONS), holder)
 
 
 class TableWriter:
@@ -337,6 +373,15 @@ class TableWriter:
         self._specifier = specifier
         self._holder = holder
         self._binary = "t" not in specifier.options
+        # The archive, and perhaps a script file, which never points to what is not there.
+        self._streams: list[OutputStream] = []
+        if specifier.archive is None:
+            self._files = dict(read_script(specifier.script))
+            return
+        with self._aborting():
+            for name in specifier.archive, specifier.script:
+                if name is not None:
+                    self._streams.append(open_output(name))
 
     def write(self, key: str, value: Any) -> None:
         """Append an entry.
@@ -349,16 +394,45 @@ class TableWriter:
             raise NgtrainError(f"{self._specifier.text}: not a key: '{visible(key)}'")
         if key.startswith(BYTE_ORDER_MARK):
             raise NgtrainError(f"{self._specifier.text}: the key {visible(key)} {_MARK}")
-        self._write(key, value)
+        if self._specifier.archive is None:
+            self._write_file(key, value)
+            return
+        archive, *script = self._streams
+        archive.write(encode(key) + b" ")
+        for stream in script:
+            stream.write(encode(f"{key} {self._specifier.archive}:{archive.tell()}\n"))
+        archive.key = key
+        self._holder.write(archive, value, self._binary)
+        if "f" in self._specifier.options:
+            for stream in self._streams:
+                stream.flush()
 
-    def _write(self, key: str, value: Any) -> None:
-        raise NotImplementedError
+    def _write_file(self, key: str, value: Any) -> None:
+        if key in self._files:
+            with open_output(self._files[key]) as stream:
+                stream.key = key
+                self._holder.write(stream, value, self._binary)
+        elif "p" not in self._specifier.options:
+            raise NgtrainError(f"no key {key} in {self._specifier.script}")
 
     def close(self) -> None:
-        """Write out and give the files their names."""
+        """Write out and give the files their names, the archive first."""
+        with self._aborting():
+            for stream in self._streams:
+                stream.close()
 
     def abort(self) -> None:
         """Remove what was written."""
+        for stream in self._streams:
+            stream.abort()
+
+    @contextlib.contextmanager
+    def _aborting(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.abort()
+            raise
 
     def __enter__(self) -> "TableWriter":
         return self
@@ -368,59 +442,3 @@ class TableWriter:
             self.close()
         else:
             self.abort()
-
-
-class _ArchiveWriter(TableWriter):
-    def __init__(self, specifier: Specifier, holder: Holder):
-        super().__init__(specifier, holder)
-        self._flush = "f" in specifier.options
-        self._archive = open_output(specifier.archive)
-        self._script: OutputStream | None = None
-        if specifier.script is not None:
-            try:
-                self._script = open_output(specifier.script)
-            except NgtrainError:
-                self._archive.abort()
-                raise
-
-    def _write(self, key: str, value: Any) -> None:
-        self._archive.write(encode(key) + b" ")
-        if self._script is not None:
-            position = self._archive.tell()
-            self._script.write(encode(f"{key} {self._specifier.archive}:{position}\n"))
-        self._archive.key = key
-        self._holder.write(self._archive, value, self._binary)
-        if self._flush:
-            for stream in self._streams():
-                stream.flush()
-
-    def close(self) -> None:
-        # The archive first, so that a script file never points to what is not there.
-        try:
-            for stream in self._streams():
-                stream.close()
-        except BaseException:
-            self.abort()
-            raise
-
-    def abort(self) -> None:
-        for stream in self._streams():
-            stream.abort()
-
-    def _streams(self) -> list[OutputStream]:
-        return [stream for stream in (self._archive, self._script) if stream is not None]
-
-
-class _ScriptWriter(TableWriter):
-    def __init__(self, specifier: Specifier, holder: Holder):
-        super().__init__(specifier, holder)
-        self._files = dict(read_script(specifier.script))
-
-    def _write(self, key: str, value: Any) -> None:
-        if key not in self._files:
-            if "p" in self._specifier.options:
-                return
-            raise NgtrainError(f"no key {key} in {self._specifier.script}")
-        with open_output(self._files[key]) as stream:
-            stream.key = key
-            self._holder.write(stream, value, self._binary)

@@ -8,14 +8,14 @@ object reads and writes both forms with one list of calls.
 import math
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.io import kaldi
 from nnet.io.checksums import Checksum, checksum_file
-from nnet.io.matrices import HEADER_SIZE, CompressedMatrix, data_size
+from nnet.io.matrices import HEADER_SIZE, CompressedMatrix, WithHeader, data_size, kaldi_io
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output, printable
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ LARGEST_ARRAY = (1 << 31) - 1
 """Bytes of a matrix in a file; kaldi_io multiplies dimensions as 32-bit integers."""
 
 
+@dataclass(eq=False)
 class Reader:
     """A reader of tokens, numbers, vectors and matrices, in text or binary form.
 
@@ -37,14 +38,8 @@ class Reader:
     something else than what it was asked for.
     """
 
-    def __init__(self, stream: InputStream, binary: bool):
-        self.binary = binary
-        self.stream = stream
-
-    @property
-    def name(self) -> str:
-        """Name of the stream in messages."""
-        return self.stream.name
+    stream: InputStream
+    binary: bool
 
     def fail(self, reason: str) -> NgtrainError:
         """Make the error to raise for contents that make no sense, with file, key and position."""
@@ -76,23 +71,21 @@ class Reader:
     def expect(self, *tokens: str) -> "Reader":
         """Read these tokens, one after the other; returns the reader, for the value behind them."""
         for expected in tokens:
-            token = self.token()
-            if token != expected:
-                raise self.stream.mismatch(expected, token.encode())
+            self.one_of(expected)
         return self
 
-    def integer(self) -> int:
+    def one_of(self, *tokens: str) -> str:
+        """Read a token that must be one of these, and return it."""
+        token = self.token()
+        if token not in tokens:
+            raise self.stream.mismatch(" or ".join(tokens), token.encode())
+        return token
+
+    def integer(self, form: struct.Struct = _INT32, mark: int = 4, least: int = -(1 << 31)) -> int:
         """Read a signed 32-bit integer."""
-        return self._integer(_INT32, 4, -(1 << 31), (1 << 31) - 1)
-
-    def unsigned(self) -> int:
-        """Read an unsigned 32-bit integer, marked as such in binary (as in Kaldi's event maps)."""
-        return self._integer(_UINT32, -4, 0, (1 << 32) - 1)
-
-    def _integer(self, binary_form: struct.Struct, mark: int, least: int, most: int) -> int:
         if self.binary:
             data = self._exactly(5, "an integer")
-            size, value = binary_form.unpack(data)
+            size, value = form.unpack(data)
             if size != mark:
                 raise self.stream.fail(f"expected an integer, found a size marker of {size}", data)
             return value
@@ -101,9 +94,13 @@ class Reader:
             value = int(word)
         except ValueError:
             raise self.fail(f"expected an integer, found {printable(word)}") from None
-        if not least <= value <= most:
+        if not least <= value < least + (1 << 32):
             raise self.fail(f"integer out of range: {value}")
         return value
+
+    def unsigned(self) -> int:
+        """Read an unsigned 32-bit integer, marked as such in binary (as in Kaldi's event maps)."""
+        return self.integer(_UINT32, -4, 0)
 
     def boolean(self) -> bool:
         """Read `T` or `F`."""
@@ -128,8 +125,7 @@ class Reader:
     def vector(self, dtype=None) -> np.ndarray:
         """Read a vector (dim,): float32 or float64 as stored (float32 in text), or as `dtype`."""
         if self.binary:
-            self._check_announced("V", 1)
-            vector = kaldi.read_vector(self.stream)
+            vector = self._array("vector", 1)
         else:
             text = self._bracketed("vector")
             if b"\n" in text:
@@ -159,7 +155,8 @@ class Reader:
 
     def symmetric_matrix(self, dtype=None) -> np.ndarray:
         """Read a symmetric matrix (n, n), stored as a lower triangle (matrix/packed-matrix.cc)."""
-        return _mirrored(self.triangular_matrix(dtype))
+        lower = self.triangular_matrix(dtype)
+        return np.tril(lower, -1).T + lower
 
     def triangular_matrix(self, dtype=None) -> np.ndarray:
         """Read a lower triangular matrix (n, n), stored row by row."""
@@ -188,8 +185,7 @@ class Reader:
         if not self.binary:
             return self.matrix()
         if self.stream.peek(2) != b"CM":
-            self._check_announced("M", 2)
-            return kaldi.read_matrix(self.stream)
+            return self._array("matrix", 2)
         layout = self.token()
         if layout not in ("CM", "CM2", "CM3"):
             raise self.fail(f"unknown layout of a compressed matrix: {layout}")
@@ -244,18 +240,19 @@ class Reader:
         if not text.endswith(b"]"):
             raise self.fail(f"truncated: a {what} without ]")
         following = self.stream.peek(2)
-        self.stream.read(1 if following[:1] == b"\n" else 2 if following == b"\r\n" else 0)
+        self.stream.skip(1 if following[:1] == b"\n" else 2 if following == b"\r\n" else 0)
         return text[1:-1]
 
-    def _check_announced(self, kind: str, num_dimensions: int) -> None:
-        """Check the header of an uncompressed vector or matrix before anybody acts on it."""
-        header = self.stream.peek(3 + 5 * num_dimensions)
-        what = "vector" if kind == "V" else "matrix"
-        if header[:3] not in (b"F" + kind.encode() + b" ", b"D" + kind.encode() + b" "):
+    def _array(self, what: str, num_dimensions: int) -> np.ndarray:
+        """Read a full vector or matrix by kaldi_io, after its header has been checked."""
+        size = 3 + 5 * num_dimensions
+        header = self.stream.peek(size)
+        kind = b"V " if num_dimensions == 1 else b"M "
+        if header[:3] not in (b"F" + kind, b"D" + kind):
             if not header:
                 raise self.fail(f"truncated: expected a {what}, found the end")
             raise self.stream.mismatch(f"a {what} in binary form", header)
-        if len(header) < 3 + 5 * num_dimensions:
+        if len(header) < size:
             raise self.fail(f"truncated in the header of a {what}")
         shape = []
         for marker, dimension in _INT32.iter_unpack(header[3:]):
@@ -267,8 +264,11 @@ class Reader:
             raise self.fail(f"{what} of {shape[0]} by {shape[1]}")
         if size > LARGEST_ARRAY:
             raise self.fail(f"{what} of {size} bytes; at most {LARGEST_ARRAY} can be read")
+        read = kaldi_io().read_vec_flt if num_dimensions == 1 else kaldi_io().read_mat
+        return read(WithHeader(self.stream))
 
 
+@dataclass(eq=False)
 class Writer:
     """A writer of tokens, numbers, vectors and matrices, with the bytes that Kaldi writes.
 
@@ -277,9 +277,8 @@ class Writer:
     `writer.token("<Dim>").integer(3)`.
     """
 
-    def __init__(self, stream: OutputStream, binary: bool):
-        self.binary = binary
-        self.stream = stream
+    stream: OutputStream
+    binary: bool
 
     def raw(self, data: str | bytes) -> None:
         """Write bytes or text as they are."""
@@ -328,26 +327,22 @@ class Writer:
     def vector(self, vector: np.ndarray) -> "Writer":
         """Write a float32 or float64 vector (dim,)."""
         if self.binary:
-            letter = _letter(vector)
-            self.stream.write(letter + b"V " + _INT32.pack(4, len(vector)))
-            self.stream.write(np.ascontiguousarray(vector).data.cast("B") if len(vector) else b"")
+            self._array(b"V ", vector, len(vector))
         else:
-            self.raw(" [ " + _text_row(vector.tolist()) + "]\n")
+            self.raw(" [ " + _text_row(vector) + "]\n")
         return self
 
     def matrix(self, matrix: np.ndarray) -> "Writer":
         """Write a float32 or float64 matrix (rows, cols); rows without columns are none."""
         rows, cols = matrix.shape if matrix.shape[1] else (0, 0)
         if self.binary:
-            letter = _letter(matrix)
-            self.stream.write(letter + b"M " + _INT32.pack(4, rows) + _INT32.pack(4, cols))
-            self.stream.write(np.ascontiguousarray(matrix).data.cast("B") if matrix.size else b"")
+            self._array(b"M ", matrix, rows, cols)
         elif cols == 0:
             self.raw(" [ ]\n")
         else:
             self.raw(" [")
             for row in matrix:
-                self.raw("\n  " + _text_row(row.tolist()))
+                self.raw("\n  " + _text_row(row))
             self.raw("]\n")
         return self
 
@@ -355,16 +350,20 @@ class Writer:
         """Write the lower triangle, with the diagonal, of a float32 or float64 matrix (n, n)."""
         rows = len(matrix)
         if self.binary:
-            self.stream.write(_letter(matrix) + b"P " + _INT32.pack(4, rows))
-            self.stream.write(matrix[np.tril_indices(rows)].tobytes())
+            self._array(b"P ", matrix[np.tril_indices(rows)], rows)
         elif rows == 0:
             self.raw("[ ]\n")
         else:
-            lines = [_text_row(matrix[i, : i + 1].tolist()) for i in range(rows)]
+            lines = [_text_row(matrix[i, : i + 1]) for i in range(rows)]
             self.raw("[\n" + "\n".join(lines) + "]\n")
         return self
 
-    triangular_matrix = symmetric_matrix
+    def _array(self, kind: bytes, array: np.ndarray, *shape: int) -> None:
+        """Write an array in binary form, which begins with the type of its elements and a shape."""
+        letter = {np.dtype("<f4"): b"F", np.dtype("<f8"): b"D"}[array.dtype]
+        self.stream.write(letter + kind + b"".join(_INT32.pack(4, size) for size in shape))
+        if array.size:
+            self.stream.write(np.ascontiguousarray(array).data.cast("B"))
 
     def compressed_matrix(self, matrix: CompressedMatrix | np.ndarray) -> "Writer":
         """Write a matrix as it is stored, compressed or not; text holds its decompressed values."""
@@ -397,6 +396,19 @@ def read_object(rxfilename: str, parse: Callable[[Reader], T]) -> T:
         return parse(Reader(stream, read_binary_header(stream)))
 
 
+class Stored:
+    """A base of objects that are alone in a file: their read() and write() parse and format it."""
+
+    @classmethod
+    def load(cls, rxfilename: str):
+        """Read the object that a file begins with; another may follow it."""
+        return read_object(rxfilename, cls.read)
+
+    def save(self, wxfilename: str, binary: bool = True) -> None:
+        """Write the object to a file, which appears when it is whole."""
+        write_object(wxfilename, self.write, binary)
+
+
 def write_object(
     wxfilename: str, write: Callable[[Writer], Any], binary: bool = True, checksum: bool = False
 ) -> None:
@@ -427,7 +439,7 @@ def read_binary_header(stream: InputStream) -> bool:
         return False
     if stream.peek(2) != b"\0B":
         raise stream.fail("neither text nor Kaldi's binary form")
-    stream.read(2)
+    stream.skip(2)
     return True
 
 
@@ -438,14 +450,28 @@ def start_writing(stream: OutputStream, binary: bool) -> Writer:
     return Writer(stream, binary)
 
 
-def _letter(array: np.ndarray) -> bytes:
-    """Return `F` or `D`, for the type of an array's elements."""
-    return {np.dtype("<f4"): b"F", np.dtype("<f8"): b"D"}[array.dtype]
+@dataclass(frozen=True)
+class Holder:
+    """The form in which tables store one kind of object after its key, in text and binary.
+
+    Attributes:
+        parse: reads the object.
+        format: writes the object.
+        has_binary_form: False for words and lines, which are the same in both forms.
+    """
+
+    parse: Callable[[Reader], Any]
+    format: Callable[[Writer, Any], None]
+    has_binary_form: bool = True
+
+    def read(self, stream: InputStream) -> Any:
+        """Read the object that begins at the stream's position."""
+        return self.parse(Reader(stream, self.has_binary_form and read_binary_header(stream)))
+
+    def write(self, stream: OutputStream, value: Any, binary: bool) -> None:
+        """Write an object, with the mark of binary form where it is due."""
+        self.format(start_writing(stream, binary and self.has_binary_form), value)
 
 
-def _mirrored(lower: np.ndarray) -> np.ndarray:
-    return np.tril(lower, -1).T + lower
-
-
-def _text_row(values: list[float]) -> str:
-    return "%.7g " * len(values) % tuple(values)
+def _text_row(row: np.ndarray) -> str:
+    return "%.7g " * len(row) % tuple(row.tolist())

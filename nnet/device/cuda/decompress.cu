@@ -1,5 +1,5 @@
 // Frames of input out of the compressed matrices of examples, equal to the last bit to what
-// nnet.io.compression gives: each step is rounded by itself, so that none is joined with the next.
+// nnet.io.matrices gives: each step is rounded by itself, so that none is joined with the next.
 
 enum Format { CM, CM2, CM3 };
 

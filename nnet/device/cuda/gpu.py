@@ -19,7 +19,7 @@ from nnet.device.cuda.staging import PinnedStagingBuffer
 from nnet.device.cuda.streams import CudaGraph, CudaSideStream
 from nnet.device.device import Array, Device, T
 from nnet.errors import NgtrainError
-from nnet.io.background import read_ahead
+from nnet.io.tables import read_ahead
 
 log = logging.getLogger("ngtrain")
 
