@@ -6,10 +6,11 @@ The format and the conditions a topology must meet are those of Kaldi's hmm/hmm-
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 from nnet.io.numbers import natural
-from nnet.io.tokens import read_object, write_object
+from nnet.io.tokens import Stored
 
 log = logging.getLogger("ngtrain")
 
@@ -22,11 +23,10 @@ NO_PDF = -1
 
 @dataclass(frozen=True)
 class HmmState:
-    """One state of a phone's HMM.
+    """One state of a phone's HMM; `transitions` lists (destination state, initial probability).
 
     The pdf-class on the transitions that leave the state may differ from the one on its self-loop
-    ("chain" topologies); in an ordinary HMM they are equal.  Both are `NO_PDF` when the state is
-    non-emitting.  `transitions` lists (destination state, initial probability).
+    ("chain" topologies).  Both are `NO_PDF` when the state is non-emitting.
     """
 
     forward_pdf_class: int
@@ -41,48 +41,41 @@ class HmmState:
 Entry = tuple[HmmState, ...]
 
 
-def read_one_of(reader, *tokens: str) -> str:
-    """Read a token that must be one of `tokens`, and return it."""
-    token = reader.token()
-    if token not in tokens:
-        raise reader.stream.mismatch(" or ".join(tokens), token.encode())
-    return token
-
-
-class HmmTopology:
+class HmmTopology(Stored):
     """The topology of every phone.
 
     Phones that share a topology share an `Entry`, the tuple of its states; state 0 is the start and
     the last state the (non-emitting) end.
+
+    Attributes:
+        phones: the phones covered, in increasing order.
+        is_hmm: whether every state has one pdf-class for its self-loop and other transitions.
+
+    Raises:
+        ValueError: the rest of the toolkit cannot work with it.
     """
 
     def __init__(self, entries: list[Entry], entry_of_phone: dict[int, int]):
         self.entries = entries
         self.entry_of_phone = dict(sorted(entry_of_phone.items()))
-        self._check()
+        self.phones = list(self.entry_of_phone)
+        if not entries or not self.phones:
+            raise ValueError("topology is empty")
+        if set(entry_of_phone.values()) != set(range(len(entries))):
+            raise ValueError("topology has an entry without phones, or a phone without an entry")
+        if self.phones[0] <= 0:
+            raise ValueError("phones must be positive (0 stands for epsilon)")
+        if self.phones[-1] > LARGEST_PHONE:
+            raise ValueError(f"a phone with the number {self.phones[-1]}")
+        for entry in entries:
+            _check_entry(entry)
+        states = [state for entry in entries for state in entry]
+        self.is_hmm = all(s.forward_pdf_class == s.self_loop_pdf_class for s in states)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, HmmTopology)
-            and self.entries == other.entries
-            and self.entry_of_phone == other.entry_of_phone
-        )
+        return isinstance(other, HmmTopology) and vars(self) == vars(other)
 
     __hash__ = None
-
-    @property
-    def phones(self) -> list[int]:
-        """The phones covered, in increasing order."""
-        return list(self.entry_of_phone)
-
-    @property
-    def is_hmm(self) -> bool:
-        """True when every state has one pdf-class for its self-loop and its other transitions."""
-        return all(
-            state.forward_pdf_class == state.self_loop_pdf_class
-            for entry in self.entries
-            for state in entry
-        )
 
     def states(self, phone: int) -> Entry:
         """Return the states of `phone`; KeyError when the topology does not cover it."""
@@ -93,38 +86,15 @@ class HmmTopology:
             max(state.forward_pdf_class, state.self_loop_pdf_class) for state in self.states(phone)
         )
 
-    def min_length(self, phone: int) -> int:
-        """Count the fewest frames in which `phone` can be passed (3 for the usual HMM)."""
+    def min_length(self, phone: int) -> float:
+        """Count the fewest frames in which `phone` can be passed (3 for the usual HMM), or inf."""
         states = self.states(phone)
-        frames = [int(states[0].emitting)] + [None] * (len(states) - 1)
+        frames: list[float] = [int(states[0].emitting)] + [math.inf] * (len(states) - 1)
         for _ in states:  # Bellman-Ford: a shortest path has fewer arcs than there are states
             for here, state in enumerate(states):
                 for there, _ in state.transitions:
-                    if frames[here] is not None:
-                        candidate = frames[here] + int(states[there].emitting)
-                        if frames[there] is None or candidate < frames[there]:
-                            frames[there] = candidate
+                    frames[there] = min(frames[there], frames[here] + states[there].emitting)
         return frames[-1]
-
-    def _check(self) -> None:
-        """Raise ValueError unless this is a topology that the rest of the toolkit can work with."""
-        if not self.entries or not self.entry_of_phone:
-            raise ValueError("topology is empty")
-        if set(self.entry_of_phone.values()) != set(range(len(self.entries))):
-            raise ValueError("topology has an entry without phones, or a phone without an entry")
-        if next(iter(self.entry_of_phone)) <= 0:
-            raise ValueError("phones must be positive (0 stands for epsilon)")
-        if self.phones[-1] > LARGEST_PHONE:
-            raise ValueError(f"a phone with the number {self.phones[-1]}")
-        for entry in self.entries:
-            _check_entry(entry)
-
-    @classmethod
-    def load(cls, rxfilename: str) -> HmmTopology:
-        return read_object(rxfilename, cls.read)
-
-    def save(self, wxfilename: str, binary: bool = True) -> None:
-        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader) -> HmmTopology:
@@ -154,19 +124,16 @@ class HmmTopology:
                     writer.integer(phone)
             writer.newline().token("</ForPhones>").newline()
             for number, state in enumerate(entry):
-                self._write_text_state(writer, number, state)
+                writer.token("<State>").integer(number)
+                if state.emitting and self.is_hmm:
+                    writer.token("<PdfClass>").integer(state.forward_pdf_class)
+                elif state.emitting:
+                    writer.token("<ForwardPdfClass>").integer(state.forward_pdf_class)
+                    writer.token("<SelfLoopPdfClass>").integer(state.self_loop_pdf_class)
+                for destination, probability in state.transitions:
+                    writer.token("<Transition>").integer(destination).real(probability)
+                writer.token("</State>").newline()
             writer.token("</TopologyEntry>").newline()
-
-    def _write_text_state(self, writer, number: int, state: HmmState) -> None:
-        writer.token("<State>").integer(number)
-        if state.emitting and self.is_hmm:
-            writer.token("<PdfClass>").integer(state.forward_pdf_class)
-        elif state.emitting:
-            writer.token("<ForwardPdfClass>").integer(state.forward_pdf_class)
-            writer.token("<SelfLoopPdfClass>").integer(state.self_loop_pdf_class)
-        for destination, probability in state.transitions:
-            writer.token("<Transition>").integer(destination).real(probability)
-        writer.token("</State>").newline()
 
     def _write_binary(self, writer) -> None:
         phones = self.phones
@@ -189,7 +156,7 @@ class HmmTopology:
 def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
     entries: list[Entry] = []
     entry_of_phone: dict[int, int] = {}
-    while read_one_of(reader, "<TopologyEntry>", "</Topology>") == "<TopologyEntry>":
+    while reader.one_of("<TopologyEntry>", "</Topology>") == "<TopologyEntry>":
         reader.expect("<ForPhones>")
         while (token := reader.token()) != "</ForPhones>":
             try:
@@ -200,7 +167,7 @@ def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
                 raise reader.fail(f"phone {phone} appears in more than one <TopologyEntry>")
             entry_of_phone[phone] = len(entries)
         states: list[HmmState] = []
-        while read_one_of(reader, "<State>", "</TopologyEntry>") == "<State>":
+        while reader.one_of("<State>", "</TopologyEntry>") == "<State>":
             number = reader.integer()
             if number != len(states):
                 raise reader.fail(f"states must be in order: expected {len(states)}, got {number}")
@@ -212,17 +179,15 @@ def _read_text(reader) -> tuple[list[Entry], dict[int, int]]:
 def _read_text_state(reader) -> HmmState:
     forward = self_loop = NO_PDF
     transitions = []
-    token = read_one_of(reader, "<PdfClass>", "<ForwardPdfClass>", "<Transition>", "</State>")
-    if token == "<PdfClass>":
+    token = reader.one_of("<PdfClass>", "<ForwardPdfClass>", "<Transition>", "</State>")
+    if token in ("<PdfClass>", "<ForwardPdfClass>"):
         forward = self_loop = reader.integer()
-        token = read_one_of(reader, "<Transition>", "</State>")
-    elif token == "<ForwardPdfClass>":
-        forward = reader.integer()
-        self_loop = reader.expect("<SelfLoopPdfClass>").integer()
-        token = read_one_of(reader, "<Transition>", "</State>")
+        if token == "<ForwardPdfClass>":
+            self_loop = reader.expect("<SelfLoopPdfClass>").integer()
+        token = reader.one_of("<Transition>", "</State>")
     while token == "<Transition>":
         transitions.append((reader.integer(), reader.real()))
-        token = read_one_of(reader, "<Transition>", "</State>")
+        token = reader.one_of("<Transition>", "</State>")
     return HmmState(forward, self_loop, tuple(transitions))
 
 
@@ -272,10 +237,10 @@ def _check_entry(entry: Entry) -> None:
             )
         if not all(probability > 0 for _, probability in state.transitions):
             raise ValueError(f"state {number} has a transition probability that is not positive")
-        total = sum(probability for _, probability in state.transitions)
         if number + 1 < len(entry):
             if not state.transitions:
                 raise ValueError(f"state {number} has no transition out of it")
+            total = sum(probability for _, probability in state.transitions)
             if abs(total - 1) > 0.01:
                 log.warning("Total probability for state %d in topology is %g", number, total)
         reached.update(destinations)

@@ -12,14 +12,13 @@ import logging
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.hmm.topology import HmmTopology, read_one_of
+from nnet.hmm.topology import HmmTopology
 from nnet.hmm.tree import ContextDependency
-from nnet.io.tokens import read_object, write_object
+from nnet.io.tokens import Stored
 
 log = logging.getLogger("ngtrain")
 
@@ -27,14 +26,7 @@ PHONE, HMM_STATE, FORWARD_PDF, SELF_LOOP_PDF = range(4)
 """Columns of `TransitionModel.tuples`."""
 
 
-class MleUpdateStats(NamedTuple):
-    """The gain of an update of transition probabilities, in total, and the frames it was over."""
-
-    objf_change: float
-    count: float
-
-
-class TransitionModel:
+class TransitionModel(Stored):
     """A topology with its transition-states, and one log-probability per transition-id.
 
     Args:
@@ -45,8 +37,8 @@ class TransitionModel:
             that the topology gives.
 
     Attributes:
-        num_pdfs: number of pdf-ids.
-        num_transition_states, num_transition_ids: as they say.
+        phones: those of the topology.
+        num_pdfs, num_transition_states, num_transition_ids: as they say.
         first_id: int32 (transition-states + 2,): transition-state s has the transition-ids
             first_id[s] ... first_id[s + 1] - 1.
         pdf_of, phone_of, hmm_state_of, state_of: int32 (transition-ids + 1,): the pdf-id, the
@@ -63,6 +55,7 @@ class TransitionModel:
         self, topology: HmmTopology, tuples: np.ndarray, log_probs: np.ndarray | None = None
     ):
         self.topology = topology
+        self.phones = topology.phones
         self.tuples = np.asarray(tuples, dtype=np.int32).reshape(-1, 4)
         self._check_tuples()
         states = [topology.states(phone)[s] for phone, s in self.tuples[:, :FORWARD_PDF].tolist()]
@@ -77,29 +70,27 @@ class TransitionModel:
                 f"got {len(log_probs)}"
             )
         self.num_pdfs = 1 + int(self.tuples[:, FORWARD_PDF:].max())
-        self.first_id = np.zeros(self.num_transition_states + 2, dtype=np.int32)
-        self.first_id[1:] = 1 + np.concatenate(([0], np.cumsum(num_transitions)))
-
-        self.state_of = np.zeros(self.num_transition_ids + 1, dtype=np.int32)
-        self.state_of[1:] = np.repeat(np.arange(1, len(states) + 1), num_transitions)
-        row = self.state_of[1:] - 1
+        # Element 0 of what follows: transition-state 0 has one transition-id, 0, to no state.
+        numbers = np.arange(self.num_transition_states + 1, dtype=np.int32)
+        self.state_of = np.repeat(numbers, np.append(1, num_transitions))
+        self.first_id = np.searchsorted(self.state_of, np.append(numbers, len(numbers)))
+        self.first_id = self.first_id.astype(np.int32)
+        row = np.vstack([np.zeros_like(self.tuples[:1]), self.tuples])[self.state_of]
+        self.phone_of, self.hmm_state_of, forward_pdf, self_loop_pdf = np.ascontiguousarray(row.T)
         transitions = [transition for state in states for transition in state.transitions]
-        destination = np.array([there for there, _ in transitions])
-        here = self.tuples[row, HMM_STATE]
-        self.phone_of = _one_based(self.tuples[row, PHONE])
-        self.hmm_state_of = _one_based(here)
-        self.is_self_loop = _one_based(destination == here)
-        self.is_final = _one_based(destination == np.array(last_state)[row])
-        forward_pdf, self_loop_pdf = self.tuples[row, FORWARD_PDF], self.tuples[row, SELF_LOOP_PDF]
-        self.pdf_of = _one_based(np.where(self.is_self_loop[1:], self_loop_pdf, forward_pdf))
+        destination = np.array([-1, *(there for there, _ in transitions)])
+        self.is_self_loop = destination == self.hmm_state_of
+        self.is_final = destination == np.append(0, last_state)[self.state_of]
+        self.pdf_of = np.where(self.is_self_loop, self_loop_pdf, forward_pdf)
         self.self_loop_of = np.zeros(self.num_transition_states + 1, dtype=np.int32)
         loops = np.flatnonzero(self.is_self_loop)
         self.self_loop_of[self.state_of[loops]] = loops
 
         if log_probs is None:
-            log_probs = _one_based(np.log(np.array([p for _, p in transitions], dtype=np.float32)))
+            log_probs = np.log(np.array([1, *(p for _, p in transitions)], dtype=np.float32))
         self.log_probs = np.array(log_probs, dtype=np.float32)
-        self._check_log_probs()
+        if not (np.isfinite(self.log_probs[1:]) & (self.log_probs[1:] <= 0)).all():
+            raise ValueError("a transition log-probability is positive or not finite")
 
     @classmethod
     def from_tree(cls, tree: ContextDependency, topology: HmmTopology) -> TransitionModel:
@@ -113,17 +104,15 @@ class TransitionModel:
             for number, state in enumerate(topology.states(phone)):
                 if not state.emitting:
                     continue
+                forward, self_loop = state.forward_pdf_class, state.self_loop_pdf_class
                 if topology.is_hmm:
-                    pdfs = tree.pdfs_of(phone, state.forward_pdf_class)
-                    pairs = [(pdf, pdf) for pdf in pdfs]
+                    pairs = [(pdf, pdf) for pdf in tree.pdfs_of(phone, forward)]
                 else:
-                    pairs = tree.pdf_pairs_of(
-                        phone, state.forward_pdf_class, state.self_loop_pdf_class, topology.phones
-                    )
+                    pairs = tree.pdf_pairs_of(phone, forward, self_loop, topology.phones)
                 if not pairs:
                     raise ValueError(
-                        f"the tree has no pdf for pdf-class {state.forward_pdf_class} of phone "
-                        f"{phone}: tree and topology do not match"
+                        f"the tree has no pdf for pdf-class {forward} of phone {phone}: tree and "
+                        "topology do not match"
                     )
                 tuples.update((phone, number, *pair) for pair in pairs)
         return cls(topology, np.array(sorted(tuples)))
@@ -144,15 +133,7 @@ class TransitionModel:
             if min(pdfs) < 0:
                 raise ValueError(f"state {state} of phone {phone} has a negative pdf-id")
 
-    def _check_log_probs(self) -> None:
-        if not (np.isfinite(self.log_probs[1:]) & (self.log_probs[1:] <= 0)).all():
-            raise ValueError("a transition log-probability is positive or not finite")
-
     # --- Lookups ----------------------------------------------------------------------------------
-
-    @property
-    def phones(self) -> list[int]:
-        return self.topology.phones
 
     @cached_property
     def _state_of_tuple(self) -> dict[tuple[int | None, ...], int]:
@@ -281,7 +262,7 @@ class TransitionModel:
         floor: float = 0.01,
         min_count: float = 5.0,
         share_for_pdfs: bool = False,
-    ) -> MleUpdateStats:
+    ) -> tuple[float, float]:
         """Set the probabilities to the relative frequencies of `counts` (MleUpdate).
 
         Args:
@@ -289,7 +270,8 @@ class TransitionModel:
             floor: the least probability a transition may have.
             min_count: states with a smaller count keep their probabilities.
             share_for_pdfs: states with the same pdf-id share their probabilities.
-
+        Returns:
+            The gain in total, and the frames that it was over.
         Raises:
             NgtrainError: sharing was asked for, but states of a pdf have not the same number of
                 transitions, or different pdf-ids on self-loops.
@@ -328,45 +310,34 @@ class TransitionModel:
             updated = enough[group]
             self.log_probs[ids[updated]] = new[group[updated]]
         self._report_update(objf_change, total_count, num_floored, num_skipped, share_for_pdfs)
-        return MleUpdateStats(objf_change, total_count)
+        return objf_change, total_count
 
     def _report_update(
         self, objf_change: float, count: float, floored: int, skipped: int, shared: bool
     ) -> None:
-        per_frame = objf_change / max(count, 1)
+        gain = objf_change / max(count, 1), count
         if shared:
             log.info(
                 "Objf change is %g per frame over %g frames; %d probabilities floored, %d pdf-ids "
                 "skipped due to insuffient data.",
-                *(per_frame, count, floored, skipped),
+                *(*gain, floored, skipped),
             )
-        else:
-            log.info(
-                "TransitionModel::Update, objf change is %g per frame over %g frames. ",
-                *(per_frame, count),
-            )
-            log.info(
-                "%d probabilities floored, %d out of %d transition-states skipped due to "
-                "insuffient data (it is normal to have some skipped.)",
-                *(floored, skipped, self.num_transition_states),
-            )
+            return
+        log.info("TransitionModel::Update, objf change is %g per frame over %g frames. ", *gain)
+        log.info(
+            "%d probabilities floored, %d out of %d transition-states skipped due to "
+            "insuffient data (it is normal to have some skipped.)",
+            *(floored, skipped, self.num_transition_states),
+        )
 
     # --- Files ------------------------------------------------------------------------------------
-
-    @classmethod
-    def load(cls, rxfilename: str) -> TransitionModel:
-        """Read the transition model of a file, which may hold another model behind it."""
-        return read_object(rxfilename, cls.read)
-
-    def save(self, wxfilename: str, binary: bool = True) -> None:
-        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader) -> TransitionModel:
         """Parse a transition model, text or binary; NgtrainError when it is malformed."""
         reader.expect("<TransitionModel>")
         topology = HmmTopology.read(reader)
-        kind = read_one_of(reader, "<Triples>", "<Tuples>")
+        kind = reader.one_of("<Triples>", "<Tuples>")
         size = reader.integer()
         tuples = []
         for _ in range(size):
@@ -416,9 +387,3 @@ class TransitionModel:
                 line += " [self-loop]" if loop else f" [{hmm_state} -> {destination}]"
                 lines.append(line)
         return "\n".join(lines) + "\n"
-
-
-def _one_based(values: np.ndarray) -> np.ndarray:
-    """Put a zero (false) in front, so that transition-ids index `values` directly."""
-    dtype = np.int32 if values.dtype.kind == "i" else values.dtype
-    return np.concatenate((np.zeros(1, dtype), values.astype(dtype)))

@@ -11,8 +11,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nnet.hmm.topology import read_one_of
-from nnet.io.tokens import read_object, write_object
+from nnet.io.tokens import Stored
 
 PDF_CLASS = -1
 """The key of an event under which its pdf-class stands."""
@@ -104,7 +103,7 @@ Node = Leaf | Table | Split
 
 
 def _read_node(reader) -> Node | None:
-    kind = read_one_of(reader, "CE", "TE", "SE", "NULL")
+    kind = reader.one_of("CE", "TE", "SE", "NULL")
     if kind == "NULL":
         return None
     if kind == "CE":
@@ -125,7 +124,7 @@ def _read_node(reader) -> Node | None:
     return Split(key, yes_set, yes, no)
 
 
-class ContextDependency:
+class ContextDependency(Stored):
     """A decision tree over windows of `context_width` phones around `central_position`."""
 
     def __init__(self, context_width: int, central_position: int, root: Node):
@@ -180,19 +179,12 @@ class ContextDependency:
         return sorted(pairs)
 
     @classmethod
-    def load(cls, rxfilename: str) -> ContextDependency:
-        return read_object(rxfilename, cls.read)
-
-    def save(self, wxfilename: str, binary: bool = True) -> None:
-        write_object(wxfilename, self.write, binary)
-
-    @classmethod
     def read(cls, reader) -> ContextDependency:
         """Parse a tree, text or binary; NgtrainError when it is malformed."""
         try:
             reader.expect("ContextDependency")
             context_width, central_position = reader.integer(), reader.integer()
-            if read_one_of(reader, "ToLength", "ToPdf") == "ToLength":
+            if reader.one_of("ToLength", "ToPdf") == "ToLength":
                 _read_node(reader)  # trees of Kaldi's early days also told the number of states
                 reader.expect("ToPdf")
             root = _read_node(reader)
