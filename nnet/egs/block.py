@@ -208,14 +208,10 @@ class ExampleBlock:
     def select_frame(
         self, frame: int | str | np.ndarray, rng: np.random.Generator | None = None
     ) -> ExampleBlock:
-        """Select one labelled frame of each example.
+        """Select one labelled frame of each example: an index, one for each, or "random".
 
         Examples that have no such frame are left out, as Kaldi's nnet-copy-egs does: these are the
         short ones at the ends of utterances.
-
-        Args:
-            frame: its index, in all examples or (n,) in each, or "random".
-            rng: for "random".
         """
         if isinstance(frame, str):
             frame = rng.integers(0, self.num_frames())
@@ -227,10 +223,8 @@ class ExampleBlock:
     def sub_examples(
         self, left_context: int | None = None, right_context: int | None = None
     ) -> ExampleBlock:
-        """Make new examples of the selected frames, with all of the context or less of it.
+        """Make new examples of the selected frames, with all of the context (None) or less of it.
 
-        Args:
-            left_context, right_context: None for as much as there is.
         Source: the constructor of NnetExample for this, nnet2/nnet-example.cc, to the last bit.
         """
         parts = (group.sub_examples(left_context, right_context) for group in self.by_layout())

@@ -148,13 +148,10 @@ def examples_file(specifier: str) -> str | None:
 def shuffled(
     blocks: Iterable[ExampleBlock], buffer_size: int, rng: np.random.Generator
 ) -> Iterator[ExampleBlock]:
-    """Put examples in random order.
+    """Put examples in random order (nnet2bin/nnet-shuffle-egs.cc).
 
-    Args:
-        buffer_size: 0 to hold all of them and make every order equally likely; otherwise as many
-            are held: each new example takes a random place in the buffer, and the one that was
-            there is passed on.
-    Source: nnet2bin/nnet-shuffle-egs.cc
+    As many are held as `buffer_size` says: each new example takes a random place in the buffer, and
+    the one that was there is passed on. With 0 all are held, and every order is equally likely.
     """
     if buffer_size == 0:
         examples = list(blocks)
@@ -181,11 +178,8 @@ def random_subset(
     """Choose `size` examples at random, or all if there are fewer; holds no more than these.
 
     The first `size` are taken; the m-th of the following takes the place of a random one of them
-    with probability size / m.
-
-    Returns:
-        The subset (None if there is no example at all) and how many examples there are.
-    Source: nnet2bin/nnet-subset-egs.cc
+    with probability size / m (nnet2bin/nnet-subset-egs.cc). Returns the subset, None if there is no
+    example at all, and how many examples there are.
     """
     pool = Pool(size)
     num_read = 0
@@ -280,11 +274,7 @@ class ExampleSummary:
         self._crc32 = zlib.crc32(block.encoded(), self._crc32)
 
     def lines(self, file_size: int | None) -> list[str]:
-        """Format the numbers with their names; where examples differ, all values that occur.
-
-        Args:
-            file_size: bytes of the file that holds the examples; None if it is not known.
-        """
+        """Format the numbers with their names; where examples differ, all values that occur."""
         values = {
             "frames-per-eg": {layout.num_frames for layout in self._layouts},
             "left-context": {layout.left_context for layout in self._layouts},

@@ -36,9 +36,7 @@ def reverberate(
 ) -> np.ndarray:
     """Put `signal` in a room: after the direct sound comes white noise that decays exponentially.
 
-    Args:
-        time: after which the reverberation has decayed by 60 dB (seconds).
-        ratio: of the direct sound to the reverberation (dB).
+    It decays by 60 dB in `time` seconds; `ratio` is that of the direct sound to it, in dB.
     """
     from scipy.signal import fftconvolve
 
@@ -100,7 +98,7 @@ class Augmentation:
 def augment_recordings(
     wav_rspecifier: str, wav_wspecifier: str, augmentation: Augmentation
 ) -> tuple[int, int]:
-    """Write augmented copies; return the number of them and of those that had to be made quieter.
+    """Write augmented copies; return their number, and that of those that were made quieter.
 
     A copy that would not fit into 16 bits is made quieter instead of being clipped.
     """

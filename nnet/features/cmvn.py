@@ -24,10 +24,7 @@ def accumulate(stats: np.ndarray, features: np.ndarray, weights: np.ndarray | No
     """Add features (T, D) float32 to statistics, each frame counted by its weight (T,), or 1.
 
     Frame by frame, and with products in single precision, as Kaldi does: the sums are the same to
-    the last bit.
-
-    Raises:
-        NgtrainError: the features are of another dimension than the statistics.
+    the last bit. NgtrainError if the features are of another dimension than the statistics.
     """
     if features.shape[1] != stats.shape[1] - 1:
         raise NgtrainError(

@@ -10,12 +10,9 @@ MOST_CONTEXT = 1000
 
 
 def splice(features: np.ndarray, left_context: int, right_context: int) -> np.ndarray:
-    """Join each frame with its neighbours, from the earliest to the latest.
+    """Join each frame of features (T, D) with its neighbours, from the earliest to the latest.
 
-    Args:
-        features: (T, D).
-    Returns:
-        (T, D (left_context + 1 + right_context)).
+    The result is (T, D (left_context + 1 + right_context)).
     """
     num_frames, dim = features.shape
     offsets = np.arange(-left_context, right_context + 1)
@@ -24,15 +21,10 @@ def splice(features: np.ndarray, left_context: int, right_context: int) -> np.nd
 
 
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
-    """Append time derivatives of order 1, 2, ... to features, by regression over a window.
+    """Append time derivatives of order 1, 2, ... to features (T, D) float32: (T, D (order + 1)).
 
     Each derivative of the frames themselves is one filter; that of order n is the filter
     j / sum(j^2), -window <= j <= window, convolved with itself n times.
-
-    Args:
-        features: (T, D) float32.
-    Returns:
-        (T, D (order + 1)) float32.
     """
     reach = order * window
     padded = np.pad(features, ((reach, reach), (0, 0)), mode="edge")

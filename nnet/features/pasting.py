@@ -11,15 +11,9 @@ from nnet.features.utterances import Skip
 
 
 def paste(parts: Sequence[np.ndarray], length_tolerance: int = 0) -> np.ndarray:
-    """Join several features of an utterance, frame by frame (featbin/paste-feats.cc).
+    """Join features (T_i, D_i) of an utterance, frame by frame (featbin/paste-feats.cc).
 
-    Args:
-        parts: (T_i, D_i).
-        length_tolerance: by how many frames their lengths may differ; the shortest counts.
-    Returns:
-        (min T_i, sum of D_i).
-    Raises:
-        Skip: the lengths differ by more, or one is empty.
+    The shortest counts; Skip if their lengths differ by more than so many frames, or one is empty.
     """
     lengths = [len(part) for part in parts]
     shortest, longest = min(lengths), max(lengths)
@@ -63,13 +57,10 @@ def subsample(features: np.ndarray, n: int, offset: int = 0) -> np.ndarray:
 def randomize_later(
     vectors: np.ndarray, probability: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Replace each row t, with some probability, by a random one of the rows t, t + 1, ...
+    """Replace each row t of vectors (T, D), with some probability, by a random one of t, t + 1, ...
 
     Networks that see i-vectors estimated on all earlier frames would rely on them too much;
     vectors of other moments of the utterance keep them from that (Kaldi's ivector-randomize).
-
-    Args:
-        vectors: (T, D).
     """
     rows = np.arange(len(vectors))
     replaced = rng.random(len(rows)) < probability

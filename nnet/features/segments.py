@@ -27,11 +27,8 @@ def extract_segments(
     Lines of that file are `segment recording start end [channel]`, times in seconds, an end of -1
     being that of the recording. Lines that cannot be followed are passed over with a warning.
 
-    Args:
-        min_segment_length: shorter segments are passed over (seconds).
-        max_overshoot: segments that end later than this after the recording are passed over.
-    Returns:
-        The numbers of segments written and of lines.
+    Such are segments shorter than `min_segment_length`, or that end later than `max_overshoot`
+    after the recording (seconds). Returns the numbers of segments written and of lines.
     """
     num_done = 0
     lost, clipped = Losses(), Losses()

@@ -52,17 +52,16 @@ class SpectralFeatures:
             "mfcc": (kaldi_native_fbank.OnlineMfcc, kaldi_native_fbank.MfccOptions()),
             "fbank": (kaldi_native_fbank.OnlineFbank, kaldi_native_fbank.FbankOptions()),
         }[kind]
-        parts = self._options, self._options.frame_opts, self._options.mel_opts
+        frames = self._options.frame_opts
+        parts = self._options, frames, self._options.mel_opts
         for name, value in fields.items():
             setattr(next(part for part in parts if hasattr(part, name)), name, value)
-        self._options.frame_opts.dither = 0.0
-        _check_frames(self._options.frame_opts)
-        length = self._options.frame_opts.samp_freq * self._options.frame_opts.frame_length_ms
+        frames.dither = 0.0
+        _check_frames(frames)
+        length = frames.samp_freq * frames.frame_length_ms
         silence = np.zeros(int(0.001 * length) + 1, np.float32)
         try:
-            self._extractor(self._options).accept_waveform(
-                self._options.frame_opts.samp_freq, silence
-            )
+            self._extractor(self._options).accept_waveform(frames.samp_freq, silence)
         except (ValueError, RuntimeError) as error:
             raise NgtrainError(f"options with which there are no features: {error}") from error
         self._dither = dither
@@ -140,9 +139,7 @@ def compute_features(
         min_duration: shorter recordings give no output (seconds).
         utt2dur_wspecifier: where to write durations in seconds, if not empty.
     Returns:
-        The numbers of recordings with output and of recordings.
-    Raises:
-        NgtrainError: there are recordings, and none of them has features.
+        The numbers of recordings with output and of recordings; NgtrainError if all lack it.
     """
     num_done = 0
     several_channels, silent = Losses(), Losses()

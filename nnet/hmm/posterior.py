@@ -29,9 +29,7 @@ def weight_silence(
 ) -> Posterior:
     """Multiply the weights of transition-ids of silence phones by `weight`; 0 drops them.
 
-    Args:
-        distribute: multiply the weights of a whole frame instead, by
-            p(silence) * weight + p(others).
+    With `distribute`, those of a whole frame instead, by p(silence) * weight + p(others).
     """
     weighted = []
     for frame in posterior:

@@ -144,7 +144,8 @@ class TransitionModel(Stored):
         """pdf-class of each transition-id; int32 (transition-ids + 1,)."""
         states = [self.topology.states(phone)[s] for phone, s in self.tuples[:, :2].tolist()]
         classes = np.array([(s.forward_pdf_class, s.self_loop_pdf_class) for s in states])
-        return _one_based(classes[self.state_of[1:] - 1, self.is_self_loop[1:].astype(int)])
+        own = classes[self.state_of[1:] - 1, self.is_self_loop[1:].astype(int)]
+        return np.append(0, own).astype(np.int32)
 
     def transition_state(
         self, phone: int, hmm_state: int, pdf: int | None, self_loop_pdf: int | None
@@ -163,14 +164,10 @@ class TransitionModel(Stored):
             )
 
     def phone_starts(self, alignment: np.ndarray) -> np.ndarray:
-        """Find the frames at which the phones of an alignment begin (SplitToPhones).
+        """Find the frames at which the phones of an alignment begin, the first 0 (SplitToPhones).
 
-        Args:
-            alignment: transition-ids, one per frame; with the self-loops of a state after the
-                transition that leaves it ("reordered", as Kaldi's graphs have them) or before it.
-
-        Returns:
-            increasing frame numbers, the first of which is 0.
+        The self-loops of a state may come after the transition that leaves it ("reordered", as
+        Kaldi's graphs have them) or before it.
         """
         alignment = np.asarray(alignment)
         if not alignment.size:

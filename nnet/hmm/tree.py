@@ -275,9 +275,7 @@ def monophone_tree(
 ) -> ContextDependency:
     """Make a tree without context: every set of phones has its own pdfs, one per pdf-class.
 
-    Args:
-        phone_sets: disjoint sets of phones; the phones of a set share their pdfs.
-        num_pdf_classes: how many pdf-classes each phone has (`HmmTopology.num_pdf_classes`).
+    The sets are disjoint; `num_pdf_classes` says how many each phone has.
     Source: Kaldi's MonophoneContextDependencyShared.
     """
     roots = [RootPhones(tuple(sorted(s)), shared=False, split=False) for s in phone_sets]

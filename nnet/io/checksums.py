@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.errors import NgtrainError
@@ -16,15 +17,16 @@ from nnet.io.streams import OutputStream
 PIECE = 1 << 20  # bytes that are read at a time
 
 
+@dataclass
 class Checksum:
     """A stream that counts the bytes written to another one, and computes their checksum."""
 
-    def __init__(self, stream: OutputStream):
-        self._stream = stream
-        self.crc32 = self.size = 0
+    stream: OutputStream
+    crc32: int = 0
+    size: int = 0
 
     def write(self, data: bytes) -> None:
-        self._stream.write(data)
+        self.stream.write(data)
         self.crc32 = zlib.crc32(data, self.crc32)
         self.size += len(memoryview(data).cast("B"))
 

@@ -1,7 +1,4 @@
-"""Tables that are asked for keys, in any order or in that of the table.
-
-Source: util/kaldi-table-inl.h
-"""
+"""Tables that are asked for keys, in any order or theirs (Kaldi util/kaldi-table-inl.h)."""
 
 import logging
 from typing import Any
@@ -45,13 +42,10 @@ class RandomAccessTable(ClosingContext):
     """A table with `key in table` and `table[key]`; a context manager.
 
     `table[key]` raises NgtrainError when there is no such key or it cannot be read.
-
-    Attributes:
-        name: the rspecifier, for messages.
     """
 
     def __init__(self, name: str):
-        self.name = name
+        self.name = name  # the rspecifier, for messages
 
     def __getitem__(self, key: str) -> Any:
         if key not in self:
@@ -115,9 +109,8 @@ class _RandomAccessArchive(RandomAccessTable):
     def __init__(self, specifier: Specifier, holder: Holder):
         super().__init__(specifier.text)
         options = specifier.options
-        self._is_sorted = "s" in options
-        self._is_called_sorted = "s" in options and "cs" in options
-        self._once = "o" in options
+        self._is_sorted, self._once = "s" in options, "o" in options
+        self._is_called_sorted = self._is_sorted and "cs" in options
         self._stream = open_input(specifier.archive)
         self._entries = archive_entries(self._stream, holder, Losses() if "p" in options else None)
         self._kept: dict[str, Any] = {}
@@ -166,9 +159,8 @@ class _RandomAccessArchive(RandomAccessTable):
 def mapped_table(rspecifier: str, map_rspecifier: str, holder: Holder) -> RandomAccessTable:
     """Open a table by speaker to be asked by utterance (RandomAccessTableReaderMapped).
 
-    Args:
-        map_rspecifier: table from utterance to speaker, such as `ark:data/train/utt2spk`; if empty,
-            the table itself is by utterance.
+    The map is a table from utterance to speaker, such as `ark:data/train/utt2spk`; without it, the
+    table itself is by utterance.
     """
     table = random_access_table(rspecifier, holder)
     return _MappedTable(table, map_rspecifier) if map_rspecifier else table

@@ -143,6 +143,7 @@ class ClosingContext:
                 self.close()
 
 
+@dataclass(eq=False)
 class SequentialTable(ClosingContext):
     """An iterator over (key, value) that closes its files at the end or as a context manager.
 
@@ -150,18 +151,15 @@ class SequentialTable(ClosingContext):
         losses: entries that the option `p` passed over until now; the rest of an archive is one.
     """
 
-    def __init__(
-        self, stream: InputStream | None, entries: Iterator[tuple[str, Any]], losses: Losses
-    ):
-        self._stream = stream
-        self._entries = entries
-        self.losses = losses
+    stream: InputStream | None
+    entries: Iterator[tuple[str, Any]]
+    losses: Losses
 
     def __iter__(self) -> "SequentialTable":
         return self
 
     def __next__(self) -> tuple[str, Any]:
-        return next(self._entries)
+        return next(self.entries)
 
     def close(self) -> None:
         """Close; the rest of the table is not read.
@@ -169,9 +167,9 @@ class SequentialTable(ClosingContext):
         Raises:
             NgtrainError: the command of a pipe has failed.
         """
-        self._entries.close()
-        if self._stream is not None:
-            self._stream.close()
+        self.entries.close()
+        if self.stream is not None:
+            self.stream.close()
 
 
 def archive_entries(

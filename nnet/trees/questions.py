@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.hmm.topology import HmmTopology, read_one_of
+from nnet.hmm.topology import HmmTopology
 from nnet.hmm.tree import PDF_CLASS
 from nnet.io.tokens import Reader, Writer, read_object, write_object
 from nnet.trees.clustering import k_means, top_down
@@ -92,7 +92,7 @@ class Questions:
         """Parse the output of compile-questions; NgtrainError when it is malformed."""
         of_key = {}
         reader.expect("<Questions>")
-        while read_one_of(reader, "<Key>", "</Questions>") == "<Key>":
+        while reader.one_of("<Key>", "</Questions>") == "<Key>":
             key = reader.integer()
             size = reader.expect("<QuestionsForKey>").integer()
             sets = [tuple(reader.integers().tolist()) for _ in range(size)]
