@@ -6,7 +6,6 @@ The format and the conditions a topology must meet are those of Kaldi's hmm/hmm-
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 
 from nnet.io.numbers import natural
@@ -19,6 +18,10 @@ LARGEST_PHONE = 1 << 20
 
 NO_PDF = -1
 """pdf-class of a state that emits nothing (as a rule only the final state of a phone)."""
+
+
+UNREACHED = 1 << 30
+"""More frames than any phone has: the final state of a senseless topology is never reached."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,10 @@ class HmmTopology(Stored):
             max(state.forward_pdf_class, state.self_loop_pdf_class) for state in self.states(phone)
         )
 
-    def min_length(self, phone: int) -> float:
-        """Count the fewest frames in which `phone` can be passed (3 for the usual HMM), or inf."""
+    def min_length(self, phone: int) -> int:
+        """Count the fewest frames in which `phone` can be passed (3 for the usual HMM)."""
         states = self.states(phone)
-        frames: list[float] = [int(states[0].emitting)] + [math.inf] * (len(states) - 1)
+        frames = [int(states[0].emitting)] + [UNREACHED] * (len(states) - 1)
         for _ in states:  # Bellman-Ford: a shortest path has fewer arcs than there are states
             for here, state in enumerate(states):
                 for there, _ in state.transitions:
