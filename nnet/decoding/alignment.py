@@ -118,11 +118,8 @@ def forbid_early_end(graph: ArrayFst) -> ArrayFst:
     states = graph.num_states
     end = 2 * states  # where the first copy ends and the second begins
     final_states = np.flatnonzero(np.isfinite(graph.finals))
-    bridges = np.zeros(len(final_states) + 1, ARC)
-    bridges["ilabel"] = bridges["olabel"] = EPSILON
-    bridges["weight"][:-1] = graph.finals[final_states]
-    bridges["nextstate"][:-1] = end
-    bridges["nextstate"][-1] = states + graph.start
+    bridges = [(EPSILON, EPSILON, cost, end) for cost in graph.finals[final_states]]
+    bridges.append((EPSILON, EPSILON, 0.0, states + graph.start))
     second = graph.arcs.copy()
     second["nextstate"] += states
     finals = np.full(end + 1, np.inf, np.float32)
@@ -131,7 +128,7 @@ def forbid_early_end(graph: ArrayFst) -> ArrayFst:
         graph.start,
         finals,
         np.concatenate((graph.source, states + graph.source, final_states, [end])),
-        np.concatenate((graph.arcs, second, bridges)),
+        np.concatenate((graph.arcs, second, np.array(bridges, ARC))),
     )
 
 
@@ -274,16 +271,13 @@ def _shortest_path(
         finals[~ends] += FAR_MORE_THAN_SILENCE_LASTS
     if pauses_at_ends:
         first = _reached([graph.start], source, arcs["nextstate"], labels == EPSILON)
-        last = _reached(
-            np.flatnonzero(finals < np.inf), arcs["nextstate"], source,
-            is_silence | (labels == EPSILON),
-        )  # fmt: skip
+        passable = is_silence | (labels == EPSILON)
+        last = _reached(np.flatnonzero(finals < np.inf), arcs["nextstate"], source, passable)
         at_an_end = np.isin(source, first) | np.isin(arcs["nextstate"], last)
         cost[begins & at_an_end] -= 10 * FAR_MORE_THAN_SILENCE_LASTS
     arcs["weight"] = cost
-    path = kaldifst.shortest_path(
-        ArrayFst.from_arcs(graph.start, finals, source, arcs).to_kaldifst()
-    )
+    weighted = ArrayFst.from_arcs(graph.start, finals, source, arcs)
+    path = kaldifst.shortest_path(weighted.to_kaldifst())
     _, transition_ids, _, _ = kaldifst.get_linear_symbol_sequence(path)
     return np.array(transition_ids, dtype=np.int32)
 

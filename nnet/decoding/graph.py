@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,130 +22,123 @@ from nnet.hmm.tree import ContextDependency
 log = logging.getLogger("ngtrain")
 
 
-def h_transducer(
-    phone_windows: Sequence[Sequence[int]],
-    tree: ContextDependency,
-    transition_model: TransitionModel,
-    transition_scale: float = 1.0,
-) -> tuple[ArrayFst, list[int]]:
-    """Make H, from transition-ids, without self-loops, to phones in context (GetHTransducer).
+@dataclass(frozen=True)
+class HmmExpansion:
+    """The way from phones to transition-ids, H o C, with the probabilities of a model.
 
-    State 0 is start and end; a phone in context is a loop through the states of its HMM.  Windows
-    whose central phones are equal and have the same pdfs share their loop.
-
-    phone_windows: what each output label stands for, as `kaldifst.compose_context` tells it:
-    nothing for label 0, a window of phones, or one number <= 0 for a disambiguation symbol.
-
-    Returns, with the transducer, the labels that stand for the disambiguation symbols on its input:
-    the numbers that follow the last transition-id.
-    """
-    arcs: list[tuple[int, tuple]] = []  # source, and the fields of ARC
-    num_states = 1
-    first_state: dict[tuple, int] = {}
-    disambig: list[int] = []
-    for label, window in enumerate(phone_windows[1:], start=1):
-        if len(window) == 1 and window[0] <= 0:
-            disambig.append(transition_model.num_transition_ids + 1 + len(disambig))
-            arcs.append((0, (disambig[-1], label, 0.0, 0)))
-            continue
-        physical = _physical_phone(window, tree, transition_model)
-        if physical not in first_state:
-            first_state[physical] = num_states
-            arcs += _hmm_arcs(*physical, transition_model, transition_scale, num_states)
-            num_states += len(transition_model.topology.states(physical[0])) - 1
-        arcs.append((0, (EPSILON, label, 0.0, first_state[physical])))
-    finals = np.full(num_states, np.inf)
-    finals[0] = 0
-    return ArrayFst.from_arcs(0, finals, [s for s, _ in arcs], [arc for _, arc in arcs]), disambig
-
-
-def _physical_phone(
-    window: Sequence[int], tree: ContextDependency, transition_model: TransitionModel
-) -> tuple[int, tuple[int, ...]]:
-    """Find the central phone of a window, and the pdf-ids of its pdf-classes."""
-    phone = window[tree.central_position]
-    topology = transition_model.topology
-    if phone not in topology.entry_of_phone:
-        raise NgtrainError(f"the topology does not cover phone {phone} of the lexicon")
-    pdfs = tuple(tree.compute(window, c) for c in range(topology.num_pdf_classes(phone)))
-    if None in pdfs:
-        raise NgtrainError(f"the tree has no pdf for phone {phone} in the context {list(window)}")
-    return phone, pdfs
-
-
-def _hmm_arcs(
-    phone: int,
-    pdfs: tuple[int, ...],
-    transition_model: TransitionModel,
-    transition_scale: float,
-    first_state: int,
-) -> list[tuple[int, tuple]]:
-    """Make the HMM of a phone without self-loops, as arcs from `first_state` on, to state 0.
-
-    Probabilities are those given that the state is left (GetHmmAsFsa).
-    """
-    states = transition_model.topology.states(phone)
-    log_probs = transition_model.log_probs_ignoring_self_loops
-    arcs = []
-    for number, state in enumerate(states):
-        if state.emitting:
-            pair = pdfs[state.forward_pdf_class], pdfs[state.self_loop_pdf_class]
-            try:
-                transition_state = transition_model.transition_state(phone, number, *pair)
-            except KeyError:
-                raise NgtrainError(
-                    f"the transition model has no pdf {pair[0]} for state {number} of phone "
-                    f"{phone}: it belongs to another tree"
-                ) from None
-        for index, (destination, probability) in enumerate(state.transitions):
-            if destination == number:
-                continue
-            label, log_prob = EPSILON, np.log(probability)
-            if state.emitting:
-                label = int(transition_model.first_id[transition_state]) + index
-                log_prob = log_probs[label]
-            next_state = 0 if destination == len(states) - 1 else first_state + destination
-            cost = -transition_scale * float(log_prob)
-            arcs.append((first_state + number, (label, EPSILON, cost, next_state)))
-    return arcs
-
-
-def expand_to_transition_ids(
-    lg,
-    tree: ContextDependency,
-    transition_model: TransitionModel,
-    disambig_phones: Sequence[int],
-    transition_scale: float,
-    self_loop_scale: float,
-) -> ArrayFst:
-    """Make H o C o `lg`, determinized and minimized, with self-loops.
-
-    lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance gets a
-    symbol of its own when the context reaches to the right).
     transition_scale, self_loop_scale: of the log-probabilities of transitions; 0 when alignment is
     to add them (`add_transition_probs`).
-
-    The `start` of the graph is -1 when it accepts nothing.  Raises NgtrainError if tree, transition
-    model and phones of `lg` do not match.
     """
-    import kaldifst
 
-    context, phone_windows = kaldifst.compose_context(
-        disambig_phones, tree.context_width, tree.central_position, lg
-    )
-    h, disambig = h_transducer(phone_windows, tree, transition_model, transition_scale)
-    h = h.to_kaldifst()
-    kaldifst.arcsort(h, "olabel")
-    kaldifst.arcsort(context, "ilabel")
-    graph = kaldifst.compose(h, context)
-    if graph.start < 0:
-        return ArrayFst.from_kaldifst(graph)
-    kaldifst.determinize_star(graph, use_log=True)
-    arrays = ArrayFst.from_kaldifst(graph)
-    arrays.arcs["ilabel"][np.isin(arrays.arcs["ilabel"], disambig)] = EPSILON
-    graph = arrays.to_kaldifst()
-    kaldifst.minimize_encoded(graph)
-    return add_self_loops(ArrayFst.from_kaldifst(graph), transition_model, self_loop_scale)
+    tree: ContextDependency
+    model: TransitionModel
+    disambig_phones: Sequence[int]
+    transition_scale: float
+    self_loop_scale: float
+
+    def expand(self, lg) -> ArrayFst:
+        """Make H o C o `lg`, determinized and minimized, with self-loops.
+
+        lg: `kaldifst.StdVectorFst` from phones to words; it is changed (the end of the utterance
+        gets a symbol of its own when the context reaches to the right).
+
+        The `start` of the graph is -1 when it accepts nothing.  Raises NgtrainError if tree,
+        transition model and phones of `lg` do not match.
+        """
+        import kaldifst
+
+        context, phone_windows = kaldifst.compose_context(
+            self.disambig_phones, self.tree.context_width, self.tree.central_position, lg
+        )
+        h, disambig = self.h_transducer(phone_windows)
+        h = h.to_kaldifst()
+        kaldifst.arcsort(h, "olabel")
+        kaldifst.arcsort(context, "ilabel")
+        graph = kaldifst.compose(h, context)
+        if graph.start < 0:
+            return ArrayFst.from_kaldifst(graph)
+        kaldifst.determinize_star(graph, use_log=True)
+        arrays = ArrayFst.from_kaldifst(graph)
+        arrays.arcs["ilabel"][np.isin(arrays.arcs["ilabel"], disambig)] = EPSILON
+        graph = arrays.to_kaldifst()
+        kaldifst.minimize_encoded(graph)
+        return add_self_loops(ArrayFst.from_kaldifst(graph), self.model, self.self_loop_scale)
+
+    def h_transducer(self, phone_windows: Sequence[Sequence[int]]) -> tuple[ArrayFst, list[int]]:
+        """Make H, from transition-ids, without self-loops, to phones in context (GetHTransducer).
+
+        State 0 is start and end; a phone in context is a loop through the states of its HMM.
+        Windows whose central phones are equal and have the same pdfs share their loop.
+
+        phone_windows: what each output label stands for, as `kaldifst.compose_context` tells it:
+        nothing for label 0, a window of phones, or one number <= 0 for a disambiguation symbol.
+
+        Returns, with the transducer, the labels that stand for the disambiguation symbols on its
+        input: the numbers that follow the last transition-id.
+        """
+        arcs: list[tuple[int, tuple]] = []  # source, and the fields of ARC
+        num_states = 1
+        first_state: dict[tuple, int] = {}
+        disambig: list[int] = []
+        for label, window in enumerate(phone_windows[1:], start=1):
+            if len(window) == 1 and window[0] <= 0:
+                disambig.append(self.model.num_transition_ids + 1 + len(disambig))
+                arcs.append((0, (disambig[-1], label, 0.0, 0)))
+                continue
+            physical = self._physical_phone(window)
+            if physical not in first_state:
+                first_state[physical] = num_states
+                arcs += self._hmm_arcs(*physical, num_states)
+                num_states += len(self.model.topology.states(physical[0])) - 1
+            arcs.append((0, (EPSILON, label, 0.0, first_state[physical])))
+        finals = np.full(num_states, np.inf)
+        finals[0] = 0
+        sources, rows = [source for source, _ in arcs], [row for _, row in arcs]
+        return ArrayFst.from_arcs(0, finals, sources, rows), disambig
+
+    def _physical_phone(self, window: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+        """Find the central phone of a window, and the pdf-ids of its pdf-classes."""
+        phone = window[self.tree.central_position]
+        topology = self.model.topology
+        if phone not in topology.entry_of_phone:
+            raise NgtrainError(f"the topology does not cover phone {phone} of the lexicon")
+        pdfs = tuple(self.tree.compute(window, c) for c in range(topology.num_pdf_classes(phone)))
+        if None in pdfs:
+            where = f"phone {phone} in the context {list(window)}"
+            raise NgtrainError(f"the tree has no pdf for {where}")
+        return phone, pdfs
+
+    def _hmm_arcs(
+        self, phone: int, pdfs: tuple[int, ...], first_state: int
+    ) -> list[tuple[int, tuple]]:
+        """Make the HMM of a phone without self-loops, as arcs from `first_state` on, to state 0.
+
+        Probabilities are those given that the state is left (GetHmmAsFsa).
+        """
+        states = self.model.topology.states(phone)
+        log_probs = self.model.log_probs_ignoring_self_loops
+        arcs = []
+        for number, state in enumerate(states):
+            if state.emitting:
+                pair = pdfs[state.forward_pdf_class], pdfs[state.self_loop_pdf_class]
+                try:
+                    transition_state = self.model.transition_state(phone, number, *pair)
+                except KeyError:
+                    raise NgtrainError(
+                        f"the transition model has no pdf {pair[0]} for state {number} of phone "
+                        f"{phone}: it belongs to another tree"
+                    ) from None
+            for index, (destination, probability) in enumerate(state.transitions):
+                if destination == number:
+                    continue
+                label, log_prob = EPSILON, np.log(probability)
+                if state.emitting:
+                    label = int(self.model.first_id[transition_state]) + index
+                    log_prob = log_probs[label]
+                next_state = 0 if destination == len(states) - 1 else first_state + destination
+                cost = -self.transition_scale * float(log_prob)
+                arcs.append((first_state + number, (label, EPSILON, cost, next_state)))
+        return arcs
 
 
 def add_self_loops(
@@ -261,7 +254,7 @@ class TrainingGraphCompiler:
     """A compiler of transcripts to the graphs of all transition-id sequences that they allow.
 
     lexicon: L.fst, phones to words, without disambiguation symbols or (with `disambig_phones`) with
-    them.  For the scales see `expand_to_transition_ids`.
+    them.  For the scales see `HmmExpansion`.
     """
 
     def __init__(
@@ -278,10 +271,9 @@ class TrainingGraphCompiler:
         common = set(disambig_phones) & set(transition_model.phones)
         if common:
             raise NgtrainError(f"disambiguation symbol {min(common)} is also a phone")
-        self.tree = tree
         self.transition_model = transition_model
-        self.disambig_phones = sorted(disambig_phones)
-        self.scales = transition_scale, self_loop_scale
+        scales = transition_scale, self_loop_scale
+        self.hmms = HmmExpansion(tree, transition_model, sorted(disambig_phones), *scales)
         self.lexicon = lexicon.to_kaldifst()
         kaldifst.arcsort(self.lexicon, "olabel")
 
@@ -293,9 +285,7 @@ class TrainingGraphCompiler:
         phones_to_words = kaldifst.compose(self.lexicon, transcript)
         if phones_to_words.start < 0:
             return ArrayFst.from_kaldifst(phones_to_words)
-        return expand_to_transition_ids(
-            phones_to_words, self.tree, self.transition_model, self.disambig_phones, *self.scales
-        )
+        return self.hmms.expand(phones_to_words)
 
 
 def lexicon_and_grammar(lexicon: ArrayFst, grammar: ArrayFst) -> ArrayFst:
@@ -330,9 +320,8 @@ def decoding_graph(
     Raises NgtrainError if the graph would be empty, or the parts do not match.
     """
     lg = lexicon_and_grammar(lexicon, grammar).to_kaldifst()
-    graph = expand_to_transition_ids(
-        lg, tree, transition_model, disambig_phones, transition_scale, self_loop_scale
-    )
+    scales = transition_scale, self_loop_scale
+    graph = HmmExpansion(tree, transition_model, disambig_phones, *scales).expand(lg)
     if graph.start < 0:
         raise NgtrainError("the decoding graph is empty")
     return graph

@@ -80,7 +80,10 @@ def estimate(
     lower = np.array([1 / (len(possible) - 1)])
     probabilities, backoffs = [], []
     for this, above, keep in zip(counts, [*counts[1:], None], kept, strict=True):
-        adjusted = adjusted_counts(this, above)
+        adjusted = this.count
+        if above is not None:
+            words_before = np.bincount(above.suffix, minlength=len(this.word))
+            adjusted = np.where(this.begins, this.count, words_before)
         discount = np.array([0.0, *discounts(adjusted)])[np.minimum(adjusted, 3)]
         discounted = np.where(keep, adjusted - discount, 0.0)
         total = np.bincount(this.history, adjusted, minlength=len(lower))
@@ -124,13 +127,6 @@ def count_ngrams(tokens: np.ndarray, num_words: int, begin: int, order: int) -> 
         number = np.full(len(tokens), -1)
         number[ends] = inverse
     return counts
-
-
-def adjusted_counts(this: Counts, above: Counts | None) -> np.ndarray:
-    """Compute the counts of estimation, int64 (N,); `above` is the next order, if there is one."""
-    if above is None:
-        return this.count
-    return np.where(this.begins, this.count, np.bincount(above.suffix, minlength=len(this.word)))
 
 
 def discounts(adjusted: np.ndarray) -> Discounts:

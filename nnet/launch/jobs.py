@@ -97,7 +97,8 @@ class Background:
         log_file, words = str(log_file), [str(word) for word in words]
         job = _name_of_job([log_file, *words])
         numbers = None if jobs is None else range(1, jobs + 1)
-        log_file, words = log_file.replace(JOB, job), [_quote(word, job) for word in words]
+        log_file = log_file.replace(JOB, job)
+        words = [w if w in OPERATORS else for_launcher(w).replace(JOB, job) for w in words]
         self._launch(LauncherCall(launcher, options, log_file, words, numbers, max_retries, job))
         self._num_jobs += jobs or 1
 
@@ -266,10 +267,6 @@ def _name_of_job(texts: list[str]) -> str:
     rest = " ".join(texts).replace(JOB, " ")
     names = chain(["JOB"], (f"JOB{n}" for n in count(1)))
     return next(name for name in names if name not in rest)
-
-
-def _quote(word: str, job_name: str) -> str:
-    return word if word in OPERATORS else for_launcher(word).replace(JOB, job_name)
 
 
 QUOTED = 1 << 16  # bytes at the end of a log in which the reason of a failure is looked for
