@@ -76,15 +76,14 @@ class LanguageModel:
     def perplexity(self, sentences: Iterable[Sequence[int]]) -> float:
         """Compute the perplexity of sentences of word-ids, with their ends; inf if impossible."""
         begin, end = self.words.number(BEGIN), self.words.number(END)
-        log_probability, num_words = 0.0, 0
+        cost, num_words = 0.0, 0
         for sentence in sentences:
             history: NGram = (begin,)
             for word in (*sentence, end):
-                p = self.probability(history, word)
-                log_probability += math.log(p) if p > 0 else -math.inf
+                cost += _cost(self.probability(history, word))
                 history = (*history, word)[-len(self.orders) :]
                 num_words += 1
-        return math.exp(-log_probability / max(num_words, 1))
+        return math.exp(cost / max(num_words, 1))
 
     # --- Files ------------------------------------------------------------------------------------
 

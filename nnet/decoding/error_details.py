@@ -43,9 +43,7 @@ class ErrorDetails:
             cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             self.per_utt.append(f"{key} {name:3}  {'  '.join(cells)}".rstrip())
         self.per_utt.append(f"{key} #csid {' '.join(str(kinds.count(kind)) for kind in KINDS)}")
-        self.ops.update(
-            zip((KINDS[k] for k in kinds), *zip(*pairs, strict=True), strict=True) if pairs else ()
-        )
+        self.ops.update((KINDS[kind], *pair) for kind, pair in zip(kinds, pairs, strict=True))
 
     def op_lines(self) -> list[str]:
         """The lines of the file ops: errors first, then what was right."""
@@ -54,11 +52,8 @@ class ErrorDetails:
 
     def most_confused(self, most: int = 5) -> str:
         """The most frequent errors in a line of words; empty where there are none."""
-        errors = [(-count, *op) for op, count in self.ops.items() if op[0] != "correct"]
-        return ", ".join(
-            f"{reference} -> {hypothesis} ({-count})"
-            for count, _, reference, hypothesis in sorted(errors)[:most]
-        )
+        errors = sorted((-count, *op) for op, count in self.ops.items() if op[0] != "correct")
+        return ", ".join(f"{said} -> {heard} ({-count})" for count, _, said, heard in errors[:most])
 
 
 def kind_of(reference: str, hypothesis: str) -> str:

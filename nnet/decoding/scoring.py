@@ -5,6 +5,7 @@ kaldialign counts the errors; where an alignment is ambiguous it decides as Kald
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,14 +48,12 @@ class WordErrors:
     @property
     def wer(self) -> float:
         """Percent of errors per word of the reference; nan when it has no words."""
-        return 100 * self.total / self.num_words if self.num_words else float("nan")
+        return 100 * self.total / (self.num_words or math.nan)
 
     @property
     def ser(self) -> float:
         """Percent of the sentences that have an error; nan when there are none."""
-        return (
-            100 * self.wrong_sentences / self.num_sentences if self.num_sentences else float("nan")
-        )
+        return 100 * self.wrong_sentences / (self.num_sentences or math.nan)
 
     def __str__(self) -> str:
         """Format the three lines that compute-wer prints."""

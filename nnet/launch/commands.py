@@ -72,17 +72,14 @@ def for_launcher(word: str) -> str:
 
 # Options in small files -----------------------------------------------------------------------
 
-
 _OPTION = re.compile(r"--[\w-]+(=[\w.,:+-]*)?", re.ASCII)
 
 
 def options_of(program: str, text: str, source: str | Path) -> str:
     """Check that a text is options of a program, with numbers, words and lists as values.
 
-    Returns:
-        the text, with one space between options.
-    Raises:
-        NgtrainError: it is something else; `source` says where it came from.
+    Returns it, with one space between options.  Raises NgtrainError, naming its `source`, if it is
+    something else.
     """
     import runpy  # not for --help
 
