@@ -116,7 +116,11 @@ VALUES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["ark", "ark,t"])
-@pytest.mark.parametrize("holder", VALUES, ids=lambda holder: holder.name)
+@pytest.mark.parametrize(
+    "holder",
+    VALUES,
+    ids=["list of integers", "integer", "number", "posterior", "word", "list of words"],
+)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_round_trip(tmp_path_factory, holder, form, data):

@@ -76,32 +76,16 @@ def claimed_duration(stream: InputStream) -> float:
 
 def _read_header(stream: InputStream) -> tuple[bytes, str, int, dict[bytes, bytes], int]:
     """Read up to the samples: form, order of bytes, size of RIFF, chunks, and size of `data`."""
-    form, riff_size = struct.unpack("<4sI", _exactly(stream, 12)[:8])
-    order = ">" if form == b"RIFX" else "<"
-    if order == ">":
-        riff_size = int.from_bytes(riff_size.to_bytes(4, "little"), "big")
-    chunks, data_size = _walk_to_data(stream, order)
-    if data_size == _IN_DS64 and b"ds64" in chunks:
-        riff_size, data_size = struct.unpack_from("<QQ", chunks[b"ds64"])
-    return form, order, riff_size, chunks, data_size
-
-
-def _is_known(data_size: int, chunks: dict[bytes, bytes]) -> bool:
-    """True if the size of the samples was known when the header was written."""
-    return 0 < data_size < _LARGEST_SIZE or (data_size > 0 and b"ds64" in chunks)
-
-
-def _walk_to_data(stream: InputStream, order: str) -> tuple[dict[bytes, bytes], int]:
-    """Read up to the samples: the chunks that describe them, and the size that `data` claims."""
+    start = _exactly(stream, 12)
+    form, order = start[:4], ">" if start[:4] == b"RIFX" else "<"
+    riff_size = struct.unpack(f"{order}I", start[4:8])[0]
     chunks: dict[bytes, bytes] = {}
-    start = stream.tell()
+    begin = stream.tell()
     while True:
         name, size = struct.unpack(f"{order}4sI", _exactly(stream, 8))
         if name == b"data":
-            if b"fmt " not in chunks:
-                raise unreadable(stream, "a WAVE file without 'fmt ' before 'data'")
-            return chunks, size
-        if not _is_name(name) or stream.tell() - start > MOST_BYTES:
+            break
+        if not _is_name(name) or stream.tell() - begin > MOST_BYTES:
             raise unreadable(stream, "a WAVE file without samples: no chunk 'data'")
         if name in (b"fmt ", b"fact", b"ds64"):
             if not 4 <= size <= _MOST_FORMAT or (name == b"ds64" and size < 16):
@@ -112,6 +96,16 @@ def _walk_to_data(stream: InputStream, order: str) -> tuple[dict[bytes, bytes], 
         # Chunks begin at even places, which some programs do not know.
         if size % 2 and stream.peek(4) not in (b"data", b"fmt ", b"fact", b"LIST"):
             _pass_over(stream, 1)
+    if b"fmt " not in chunks:
+        raise unreadable(stream, "a WAVE file without 'fmt ' before 'data'")
+    if size == _IN_DS64 and b"ds64" in chunks:
+        riff_size, size = struct.unpack_from("<QQ", chunks[b"ds64"])
+    return form, order, riff_size, chunks, size
+
+
+def _is_known(data_size: int, chunks: dict[bytes, bytes]) -> bool:
+    """True if the size of the samples was known when the header was written."""
+    return 0 < data_size < _LARGEST_SIZE or (data_size > 0 and b"ds64" in chunks)
 
 
 def _header(form: bytes, order: str, chunks: dict[bytes, bytes]) -> bytes:
