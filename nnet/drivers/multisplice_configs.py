@@ -59,17 +59,20 @@ def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
 
 
 FULL_CHANGE_CLASSES = 100
-"""So many classes, or more, let the last layer change as much as the others."""
+"""So many classes, or more, let the last layer change as much as others by 128 samples."""
 
 
-def last_max_change(max_change: float, num_classes: int) -> float:
-    """The limit on the change of the last layer by a minibatch, in the unit of `max_change`.
+def last_max_change(max_change: float, num_classes: int, minibatch_size: int) -> float:
+    """Limit the change of the last layer by a minibatch, in the unit of `max_change`, per sample.
 
-    Examples of one class push its weights in one direction, and those of others pull back.  Of few
+    Samples of one class push its weights in one direction, and those of others pull back.  Of few
     classes each has a large part of a minibatch: the step is long, its limit what it reaches, and
-    one that suits hundreds of classes throws the outputs of a few to and fro.
+    one that suits hundreds of classes throws the outputs to and fro.  By their own samples, of
+    which there are minibatch_size / num_classes, outputs should change alike, whatever
+    the size of the minibatch.
     """
-    return max_change * min(1.0, num_classes / FULL_CHANGE_CLASSES)
+    own_samples = minibatch_size / num_classes
+    return max_change * min(1.0, 128 / FULL_CHANGE_CLASSES / own_samples)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ class TrainingRun:
             if dims[0] == dims[1]:
                 log.warning("--pnorm-input-dim is --pnorm-output-dim: rectified linear units")
                 nonlin = "relu"
+        last_change = last_max_change(o.max_change_per_sample, self.num_targets, o.minibatch_size)
         ivector_dim = read_integer(self.dir / "ivector_dim")
         scales = str(self.dir / "presoftmax_prior_scale_vecfile")
         return MultispliceNetwork(
@@ -194,9 +195,7 @@ class TrainingRun:
             affine_dim=dims[0],
             hidden_dim=dims[1],
             affine=o.affine_component(o.max_change_per_sample),
-            last_affine=o.affine_component(
-                last_max_change(o.max_change_per_sample, self.num_targets)
-            ),
+            last_affine=o.affine_component(last_change),
             bias_stddev=o.bias_stddev,
             num_targets=self.num_targets,
             presoftmax_scales=scales if o.presoftmax_prior_scale_power else None,
