@@ -4,8 +4,11 @@
 The jobs are on the smallest data that there can be, two utterances of a second, which the first of
 them make: what is measured is starting, importing, opening and closing.  With $KALDI_ROOT set,
 Kaldi's programs of the same names do the same jobs on the same files, in turns with ours.  The
-table shows the median of some rounds, in milliseconds, and in its last line the slowest."""
+table shows the median of some rounds, in milliseconds, and in its last line the slowest; beside it
+the number of modules that --help imports, which is the same every time."""
 
+import subprocess
+import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -105,11 +108,12 @@ def main(num_rounds, only, json):
         make_data(Path(directory))
         for name, arguments in jobs.items():  # once, for what they leave behind
             measure([paths[name], *arguments], cwd=directory)
-        print(f"{'milliseconds':36}{'--help':>8}{'a job':>8}{'Kaldi':>8}")
+        print(f"{'milliseconds':36}{'--help':>8}{'a job':>8}{'Kaldi':>8}{'modules':>9}")
         for name, path in paths.items():
             if only in ("", name):
                 figures[name] = rounds(path, jobs.get(name), num_rounds, directory)
-                print(f"{name:36}" + "".join(map(milliseconds, figures[name].values())))
+                times = "".join(map(milliseconds, figures[name].values()))
+                print(f"{name:36}{times}{num_modules(path):9}")
     worst = [max(column_median(row, key) for row in figures.values()) for key in COLUMNS]
     print(f"{'the slowest':36}" + "".join(f"{1000 * seconds:8.0f}" for seconds in worst))
     if json:
@@ -119,6 +123,13 @@ def main(num_rounds, only, json):
 def trivial_jobs():
     """The arguments in JOBS by program, in that order."""
     return {line.split()[0]: line.split()[1:] for line in JOBS.strip().splitlines()}
+
+
+def num_modules(path):
+    """The number of modules that --help imports, Python's own included."""
+    command = [sys.executable, "-X", "importtime", path, "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return said.count("import time:") - 1  # a line is the head
 
 
 COLUMNS = ("help", "job", "kaldi")
