@@ -202,8 +202,8 @@ class Program(click.Command):
         return os.path.basename(path)
 
     def log_formatter(self, name: str) -> logging.Formatter:
-        """Make the formatter of log lines."""
-        return _KaldiFormatter(name)
+        """Make the formatter of log lines, such as ``LOG (nnet-am-copy[0.1.0]) Wrote ...``."""
+        return logging.Formatter(f"%(levelname)s ({name}[{__version__}]) %(message)s")
 
     def main(self, args: list[str] | None = None, **_) -> NoReturn:
         """Run as a process: errors become one line on standard error and an exit status."""
@@ -382,26 +382,13 @@ def help_row(option: click.Option) -> tuple[str, str]:
     return f"{option.opts[0]}={_values(option)}", f"{option.help} (default = {default})"
 
 
-class _KaldiFormatter(logging.Formatter):
-    """A formatter of lines ``LOG (nnet-am-copy[0.1.0]) Wrote ...`` as Kaldi's (kaldi-error.cc)."""
-
-    def __init__(self, program_name: str):
-        super().__init__(f"%(kind)s ({program_name}[{__version__}]) %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        if record.levelno == logging.INFO:
-            record.kind = "LOG"
-        elif record.levelno <= logging.DEBUG:
-            record.kind = f"VLOG[{logging.DEBUG + 1 - record.levelno}]"
-        else:
-            record.kind = record.levelname
-        return super().format(record)
-
-
 def _start_logging(formatter: logging.Formatter) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     log.handlers[:] = [handler]
+    logging.addLevelName(logging.INFO, "LOG")  # as Kaldi's base/kaldi-error.cc has it
+    for level in range(1, logging.DEBUG + 1):
+        logging.addLevelName(level, f"VLOG[{logging.DEBUG + 1 - level}]")
     _set_verbosity(0)
 
     def show_warning(message, category, *_):

@@ -55,14 +55,6 @@ def single(x: float) -> float:
     return float(np.float32(x))
 
 
-def _parse_boolean(text: str) -> bool:
-    return {"t": True, "f": False}[text[:1].lower()]
-
-
-def _parse_integers(text: str) -> tuple[int, ...]:
-    return tuple(integer(part) for part in text.split(":"))
-
-
 def _array_kind(name: str, dtype: type) -> FieldKind:
     """Return the type of vectors or matrices of `dtype`, which files have in single precision."""
     return FieldKind(
@@ -77,9 +69,15 @@ REAL = FieldKind(
     lambda r: single(r.real()), lambda w, x: w.real(x), lambda text: single(float(text))
 )
 DOUBLE = FieldKind(lambda r: r.real(), lambda w, x: w.double(x))
-BOOLEAN = FieldKind(lambda r: r.boolean(), lambda w, x: w.boolean(x), _parse_boolean)
+BOOLEAN = FieldKind(
+    lambda r: r.boolean(),
+    lambda w, x: w.boolean(x),
+    lambda text: {"t": True, "f": False}[text[:1].lower()],
+)
 INTEGERS = FieldKind(
-    lambda r: tuple(r.integers().tolist()), lambda w, x: w.integers(x), _parse_integers
+    lambda r: tuple(r.integers().tolist()),
+    lambda w, x: w.integers(x),
+    lambda text: tuple(map(integer, text.split(":"))),
 )
 VECTOR = _array_kind("vector", np.float32)
 MATRIX = _array_kind("matrix", np.float32)
@@ -174,11 +172,6 @@ class ConfigLine:
             return cls(**values)
         except NgtrainError as error:
             raise self.fail(str(error)) from None
-
-    def finish(self) -> None:
-        """Insist that every pair has been used."""
-        if self.values:
-            raise self.fail(f"{self.type} has no option {', '.join(self.values)}")
 
     def fail(self, reason: str) -> NgtrainError:
         """Return the error to raise."""
@@ -479,5 +472,6 @@ def component_from_config(text: str, rng: np.random.Generator) -> Component:
     if line.type not in _types:
         raise line.fail(f"unknown component type {line.type}")
     component = _types[line.type].from_config(line, rng)
-    line.finish()
+    if line.values:  # which have not been used
+        raise line.fail(f"{line.type} has no option {', '.join(line.values)}")
     return component

@@ -222,59 +222,51 @@ class PnormComponent(Component):
     def propagate(self, x: Array, out: Array) -> None:
         if self.p == 2:
             self.device.pnorm2(x, out)
-        else:
-            self.device.in_row_blocks(
-                lambda rows, scratch: self._norms(x[rows], out[rows], scratch), x
-            )
-
-    def _norms(self, x: Array, out: Array, scratch: Workspace) -> None:
-        """Do what propagate() does, for some of the rows."""
+            return
         xp = self.device.xp
-        powers = scratch.array("powers", x.shape, x)
-        xp.absolute(x, out=powers)
-        groups = self._by_group(powers)
-        if self.p == 1:
-            self.device.sum_groups(powers, out)
-        elif self.p == 0:
-            self.device.sum_groups((powers > 0).astype(x.dtype), out)
-        elif self.p == math.inf:
-            groups.max(axis=-1, out=out)
-        else:
-            # Divided by the largest of its group, no power overflows.
-            largest = groups.max(axis=-1)
-            groups /= xp.where(largest > 0, largest, 1)[:, :, None]
-            xp.power(powers, self.p, out=powers)
-            self.device.sum_groups(powers, out)
-            xp.power(out, 1 / self.p, out=out)
-            out *= largest
+
+        def norms(rows: slice, scratch: Workspace) -> None:
+            y, powers = out[rows], scratch.array("powers", x[rows].shape, x)
+            groups = self._by_group(xp.absolute(x[rows], out=powers))
+            if self.p == 1:
+                self.device.sum_groups(powers, y)
+            elif self.p == 0:
+                self.device.sum_groups((powers > 0).astype(x.dtype), y)
+            elif self.p == math.inf:
+                groups.max(axis=-1, out=y)
+            else:
+                # Divided by the largest of its group, no power overflows.
+                largest = groups.max(axis=-1)
+                groups /= xp.where(largest > 0, largest, 1)[:, :, None]
+                xp.power(powers, self.p, out=powers)
+                self.device.sum_groups(powers, y)
+                xp.power(y, 1 / self.p, out=y)
+                y *= largest
+
+        self.device.in_row_blocks(norms, x)
 
     def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         """Use dy_j/dx_i = sign(x_i) (|x_i| / y_j)^{p-1}, and zero where x_i is zero."""
         if self.p == 2:
             self.device.pnorm2_backward(x, y, derivative, out)
-        else:
-            self.device.in_row_blocks(
-                lambda rows, _: self._derivatives(
-                    *(array[rows] for array in (x, y, derivative, out))
-                ),
-                x,
-            )
-
-    def _derivatives(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
-        """Do what backpropagate() does, for some of the rows."""
+            return
         xp = self.device.xp
-        groups, d_x = self._by_group(x), self._by_group(out)
-        xp.sign(x, out=out)
-        if self.p == 0:
-            out[...] = 0
-        elif self.p == math.inf:
-            d_x *= xp.absolute(groups) == y[:, :, None]
-        elif self.p != 1:
-            magnitudes = xp.absolute(groups)
-            magnitudes /= xp.where(y > 0, y, 1)[:, :, None]
-            magnitudes[groups == 0] = 1
-            d_x *= xp.power(magnitudes, self.p - 1, out=magnitudes)
-        d_x *= derivative[:, :, None]
+
+        def derivatives(rows: slice, _: Workspace) -> None:
+            groups, d_x, y_rows = self._by_group(x[rows]), self._by_group(out[rows]), y[rows]
+            xp.sign(x[rows], out=out[rows])
+            if self.p == 0:
+                d_x[...] = 0
+            elif self.p == math.inf:
+                d_x *= xp.absolute(groups) == y_rows[:, :, None]
+            elif self.p != 1:
+                magnitudes = xp.absolute(groups)
+                magnitudes /= xp.where(y_rows > 0, y_rows, 1)[:, :, None]
+                magnitudes[groups == 0] = 1
+                d_x *= xp.power(magnitudes, self.p - 1, out=magnitudes)
+            d_x *= derivative[rows][:, :, None]
+
+        self.device.in_row_blocks(derivatives, x)
 
     def _by_group(self, a: Array) -> Array:
         """View (rows, input_dim) as (rows, groups, members)."""

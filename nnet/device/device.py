@@ -226,23 +226,18 @@ class Device:
         self.in_row_blocks(lambda rows, _: einsum("nd,nd->n", a[rows], b[rows], out=out[rows]), a)
 
     def norm_ratio(self, norms: Array, hat_norms: Array, tr: Array, gamma: Array) -> None:
-        """Compute the trace of X X^T, and the scale that gives X_hat the norm of X.
+        """Compute tr(X X^T), float64, and the scale that gives X_hat the norm of X, 1 if that is 0.
 
-        Args:
-            norms, hat_norms: squared norms of the rows of X and of X_hat, (N,).
-            tr, gamma: 0-dimensional results, `tr` float64; gamma is 1 where X_hat is zero.
+        norms, hat_norms: squared norms of the rows of X and of X_hat, (N,).
         """
         tr[...] = norms.sum(dtype=np.float64)
         hat_tr = hat_norms.sum(dtype=np.float64)
         gamma[...] = self.xp.sqrt(tr / hat_tr) if hat_tr != 0.0 else 1.0
 
     def sum_groups(self, a: Array, out: Array) -> None:
-        """Compute sums over groups of neighbours in each row of `a`, one for a column of `out`.
-
-        By a product with a vector of ones, because sums over so few numbers are slow otherwise.
-        """
+        """Compute sums over groups of neighbours in each row of `a`, one for a column of `out`."""
         size = a.shape[1] // out.shape[1]
-        ones = self.xp.ones((size, 1), a.dtype)
+        ones = self.xp.ones((size, 1), a.dtype)  # plain sums over so few numbers are slow
         self.matmul(a.reshape(-1, size), ones, out=out.reshape(-1, 1))
 
     def sum_ranges(self, x: Array, starts: Array, out: Array) -> None:

@@ -24,12 +24,13 @@ class _Count:
 
 def num_threads() -> int:
     """Return the count of set_num_threads(), or OMP_NUM_THREADS, or that of our processors."""
-    if _Count.value is None:
-        asked_for = os.environ.get("OMP_NUM_THREADS", "")
-        _Count.value = int(asked_for) if asked_for.isdecimal() else 0
-    if _Count.value == 0:
-        can_tell = hasattr(os, "sched_getaffinity")
-        _Count.value = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+    if not _Count.value:
+        asked_for, can_tell = (
+            os.environ.get("OMP_NUM_THREADS", ""),
+            hasattr(os, "sched_getaffinity"),
+        )
+        ours = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+        _Count.value = (asked_for.isdecimal() and int(asked_for)) or ours
     return _Count.value
 
 

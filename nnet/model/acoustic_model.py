@@ -32,11 +32,8 @@ class AcousticModel:
     def __init__(
         self, transition_model: TransitionModel, network: Network, priors: np.ndarray | None = None
     ):
-        self.transition_model = transition_model
-        self.network = network
-        self.priors = np.zeros(0, dtype=np.float32)
-        if priors is not None:
-            self.set_priors(priors)
+        self.transition_model, self.network = transition_model, network
+        self.set_priors(np.zeros(0) if priors is None else priors)
 
     @property
     def num_pdfs(self) -> int:
@@ -62,15 +59,11 @@ class AcousticModel:
             self.priors = np.pad(self.priors, (0, num_outputs - len(priors)))
 
     def log_likelihoods(self, features: np.ndarray, key: str = "") -> np.ndarray:
-        """Compute scaled log-likelihoods: log posterior minus log prior.
+        """Compute scaled log-likelihoods: log posterior minus log prior, (T, num_pdfs) float32.
 
         Args:
-            features: float32 (T, D).
+            features: (T, D); copies of the first and the last frame fill the network's context.
             key: the utterance, for messages.
-
-        Returns:
-            float32 (T, num_pdfs), on the host; the network's context beyond the ends of the
-            utterance is filled with copies of its first and last frames.
 
         Raises:
             NgtrainError: the priors are not set, or the features have the wrong dimension or are

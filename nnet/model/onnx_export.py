@@ -75,13 +75,8 @@ class OnnxGraph:
     def integers(self, *values: int) -> str:
         return self.constant(values, np.int64)
 
-    def rows(self, x: str, first: int, last: int) -> str:
-        """Add a slice of rows; `last` counts from the end, 0 being all."""
-        ends = self.integers(last or _TO_THE_END)
-        return self.add("Slice", x, self.integers(first), ends, self.integers(0))
-
-    def columns(self, x: str, first: int, last: int) -> str:
-        return self.add("Slice", x, *map(self.integers, (first, last, 1)))
+    def slice(self, x: str, first: int, end: int, axis: int) -> str:
+        return self.add("Slice", x, *map(self.integers, (first, end, axis)))
 
     def pad(self, x: str, left: int, right: int) -> str:
         """Add copies of the first and of the last row."""
@@ -172,15 +167,16 @@ def add_component(graph: OnnxGraph, component: Component, x: str) -> str:
 
 def _add_splice(graph: OnnxGraph, component: SpliceComponent, x: str) -> str:
     first, last = component.context[0], component.context[-1]
-    repeated = graph.columns(x, 0, component.spliced_dim)
-    parts = [graph.rows(repeated, c - first, c - last) for c in component.context]
+    repeated = graph.slice(x, 0, component.spliced_dim, axis=1)
+    parts = [
+        graph.slice(repeated, c - first, (c - last) or _TO_THE_END, axis=0)
+        for c in component.context
+    ]
     if component.const_component_dim:
-        constant = graph.columns(x, component.spliced_dim, component.input_dim)
-        count = graph.add("Shape", parts[0])
-        count = graph.add("Slice", count, *map(graph.integers, (0, 1, 0)))
+        constant = graph.slice(x, component.spliced_dim, component.input_dim, axis=1)
+        count = graph.slice(graph.add("Shape", parts[0]), 0, 1, axis=0)
         shape = graph.add("Concat", count, graph.integers(component.const_component_dim), axis=0)
-        first_row = graph.add("Slice", constant, *map(graph.integers, (0, 1, 0)))
-        parts.append(graph.add("Expand", first_row, shape))
+        parts.append(graph.add("Expand", graph.slice(constant, 0, 1, axis=0), shape))
     return graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
 

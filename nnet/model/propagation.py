@@ -133,15 +133,11 @@ class Propagation:
     def compute(
         self, features: np.ndarray, pad_input: bool = True, chunk_size: int = 0
     ) -> np.ndarray:
-        """Compute the output for an utterance.
+        """Compute the output for an utterance, (T', output_dim), from (T, input_dim), on the host.
 
         Args:
-            features: (T, input_dim).
             pad_input: repeat the first and the last frame as the context needs it, so that T' = T.
             chunk_size: compute at most so many output frames at a time, to bound memory; 0 for all.
-
-        Returns:
-            (T', output_dim), on the host.
 
         Raises:
             NgtrainError: as forward() does, and for NaN or infinity in the features.

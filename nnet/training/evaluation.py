@@ -128,12 +128,9 @@ def log_of(probabilities: np.ndarray) -> np.ndarray:
 
 
 def divided_by_priors(posteriors: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """Compute likelihoods, brought to a sum of one in each row.
+    """Compute likelihoods, (T, pdfs), brought to a sum of one in each row.
 
-    Args:
-        posteriors: (T, pdfs).
-        priors: (pdfs,), of which those that are zero stand for pdf-ids that do not occur, and get
-            zero.
+    Priors, (pdfs,), that are zero stand for pdf-ids that do not occur, and get zero.
     """
     with np.errstate(divide="ignore"):
         likelihoods = posteriors * np.where(priors > 0, 1 / priors, 0)

@@ -129,14 +129,10 @@ class Gpu(LayerKernels, FisherKernels, Device):
 
 
 def acquire(wait: bool, tf32: bool) -> Gpu:
-    """Take the GPU with the most free memory.
-
-    Args:
-        wait: wait until a GPU is free.
-        tf32: as in nnet.device.select_device().
+    """Take the GPU with the most free memory; `tf32` is that of nnet.device.select_device().
 
     Raises:
-        NgtrainError: no GPU can be used.
+        NgtrainError: no GPU can be used, or none is free and we do not `wait` until one is.
     """
     cupy = _cupy()
     device, free_memory = _freest(cupy, wait)
