@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from nnet.components.base import (
 )
 from nnet.device.device import Array, Device, array_module, to_host
 from nnet.io.numbers import integer
-from nnet.io.tokens import LARGEST_ARRAY, Reader, read_object
+from nnet.io.tokens import LARGEST_ARRAY, read_object
 from nnet.natural_gradient.online import OnlinePreconditioner
 from nnet.natural_gradient.simple import SimplePreconditioner
 
@@ -244,9 +244,7 @@ class AffineComponentPreconditioned(NaturalGradientAffineComponent):
         return self.max_change
 
 
-def _read_one_rank(reader: Reader) -> dict[str, Any]:
-    rank = reader.integer()
-    return {"rank_in": rank, "rank_out": rank}
+_ONE_RANK = {"<Rank>": lambda reader: dict.fromkeys(("rank_in", "rank_out"), reader.integer())}
 
 
 @component_type
@@ -259,7 +257,7 @@ class AffineComponentPreconditionedOnline(NaturalGradientAffineComponent):
 
     fields = (
         *AffineComponent.trained_fields,
-        option("rank_in", INTEGER, 30, older={"<Rank>": _read_one_rank}, label="rank-in"),
+        option("rank_in", INTEGER, 30, older=_ONE_RANK, label="rank-in"),
         option("rank_out", INTEGER, 80, label="rank-out"),
         option("update_period", INTEGER, 1, absent=1, label="update_period"),
         option("num_samples_history", REAL, 2000.0, label="num_samples_history"),

@@ -407,18 +407,17 @@ class UpdatableComponent(Component):
 
     def dot_product(self, other: UpdatableComponent) -> float:
         """Multiply the parameters, as one vector, by those of another component, in float64."""
-        return sum(_dot(p, q) for p, q in zip(self.parameters, other.parameters, strict=True))
+        return sum(
+            # NumPy's einsum converts pieces that stay in cache.
+            float(array_module(p).einsum("i,i->", p.ravel(), q.ravel(), dtype=np.float64))
+            for p, q in zip(self.parameters, other.parameters, strict=True)
+        )
 
     def perturb(self, stddev: float, rng: np.random.Generator) -> None:
         """Add Gaussian noise to the parameters."""
         for parameter in self.parameters:
             noise = rng.standard_normal(parameter.shape, dtype=np.float32)
             parameter += stddev * self.device.asarray(noise)
-
-
-def _dot(a: Array, b: Array) -> float:
-    """Sum products in float64, to which NumPy's einsum converts pieces that stay in cache."""
-    return float(array_module(a).einsum("i,i->", a.ravel(), b.ravel(), dtype=np.float64))
 
 
 def format_number(x: float) -> str:

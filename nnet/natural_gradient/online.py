@@ -112,7 +112,6 @@ MAX_ETA = 0.9  # some of the old estimate always remains, whatever the minibatch
 NUM_INITIAL_ITERATIONS = 3  # updates on the first minibatch before it is preconditioned
 NUM_INITIAL_UPDATES = 10  # minibatches on each of which the estimate is updated
 MAX_CONDITION = 1.0e8  # of Z_t, up to which (13) is orthonormal to about 1e-6 in float64
-BOUNDS = EPSILON, DELTA, MAX_CONDITION
 
 
 class Estimate(NamedTuple):
@@ -292,8 +291,9 @@ class OnlinePreconditioner:
     def _update(self, J: Array, tr: Array, N: int) -> None:
         """Estimate t + 1 from t, J_t (10), overwritten, and tr = tr(X_t X_t^T)."""
         eta = min(1.0 - math.exp(-N / self.num_samples_history), MAX_ETA)
-        args = J, self.estimate, self.next_estimate, tr, N, eta, self.alpha, BOUNDS
-        (self.device.update_estimate or update_estimate)(*args, self._workspace)
+        constants = eta, self.alpha, EPSILON, DELTA, MAX_CONDITION
+        update = self.device.update_estimate or update_estimate
+        update(J, self.estimate, self.next_estimate, tr, N, constants, self._workspace)
 
     def _take_effect(self) -> None:
         """Replace the estimate by that of the last update."""
@@ -324,9 +324,7 @@ def update_estimate(
     updated: Estimate,
     tr: Array,
     N: int,
-    eta: float,
-    alpha: float,
-    bounds: tuple[float, float, float],
+    constants: tuple[float, ...],
     workspace: Workspace,
 ) -> None:
     """Set `updated` to the estimate at t + 1, given that at t; where nothing is finite, leave it.
@@ -334,9 +332,10 @@ def update_estimate(
     Args:
         J: J_t (10), overwritten.
         tr: tr(X_t X_t^T).
-        bounds: epsilon and delta of the floor, and the condition up to which (13) suffices.
+        constants: eta, alpha, epsilon and delta of the floor, and the condition up to which (13)
+            suffices.
     """
-    epsilon, delta, max_condition = bounds
+    eta, alpha, epsilon, delta, max_condition = constants
     W, d, e, rho = estimate
     next_W, next_d, next_e, next_rho = updated
     R, D = W.shape

@@ -73,13 +73,7 @@ class SimplePreconditioner:
     def precondition(self, X: Array, squared_norms: Array | None = None) -> Array:
         """Replace the rows of X by (4) or (5), which are those of (1) times lambda.
 
-        Args:
-            X: (N, D) array, overwritten.
-            squared_norms: (N,) array, overwritten by those of the new rows.
-
-        Returns:
-            the scale with which the new rows have the Frobenius norm of X, as a 0-dimensional array
-            on the device of X; whoever uses them multiplies by it.
+        Arguments and result are those of OnlinePreconditioner.precondition().
         """
         if squared_norms is None:
             squared_norms = self._workspace.array("squared_norms", (len(X),), X)
@@ -88,14 +82,9 @@ class SimplePreconditioner:
     def precondition_product(
         self, X: Array, Y: Array | None, squared_norms: Array
     ) -> tuple[Array, int]:
-        """Change X or Y so that X^T Y becomes X_hat^T Y, with the X_hat that precondition() makes.
+        """Change Y, if D is the largest of dimensions, else X, so that X^T Y becomes X_hat^T Y.
 
-        Args:
-            X, Y: (N, D) and (N, M), one of which is overwritten: Y if D is the largest of all.
-            squared_norms: (N,) array, overwritten by those of the rows of X_hat.
-
-        Returns:
-            the scale that precondition() returns, and N.
+        Arguments and result are those of OnlinePreconditioner.precondition_product().
         """
         (N, D), scratch, device = X.shape, self._workspace.array, self.device
         norms, mu = scratch("norms", (N,), X), scratch("mu", (), X, np.float64)

@@ -80,7 +80,7 @@ def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[Aco
         for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
-        this = _structure(model.network)
+        this = [(c.type, c.input_dim, c.output_dim, c.context) for c in model.network.components]
         structure = structure or this
         if this != structure:
             raise NgtrainError(
@@ -90,10 +90,6 @@ def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[Aco
         check_file(rxfilename)
         yield model
         del model, component  # so that they can be freed before the next one is loaded
-
-
-def _structure(network: Network) -> list[tuple]:
-    return [(c.type, c.input_dim, c.output_dim, c.context) for c in network.components]
 
 
 def _first_difference(this: list, that: list) -> str:

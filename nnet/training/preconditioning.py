@@ -26,14 +26,11 @@ def switch_preconditioning(network: Network, method: str, **options) -> None:
 
     Parameters and learning rates stay; `options` are fields of the new components' class.
     """
-    cls = METHODS[method]
-
-    def switched(affine: AffineComponent) -> AffineComponent:
-        kept = {field.name: getattr(affine, field.name) for field in affine.trained_fields}
-        return cls(**kept, **options)
-
-    network.set_components(
-        switched(c) if isinstance(c, AffineComponent) else c for c in network.components
-    )
-    num_switched = sum(isinstance(c, AffineComponent) for c in network.components)
+    cls, components, num_switched = METHODS[method], list(network.components), 0
+    for c, component in enumerate(components):
+        if isinstance(component, AffineComponent):
+            kept = {f.name: getattr(component, f.name) for f in component.trained_fields}
+            components[c] = cls(**kept, **options)
+            num_switched += 1
+    network.set_components(components)
     log.info("Switched %d components to %s", num_switched, cls.__name__)

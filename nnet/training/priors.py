@@ -59,10 +59,6 @@ def _log_change(old: np.ndarray, new: np.ndarray) -> None:
         "Adjusting priors: largest absolute difference was for pdf %d, %g -> %g",
         *(most, old[most], new[most]),
     )
-    log.info("Adjusting priors: K-L divergence from old to new is %g", _kl_divergence(old, new))
-
-
-def _kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
-    p, q = p / p.sum(dtype=np.float64), q / q.sum(dtype=np.float64)
-    used = p > 0
-    return float(np.sum(p[used] * np.log(p[used] / q[used])))
+    p, q = (priors[old > 0] / priors.sum(dtype=np.float64) for priors in (old, new))
+    divergence = float(np.sum(p * np.log(p / q)))
+    log.info("Adjusting priors: K-L divergence from old to new is %g", divergence)

@@ -132,17 +132,13 @@ def _handle_of_current_stream() -> c_void_p:
     stream, device = cupy.cuda.get_current_stream(), _device()
     handle, cublas = _handle(device.id), library()
     if stream not in _workspaces:
-        _workspaces[stream] = cupy.empty(_workspace_size(device), np.uint8)
+        size = 32 if int(device.compute_capability) >= 90 else 4  # MB, as NVIDIA recommends
+        _workspaces[stream] = cupy.empty(size << 20, np.uint8)
     workspace = _workspaces[stream]
     _check(cublas.cublasSetStream_v2(handle, c_void_p(stream.ptr)))
     memory = c_void_p(workspace.data.ptr), c_size_t(workspace.nbytes)
     _check(cublas.cublasSetWorkspace_v2(handle, *memory))
     return handle
-
-
-def _workspace_size(device: Any) -> int:
-    """Return the bytes that NVIDIA recommends for cublasSetWorkspace()."""
-    return (32 if int(device.compute_capability) >= 90 else 4) << 20
 
 
 def _device() -> Any:

@@ -37,9 +37,7 @@ class FisherKernels(Device):
         updated: Estimate,
         tr: Array,
         N: int,
-        eta: float,
-        alpha: float,
-        bounds: tuple[float, float, float],
+        constants: tuple[float, ...],
         workspace: Workspace,
     ) -> None:
         W, d, e, rho = estimate
@@ -50,11 +48,11 @@ class FisherKernels(Device):
         c, inverse_roots, dots = (workspace.array(name, (R,), Y) for name in ("c", "roots", "dots"))
         status = workspace.array("status", (2,), Y, np.int32)
 
-        launch("power_step", R, THREADS, J, W, d, e, rho, Y, D, N, eta, dtype=dtype)  # (11)
+        args = J, W, d, e, rho, Y, D, N, constants[0]
+        launch("power_step", R, THREADS, *args, dtype=dtype)  # (11)
         self.matmul(Y, Y.T, out=Z)
         eigh.eigenvalues(Z, c, workspace)  # (12)
         args = c, tr, d, rho, *next_spectrum, inverse_roots, status, R, D, N
-        constants = eta, alpha, *bounds
         launch("next_estimate", 1, THREADS, *args, *constants, dtype=dtype)  # (14), (2), (3)
         eigh.eigenvectors(U, inverse_roots, workspace)
         self.matmul(U, Y, out=R_next)  # (13)

@@ -43,7 +43,7 @@ class Gpu(LayerKernels, FisherKernels, Device):
         self._main_stream = cupy.cuda.Stream(non_blocking=True)
         self._main_stream.__enter__()
         self._not_joined: list[CudaSideStream] = []
-        self._host_calls: list[Callable[[], None]] | None = None  # of the graph being captured
+        self.host_calls: list[Callable[[], None]] | None = None  # of the graph being captured
 
     def close(self) -> None:
         self._main_stream.__exit__(None, None, None)
@@ -104,28 +104,8 @@ class Gpu(LayerKernels, FisherKernels, Device):
 
     def on_host(self, function: Callable[[], None]) -> None:
         function()
-        if self._host_calls is not None:
-            self._host_calls.append(function)
-
-    def capture(
-        self, function: Callable[[], None], pool: Any
-    ) -> tuple[Any, list[Callable[[], None]]]:
-        """Capture what a function does on the current stream, and side streams, as a graph.
-
-        What it allocates comes from `pool`.  Returns the graph, and what on_host() was given.
-        """
-        stream, host_calls = self.xp.cuda.get_current_stream(), []
-        self.join_side_streams()
-        with self.xp.cuda.using_allocator(pool.malloc):
-            self._host_calls = host_calls
-            stream.begin_capture()
-            try:
-                function()
-                self.join_side_streams()
-            finally:
-                self._host_calls = None
-                graph = stream.end_capture()
-        return graph, host_calls
+        if self.host_calls is not None:
+            self.host_calls.append(function)
 
 
 def acquire(wait: bool, tf32: bool) -> Gpu:

@@ -75,9 +75,25 @@ class CudaGraph:
             for function in host_calls:
                 function()
         elif key in self._seen:
-            self._graphs[key] = self._gpu.capture(self._function, self._pool)
+            self._graphs[key] = self._capture()
             self._graphs[key][0].launch()
         else:
             self._seen.add(key)
             self._function()
             self._gpu.join_side_streams()
+
+    def _capture(self) -> tuple[Any, list[Callable[[], None]]]:
+        """Return a graph of what the function does, and the functions that on_host() is given."""
+        gpu, stream = self._gpu, self._gpu.xp.cuda.get_current_stream()
+        gpu.join_side_streams()
+        host_calls: list[Callable[[], None]] = []
+        gpu.host_calls = host_calls
+        with gpu.xp.cuda.using_allocator(self._pool.malloc):
+            stream.begin_capture()
+            try:
+                self._function()
+                gpu.join_side_streams()
+            finally:
+                gpu.host_calls = None
+                graph = stream.end_capture()
+        return graph, host_calls
