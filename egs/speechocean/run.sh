@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# From recordings of English sentences to a recogniser with context-dependent states, without Kaldi,
+# Gaussian mixtures or an alignment made elsewhere.
+#
+# Usage: ./run.sh --corpus DIR [--dir EXPDIR] [--stage N] [--stop-stage N] [--num-jobs N]
+#                 [--srand N] [--num-leaves N] [--tree-feats delta|lda] [--speeds LIST]
+#                 [--use-gpu yes|no|optional|wait] [--quick]
+#  e.g.: ./run.sh --corpus speechocean762
+#
+#   --corpus      a copy of speechocean762 (github.com/jimbozhang/speechocean762, OpenSLR 101)
+#   --dir         where everything goes (default: exp here)
+#   --stage       do this stage and the later ones again (default: go on where the last run stopped)
+#   --stop-stage  end after this stage (default: 8, the last)
+#   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
+#   --srand       seed of the last training (default: 0)
+#   --num-leaves  context-dependent states at most (default: 1000)
+#   --tree-feats  what the tree's Gaussians see, cepstra with deltas or LDA (default: lda)
+#   --speeds      copies of the training data at other speeds, with commas (default: 0.9,1.1)
+#   --use-gpu     train on GPUs, one job on each (default: no)
+#   --quick       a fifth of the speakers, one round, no copies, small networks: to see it work
+
+set -euo pipefail
+
+corpus='' dir='' stage='' stop_stage=8 srand=0 num_leaves=1000 tree_feats=lda speeds=0.9,1.1
+use_gpu=no quick=false
+num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
+
+fail() { echo "run.sh: $*" >&2; exit 1; }
+
+while [ $# -gt 0 ]; do
+  option=${1%%=*}
+  case $option in
+    -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit ;;
+    --quick) quick=true; shift; continue ;;
+    --corpus | --dir | --stage | --stop-stage | --num-jobs | --srand | --num-leaves | \
+      --tree-feats | --speeds | --use-gpu) ;;
+    *) fail "there is no option $1 (./run.sh --help lists them)" ;;
+  esac
+  if [ "$option" != "$1" ]; then value=${1#*=}; shift
+  else [ $# -ge 2 ] || fail "option $1 needs a value"; value=$2; shift 2; fi
+  name=${option#--}
+  printf -v "${name//-/_}" '%s' "$value"
+done
+[ -n "$corpus" ] || fail "--corpus must be a copy of speechocean762"
+[[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
+[[ $stage =~ ^[0-9]*$ ]] || fail "--stage is a number, not '$stage'"
+[[ $stop_stage =~ ^[1-8]$ ]] || fail "--stop-stage is 1 to 8, not '$stop_stage'"
+
+# Paths on the command line are relative to where the user is; the recipe's own are to this place.
+corpus=$(realpath "$corpus")
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$(realpath -m "${dir:-$here/exp}")
+cd "$here"
+../../utils/setup_env.sh
+. ./path.sh
+. ./cmd.sh
+
+rounds=3 network=(--config conf/network.conf)
+if $quick; then rounds=1 speeds='' network+=(--config conf/quick.conf); fi
+data=$dir/data lang=$dir/lang
+mkdir -p "$data"
+
+# todo N TITLE: is stage N still to do?  "finish N" leaves a mark that it is done.
+todo() {
+  [ "$1" -le "$stop_stage" ] || return 1
+  if [ -n "$stage" ] && [ "$1" -ge "$stage" ]; then rm -f "$dir/.done.$1"; fi
+  [ ! -e "$dir/.done.$1" ] || return 1
+  echo "run.sh: $(date +%H:%M:%S) stage $1: $2"
+}
+finish() { touch "$dir/.done.$1"; }
+
+# fresh DIR ...: where --stage says that something is to be done again, begin with nothing.
+fresh() { if [ -n "$stage" ]; then rm -rf "$@"; fi; }
+
+if todo 1 "recordings and their words, as data directories train, dev and test"; then
+  local/prepare_data.sh "$corpus" "$dir/lists" "$quick"
+  for subset in train dev test; do
+    make_data_dir.py "$dir/lists/$subset.tsv" "$data/$subset"
+  done
+  finish 1
+fi
+
+if todo 2 "copies at other speeds, MFCC and their means and variances"; then
+  for speed in ${speeds//,/ }; do
+    perturb_data_dir_speed.py --nj "$num_jobs" "$speed" "$data/train" "$data/train_sp$speed"
+  done
+  for subset in "$data"/{train*,dev,test}; do
+    make_mfcc.py --nj "$num_jobs" --cmd "$train_cmd" --mfcc-config conf/mfcc.conf "$subset"
+    compute_cmvn_stats.py "$subset"
+  done
+  combine_data.py "$data/augmented" "$data"/train*
+  finish 2
+fi
+
+if todo 3 "lexicon and trigram, of the words and sentences of the training speakers"; then
+  make_dict.py "$dir/lists/lexicon.txt" "$dir/dict"
+  prepare_lang.py "$dir/dict" '!SIL' "$dir/lang_tmp" "$lang"
+  train_ngram_lm.py --heldout "$data/dev/text" "$data/train/text" "$lang" "$dir/3gram.arpa.gz"
+  make_ngram_grammar.py "$dir/3gram.arpa.gz" "$lang"
+  finish 3
+fi
+
+if todo 4 "flat start, and rounds of small networks on states without context"; then
+  fresh "$dir/flat"
+  train_flat.py --nj "$num_jobs" --cmd "$train_cmd" --rounds "$rounds" --num-jobs "$num_jobs" \
+    --use-gpu "$use_gpu" --cmvn-opts --norm-vars=true "$data/train" "$lang" "$dir/flat"
+  finish 4
+fi
+
+if todo 5 "decision tree, and all the data aligned to its states"; then
+  fresh "$dir/tree" "$dir/tree_nnet" "$dir/tree_ali"
+  last=$(ls -d "$dir"/flat/round* | tail -n 1)
+  align.py --nj "$num_jobs" --cmd "$train_cmd" --use-gpu "$use_gpu" \
+    "$data/augmented" "$lang" "$last/nnet" "$dir/flat_ali"
+  build_tree.py --cmd "$train_cmd" --num-leaves "$num_leaves" --tree-feats "$tree_feats" \
+    "$data/augmented" "$lang" "$dir/flat_ali" "$dir/tree"
+  finish 5
+fi
+
+# The same network twice: on states without context, and on those of the tree.
+for states in flat_ali=nnet_ci tree=nnet; do
+  ali=$dir/${states%=*} nnet=$dir/${states#*=}
+  if [ "$nnet" = "$dir/nnet" ]; then number=7; else number=6; fi
+  if todo $number "network on the states of $(basename "$ali")"; then
+    fresh "$nnet"
+    train_multisplice.py "${network[@]}" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
+      --num-jobs-initial "$num_jobs" --num-jobs-final "$num_jobs" \
+      "$data/augmented" "$lang" "$ali" "$nnet"
+    finish $number
+  fi
+done
+
+if todo 8 "decoding and scoring"; then
+  for nnet in "$dir"/nnet_ci "$dir"/nnet; do
+    mkgraph.py "$lang" "$nnet" "$nnet/graph"
+    for subset in dev test; do
+      fresh "$nnet/decode_$subset"
+      decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lmwt 7,8,9,10,11,12,13,14,15,17,20 \
+        --word-ins-penalty 0.0,0.5,1.0 "$nnet/graph" "$data/$subset" "$nnet/decode_$subset"
+    done
+    score.py --tune-on "$nnet/decode_dev" "$data/test" "$nnet/graph" "$nnet/decode_test"
+    echo "$(basename "$nnet"): $(cat "$nnet/decode_test/tuned_wer")"
+  done
+  finish 8
+fi
