@@ -7,12 +7,13 @@ LMWT and PENALTY are those that were best in another decoding directory, scored 
 was held out for this; the result is in tuned_wer.
 
 wer_details/ has the errors of that result, or else of the best: per_utt, each utterance word by
-word, and ops, how often which word was recognised as which.
+word; ops, how often which word was recognised as which; per_spk, each speaker's; and interval, that
+of 95 % of its word error rate, by bootstrap over speakers.
 """
 
 from pathlib import Path
 
-from nnet.decoding.error_details import ErrorDetails
+from nnet.decoding.error_details import ErrorDetails, wer_interval
 from nnet.decoding.scoring import WordErrors, score
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
@@ -43,7 +44,7 @@ from nnet.io.text import split_words, write_lines
 @option("--tune-on", default="", help="Take LMWT and PENALTY that are best in this directory")
 def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     directory = Path(decode_dir)
-    require_files(f"{data}/text", f"{graph_dir}/words.txt")
+    require_files(f"{data}/text", f"{data}/utt2spk", f"{graph_dir}/words.txt")
     words = SymbolTable.load(f"{graph_dir}/words.txt")
     check_transcripts(Path(data, "text"), words)
     references = {key: split_words(text) for key, text in read_table(f"{data}/text").items()}
@@ -62,14 +63,23 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
         write_result(directory / "tuned_wer", directory, tuned, results[tuned])
     shown = tuned if tune_on else best
     hypotheses = read_transcripts(transcripts[shown], words)
-    write_details(directory / "wer_details", ErrorDetails(references.items(), hypotheses))
+    details = ErrorDetails(references.items(), hypotheses)
+    write_details(directory / "wer_details", details, read_table(f"{data}/utt2spk"))
 
 
-def write_details(folder: Path, details: ErrorDetails) -> None:
+def write_details(folder: Path, details: ErrorDetails, speaker_of: dict[str, str]) -> None:
     """Write the files of a result that show its errors, and name the most frequent ones."""
     folder.mkdir(exist_ok=True)
     write_lines(folder / "per_utt", details.per_utt)
     write_lines(folder / "ops", details.op_lines())
+    write_lines(folder / "per_spk", details.speaker_lines(speaker_of))
+    speakers = details.speakers(speaker_of).values()
+    low, high = wer_interval(speakers)
+    interval = (
+        f"95 % interval {low:.2f} to {high:.2f} %WER, by bootstrap over {len(speakers)} speakers"
+    )
+    write_lines(folder / "interval", [interval])
+    log.info(interval)
     if confused := details.most_confused():
         log.info(f"{folder}/ops: most frequent are {confused}")
 

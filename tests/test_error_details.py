@@ -1,7 +1,12 @@
 """Errors that one can read."""
 
+from collections import Counter
+
+import numpy as np
+import pytest
+
 from nnet.decoding.decoder import parse_values
-from nnet.decoding.error_details import ErrorDetails
+from nnet.decoding.error_details import ErrorDetails, wer_interval
 
 REFERENCES = [("a", ["yes", "no"]), ("b", ["no", "no"]), ("c", []), ("absent", ["no"])]
 HYPOTHESES = {"a": ["yes", "yes", "no"], "b": ["yes", "no"], "c": []}
@@ -46,3 +51,26 @@ def test_help_and_version(run_program):
     assert b"Usage:" in run_program("tree-info", "-h").stdout
     assert b"Usage:" in run_program("score.py", "-h").stdout
     assert run_program("tree-info", "--version").stdout.startswith(b"tree-info ")
+
+
+def test_speakers_and_the_interval_of_the_rate():
+    details = ErrorDetails(REFERENCES, HYPOTHESES)
+    speaker_of = {key: "s1" if key == "a" else "s2" for key in details.kinds}
+    lines = details.speaker_lines(speaker_of)
+    assert lines[0].split()[:3] == ["SPEAKER", "#SENT", "#WORD"]
+    assert [line.split()[0] for line in lines[1:]] == ["s1", "s2"]
+    totals = sum((Counter(kinds) for kinds in details.speakers(speaker_of).values()), Counter())
+    assert totals["S"] + totals["D"] + totals["I"] == sum(
+        count for (kind, *_), count in details.ops.items() if kind != "correct"
+    )
+
+
+def test_interval_is_that_of_the_mean_over_speakers():
+    same = [{"C": 90, "S": 10, "I": 0, "D": 0}] * 30
+    assert wer_interval(same) == (10.0, 10.0)
+    rng = np.random.default_rng(0)
+    speakers = [{"C": 100 - n, "S": n, "I": 0, "D": 0} for n in rng.integers(0, 41, 400).tolist()]
+    low, high = wer_interval(speakers, srand=1)
+    half = 1.96 * np.std([kinds["S"] for kinds in speakers]) / 400**0.5
+    mean = np.mean([kinds["S"] for kinds in speakers])
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.15 * half)
