@@ -31,6 +31,7 @@ def test_speed_changes_duration_and_pitch_together(speed):
     assert np.sqrt(2 * (middle**2).mean()) == pytest.approx(1000, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snr", [0.0, 15.0])
 def test_noise_is_as_loud_as_asked(snr):
     noise = add_noise(TONE, snr, np.random.default_rng(0)) - TONE

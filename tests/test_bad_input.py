@@ -112,6 +112,7 @@ def test_truncated_features(fails, files, command):
     fails(command, "{dir}/cut, key ", "truncated")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -170,6 +171,7 @@ def test_wrong_dimension(fails, files):
 # 6. NaN in features -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nan_in_features(fails, files):
     features = np.ones((20, 40), np.float32)
     features[3, 4] = np.nan
@@ -189,6 +191,7 @@ def test_nan_in_features(fails, files):
 # 7. A pipe that fails -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -221,6 +224,7 @@ def test_unknown_component(fails, files):
 # 9. Options that do not exist, or make no sense ---------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command, word",
     [
@@ -240,6 +244,7 @@ def test_bad_option(fails, command, word):
 # 10. An output that cannot be written -------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command, name",
     [

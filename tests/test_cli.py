@@ -369,6 +369,7 @@ def test_a_signal_waits_for_what_is_being_written(demo, number):
     assert (process.returncode, out) == (128 + number, "written\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
 def test_help_of_every_program(path, environment):
     """It explains with an example, and does not import what would make it slow."""
@@ -439,6 +440,7 @@ def closed(tmp_path, environment):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("descriptors", ["2>&-", "<&-", "<&- 2>&-"])
 def test_nothing_gets_into_an_output(closed, tmp_path, descriptors):
     """Not the command line, either, where the output would get the number of standard error."""

@@ -33,6 +33,7 @@ NASTY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", NASTY)
 def test_a_word_stays_that_word(word, tmp_path, monkeypatch, environment):
     """In a shell, through a launcher, and in a pipe within a command of a launcher."""

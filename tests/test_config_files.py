@@ -46,6 +46,7 @@ def test_files_say_what_they_are_for(file):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEATURES)
 def test_features(run_program, tmp_path, noise, name):
     """Found from another folder, and computed of telephone speech."""
@@ -121,6 +122,7 @@ def test_the_current_folder_comes_first(tmp_path, monkeypatch):
     assert read_config("conf/mfcc.conf") == ["--num-ceps=7"]
 
 
+@pytest.mark.slow
 def test_drivers_say_which_file_they_take(run_program, tmp_path, noise):
     """And --help where they look for it."""
     data = tmp_path / "data"

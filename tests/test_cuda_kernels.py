@@ -98,6 +98,7 @@ def write_examples(path, formats, num_frames, spk_dim):
             writer.write(f"u-{i}", NnetExample(labels, matrix, 5, spk_info))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spk_dim", [0, 3])
 @pytest.mark.parametrize("num_frames", [(1,), (8,), (8, 5)])
 @pytest.mark.parametrize("formats", [("CM",), ("CM2",), ("CM3",), ("CM", "CM2", "CM3")])

@@ -204,6 +204,7 @@ def test_the_main_stream_lasts(gpu, order):
     assert cuda.get_current_stream().ptr == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "period"), [("plain", 1), ("simple", 1), ("noise", 1), ("online", 4), ("sigmoid", 4)]
 )
@@ -240,6 +241,7 @@ def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden, r
         assert not fake_cupy.counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["FORWARD", "GPU"])
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("name", ["online_lowrank", "sgd_tanh"])
@@ -283,6 +285,7 @@ def test_online_stays_finite_and_orthonormal(gpu, first, rank, order):
                 np.testing.assert_allclose(kept, norm, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("N", "D"), [(64, 100), (100, 40), (7, 2), (5, 1)])
 @pytest.mark.parametrize("of_product", [False, True])
 def test_online_as_on_the_cpu(gpu, N, D, of_product):

@@ -285,6 +285,7 @@ def test_copy_without_segments_renames_recordings(run_program, data, tmp_path):
     assert list(copy["wav.scp"]) == list(copy["text"]) == ["x-a-1", "x-a-2", "x-a-3", "x-b-1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, number, utterances",
     [
@@ -506,6 +507,7 @@ def test_validate_good_directories(run_program, data, reference):
     run_program("validate_data_dir.py", train, cwd=shared.parent / "shared")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "files, problems",
     [

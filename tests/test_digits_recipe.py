@@ -31,6 +31,7 @@ def fsdd(tmp_path_factory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_unseen_speakers_are_only_in_test(prepare, fsdd, tmp_path):
     prepare("--split=unseen", fsdd, tmp_path)
     test = utterances(tmp_path, "test")

@@ -82,6 +82,7 @@ def test_options(demo, args, shown):
     assert demo(*args, "train").stderr == f"steps/demo.py: train {shown}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args, message",
     [
@@ -429,6 +430,7 @@ def test_an_empty_file_is_named(tmp_path, run_program, name):
         assert make.stderr.decode().splitlines()[-1].endswith(f"nothing in {data}/{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DRIVERS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_help_of_every_driver(path, environment):
     """It explains with an example, and at once: nothing slow is imported."""

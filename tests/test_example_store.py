@@ -124,6 +124,7 @@ def test_programs_take_a_store_where_they_take_an_archive(golden, run_program, t
     assert (tmp_path / "1.ark.mdl").read_bytes() == (tmp_path / "1.h5.mdl").read_bytes()
 
 
+@pytest.mark.slow
 def test_training_in_shuffled_order(golden, run_program, tmp_path):
     model = golden / "training" / "sgd_relu" / "0.mdl"
     run_program("nnet-copy-egs", f"ark:{golden}/egs_1frame.ark", f"h5:{tmp_path}/egs.h5")

@@ -88,6 +88,7 @@ def test_kaldi_archives_come_out_as_they_went_in(reference, tmp_path, name):
     assert (tmp_path / "objects").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_text_is_kaldis_and_reads_back(golden, tmp_path):
     copy_blocks(f"ark:{golden}/egs_1frame.ark", f"ark,t:{tmp_path}/text")
     head = (golden / "egs_1frame.head.txt").read_text()

@@ -86,6 +86,7 @@ def test_mfcc_are_kaldis(kaldi, reference, run_program, tmp_path):
     assert (np.abs(x - y).mean(axis=0) < 0.02 * y.std(axis=0)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_cmvn_statistics_are_kaldis_byte_for_byte(kaldi, reference, run_program, tmp_path, part):
     reference(f"kaldi/mfcc/raw_mfcc_{part}.2.ark")
@@ -129,6 +130,7 @@ def test_network_input_is_kaldis(kaldi, golden, run_program, tmp_path):
         np.testing.assert_allclose(matrix, expected[key], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_feature_transform_is_nearly_kaldis(kaldi, reference, golden, run_program, tmp_path):
     """Statistics as for the network exp/nnet_ms, but of other frames (those of the golden
     features) and pdf-ids; our transform of the features correlates with Kaldi's."""
@@ -522,6 +524,7 @@ def test_copy_feats(feats, tmp_path, run_program):
     np.testing.assert_allclose(read_table(f"ark:{tmp_path}/text", MATRIX)["a"], entries["a"], 1e-6)
 
 
+@pytest.mark.slow
 def test_dimensions_and_lengths(feats, run_program):
     _, rspecifier = feats
     assert run_program("feat-to-dim", rspecifier, "-").stdout == b"4\n"
@@ -592,6 +595,7 @@ def test_cmvn_programs(feats, tmp_path, run_program):
     np.testing.assert_allclose(weighted[0], [*entries["a"][2], 1])
 
 
+@pytest.mark.slow
 def test_random_pruning_keeps_the_expectation(golden, kaldi, run_program, tmp_path):
     _, data = kaldi
     model = data / "exp" / "tri2_ali" / "final.mdl"
@@ -616,6 +620,7 @@ def test_random_pruning_keeps_the_expectation(golden, kaldi, run_program, tmp_pa
     assert not np.array_equal(other.second, pruned.second)
 
 
+@pytest.mark.slow
 def test_lda_programs(tmp_path, rng, run_program):
     x, classes, _ = labelled(rng)
     for job, rows in enumerate([slice(0, 1000), slice(1000, 4000)], 1):

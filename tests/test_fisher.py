@@ -229,6 +229,7 @@ def test_repeated_transcripts_are_removed(run_program, tmp_path):
     assert "".join(u[-1] for u in read_table(tmp_path / "few" / "text")) == "012346"
 
 
+@pytest.mark.slow
 def test_copies_get_the_alignments_of_their_originals(run_program, tmp_path):
     alignments = {f"{s}-{n}": [ord(s), n, n] for s in "abc" for n in range(3)}
     source = tmp_path / "ali"

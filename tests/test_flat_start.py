@@ -42,6 +42,7 @@ def phones_of(graphs, transcript, silence_duration, num_frames=120, num_draws=20
         yield model.phone_of[alignment[model.phone_starts(alignment)]].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
 def test_silence_is_at_both_ends_and_between_words_as_the_lexicon_says(probability):
     found = list(phones_of(compiler(probability), [1, 1], silence_duration=1.0))

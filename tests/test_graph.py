@@ -267,6 +267,7 @@ def test_probabilities_of_pronunciations_for_the_same_lexicon(run_program, dicti
     assert "\t0.5\t" in (tmp_path / "tmp/lexiconp.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_grammar_for_other_words_does_not_stay(run_program, dictionary, tmp_path):
     shutil.copytree(dictionary, tmp_path / "dict")
     args = tmp_path / "dict", "!SIL", tmp_path / "tmp", tmp_path / "lang"

@@ -164,6 +164,7 @@ def test_statistics_of_others_than_empty_utterances(with_empty, tmp_path, run_pr
     run_program("compute-cmvn-stats", with_empty, tmp_path / "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [
@@ -324,6 +325,7 @@ def test_what_is_not_there_is_said_before_any_job(data, run_program):
     assert not (directory / "log").exists()
 
 
+@pytest.mark.slow
 def test_why_a_segment_has_no_features_is_said_of_its_recording(data, run_program):
     segments = "u1 r1 0 0.4\nu2 r2 0 0.4\n"
     directory = data({"r1": GOOD, "r2": NAN}, segments)
@@ -333,6 +335,7 @@ def test_why_a_segment_has_no_features_is_said_of_its_recording(data, run_progra
     assert "key r2: a sample that is NaN or infinite" in said[-1]
 
 
+@pytest.mark.slow
 def test_channels_that_are_not_used_are_said(data, run_program):
     stereo = wav(np.stack([TONE, TONE], axis=1))
     status, said = make_mfcc(run_program, data(many(2, v1=stereo, v2=stereo)))

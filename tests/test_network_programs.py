@@ -260,6 +260,7 @@ def test_training_on_archives_as_they_are(model, golden, run_program, tmp_path):
     assert distance(rate_0, parameters(load_network(model))) == 0
 
 
+@pytest.mark.slow
 def test_training_that_fails_writes_nothing(golden, run_program, tmp_path):
     egs, out = f"ark:{golden}/egs_1frame.ark", tmp_path / "out.mdl"
     model = golden / "training/sgd_relu/0.mdl"

@@ -35,6 +35,7 @@ def test_data_directory_of_recordings(run_program, recordings):
     assert f"eve-two_words {recordings}/two words.wav\n" in (data / "wav.scp").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "row", "message"),
     [
@@ -60,6 +61,7 @@ def lexicon_of(directory):
     return (directory / "lexicon.txt").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_dictionaries(run_program, tmp_path):
     (tmp_path / "lexicon").write_text("yes Y EH S\nno N OW\n")
     (tmp_path / "text").write_text("utt1 Ja, nein\nutt2 ja\n")

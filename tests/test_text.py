@@ -211,6 +211,7 @@ def in_capitals(tmp_path):
     return data, lang, tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
