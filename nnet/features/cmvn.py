@@ -174,11 +174,17 @@ class Accumulator:
 
     def _add(self, stats: np.ndarray | None, key: str, features: np.ndarray) -> np.ndarray | None:
         """Add an utterance to statistics, unless it or its weights are no good."""
+        weights, reason = None, ""
         if len(features) == 0:
-            return self._leave_out(stats, key, "empty feature matrix")
-        weights = self._weights.get(key) if self._weights is not None else None
-        if self._weights is not None and (weights is None or len(weights) != len(features)):
-            return self._leave_out(stats, key, "no weights, or a wrong number of them")
+            reason = "empty feature matrix"
+        elif self._weights is not None:
+            weights = self._weights.get(key)
+            if weights is None or len(weights) != len(features):
+                reason = "no weights, or a wrong number of them"
+        if reason:
+            log.warning("utterance %s: %s", key, reason)
+            self.lost.add(key, reason)
+            return stats
         if stats is None:
             stats = np.zeros((2, features.shape[1] + 1))
         try:
@@ -186,9 +192,4 @@ class Accumulator:
         except NgtrainError as error:
             raise NgtrainError(f"utterance {key}: {error}") from error
         self.num_done += 1
-        return stats
-
-    def _leave_out(self, stats: np.ndarray | None, key: str, reason: str) -> np.ndarray | None:
-        log.warning("utterance %s: %s", key, reason)
-        self.lost.add(key, reason)
         return stats

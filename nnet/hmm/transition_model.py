@@ -335,9 +335,8 @@ class TransitionModel(Stored):
         reader.expect("<TransitionModel>")
         topology = HmmTopology.read(reader)
         kind = reader.one_of("<Triples>", "<Tuples>")
-        size = reader.integer()
         tuples = []
-        for _ in range(size):
+        for _ in range(reader.integer()):
             phone, hmm_state, pdf = reader.integer(), reader.integer(), reader.integer()
             self_loop_pdf = reader.integer() if kind == "<Tuples>" else pdf
             tuples.append((phone, hmm_state, pdf, self_loop_pdf))

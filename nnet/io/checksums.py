@@ -57,10 +57,10 @@ def check_file(path: str | os.PathLike) -> None:
                 crc32, size = zlib.crc32(piece, crc32), size + len(piece)
     except OSError as error:
         raise NgtrainError(f"{path}: {error.strerror}") from None
-    if f"{crc32:08x} {size}" != expected:
+    if (found := f"{crc32:08x} {size}") != expected:
         raise NgtrainError(
-            f"{path}: it was damaged or replaced: its checksum and size are {crc32:08x} {size}, "
-            f"and were {expected[:40]} when it was written"
+            f"{path}: it was damaged or replaced: its checksum and size are {found}, and were "
+            f"{expected[:40]} when it was written"
         )
 
 

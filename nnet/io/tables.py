@@ -76,14 +76,12 @@ def parse_specifier(specifier: str, known_options: frozenset[str]) -> Specifier:
     ):
         what = "wspecifier" if writing else "rspecifier"
         raise NgtrainError(f"not a {what} (such as ark:FILE or scp:FILE): '{specifier}'")
+    archive, script = (name, None) if kinds == ["ark"] else (None, name)
     if both:
         archive, comma, script = name.partition(",")
         if not comma or archive.startswith("|") or archive in ("", "-"):
             raise NgtrainError(f"expected ark,scp:ARCHIVE-FILE,SCRIPT-FILE, got '{specifier}'")
-        return Specifier(specifier, archive, script, options)
-    if kinds == ["ark"]:
-        return Specifier(specifier, name, None, options)
-    return Specifier(specifier, None, name, options)
+    return Specifier(specifier, archive, script, options)
 
 
 def is_rspecifier(text: str, known_options: frozenset[str] = READ_OPTIONS) -> bool:
