@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Write report.html into a training directory: a web page about how the training went.
 
-The page is one file, which needs nothing beside it.  The training may still be running, and may be
-one of Kaldi's steps/nnet2 scripts.  bin/nnet-report compares several.
+The page is one file, which needs nothing beside it; report.*.csv have its numbers.  The training
+may still be running, and may be one of Kaldi's steps/nnet2 scripts.  bin/nnet-report compares
+several, and writes scalars for TensorBoard.
 """
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import os
 import pty
@@ -18,7 +19,10 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
+from nnet.report import plots
 from nnet.report.history import IterationLog, JobLog, Score, Span, Times
+from nnet.report.page import write_report
+from nnet.report.tensorboard import scalars, write_scalars
 from nnet.report.training_logs import objective, read_training
 
 
@@ -80,11 +84,10 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """report(dir, ...) is the page about trainings."""
-    page = pytest.importorskip("nnet.report.page", exc_type=NgtrainError)
 
     def write(*dirs) -> Page:
         path = tmp_path_factory.mktemp("page") / "page.html"
-        page.write_report(dirs, str(path))
+        write_report(dirs, str(path))
         return Page(path.read_text())
 
     return write
@@ -300,14 +303,98 @@ def test_directories_without_a_training(run_program, tmp_path, make, reason):
     assert not list(tmp_path.rglob("*.html"))
 
 
-def test_without_matplotlib(kaldi_training, tmp_path, monkeypatch, run_program):
+def test_without_matplotlib(kaldi_training, tmp_path, monkeypatch, run_program, page):
+    """The tables are all there, and the page says that pictures are not."""
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    result = run_program("nnet-report", kaldi_training, tmp_path / "page.html", check=False)
-    assert result.returncode == 1
-    assert "need matplotlib" in result.stderr.decode().splitlines()[-1]
-    assert "utils/setup_env.sh plots" in result.stderr.decode()
-    assert not (tmp_path / "page.html").exists()
+    said = run_program("nnet-report", kaldi_training, tmp_path / "page.html").stderr.decode()
+    assert "WARNING (nnet-report" in said and "utils/setup_env.sh plots" in said
+    bare = Page((tmp_path / "page.html").read_text())
+    assert "Pictures are left out, because they need matplotlib" in bare.text
+    assert "<svg" not in bare.source and "<figure" not in bare.source
+    assert bare.tables == page.tables
+
+
+# Errors word by word, CSV, TensorBoard ----------------------------------------------------------
+
+
+def with_word_errors(dir: Path, folder: str = "decode_test") -> Path:
+    """Add what scoring leaves of two utterances, with more errors in the second."""
+    details = dir / folder / "wer_details"
+    details.mkdir(parents=True)
+    (details / "ops").write_text("correct a a 7\ninsertion *** b 1\nsubstitution a <b> 2\n")
+    (details / "per_utt").write_text(
+        "u1 ref  a  ***\nu1 hyp  a    b\nu1 op   C    I\nu1 #csid 1 0 1 0\n"
+        "u2 ref    a    a\nu2 hyp  <b>  <b>\nu2 op     S    S\nu2 #csid 0 2 0 0\n"
+        "u3 ref  a\nu3 hyp  a\nu3 op   C\nu3 #csid 1 0 0 0\n"
+    )
+    return details
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["decode_test", "decode_test/scoring_kaldi"])
+def test_errors_are_shown_word_by_word(copy, report, folder):
+    with_word_errors(copy, folder)
+    page = report(copy)
+    assert f"{folder}, wrong words: 3, in 2 of 3 utterances." in page.text
+    rows = page.tables["Errors word by word"][1:]
+    assert rows == [["2", "substitution", "a → <b>"], ["1", "insertion", "*** → b"]]
+    shown = page.text.partition("Utterances with most errors: 2 of 2")[2]
+    assert 0 < shown.index("u2 hyp  <b>  <b>") < shown.index("u1 hyp  a    b")
+    assert "u3 ref" not in shown
+
+
+def test_word_errors_that_no_scoring_made(copy):
+    (with_word_errors(copy) / "ops").write_text("substitution a b\n")
+    with pytest.raises(NgtrainError, match="wer_details: ops or per_utt is not as scoring makes"):
+        read_training(copy)
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_numbers_are_in_csv_files_beside_the_page(copy, tmp_path):
+    with_word_errors(copy)
+    (copy / "best_wer").write_text("%WER 8.30 [ 83 / 1000, 19 ins, 0 del, 64 sub ] x/wer_17_1.0\n")
+    write_report([copy], str(tmp_path / "page.html"))
+    first, *_, final = rows_of(tmp_path / "page.models.csv")
+    assert (first["training"], first["model"], first["epochs"]) == ("exp", "0", "0.0")
+    assert (final["model"], final["held-out log-prob"]) == ("final", "-1.33816")
+    assert float(final["time"]) == read_training(copy).positions[-1].seconds
+    assert [row["iteration"] for row in rows_of(tmp_path / "page.iterations.csv")] == [
+        *map(str, range(16))
+    ]
+    [result] = rows_of(tmp_path / "page.word_errors.csv")
+    assert (result["WER"], result["sub"], result["setting"]) == ("8.3", "64", "wer_17_1.0")
+    assert [row["times"] for row in rows_of(tmp_path / "page.confusions.csv")] == ["2", "1"]
+    assert rows_of(tmp_path / "page.utterances.csv")[1] == {
+        **{"training": "exp", "folder": "decode_test", "utterance": "u2"},
+        **{"correct": "0", "substitutions": "2", "insertions": "0", "deletions": "0"},
+    }
+    layers = {row["layer"] for row in rows_of(tmp_path / "page.changes.csv")}
+    assert layers == {"layer 1", "layer 2", "layer 3", "output layer"}
+
+
+def test_scalars_for_tensorboard(kaldi_training):
+    found = {(tag, x): value for tag, x, value in scalars(read_training(kaldi_training))}
+    log = kaldi_training / "log" / "compute_prob_valid.5.log"
+    assert found["models/held-out_log-prob", 5] == float(said(log, r"probability is (\S+) and"))
+    assert found["iterations/jobs", 15] == 4
+    assert {"changes/layer_1", "changes/output_layer"} <= {tag for tag, _ in found}
+
+
+def test_files_of_tensorboard(copy, tmp_path):
+    """A second run replaces what it made, and nothing else."""
+    pytest.importorskip("tensorboardX", reason="utils/setup_env.sh tensorboard")
+    (tmp_path / "runs" / "exp").mkdir(parents=True)
+    (tmp_path / "runs" / "exp" / "events.out.tfevents.1.other").touch()
+    for _ in range(2):
+        write_scalars([copy], tmp_path / "runs")
+        [ours] = (tmp_path / "runs" / "exp").glob("*.ngtrain")
+        assert b"models/held-out_log-prob" in ours.read_bytes()
+    assert (tmp_path / "runs" / "exp" / "events.out.tfevents.1.other").exists()
 
 
 # The page -----------------------------------------------------------------------------------------
@@ -322,6 +409,7 @@ def test_the_page_needs_nothing_beside_it(page):
 
 def test_colors_are_those_of_the_page(page):
     """Of the pictures, too: all that is drawn follows the dark or light style."""
+    pytest.importorskip("matplotlib")
     drawings = re.findall(r"<svg.*?</svg>", page.source, flags=re.DOTALL)
     assert len(drawings) == 3 * 3 + 2 + 2
     assert not any(re.search(r"#[0-9a-fA-F]{3,8}\b(?=[;\" ])", svg) for svg in drawings)
@@ -369,7 +457,7 @@ def test_the_driver_writes_into_the_directory(copy, run_program, page, whole):
 
 
 def test_a_picture_has_a_point_for_each_number():
-    plots = pytest.importorskip("nnet.report.plots", exc_type=NgtrainError)
+    pytest.importorskip("matplotlib")
     nan = float("nan")
     curve = plots.Curve("a", [0, 1, 2, 3], [1.0, nan, float("inf"), 2.0], color=1)
     assert (curve.x, curve.y) == ([0, 3], [1.0, 2.0])
@@ -428,7 +516,7 @@ def test_no_progress_elsewhere(environment):
 
 
 def test_what_diverges_does_not_hide_the_others():
-    plots = pytest.importorskip("nnet.report.plots", exc_type=NgtrainError)
+    pytest.importorskip("matplotlib")
     x = range(100)
     good = [plots.Curve("", x, [-1 - (2 + n) / (1 + i) for i in x], color=1) for n in range(3)]
     bad = plots.Curve("", x, [-40 + i / 3 for i in x], color=2)

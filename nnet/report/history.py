@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from nnet.report.error_files import WordErrorFiles
+
 
 class Score(NamedTuple):
     """A model's log-probability per frame on a subset, and its share of frames that are right."""
@@ -84,18 +86,17 @@ class JobLog:
     steps_s: float | None
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """The effect of an iteration by updatable component, from the input to the output.
 
     Attributes:
-        absolute: norm of the change of the parameters.
-        relative: the same over the norm of the parameters.
+        relative: norm of the change of the parameters over that of the parameters.
+        absolute: norm of the change.
         objective: change of the log-probability per frame.
     """
 
-    absolute: list[float]
     relative: list[float]
+    absolute: list[float]
     objective: list[float]
 
 
@@ -141,6 +142,17 @@ class IterationLog:
     def learning_rate(self) -> float | None:
         """Learning rate of a job."""
         return next((job.learning_rate for job in self.jobs if job.learning_rate is not None), None)
+
+    @property
+    def minibatch_size(self) -> float | None:
+        """Minibatch size of a job."""
+        return next((job.minibatch_size for job in self.jobs), None)
+
+    @property
+    def steps_s(self) -> float | None:
+        """Seconds that the gradient steps of a job took, on average; None if one is not known."""
+        steps = [job.steps_s for job in self.jobs]
+        return None if None in steps else sum(steps) / len(steps)
 
     @property
     def times(self) -> Times | None:
@@ -220,6 +232,7 @@ class TrainingLog:
         options: of the driver.
         info: of the examples, from their info/ directory.
         texts: small files about features and network.
+        details: of errors, word by word.
     """
 
     dir: Path
@@ -232,6 +245,7 @@ class TrainingLog:
     options: dict[str, str]
     info: dict[str, str]
     texts: dict[str, str] = field(repr=False)
+    details: list[WordErrorFiles] = field(default_factory=list, repr=False)
 
     @cached_property
     def positions(self) -> list[Position]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nnet.report.plots import NUM_COLORS
+from nnet.report.words import cell
 
 
 def page(title: str, parts: Iterable[str]) -> str:
@@ -31,9 +33,9 @@ def details(title: str, content: str) -> str:
 
 
 def captioned(title: str, keys: Iterable[str], svg: str) -> str:
-    return (
-        f"<figure><figcaption><b>{escape(title)}</b>{' '.join(keys)}</figcaption>\n{svg}</figure>\n"
-    )
+    """Make a figure, or nothing where there is no picture."""
+    caption = f"<figcaption><b>{escape(title)}</b>{' '.join(keys)}</figcaption>"
+    return f"<figure>{caption}\n{svg}</figure>\n" if svg else ""
 
 
 def key(label: str, color: int, kind: str) -> str:
@@ -42,23 +44,37 @@ def key(label: str, color: int, kind: str) -> str:
     return f'<span class="key {kind}" style="{variable}"><i></i>{escape(label)}</span>'
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence], text: Sequence[str] = ()) -> str:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence],
+    text: Sequence[str] = (),
+    formats: Mapping[str, Callable[[Any], str]] | None = None,
+) -> str:
     """Make a table.
 
     Args:
         text: names of the columns of words; the last of them may be long.
+        formats: of values that are known, by column; otherwise it is that of `cell`.
     """
     kinds = ["text" if name in text else "" for name in header]
     if kinds[-1]:
         kinds[-1] = "text long"
+    formatted = [(formats or {}).get(name, cell) for name in header]
+    body = "".join(
+        table_row(
+            "td",
+            [cell(v) if v is None else f(v) for f, v in zip(formatted, row, strict=True)],
+            kinds,
+        )
+        for row in rows
+    )
     head = table_row("th", header, kinds)
-    body = "".join(table_row("td", row, kinds) for row in rows)
     return (
         f'<div class="scroll"><table><thead>\n{head}</thead><tbody>\n{body}</tbody></table></div>'
     )
 
 
-def table_row(tag: str, values: Sequence, kinds: Sequence[str]) -> str:
+def table_row(tag: str, values: Sequence[str], kinds: Sequence[str]) -> str:
     cells = [
         f'<{tag} class="{kind}">{escape(value)}</{tag}>'
         for value, kind in zip(values, kinds, strict=True)

@@ -5,14 +5,18 @@ Its numbers come from nnet.report.training_logs, and are put into tables and pic
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nnet.cli.progress import clock
 from nnet.io.streams import open_output
+from nnet.report import numbers, plots
+from nnet.report.error_files import WordErrorFiles
 from nnet.report.history import Position, TrainingLog, number
 from nnet.report.markup import captioned, details, escape, key, page, section, table
+from nnet.report.numbers import SCORES, TIMES, names_of
 from nnet.report.plots import Curve, bar_plot, line_plot
 from nnet.report.training_logs import SUBSETS, read_training
 from nnet.report.words import (
@@ -20,32 +24,36 @@ from nnet.report.words import (
     OUTPUT,
     SUBSET_NAMES,
     best_word_errors,
-    cell,
-    change_cells,
     latest_score,
     layer_names,
-    mean_steps,
-    merged,
-    minibatch_size,
     plural,
-    position_cells,
-    score_cells,
-    spread,
     thousands,
     time,
 )
+
+log = logging.getLogger("ngtrain")
+
+MOST_CONFUSIONS, MOST_UTTERANCES = 15, 30
+"""Rows and utterances that a page shows; the files have all."""
 
 
 def write_report(dirs: Sequence[str | Path], wxfilename: str) -> None:
     """Write the page about the training in a directory, or the comparison of several.
 
+    A page PLACE.html gets tables PLACE.NAME.csv beside it.
+
     Raises:
-        NgtrainError: a directory has no training, or there is no matplotlib.
+        NgtrainError: a directory has no training.
     """
     trainings = [read_training(dir) for dir in dirs]
+    if plots.MISSING:
+        log.warning("%s", plots.MISSING)
     text = training_page(trainings[0]) if len(trainings) == 1 else comparison_page(trainings)
     with open_output(wxfilename) as file:
         file.write(text.encode(errors="backslashreplace"))
+    stem, suffix = os.path.splitext(wxfilename)
+    if suffix == ".html":
+        log.info("its numbers: %s", " ".join(numbers.write_csv(trainings, stem)))
 
 
 def training_page(training: TrainingLog) -> str:
@@ -54,12 +62,14 @@ def training_page(training: TrainingLog) -> str:
         str(training.dir),
         [
             status(training),
+            without_pictures(),
             facts(training),
             curves([training]),
             changes(training),
             time_spent(training),
             jobs_of_note(training),
             section("Word error rates", word_error_table([training])),
+            section("Errors word by word", "".join(map(errors_of, training.details))),
             model_section(training),
             configuration(training),
             numbers_section(training),
@@ -72,6 +82,7 @@ def comparison_page(trainings: list[TrainingLog]) -> str:
     return page(
         f"Comparison of {len(trainings)} trainings",
         [
+            without_pictures(),
             section("Results", summary_table(trainings)),
             curves(trainings),
             section("Word error rates", word_error_table(trainings)),
@@ -98,6 +109,11 @@ def status(training: TrainingLog) -> str:
         f'<p><span class="bad">Not finished</span>: in iteration {iteration.number}{jobs}{when}.'
         "</p>"
     )
+
+
+def without_pictures() -> str:
+    """Say why there are no pictures, if so."""
+    return plots.MISSING and f'<p class="bad">{escape(plots.MISSING.capitalize())}.</p>'
 
 
 def facts(training: TrainingLog) -> str:
@@ -146,6 +162,8 @@ def curves(trainings: list[TrainingLog]) -> str:
         for axis, (label, of) in AXES.items()
         if all(of(position) is not None for t in trainings for position in t.positions)
     }
+    if plots.MISSING:
+        return ""
     choices, panels = [], []
     for axis, (label, of) in known.items():
         checked = "" if choices else " checked"
@@ -204,33 +222,22 @@ def figure(title: str, curves: Sequence[Curve], svg: str) -> str:
     return captioned(title, keys, svg)
 
 
-def names_of(trainings: list[TrainingLog]) -> list[str]:
-    """Name trainings by their directories, without the part that all have in common."""
-    dirs = [os.path.abspath(training.dir) for training in trainings]
-    common = os.path.commonpath([os.path.dirname(dir) for dir in dirs])
-    return [os.path.relpath(dir, common) for dir in dirs]
-
-
 def changes(training: TrainingLog) -> str:
     """Plot the changes that iterations made, by layer."""
-    known = [i for i in training.iterations if i.change]
-    if not known:
+    rows = numbers.changes(training).rows
+    if plots.MISSING or not rows:
         return ""
+    layers = sorted({row[1] for row in rows}, key=lambda name: (name == OUTPUT, len(name), name))
     figures = []
-    for title, what, log_scale in (
-        ("Relative change of the parameters", "relative", True),
-        ("Change of the log-probability per frame", "objective", False),
+    for title, column, log_scale in (
+        ("Relative change of the parameters", 2, True),
+        ("Change of the log-probability per frame", 4, False),
     ):
-        values: dict[str, dict[int, float]] = {}
-        for iteration in known:
-            change = getattr(iteration.change, what)
-            for layer, value in zip(layer_names(len(change)), change, strict=True):
-                values.setdefault(layer, {})[iteration.number] = value
-        layers = sorted(values, key=lambda layer: (layer == OUTPUT, len(layer), layer))
-        lines = [
-            Curve(layer, list(values[layer]), list(values[layer].values()), color=n)
-            for n, layer in enumerate(layers, start=1)
-        ]
+        lines = []
+        for n, layer in enumerate(layers, start=1):
+            own = [row for row in rows if row[1] == layer]
+            x, y = [row[0] for row in own], [row[column] for row in own]
+            lines.append(Curve(layer, x, y, color=n))
         figures.append(figure(title, lines, line_plot(lines, "iteration", log_scale)))
     note = (
         "By layer that is trained. Iterations that added a layer are left out, "
@@ -255,7 +262,7 @@ def time_spent(training: TrainingLog) -> str:
         f"{name} {total / (sum(totals) or 1):.0%}"
         for name, total in zip(TIMES, totals, strict=True)
     )
-    steps = [mean_steps(i) for i, _ in known]
+    steps = [i.steps_s for i, _ in known]
     of_steps = ""
     if None not in steps:
         of_steps = f" Gradient steps alone took {sum(steps):.1f} s of the {totals[0]:.0f} s."
@@ -272,9 +279,6 @@ def time_spent(training: TrainingLog) -> str:
         "whole seconds.</p>"
         f'<div class="plots">{"".join(figures)}</div>',
     )
-
-
-TIMES = ("training", "waiting", "averaging")
 
 
 def jobs_of_note(training: TrainingLog) -> str:
@@ -311,16 +315,32 @@ def jobs_of_note(training: TrainingLog) -> str:
 
 def word_error_table(trainings: list[TrainingLog]) -> str:
     """Tabulate all word error rates."""
-    rows = [
-        [
-            *[f"{result.rate:.2f} %", result.errors, result.words, result.insertions],
-            *[result.deletions, result.substitutions, result.setting, training.dir / result.file],
-        ]
-        for training in trainings
-        for result in training.word_errors
-    ]
-    header = ["WER", "errors", "words", "ins", "del", "sub", "setting", "file"]
-    return table(header, rows, text=["file"]) if rows else ""
+    tables = [numbers.word_errors(training) for training in trainings]
+    rows = [row for table in tables for row in table.rows]
+    formats = {"WER": "{:.2f} %".format}
+    return table(tables[0].header, rows, text=["file"], formats=formats) if rows else ""
+
+
+def errors_of(errors: WordErrorFiles) -> str:
+    """Show which words were confused most, and the utterances with most errors."""
+    wrong = sorted((u for u in errors.utterances if u.errors), key=lambda u: -u.errors)
+    count = sum(confusion.times for confusion in errors.confused)
+    said = f"wrong words: {count}, in {len(wrong)} of {len(errors.utterances)} utterances"
+    summary = f"<p>{escape(f'{errors.folder}, {said}.')}</p>"
+    if not wrong:
+        return summary
+    header = ["times", "error", "word → recognised as"]
+    rows = [[c.times, c.kind, f"{c.word} → {c.recognised}"] for c in errors.confused]
+    shown = wrong[:MOST_UTTERANCES]
+    text = "\n\n".join("\n".join(utterance.lines) for utterance in shown)
+    return (
+        summary
+        + table(header, rows[:MOST_CONFUSIONS], text=header[1:])
+        + details(
+            f"Utterances with most errors: {len(shown)} of {len(wrong)}",
+            f'<div class="scroll"><pre class="aligned">{escape(text)}</pre></div>',
+        )
+    )
 
 
 def model_section(training: TrainingLog) -> str:
@@ -356,79 +376,58 @@ def configuration(training: TrainingLog) -> str:
 
 def numbers_section(training: TrainingLog) -> str:
     """Tabulate the numbers behind the pictures, as they stand in the logs."""
-    models = []
-    for x, position in enumerate(training.positions):
-        found = [training.scores[subset].get(x) for subset in SUBSETS]
-        if any(found):
-            models.append([x, *position_cells(position), *score_cells(found)])
-    final = [training.final_scores.get(subset) for subset in SUBSETS]
-    if any(final):
-        models.append(["final", *position_cells(training.positions[-1]), *score_cells(final)])
-    iterations = [
-        [
-            *[i.number, len(i.jobs), cell(i.learning_rate), cell(minibatch_size(i)), i.samples],
-            *[" ".join(cell(job.log_prob) for job in i.jobs), merged(i)],
-            *[f"{part:.1f}" for part in i.times or []],
-            *([NOTHING] * 3 if not i.times else []),
-            cell(mean_steps(i)),
-        ]
-        for i in training.iterations
-    ]
-    layers = max((len(i.change.relative) for i in training.iterations if i.change), default=0)
-    changed = [
-        [i.number, *spread(change_cells(i), layers)] for i in training.iterations if i.change
-    ]
-    heads = [f"{name} {what}" for name in SUBSET_NAMES.values() for what in ("log-prob", "acc.")]
+    seconds = dict.fromkeys(TIMES, "{:.1f}".format)
     parts = [
-        details(
-            "Models",
-            table(["model", "samples", "epochs", "time", *heads], models),
-        ),
-        details(
-            "Iterations",
-            table(
-                [
-                    *["iteration", "jobs", "learning rate", "minibatch", "samples"],
-                    *["log-prob of each job", "of jobs", *TIMES, "gradient steps"],
-                ],
-                iterations,
-            ),
-        ),
+        details("Models", table(*numbers.models(training), formats=POSITION)),
+        details("Iterations", table(*numbers.iterations(training), formats=seconds)),
+        changes_table(training),
     ]
-    if changed:
-        parts.append(
-            details(
-                "Changes: relative (absolute; of the log-probability)",
-                table(["iteration", *layer_names(layers)], changed),
-            )
-        )
     return section("Numbers", "".join(parts))
+
+
+POSITION = {"epochs": "{:.2f}".format, "time": clock}
+"""Formats of epochs and seconds in tables."""
+
+
+def changes_table(training: TrainingLog) -> str:
+    """Tabulate the changes of iterations, with a column for each layer."""
+    cells: dict[int, dict[str, str]] = {}
+    for x, layer, *values in numbers.changes(training).rows:
+        relative, absolute, objective = map("{:g}".format, values)
+        cells.setdefault(x, {})[layer] = f"{relative} ({absolute}; {objective})"
+    if not cells:
+        return ""
+    layers = layer_names(max(map(len, cells.values())))
+    rows = [[x, *(found.get(layer) for layer in layers)] for x, found in cells.items()]
+    title = "Changes: relative (absolute; of the log-probability)"
+    return details(title, table(["iteration", *layers], rows))
 
 
 def summary_table(trainings: list[TrainingLog]) -> str:
     """Compare results, progress and times."""
     rows = []
     for training, name in zip(trainings, names_of(trainings), strict=True):
-        end = training.positions[-1]
         found = [latest_score(training, subset)[0] for subset in SUBSETS]
         best = best_word_errors(training)
         times = [i.times for i in training.iterations if i.times]
-        seconds = [sum(getattr(t, name) for t in times) / max(len(times), 1) for name in TIMES]
         rows.append(
             [
                 name if training.finished else f"{name} (not finished)",
-                f"{best.rate:.2f} %" if best else NOTHING,
-                *score_cells(found),
-                *position_cells(end),
-                *[f"{part:.1f}" for part in seconds],
+                best and best.rate,
+                *(value for score in found for value in score or numbers.UNKNOWN),
+                *training.positions[-1],
+                *(sum(part) / len(times) for part in zip(*times, strict=True)),
+                *([None] * len(TIMES) if not times else []),
             ]
         )
-    heads = [f"{name} {what}" for name in SUBSET_NAMES.values() for what in ("log-prob", "acc.")]
-    header = [
-        *["training", "WER", *heads, "samples", "epochs", "time"],
-        *[f"{name}, s/iter." for name in TIMES],
-    ]
-    return table(header, rows, text=["training"])
+    per_iteration = [f"{name}, s/iter." for name in TIMES]
+    header = ["training", "WER", *SCORES, "samples", "epochs", "time", *per_iteration]
+    formats = {
+        "WER": "{:.2f} %".format,
+        **POSITION,
+        **dict.fromkeys(per_iteration, "{:.1f}".format),
+    }
+    return table(header, rows, text=["training"], formats=formats)
 
 
 def differing_options(trainings: list[TrainingLog]) -> str:

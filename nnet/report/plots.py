@@ -14,17 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nnet.errors import NgtrainError
+MISSING = ""
+"""Why there are no pictures, if so."""
 
 try:
     import matplotlib
     from matplotlib import ticker
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise NgtrainError(
-        f"the pictures of a report need matplotlib, which cannot be imported ({error}); "
+    MISSING = (
+        f"pictures are left out, because they need matplotlib, which cannot be imported ({error}); "
         "install it, for instance by utils/setup_env.sh plots"
-    ) from None
+    )
 
 NUM_COLORS = 8
 SIZE = (4.4, 2.9)  # inches; text of 10 points is then readable on a phone
@@ -115,7 +116,9 @@ def color(n: int) -> str:
 
 
 def picture(draw: Callable, x_label: str) -> str:
-    """Have `draw` fill axes, and return an <svg> element for the text of a page."""
+    """Have `draw` fill axes, and return an <svg> element for the text of a page, or nothing."""
+    if MISSING:
+        return ""
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": "ngtrain",  # the same ids each time
@@ -139,6 +142,7 @@ def picture(draw: Callable, x_label: str) -> str:
         axes = figure.subplots()
         draw(axes)
         axes.set_xlabel(x_label)
+        axes.xaxis.get_major_locator().set_params(integer=x_label == "iteration")
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nnet.errors import NgtrainError
 from nnet.io import log_lines
+from nnet.report.error_files import read_error_files
 from nnet.report.history import (
     Change,
     ComponentInfo,
@@ -62,6 +63,7 @@ def read_training(dir: str | Path) -> TrainingLog:
         final_scores={s: found for s in SUBSETS if finished and (found := score(dir, s, "final"))},
         model=next(filter(None, (read_model(dir, x) for x in reversed(models))), None),
         word_errors=list(read_word_errors(dir)),
+        details=list(read_error_files(dir)),
         options=options,
         info={
             file.name: small_text(file).strip()
@@ -147,7 +149,7 @@ def read_change(dir: Path, x: int) -> Change | None:
     text = read_log(dir / "log" / f"progress.{x}.log")
     vectors = [
         numbers(found[1].split())
-        for line in (log_lines.CHANGE, log_lines.RELATIVE_CHANGE, log_lines.OBJECTIVE_CHANGE)
+        for line in (log_lines.RELATIVE_CHANGE, log_lines.CHANGE, log_lines.OBJECTIVE_CHANGE)
         if (found := re.search(line.pattern, text))
     ]
     whole = len(vectors) == 3 and all(vectors) and len(set(map(len, vectors))) == 1

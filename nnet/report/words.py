@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from nnet.cli.progress import clock
-from nnet.report.history import IterationLog, Position, Score, TrainingLog, WerLine
+from nnet.report.history import IterationLog, Score, TrainingLog, WerLine
 
 SUBSET_NAMES = {"valid": "held-out", "train": "training"}
 NOTHING = "–"
@@ -28,17 +27,6 @@ def best_word_errors(training: TrainingLog) -> WerLine | None:
     return min(tuned or training.word_errors, key=lambda line: line.rate, default=None)
 
 
-def minibatch_size(iteration: IterationLog) -> float | None:
-    """Return the minibatch size of a job of an iteration."""
-    return next((job.minibatch_size for job in iteration.jobs), None)
-
-
-def mean_steps(iteration: IterationLog) -> float | None:
-    """Average the seconds that gradient steps of a job took; None if one is not known."""
-    steps = [job.steps_s for job in iteration.jobs]
-    return None if None in steps else sum(steps) / len(steps)
-
-
 OUTPUT = "output layer"
 
 
@@ -55,36 +43,9 @@ def merged(iteration: IterationLog) -> str:
     return f"average of {jobs}" if iteration.averages else f"best, {jobs}"
 
 
-def position_cells(position: Position) -> list[str]:
-    """Format samples, epochs and time."""
-    epochs = NOTHING if position.epochs is None else f"{position.epochs:.2f}"
-    return [str(position.samples), epochs, clock(position.seconds)]
-
-
-def score_cells(scores: Iterable[Score | None]) -> list[str]:
-    """Format log-probability and accuracy of each score."""
-    return [cell(value) for score in scores for value in (score or (None, None))]
-
-
-def change_cells(iteration: IterationLog) -> list[str]:
-    """Format the change of each layer: relative, absolute, and of the objective."""
-    change = iteration.change
-    return [
-        f"{relative:g} ({absolute:g}; {objective:g})"
-        for relative, absolute, objective in zip(
-            change.relative, change.absolute, change.objective, strict=True
-        )
-    ]
-
-
-def spread(cells: list[str], count: int) -> list[str]:
-    """Fill up a row that has fewer layers than others; its last cell is of the output layer."""
-    return [*cells[:-1], *[NOTHING] * (count - len(cells)), cells[-1]]
-
-
-def cell(value: float | None) -> str:
-    """Format a number with six digits, as logs have them."""
-    return NOTHING if value is None else f"{value:g}"
+def cell(value: object) -> str:
+    """Format a value; a number with six digits, as logs have them."""
+    return NOTHING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def time(when: datetime) -> str:
