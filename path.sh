@@ -10,3 +10,4 @@ export PYTHONPATH=$NGTRAIN_ROOT${PYTHONPATH:+:$PYTHONPATH}
 # A program is compiled once, not each time it is started, and jobs start programs by the hundred.
 unset PYTHONDONTWRITEBYTECODE
 export LC_ALL=C  # the tools rely on lists sorted by byte value
+case $- in *i*) . "$NGTRAIN_ROOT/utils/completion.sh" ;; esac  # the tab key, where one types

@@ -38,7 +38,7 @@ SUBJECTS = {
         nnet-egs-info utils/validate_egs_dir.py
     """,
     "Computing with a network": """
-        nnet-compute nnet-am-compute nnet-compute-from-egs nnet-to-onnx
+        nnet-compute nnet-am-compute nnet-compute-from-egs nnet-to-onnx nnet-from-onnx
     """,
     "Alignment": """
         steps/flat_start.py steps/train_flat.py steps/align.py steps/copy_alignments.py

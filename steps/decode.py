@@ -44,7 +44,7 @@ from nnet.launch.commands import JOB
 @nj_option
 @cmd_option
 @option("--lmwt", default="7:17", help="Values of LMWT, such as 7:17 or 7:17,20:60:5")
-@option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY")
+@option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY, such as 0:20:2")
 @option("--beam", type=real(above=0), default=15.0, help="Decoding beam")
 @option("--max-active", type=integer(least=1), default=7000, help="States active at most")
 @option("--min-active", type=integer(least=0), default=200, help="States active at least")

@@ -52,6 +52,8 @@ class Page(HTMLParser):
         self.feed(source)
 
     def handle_starttag(self, tag, attributes):
+        if tag == "wbr":  # only where a line may end
+            return
         self.tag = tag
         for name, value in attributes:
             if name == "id":

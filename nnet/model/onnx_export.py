@@ -106,6 +106,7 @@ def export(
     priors: np.ndarray | None,
     output: str,
     transform: Sequence[Component] = (),
+    pdf_of: Sequence[int] = (),
 ) -> Any:
     """Make an ONNX model of a network.
 
@@ -114,6 +115,8 @@ def export(
         output: "posteriors", "log-posteriors" or "log-likelihoods", which are log-posteriors minus
             the logarithms of the priors.
         transform: components that make the input of the network, such as a splicing and a matrix.
+        pdf_of: the column of each transition-id, from 1 on, which decoders ask for: a property of
+            the model.
 
     Raises:
         NgtrainError: a component that ONNX graphs are not made of here, or no priors.
@@ -133,6 +136,8 @@ def export(
     first = before or network
     contexts = [part.left_context + part.right_context for part in (before, network) if part]
     metadata = {"output": output, "context": str(sum(contexts)), "model_type": "nnet2"}
+    if len(pdf_of):
+        metadata["pdf_of_transition_id"] = " ".join(map(str, pdf_of))
     return graph.finish(x, first.input_dim, network.output_dim, metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,11 @@ def table(
     kinds = ["text" if name in text else "" for name in header]
     if kinds[-1]:
         kinds[-1] = "text long"
-    formatted = [(formats or {}).get(name, cell) for name in header]
-    body = "".join(
-        table_row(
-            "td",
-            [cell(v) if v is None else f(v) for f, v in zip(formatted, row, strict=True)],
-            kinds,
-        )
-        for row in rows
-    )
+    format_of = [(formats or {}).get(name, cell) for name in header]
+    body = ""
+    for row in rows:
+        cells = zip(format_of, row, strict=True)
+        body += table_row("td", [cell(v) if v is None else form(v) for form, v in cells], kinds)
     head = table_row("th", header, kinds)
     return (
         f'<div class="scroll"><table><thead>\n{head}</thead><tbody>\n{body}</tbody></table></div>'
@@ -76,10 +73,15 @@ def table(
 
 def table_row(tag: str, values: Sequence[str], kinds: Sequence[str]) -> str:
     cells = [
-        f'<{tag} class="{kind}">{escape(value)}</{tag}>'
+        f'<{tag} class="{kind}">{breakable(value) if kind else escape(value)}</{tag}>'
         for value, kind in zip(values, kinds, strict=True)
     ]
     return f"<tr>{''.join(cells)}</tr>\n".replace(' class=""', "")
+
+
+def breakable(name: str) -> str:
+    """Let lines end within names such as frames_per_eg and AffineComponent."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(name))
 
 
 def escape(value: object) -> str:
