@@ -112,7 +112,7 @@ def test_feature_transform_is_folded_in(run_program, model_file, tmp_path):
     assert b"which makes no" in result.stderr and not (tmp_path / "other").exists()
 
 
-def test_recogniser_of_the_guide(run_program, shared, tmp_path, model_file):
+def test_recogniser_of_the_guide(run_program, reference, tmp_path, model_file):
     """The Python on the page decodes as we do."""
     from nnet.decoding.decoder import Decoder, SearchOptions
     from nnet.decoding.fst import ArrayFst
@@ -121,7 +121,7 @@ def test_recogniser_of_the_guide(run_program, shared, tmp_path, model_file):
     names: dict = {}
     page = (Path(__file__).parents[1] / "docs/after-training.md").read_text()
     exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
-    kaldi = shared / "kaldi"
+    kaldi = reference("kaldi/exp/tri2/graph/HCLG.fst").parents[3]
     run_program("nnet-to-onnx", model_file, tmp_path / "model.onnx")
     recogniser = names["Recogniser"](tmp_path / "model.onnx", kaldi / "exp/tri2/graph")
     data = tmp_path / "data"
