@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
-import pty
 import re
 import shutil
-import struct
-import subprocess
-import sys
-import termios
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -467,54 +461,6 @@ def test_a_picture_has_a_point_for_each_number():
     assert len(re.findall(r'<use href="#\w+" x="\S+" y="\S+" style="fill: var\(--c1\)', svg)) == 2
     assert plots.line_plot([plots.Curve("a", [0], [nan], color=1)], "x", log_scale=True)
     assert plots.bar_plot([0, 1], [[1.0, 2.0], [3.0, 4.0]], "x").count("fill: var(--c2)") == 2
-
-
-# The terminal -------------------------------------------------------------------------------------
-
-WATCHED = """
-import logging, sys
-from nnet.cli.progress import progress_bar
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-log = logging.getLogger("ngtrain")
-log.addHandler(logging.StreamHandler())
-log.propagate = False
-with progress_bar(2, 10) as show:
-    show(4, "iteration 3/6, epoch 1.5/4")
-    log.info("a message")
-"""
-
-
-def run_at_terminal(code: str) -> str:
-    """What a program writes to a terminal."""
-    primary, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=terminal)
-    os.close(terminal)
-    written = b""
-    try:
-        while piece := os.read(primary, 1000):
-            written += piece
-    except OSError:  # which is how a terminal ends
-        pass
-    finally:
-        os.close(primary)
-    assert process.wait() == 0
-    return written.decode()
-
-
-def test_progress_at_a_terminal(environment):
-    lines = re.split(r"[\r\n]+", run_at_terminal(WATCHED))
-    (shown,) = {line.split("|")[0] for line in lines if line.startswith("iteration")}
-    assert shown == "iteration 3/6, epoch 1.5/4 40 % "
-    assert any(re.search(r"\| \d\d:\d\d elapsed, \S+ left", line) for line in lines)
-    assert "a message" in lines
-
-
-def test_no_progress_elsewhere(environment):
-    result = subprocess.run(
-        [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=True
-    )
-    assert result.stderr == "a message\n"
 
 
 def test_what_diverges_does_not_hide_the_others():
