@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from nnet.errors import NgtrainError
-from nnet.report import plots
 from nnet.report.history import IterationLog, JobLog, Score, Span, Times
 from nnet.report.page import write_report
 from nnet.report.tensorboard import scalars, write_scalars
@@ -450,29 +449,6 @@ def test_the_driver_writes_into_the_directory(copy, run_program, page, whole):
     said = run_program("report.py", copy).stderr.decode()
     assert f"wrote {copy}/report.html" in said
     assert Page((copy / "report.html").read_text()).tables["Models"] == page.tables["Models"]
-
-
-def test_a_picture_has_a_point_for_each_number():
-    pytest.importorskip("matplotlib")
-    nan = float("nan")
-    curve = plots.Curve("a", [0, 1, 2, 3], [1.0, nan, float("inf"), 2.0], color=1)
-    assert (curve.x, curve.y) == ([0, 3], [1.0, 2.0])
-    svg = plots.line_plot([curve], "epochs")
-    assert len(re.findall(r'<use href="#\w+" x="\S+" y="\S+" style="fill: var\(--c1\)', svg)) == 2
-    assert plots.line_plot([plots.Curve("a", [0], [nan], color=1)], "x", log_scale=True)
-    assert plots.bar_plot([0, 1], [[1.0, 2.0], [3.0, 4.0]], "x").count("fill: var(--c2)") == 2
-
-
-def test_what_diverges_does_not_hide_the_others():
-    pytest.importorskip("matplotlib")
-    x = range(100)
-    good = [plots.Curve("", x, [-1 - (2 + n) / (1 + i) for i in x], color=1) for n in range(3)]
-    bad = plots.Curve("", x, [-40 + i / 3 for i in x], color=2)
-    low, high = plots.limits_of([*good, bad])
-    assert -1.36 < low < -1.33 and -1.02 < high < -1  # of the good ones, after a tenth
-    assert plots.limits_of(good) == pytest.approx((low, high), abs=0.5)
-    constant = plots.Curve("", x, [1.0] * 100, color=1)
-    assert plots.limits_of([constant]) is None
 
 
 # Interruptions and clocks -------------------------------------------------------------------------
