@@ -286,10 +286,7 @@ def test_directories_without_a_training(run_program, tmp_path, make, reason):
     make(tmp_path / "exp")
     for command in (
         ["nnet-report", tmp_path / "exp", tmp_path / "x.html"],
-        [
-            "report.py",
-            tmp_path / "exp",
-        ],
+        ["report.py", tmp_path / "exp"],
     ):
         result = run_program(*command, check=False)
         assert result.returncode == 1
