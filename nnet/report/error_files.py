@@ -10,7 +10,7 @@ from nnet.errors import NgtrainError
 
 
 class Confusion(NamedTuple):
-    """How often a word was recognised as another; *** stands for none."""
+    """A word, what it was recognised as, and how often; *** stands for no word."""
 
     kind: str
     word: str
