@@ -21,14 +21,14 @@ SCORES = [f"{name} {what}" for name in SUBSET_NAMES.values() for what in ("log-p
 UNKNOWN = (None, None)
 
 
-class Table(NamedTuple):
+class NumberTable(NamedTuple):
     """Rows of values under a header."""
 
     header: list[str]
     rows: list[list[Any]]
 
 
-def models(training: TrainingLog) -> Table:
+def models(training: TrainingLog) -> NumberTable:
     """Tabulate where each model stood when it was made, and its scores."""
     scores = [
         {**training.scores[subset], "final": training.final_scores.get(subset)}
@@ -40,10 +40,10 @@ def models(training: TrainingLog) -> Table:
         for model, position in positions
         if any(of.get(model) for of in scores)
     ]
-    return Table(["model", "samples", "epochs", "time", *SCORES], rows)
+    return NumberTable(["model", "samples", "epochs", "time", *SCORES], rows)
 
 
-def iterations(training: TrainingLog) -> Table:
+def iterations(training: TrainingLog) -> NumberTable:
     """Tabulate what jobs had and made, and the seconds that parts of an iteration took."""
     rows = [
         [
@@ -55,10 +55,10 @@ def iterations(training: TrainingLog) -> Table:
         for i in training.iterations
     ]
     header = ["iteration", "jobs", "learning rate", "minibatch", "samples", "log-prob of each job"]
-    return Table([*header, "of jobs", *TIMES, "gradient steps"], rows)
+    return NumberTable([*header, "of jobs", *TIMES, "gradient steps"], rows)
 
 
-def changes(training: TrainingLog) -> Table:
+def changes(training: TrainingLog) -> NumberTable:
     """Tabulate what each iteration changed in each layer that is trained."""
     rows = [
         [i.number, layer, *values]
@@ -66,10 +66,10 @@ def changes(training: TrainingLog) -> Table:
         if i.change
         for layer, *values in zip(layer_names(len(i.change.relative)), *i.change, strict=True)
     ]
-    return Table(["iteration", "layer", "relative", "absolute", "objective"], rows)
+    return NumberTable(["iteration", "layer", "relative", "absolute", "objective"], rows)
 
 
-def word_errors(training: TrainingLog) -> Table:
+def word_errors(training: TrainingLog) -> NumberTable:
     """Tabulate word error rates, in percent."""
     rows = [
         [
@@ -78,18 +78,18 @@ def word_errors(training: TrainingLog) -> Table:
         ]
         for line in training.word_errors
     ]
-    return Table(["WER", "errors", "words", "ins", "del", "sub", "setting", "file"], rows)
+    return NumberTable(["WER", "errors", "words", "ins", "del", "sub", "setting", "file"], rows)
 
 
-def confusions(training: TrainingLog) -> Table:
+def confusions(training: TrainingLog) -> NumberTable:
     """Tabulate how often which word was recognised as which other."""
     rows = [
         [errors.folder, *confusion] for errors in training.details for confusion in errors.confused
     ]
-    return Table(["folder", "error", "word", "recognised as", "times"], rows)
+    return NumberTable(["folder", "error", "word", "recognised as", "times"], rows)
 
 
-def utterances(training: TrainingLog) -> Table:
+def utterances(training: TrainingLog) -> NumberTable:
     """Tabulate the words of each utterance that were right and wrong."""
     rows = [
         [errors.folder, utterance.key, *utterance.counts]
@@ -97,10 +97,10 @@ def utterances(training: TrainingLog) -> Table:
         for utterance in errors.utterances
     ]
     header = ["folder", "utterance", "correct", "substitutions", "insertions", "deletions"]
-    return Table(header, rows)
+    return NumberTable(header, rows)
 
 
-CSV_FILES: dict[str, Callable[[TrainingLog], Table]] = {
+CSV_FILES: dict[str, Callable[[TrainingLog], NumberTable]] = {
     function.__name__: function
     for function in (models, iterations, changes, word_errors, confusions, utterances)
 }
