@@ -10,18 +10,17 @@ from pathlib import Path
 from nnet.drivers.ali_dir import check_same_phones, make_ali_dir
 from nnet.drivers.data_dir import read_rows
 from nnet.drivers.driver import (
-    argument,
-    cmd_option,
     driver,
     gpu_option,
+    job_options,
     log,
-    nj_option,
     option,
+    paths,
     real,
     require_files,
 )
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
-from nnet.drivers.losses import Tally, report
+from nnet.drivers.losses import Tally
 from nnet.drivers.transcripts import check_text, training_graphs
 from nnet.io.log_lines import ALIGNED, RETRIED
 from nnet.launch.commands import JOB
@@ -32,12 +31,8 @@ from nnet.launch.commands import JOB
     " e.g.:  steps/align.py --nj 4 data/train data/lang exp/nnet4 exp/nnet4_ali",
     writes="ali_dir",
 )
-@argument("data")
-@argument("lang")
-@argument("src_dir")
-@argument("ali_dir")
-@nj_option
-@cmd_option
+@paths("data", "lang", "src_dir", "ali_dir")
+@job_options
 @option(
     "--scale-opts",
     default="--transition-scale=1.0 --acoustic-scale=0.1 --self-loop-scale=0.1",
@@ -50,8 +45,7 @@ from nnet.launch.commands import JOB
 @gpu_option
 @feature_options("feat_type", "transform_dir", "online_ivector_dir")
 def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **o):
-    data, lang, source, ali = Path(data), Path(lang), Path(src_dir), Path(ali_dir)
-    model = source / f"{o['iter']}.mdl"
+    source, ali, model = src_dir, ali_dir, src_dir / f"{o['iter']}.mdl"
     require_files(
         *(data / name for name in ("feats.scp", "cmvn.scp", "text", "utt2spk")),
         *(lang / name for name in ("L.fst", "phones.txt", "words.txt", "oov.int")),
@@ -76,18 +70,11 @@ def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **
         ali, data, nj, cmd, copies=files, features=features, log_name="align", command=command,
         gpu=o["use_gpu"] != "no",
     )  # fmt: skip
-    report_losses(data, ali, nj)
-
-
-def report_losses(data: Path, ali: Path, nj: int) -> None:
-    """Say how many utterances were aligned; NgtrainError if it is fewer than half of them."""
-    logs = [ali / f"log/align.{job}.log" for job in range(1, nj + 1)]
-    done = Tally.of(logs, ALIGNED.pattern)
-    retried = Tally.of(logs, RETRIED.pattern).counts["retried"]
-    report(
-        "aligned", done.counts["done"], len(read_rows(data / "utt2spk")),
-        f"utterances, {retried} with a wider beam", done.example, f"{ali}/log/align.*.log",
-    )  # fmt: skip
+    done, retried = (
+        Tally.of_jobs(ali / f"log/align.{JOB}.log", nj, line.pattern) for line in (ALIGNED, RETRIED)
+    )
+    unit = f"utterances, {retried.counts['retried']} with a wider beam"
+    done.report("aligned", done.counts["done"], len(read_rows(data / "utt2spk")), unit)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import argument, driver, log, require_files, run
+from nnet.drivers.driver import argument, driver, log, paths, require_files, run
 from nnet.drivers.losses import judge, losses_in
 
 
@@ -18,29 +18,24 @@ from nnet.drivers.losses import judge, losses_in
     " e.g.: steps/compute_cmvn_stats.py data/train exp/make_mfcc/train mfcc",
     writes="data_dir",
 )
-@argument("data_dir")
+@paths("data_dir")
 @argument("log_dir", required=False)
 @argument("cmvn_dir", required=False)
 def main(data_dir, log_dir, cmvn_dir):
-    data = Path(data_dir)
-    name = data.resolve().name
-    log_dir = Path(log_dir or data / "log")
-    cmvn_dir = Path(cmvn_dir or data / "data")
+    data, name = data_dir, data_dir.resolve().name
+    log_dir, cmvn_dir = Path(log_dir or data / "log"), Path(cmvn_dir or data / "data")
     require_files(data / "feats.scp", data / "spk2utt")
     log_dir.mkdir(parents=True, exist_ok=True)
     cmvn_dir.mkdir(parents=True, exist_ok=True)
 
-    stats = cmvn_dir.resolve() / f"cmvn_{name}"
+    log_file, stats = log_dir / f"cmvn_{name}.log", cmvn_dir.resolve() / f"cmvn_{name}"
     # One job on this machine: it is fast.
-    log_file = log_dir / f"cmvn_{name}.log"
     run(
-        "run.py",
-        log_file,
-        *["compute-cmvn-stats", f"--spk2utt=ark:{data}/spk2utt", f"scp:{data}/feats.scp"],
+        "run.py", log_file,
+        "compute-cmvn-stats", f"--spk2utt=ark:{data}/spk2utt", f"scp:{data}/feats.scp",
         f"ark,scp:{stats}.ark,{stats}.scp",
-    )
+    )  # fmt: skip
     shutil.copyfile(f"{stats}.scp", data / "cmvn.scp")
-
     for loss in losses_in([log_file]):
         judge(loss.count, loss.total, str(loss))
     stats, speakers = read_table(data / "cmvn.scp"), read_table(data / "spk2utt")

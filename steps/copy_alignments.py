@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnet.drivers.ali_dir import alignments_in, make_ali_dir
-from nnet.drivers.data_dir import Table, read_table, write_table
-from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, require_files, run
+from nnet.drivers.data_dir import Table, read_table, require_other_dir, write_table
+from nnet.drivers.driver import driver, job_options, log, paths, require_files, run
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.errors import NgtrainError
 from nnet.launch.commands import JOB, unzipped
@@ -26,26 +26,19 @@ COPIED = ["tree", "final.mdl", "phones.txt"]
     " e.g.: steps/copy_alignments.py data/train_multi exp/tri5a_ali exp/tri5a_multi_ali",
     writes="ali_dir",
 )
-@argument("data")
-@argument("src_ali_dir")
-@argument("ali_dir")
-@nj_option
-@cmd_option
+@paths("data", "src_ali_dir", "ali_dir")
+@job_options
 def main(data, src_ali_dir, ali_dir, nj, cmd):
-    data, source, ali = Path(data), Path(src_ali_dir), Path(ali_dir)
+    source, ali = src_ali_dir, ali_dir
     require_files(data / "utt2spk", *(source / name for name in [*COPIED, "ali.1.gz"]))
-    if source.resolve() == ali.resolve():
-        raise NgtrainError(f"the source and the destination are the same directory: {source}")
+    require_other_dir(source, ali)
     log_dir = ali / "log"
     originals, counts = log_dir / "originals", Counter()
 
     def command(split: Path, nj: int, _) -> list:
-        run(
-            cmd,
-            f"{originals}.log",
-            *["copy-int-vector", unzipped(*alignments_in(source))],
-            f"ark,scp:{originals}.ark,{originals}.scp",
-        )
+        copies = f"ark,scp:{originals}.ark,{originals}.scp"
+        words = "copy-int-vector", unzipped(*alignments_in(source)), copies
+        run(cmd, f"{originals}.log", *words)
         place_of = read_table(f"{originals}.scp")
         for job in range(1, nj + 1):
             file = f"{log_dir}/ali.{job}.scp"

@@ -6,27 +6,24 @@ rescored, every utterance is decoded with all acoustic scales 1/LMWT and word in
 the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold the words as numbers.
 """
 
-from pathlib import Path
-
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
 from nnet.drivers.driver import (
-    argument,
-    cmd_option,
     driver,
     gpu_option,
     integer,
+    job_options,
     log,
-    nj_option,
     option,
     output_of,
+    paths,
     real,
     require_files,
     run,
 )
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
-from nnet.drivers.losses import Tally, report
+from nnet.drivers.losses import Tally
 from nnet.drivers.splitting import split_anywhere
 from nnet.io.log_lines import DECODED
 from nnet.io.text import text_lines, write_lines
@@ -38,11 +35,8 @@ from nnet.launch.commands import JOB
     " e.g.:  steps/decode.py --nj 4 exp/tri2/graph data/test exp/nnet4/decode_test",
     writes="decode_dir",
 )
-@argument("graph_dir")
-@argument("data")
-@argument("decode_dir")
-@nj_option
-@cmd_option
+@paths("graph_dir", "data", "decode_dir")
+@job_options
 @option("--lmwt", default="7:17", help="Values of LMWT, such as 7:17 or 7:17,20:60:5")
 @option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY, such as 0:20:2")
 @option("--beam", type=real(above=0), default=15.0, help="Decoding beam")
@@ -55,15 +49,10 @@ from nnet.launch.commands import JOB
 @option("--scoring-opts", default="", help="Options of steps/score.py")
 @option("--stage", type=int, default=1, help="2: only score")
 def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **o):
-    graph, data, directory = Path(graph_dir), Path(data), Path(decode_dir)
-    source = directory.resolve().parent
+    graph, directory, source = graph_dir, decode_dir, decode_dir.resolve().parent
     model = source / f"{o['iter']}.mdl"
-    require_files(
-        graph / "HCLG.fst",
-        graph / "words.txt",
-        model,
-        *(data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")),
-    )
+    files = [data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")]
+    require_files(graph / "HCLG.fst", graph / "words.txt", model, *files)
     if not o["skip_scoring"]:
         require_files(data / "text")
         check_transcripts(data / "text", SymbolTable.load(f"{graph}/words.txt"))
@@ -76,24 +65,19 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **
         for old in directory.glob("scoring/*.tra"):
             old.unlink()
         write_lines(directory / "num_jobs", [str(nj)])
+        log_file = f"{directory}/log/decode.{JOB}.log"
         run(
-            cmd,
-            f"{directory}/log/decode.{JOB}.log",
-            *["nnet-decode-faster", f"--inv-acoustic-scales={lmwt}"],
-            *[f"--word-ins-penalties={word_ins_penalty}", f"--beam={o['beam']:g}"],
-            *[f"--max-active={o['max_active']}", f"--min-active={o['min_active']}"],
-            *["--allow-partial=true", f"--use-gpu={o['use_gpu']}", model, f"{graph}/HCLG.fst"],
+            cmd, log_file, "nnet-decode-faster", f"--inv-acoustic-scales={lmwt}",
+            f"--word-ins-penalties={word_ins_penalty}", f"--beam={o['beam']:g}",
+            f"--max-active={o['max_active']}", f"--min-active={o['min_active']}",
+            "--allow-partial=true", f"--use-gpu={o['use_gpu']}", model, f"{graph}/HCLG.fst",
             features.rspecifier(split / JOB, num_jobs=nj),
             f"ark,t:{directory}/scoring/LMWT_PENALTY.{JOB}.tra",
-            jobs=nj,
-            **({} if o["use_gpu"] == "no" else {"gpu": 1}),
-        )
-        logs = [directory / f"log/decode.{job}.log" for job in range(1, nj + 1)]
-        tally = Tally.of(logs, DECODED.pattern)
-        report(
-            "decoded", tally.counts["done"], len(read_rows(data / "utt2spk")), "utterances",
-            tally.example, f"{directory}/log/decode.*.log",
+            jobs=nj, **({} if o["use_gpu"] == "no" else {"gpu": 1}),
         )  # fmt: skip
+        tally = Tally.of_jobs(log_file, nj, DECODED.pattern)
+        done, total = tally.counts["done"], len(read_rows(data / "utt2spk"))
+        tally.report("decoded", done, total, "utterances")
     if not o["skip_scoring"]:
         output_of("score.py", *o["scoring_opts"].split(), data, graph, directory)
         log.info(next(text_lines(directory / "best_wer")))

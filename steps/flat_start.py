@@ -19,17 +19,7 @@ its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.tx
 from pathlib import Path
 
 from nnet.drivers.ali_dir import make_ali_dir
-from nnet.drivers.driver import (
-    argument,
-    cmd_option,
-    driver,
-    log,
-    nj_option,
-    option,
-    real,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import driver, job_options, log, option, paths, real, require_files, run
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options
 from nnet.drivers.transcripts import check_text, training_graphs
 from nnet.launch.commands import JOB, options_of, read_numbers
@@ -40,21 +30,16 @@ from nnet.launch.commands import JOB, options_of, read_numbers
     " e.g.:  steps/flat_start.py --nj 4 data/train data/lang exp/mono0_ali",
     writes="ali_dir",
 )
-@argument("data")
-@argument("lang")
-@argument("ali_dir")
-@nj_option
-@cmd_option
+@paths("data", "lang", "ali_dir")
+@job_options
 @option(
-    "--silence-duration",
-    type=real(least=0),
-    default=0.0,
+    "--silence-duration", type=real(least=0), default=0.0,
     help="How long states of silence last, relative to others (0: a single frame)",
-)
+)  # fmt: skip
 @option("--find-silence", type=bool, default=False, help="Put silence where it is quiet")
 @feature_options("cmvn_opts", "delta_order")
 def main(data, lang, ali_dir, nj, cmd, silence_duration, find_silence, cmvn_opts, delta_order):
-    data, lang, ali = Path(data), Path(lang), Path(ali_dir)
+    ali = ali_dir
     require_files(
         *(data / name for name in ("feats.scp", "text", "utt2spk")),
         *(lang / name for name in ("L.fst", "topo", "phones.txt", "words.txt", "oov.int")),
@@ -65,12 +50,8 @@ def main(data, lang, ali_dir, nj, cmd, silence_duration, find_silence, cmvn_opts
     cmvn_opts = options_of("apply-cmvn", cmvn_opts, "--cmvn-opts")
 
     def command(split: Path, nj: int, features: FeaturePipeline) -> list:
-        run(
-            cmd,
-            f"{ali}/log/init.log",
-            *["init-mono", f"--shared-phones={lang}/phones/sets.int", f"{lang}/topo"],
-            *[f"{ali}/tree", f"{ali}/final.mdl"],
-        )
+        init = ["init-mono", f"--shared-phones={lang}/phones/sets.int", f"{lang}/topo"]
+        run(cmd, f"{ali}/log/init.log", *init, f"{ali}/tree", f"{ali}/final.mdl")
         return [
             *[*training_graphs(ali, lang, split / JOB), "|", "align-equal-compiled"],
             *[f"--model={ali}/final.mdl", f"--silence-phones={silence}"],

@@ -24,10 +24,11 @@ from pathlib import Path
 from nnet.drivers.data_dir import group_by_value, read_table
 from nnet.drivers.driver import (
     Background,
-    argument,
     driver,
     log,
+    of_jobs,
     output_of,
+    paths,
     read_integer,
     require_files,
     run,
@@ -41,7 +42,7 @@ from nnet.drivers.egs_dir import (
 )
 from nnet.drivers.egs_options import EgsOptions, count_frames
 from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
-from nnet.drivers.losses import Tally, report
+from nnet.drivers.losses import Tally
 from nnet.drivers.settings import options_from
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import EXAMPLES
@@ -54,12 +55,10 @@ from nnet.launch.commands import JOB, read_from
     " e.g.:  steps/get_egs2.py data/train exp/tri3_ali exp/tri4_nnet/egs",
     writes="egs_dir",
 )
-@argument("data")
-@argument("ali_dir")
-@argument("egs_dir")
+@paths("data", "ali_dir", "egs_dir")
 @options_from(EgsOptions)
 def main(data, ali_dir, egs_dir, **options):
-    ExampleMaker(Path(data), Path(ali_dir), Path(egs_dir), EgsOptions(**options)).run()
+    ExampleMaker(data, ali_dir, egs_dir, EgsOptions(**options)).run()
 
 
 ALL = r"(valid|train_subset)_all\.egs"
@@ -101,7 +100,7 @@ class ExampleMaker:
         self.choose_utterances()
         if stage <= 0:
             log.info("working out number of frames of training data")
-            self.write_info("num_frames", count_frames(self.data))
+            self.write_info(num_frames=count_frames(self.data))
         num_archives, frames_per_eg = self.plan_archives()
         self.remove_outputs(stage)
         if stage <= 2:
@@ -117,8 +116,6 @@ class ExampleMaker:
         for archive in self.made(r"egs_orig\.[0-9]+\.[0-9]+\.ark"):
             remove_with_target(archive)
         log.info("Finished preparing training examples")
-
-    # Planning -------------------------------------------------------------------------------------
 
     def choose_utterances(self) -> None:
         """Write valid_uttlist, which is held out, and train_subset_uttlist, to compare with."""
@@ -145,13 +142,12 @@ class ExampleMaker:
         if frames_per_eg < o.frames_per_eg:
             log.info("reduced frames_per_eg to %d because amount of data is small.", frames_per_eg)
         egs_per_archive = num_frames // (frames_per_eg * num_archives)
-        self.write_info("num_archives", num_archives)
-        self.write_info("frames_per_eg", frames_per_eg)
-        self.write_info("egs_per_archive", egs_per_archive)
-        self.write_info("left_context", o.left_context)
-        self.write_info("right_context", o.right_context)
-        self.write_info("ivector_dim", self.features.ivector_dim())
-        self.write_info("egs_format", o.egs_format)
+        self.write_info(
+            num_archives=num_archives, frames_per_eg=frames_per_eg,
+            egs_per_archive=egs_per_archive, left_context=o.left_context,
+            right_context=o.right_context, ivector_dim=self.features.ivector_dim(),
+            egs_format=o.egs_format,
+        )  # fmt: skip
         log.info(
             "creating %d archives, each with %d egs, with %d labels per example, and "
             "(left,right) context = (%d,%d)",
@@ -159,8 +155,9 @@ class ExampleMaker:
         )
         return num_archives, frames_per_eg
 
-    def write_info(self, name: str, value: int | str) -> None:
-        write_lines(self.egs / "info" / name, [str(value)])
+    def write_info(self, **values: int | str) -> None:
+        for name, value in values.items():
+            write_lines(self.egs / "info" / name, [str(value)])
 
     def made(self, pattern: str) -> list[Path]:
         """List the files that are there of a name that this driver gives."""
@@ -182,8 +179,6 @@ class ExampleMaker:
             if not (self.egs / info.name).exists():
                 info.unlink()
 
-    # Making ---------------------------------------------------------------------------------------
-
     @property
     def info_dir_option(self) -> str:
         """The option that has a program which writes archives say in info/ what is in them."""
@@ -191,22 +186,19 @@ class ExampleMaker:
 
     def get_egs(self, features: str, posteriors: str, output: str, num_frames: int = 1) -> list:
         """Give the command that makes examples; arguments are tables."""
-        o = self.options
-        context = [f"--left-context={o.left_context}", f"--right-context={o.right_context}"]
-        constant = (
-            [f"--const-feat-dim={self.features.ivector_dim()}"] if self.features.ivector_dir else []
-        )
-        frames = [f"--num-frames={num_frames}"] if num_frames != 1 else []
-        return ["nnet-get-egs", *constant, *context, *frames, features, posteriors, output]
+        o, words = self.options, ["nnet-get-egs"]
+        if self.features.ivector_dir:
+            words.append(f"--const-feat-dim={self.features.ivector_dim()}")
+        words += [f"--left-context={o.left_context}", f"--right-context={o.right_context}"]
+        if num_frames != 1:
+            words.append(f"--num-frames={num_frames}")
+        return [*words, features, posteriors, output]
 
     def posteriors(self, alignments: Path) -> str:
         """Name the table of posteriors of the pdf-ids of alignments, a gzipped archive."""
-        return read_from(
-            ["gunzip", "-c", alignments],
-            ["ali-to-pdf", self.ali / "final.mdl", "ark:-", "ark:-"],
-            ["ali-to-post", "ark:-", "ark:-"],
-            options="s,cs",
-        )
+        to_pdf = ["ali-to-pdf", self.ali / "final.mdl", "ark:-", "ark:-"]
+        to_post = ["ali-to-post", "ark:-", "ark:-"]
+        return read_from(["gunzip", "-c", alignments], to_pdf, to_post, options="s,cs")
 
     def make_subsets(self) -> None:
         """Make single frames of some utterances: {valid,train}_diagnostic.egs and combine.egs."""
@@ -216,24 +208,18 @@ class ExampleMaker:
         both, alignments = egs / "diagnostic_uttlist", egs / "ali_special.gz"
         write_lines(both, sorted(key for path in uttlists.values() for key in read_table(path)))
         run(
-            o.cmd,
-            egs / "log/ali_special.log",
-            *["gunzip", "-c", *(self.ali / f"ali.{n + 1}.gz" for n in range(self.num_jobs)), "|"],
-            *["copy-int-vector", "ark:-", "ark,t:-", "|", "filter_scp.py", both, "|"],
-            *["gzip", "-c", ">", alignments],
-        )
+            o.cmd, egs / "log/ali_special.log",
+            "gunzip", "-c", *of_jobs(self.ali / f"ali.{JOB}.gz", self.num_jobs), "|",
+            "copy-int-vector", "ark:-", "ark,t:-", "|", "filter_scp.py", both, "|",
+            "gzip", "-c", ">", alignments,
+        )  # fmt: skip
         with Background() as background:
             for kind, uttlist in uttlists.items():
                 select = ["filter_scp.py", uttlist, self.data / "feats.scp"]
-                background.start(
-                    o.cmd,
-                    egs / f"log/create_{kind}.log",
-                    *self.get_egs(
-                        self.features.rspecifier(self.data, select=select),
-                        self.posteriors(alignments),
-                        f"ark:{egs}/{kind}_all.egs",
-                    ),
-                )
+                features = self.features.rspecifier(self.data, select=select)
+                output = f"ark:{egs}/{kind}_all.egs"
+                command = self.get_egs(features, self.posteriors(alignments), output)
+                background.start(o.cmd, egs / f"log/create_{kind}.log", *command)
         log.info("... Getting subsets of validation examples for diagnostics and combination.")
         subsets = [
             ("valid", "valid_combine", o.num_valid_frames_combine),
@@ -245,20 +231,17 @@ class ExampleMaker:
             for source, name, size in subsets:
                 if size > 0:
                     background.start(
-                        o.cmd,
-                        egs / f"log/create_{name}.log",
-                        *["nnet-subset-egs", f"--n={size}", f"--srand={o.srand}"],
-                        *[self.info_dir_option, f"ark:{egs}/{source}_all.egs"],
+                        o.cmd, egs / f"log/create_{name}.log",
+                        "nnet-subset-egs", f"--n={size}", f"--srand={o.srand}",
+                        self.info_dir_option, f"ark:{egs}/{source}_all.egs",
                         f"ark:{egs}/{name}.egs",
-                    )
+                    )  # fmt: skip
         for_combination = [egs / f"{kind}_combine.egs" for kind in ("valid", "train")]
         for_combination = [path for path in for_combination if path.exists()]
         run(
-            o.cmd,
-            egs / "log/create_combine.log",
-            *["nnet-copy-egs", self.info_dir_option],
-            *[read_from(["cat", *for_combination]), f"ark:{egs}/combine.egs"],
-        )
+            o.cmd, egs / "log/create_combine.log", "nnet-copy-egs", self.info_dir_option,
+            read_from(["cat", *for_combination]), f"ark:{egs}/combine.egs",
+        )  # fmt: skip
         for path in [*for_combination, *self.made(ALL), both, alignments]:
             path.unlink()
         self.discard_archive_info()
@@ -272,11 +255,12 @@ class ExampleMaker:
         posteriors = self.posteriors(self.ali / f"ali.{JOB}.gz")
         if o.postdir:
             posteriors = f"scp:{o.postdir}/post.{JOB}.scp"
+        outputs = []
         for n in range(1, num_archives + 1):
             link_to_storage(egs / f"egs.{n}.{o.egs_format}")
-            for job in range(1, self.num_jobs + 1):
-                link_to_storage(egs / f"egs_orig.{n}.{job}.ark")
-        outputs = [f"ark:{egs}/egs_orig.{n}.{JOB}.ark" for n in range(1, num_archives + 1)]
+            for archive in of_jobs(egs / f"egs_orig.{n}.{JOB}.ark", self.num_jobs):
+                link_to_storage(archive)
+            outputs.append(f"ark:{egs}/egs_orig.{n}.{JOB}.ark")
         if num_archives == 1:
             command = self.get_egs(features, posteriors, *outputs, frames_per_eg)
         else:
@@ -285,34 +269,24 @@ class ExampleMaker:
         run(f"{o.cmd} {o.io_opts}", egs / f"log/get_egs.{JOB}.log", *command, jobs=self.num_jobs)
 
     def report_losses(self) -> None:
-        """Say how much of the data became examples, held out or to train on.
-
-        Raises NgtrainError if it is less than half.
-        """
-        logs = self.egs / "log"
-        jobs = [logs / f"get_egs.{job}.log" for job in range(1, self.num_jobs + 1)]
-        tally = Tally.of([logs / "create_valid.log", *jobs], EXAMPLES.pattern)
-        utterances = len(read_table(self.data / "utt2spk"))
-        frames = (
-            f"({tally.counts['frames']} of {read_integer(self.egs / 'info/num_frames')} frames)"
-        )
-        report(
-            "made examples of", tally.counts["utterances"], utterances, f"utterances {frames}",
-            tally.example, f"{logs}/get_egs.*.log",
-        )  # fmt: skip
+        """Say how much of the data became examples, held out or to train on."""
+        log_file, held_out = self.egs / f"log/get_egs.{JOB}.log", self.egs / "log/create_valid.log"
+        tally = Tally.of_jobs(log_file, self.num_jobs, EXAMPLES.pattern, held_out)
+        counts, num_utterances = tally.counts, len(read_table(self.data / "utt2spk"))
+        frames = f"{counts['frames']} of {read_integer(self.egs / 'info/num_frames')} frames"
+        unit = f"utterances ({frames})"
+        tally.report("made examples of", counts["utterances"], num_utterances, unit)
 
     def shuffle(self, num_archives: int) -> None:
         """Make the archives to train on: the examples of all jobs in random order."""
         o, egs = self.options, self.egs
         parts = [egs / f"egs_orig.{JOB}.{job}.ark" for job in range(1, self.num_jobs + 1)]
+        # The digits of --srand before those of the job make a seed of its own for each.
         run(
-            f"{o.cmd} {o.io_opts}",
-            egs / f"log/shuffle.{JOB}.log",
-            # The digits of --srand before those of the job make a seed of its own for each.
-            *["nnet-shuffle-egs", f"--srand={o.srand}{JOB}", self.info_dir_option],
-            *[read_from(["cat", *parts]), training_table(egs, JOB)],
-            jobs=num_archives,
-        )
+            f"{o.cmd} {o.io_opts}", egs / f"log/shuffle.{JOB}.log",
+            "nnet-shuffle-egs", f"--srand={o.srand}{JOB}", self.info_dir_option,
+            read_from(["cat", *parts]), training_table(egs, JOB), jobs=num_archives,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

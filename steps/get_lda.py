@@ -13,18 +13,19 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import check_same_phones
 from nnet.drivers.driver import (
-    argument,
     driver,
     log,
+    of_jobs,
     output_of,
+    paths,
     read_integer,
     require_files,
     run,
 )
 from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
-from nnet.drivers.lda_options import LdaOptions
-from nnet.drivers.losses import Tally, report
+from nnet.drivers.losses import Tally
 from nnet.drivers.settings import options_from
+from nnet.drivers.training_options import LdaOptions
 from nnet.io.log_lines import LDA_STATISTICS
 from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
@@ -35,20 +36,16 @@ from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
     " e.g.:  steps/get_lda.py data/train data/lang exp/tri3_ali exp/tri4_nnet",
     writes="exp_dir",
 )
-@argument("data")
-@argument("lang")
-@argument("ali_dir")
-@argument("exp_dir")
+@paths("data", "lang", "ali_dir", "exp_dir")
 @options_from(LdaOptions)
 def main(data, lang, ali_dir, exp_dir, **options):
-    o, ali, exp = LdaOptions(**options), Path(ali_dir), Path(exp_dir)
+    o, ali, exp = LdaOptions(**options), ali_dir, exp_dir
     require_files(
-        *(f"{data}/{name}" for name in ("feats.scp", "utt2spk", "cmvn.scp")),
+        *(data / name for name in ("feats.scp", "utt2spk", "cmvn.scp")),
         *(ali / name for name in ("ali.1.gz", "final.mdl", "tree", "num_jobs")),
-        f"{lang}/phones.txt",
-        f"{lang}/phones/silence.csl",
+        *(lang / "phones.txt", lang / "phones/silence.csl"),
     )
-    check_same_phones(Path(lang, "phones.txt"), ali / "phones.txt")
+    check_same_phones(lang / "phones.txt", ali / "phones.txt")
     features = FeaturePipeline.of(ali, **{"transform_dir": ali, **given_features(options)})
     log.info("feature type is %s", features.feat_type)
     (exp / "log").mkdir(parents=True, exist_ok=True)
@@ -56,7 +53,7 @@ def main(data, lang, ali_dir, exp_dir, **options):
     num_jobs = read_integer(ali / "num_jobs")
     write_lines(exp / "num_jobs", [str(num_jobs)])
     shutil.copyfile(ali / "tree", exp / "tree")
-    shutil.copyfile(Path(lang, "phones.txt"), exp / "phones.txt")
+    shutil.copyfile(lang / "phones.txt", exp / "phones.txt")
 
     output_of("split_data.py", data, num_jobs)
     part = f"{data}/split{num_jobs}/{JOB}"
@@ -81,52 +78,40 @@ def main(data, lang, ali_dir, exp_dir, **options):
 
 
 def accumulate(
-    lang: str, ali: Path, exp: Path, num_jobs: int, features: str, o: LdaOptions
+    lang: Path, ali: Path, exp: Path, num_jobs: int, features: str, o: LdaOptions
 ) -> None:
     """Write the statistics of the spliced features of each job, lda.JOB.acc."""
     log.info("Accumulating LDA statistics.")
-    silence = ":".join(map(str, read_numbers(Path(lang, "phones/silence.csl"))))
+    silence = ":".join(map(str, read_numbers(lang / "phones/silence.csl")))
+    model, log_file = ali / "final.mdl", exp / f"log/lda_acc.{JOB}.log"
     run(
-        o.cmd,
-        exp / f"log/lda_acc.{JOB}.log",
-        *["ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|"],
-        *["weight-silence-post", "0.0", silence, ali / "final.mdl", "ark:-", "ark:-", "|"],
-        *["acc-lda", f"--rand-prune={o.rand_prune:g}", f"--srand={o.srand}", ali / "final.mdl"],
-        *[features, "ark,s,cs:-", exp / f"lda.{JOB}.acc"],
+        o.cmd, log_file,
+        "ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|",
+        "weight-silence-post", "0.0", silence, model, "ark:-", "ark:-", "|",
+        "acc-lda", f"--rand-prune={o.rand_prune:g}", f"--srand={o.srand}", model,
+        features, "ark,s,cs:-", exp / f"lda.{JOB}.acc",
         jobs=num_jobs,
-    )
-    report_losses(exp / "log", num_jobs)
+    )  # fmt: skip
+    tally = Tally.of_jobs(log_file, num_jobs, LDA_STATISTICS.pattern)
+    done, failed = tally.counts["done"], tally.counts["failed"]
+    tally.report("took statistics of", done, done + failed, "utterances")
 
 
 def estimate(exp: Path, num_jobs: int, lda_dim: int, o: LdaOptions) -> None:
     """Write lda.mat, of the sum of the jobs' statistics."""
-    parts = [exp / f"lda.{job}.acc" for job in range(1, num_jobs + 1)]
+    parts = of_jobs(exp / f"lda.{JOB}.acc", num_jobs)
     if o.stage <= 1:
         run("run.py", exp / "log/lda_sum.log", "sum-lda-accs", exp / "lda.acc", *parts)
         for part in parts:
             part.unlink()
     if o.stage <= 2:
         run(
-            "run.py",
-            exp / "log/lda_est.log",
-            "nnet-get-feature-transform",
+            "run.py", exp / "log/lda_est.log", "nnet-get-feature-transform",
             f"--write-cholesky={exp}/cholesky.tpmat",
             f"--write-within-covar={exp}/within_covar.spmat",
-            f"--within-class-factor={o.within_class_factor:g}",
-            f"--dim={lda_dim}",
-            *[exp / "lda.mat", exp / "lda.acc"],
-        )
-
-
-def report_losses(logs: Path, num_jobs: int) -> None:
-    """Say of how many utterances there are statistics; NgtrainError if of less than half."""
-    jobs = [logs / f"lda_acc.{job}.log" for job in range(1, num_jobs + 1)]
-    tally = Tally.of(jobs, LDA_STATISTICS.pattern)
-    done, failed = tally.counts["done"], tally.counts["failed"]
-    report(
-        "took statistics of", done, done + failed, "utterances", tally.example,
-        f"{logs}/lda_acc.*.log",
-    )  # fmt: skip
+            f"--within-class-factor={o.within_class_factor:g}", f"--dim={lda_dim}",
+            exp / "lda.mat", exp / "lda.acc",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

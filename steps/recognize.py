@@ -14,6 +14,7 @@ With --times false there is a line for each channel: recording, channel, words.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from nnet.drivers.driver import (
     log,
     option,
     output_of,
+    paths,
     read_integer,
     real,
     require_files,
@@ -43,8 +45,7 @@ from nnet.launch.commands import read_numbers
     "Usage:  steps/recognize.py [options] <model-dir> <graph-dir> <recording> [<recording> ...]\n"
     " e.g.:  steps/recognize.py exp/nnet exp/graph a.wav b.flac"
 )
-@argument("model_dir")
-@argument("graph_dir")
+@paths("model_dir", "graph_dir")
 @argument("recordings", nargs=-1, required=True)
 @option("--channel", type=integer(least=1), help="Only this channel; 1 is the left one")
 @option("--times", type=bool, default=True, help="A line for each word, with its times")
@@ -58,10 +59,7 @@ from nnet.launch.commands import read_numbers
 @option("--iter", default="final", help="Recognise with <model-dir>/<iter>.mdl")
 @gpu_option
 def main(model_dir, graph_dir, recordings, channel, times, **o):
-    import tempfile  # not for --help
-
-    source, graph = Path(model_dir), Path(graph_dir)
-    model = source / f"{o['iter']}.mdl"
+    source, graph, model = model_dir, graph_dir, model_dir / f"{o['iter']}.mdl"
     require_files(model, *(graph / name for name in ("HCLG.fst", "words.txt")))
     if times:
         require_files(*(graph / "phones" / name for name in ("align_lexicon.int", "silence.csl")))
@@ -72,33 +70,27 @@ def main(model_dir, graph_dir, recordings, channel, times, **o):
     with tempfile.TemporaryDirectory(prefix="recognize.") as folder:
         data = Path(folder)
         channels = write_channels(recordings, channel, data)
-        tables = [
-            "--allow-downsample=true", "--allow-upsample=true", f"scp:{data}/wav.scp",
-            f"ark,scp:{data}/feats.ark,{data}/feats.scp",
-        ]  # fmt: skip
-        output_of(f"compute-{kind}-feats", f"--config={config}", *tables)
+        feats, cmvn = (f"ark,scp:{data}/{name}.ark,{data}/{name}.scp" for name in ("feats", "cmvn"))
         output_of(
-            "compute-cmvn-stats",
-            f"scp:{data}/feats.scp",
-            f"ark,scp:{data}/cmvn.ark,{data}/cmvn.scp",
-        )
+            f"compute-{kind}-feats", f"--config={config}", "--allow-downsample=true",
+            "--allow-upsample=true", f"scp:{data}/wav.scp", feats,
+        )  # fmt: skip
+        output_of("compute-cmvn-stats", f"scp:{data}/feats.scp", cmvn)
         output_of(
-            *["nnet-decode-faster", f"--acoustic-scale={1 / lmwt}"],
-            *[f"--word-ins-penalties={penalty}", f"--beam={o['beam']:g}"],
-            *[f"--max-active={o['max_active']}", f"--use-gpu={o['use_gpu']}", model],
-            *[graph / "HCLG.fst", FeaturePipeline.of(source).rspecifier(data)],
-            *[f"ark:{data}/words", f"ark:{data}/alignments"],
-        )
+            "nnet-decode-faster", f"--acoustic-scale={1 / lmwt}",
+            f"--word-ins-penalties={penalty}", f"--beam={o['beam']:g}",
+            f"--max-active={o['max_active']}", f"--use-gpu={o['use_gpu']}", model,
+            graph / "HCLG.fst", FeaturePipeline.of(source).rspecifier(data),
+            f"ark:{data}/words", f"ark:{data}/alignments",
+        )  # fmt: skip
         recognized = Recognized.read(data, graph, model, frame_shift(config))
     for key, (name, number) in channels.items():
         for line in recognized.lines(key, times):
             print(f"{name} {number} {line}".rstrip())
-    if missing := [
-        f"channel {n} of {name}"
-        for key, (name, n) in channels.items()
-        if key not in recognized.words
-    ]:
-        raise NgtrainError(f"nothing is recognised in {', '.join(missing)}: too short, or no path")
+    missing = [key for key in channels if key not in recognized.words]
+    if missing:
+        named = ", ".join("channel {1} of {0}".format(*channels[key]) for key in missing)
+        raise NgtrainError(f"nothing is recognised in {named}: too short, or no path")
 
 
 def feature_config(source: Path, options: dict) -> tuple[str, str]:
@@ -111,9 +103,8 @@ def feature_config(source: Path, options: dict) -> tuple[str, str]:
     chosen = chosen or [(kind, str(file)) for kind, file in found.items() if file.is_file()]
     if len(chosen) != 1:
         problem = "says more than one kind of features" if chosen else "does not say its features"
-        raise NgtrainError(
-            f"{source}/conf {problem}: use --mfcc-config or --fbank-config, not both"
-        )
+        remedy = "use --mfcc-config or --fbank-config, not both"
+        raise NgtrainError(f"{source}/conf {problem}: {remedy}")
     [(kind, config)] = chosen
     require_files(config)
     return kind, config
@@ -122,12 +113,9 @@ def feature_config(source: Path, options: dict) -> tuple[str, str]:
 def write_channels(
     recordings: Sequence[str], channel: int | None, data: Path
 ) -> dict[str, tuple[str, int]]:
-    """Make a data directory in which each channel of the recordings is one of its own.
+    """Make a data directory of channels; name of the recording, and number, by utterance.
 
-    Returns:
-        the name of the recording and the number of the channel, by utterance.
-    Raises:
-        NgtrainError: a recording is not there, is no audio, is empty, or lacks the channel.
+    Raises NgtrainError if a recording is not there, is no audio, is empty, or lacks the channel.
     """
     from nnet.features.wave import WAVE, Wave
     from nnet.io.streams import open_input, open_output
@@ -156,12 +144,7 @@ def write_channels(
 
 @dataclass
 class Recognized:
-    """What was recognised, by utterance.
-
-    Attributes:
-        words: names of words.
-        segments: word, begin and length in seconds of each.
-    """
+    """What was recognised, by utterance: words, and begin and length of each in seconds."""
 
     words: dict[str, list[str]]
     segments: dict[str, list[tuple[str, float, float]]]

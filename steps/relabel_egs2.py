@@ -6,14 +6,14 @@ the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
 """
 
 import shutil
-from pathlib import Path
 
 from nnet.drivers.driver import (
-    argument,
     cmd_option,
     driver,
     log,
+    of_jobs,
     option,
+    paths,
     read_integer,
     require_files,
     run,
@@ -25,7 +25,7 @@ from nnet.drivers.egs_dir import (
     training_archive,
     training_table,
 )
-from nnet.drivers.losses import Tally, report
+from nnet.drivers.losses import Tally
 from nnet.io.log_lines import RELABELLED
 from nnet.launch.commands import JOB, read_from
 
@@ -35,53 +35,40 @@ from nnet.launch.commands import JOB, read_from
     " e.g.:  steps/relabel_egs2.py exp/nnet/ali_0.5 exp/nnet/egs exp/nnet/egs_0.5",
     writes="egs_out_dir",
 )
-@argument("ali_dir")
-@argument("egs_in_dir")
-@argument("egs_out_dir")
+@paths("ali_dir", "egs_in_dir", "egs_out_dir")
 @cmd_option
 @option("--iter", default="final", help="The model is <ali-dir>/<iter>.mdl, or else final.mdl")
 @option("--extra-egs", default="", help="Names of more files of examples to relabel")
 @option("--parallel-opts", default="", help="Launcher options")
 @option("--stage", type=int, default=0, help="1: the archives are done, but not the subsets")
 def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, stage):
-    ali, old, new = Path(ali_dir), Path(egs_in_dir), Path(egs_out_dir)
+    ali, old, new = ali_dir, egs_in_dir, egs_out_dir
     subsets = [*SUBSETS, *extra_egs.split()]
     model = ali / f"{iter}.mdl"
     if not model.exists():
         model = ali / "final.mdl"
     require_files(model, ali / "num_jobs", training_archive(old, 1), *(old / s for s in subsets))
     num_archives = read_integer(old / "info/num_archives")
-    num_jobs = read_integer(ali / "num_jobs")
     (new / "log").mkdir(parents=True, exist_ok=True)
     others = shutil.ignore_patterns(ARCHIVE_INFO.name)
     shutil.copytree(old / "info", new / "info", ignore=others, dirs_exist_ok=True)
     (new / ARCHIVE_INFO).mkdir(exist_ok=True)
     relabel = ["nnet-relabel-egs", f"--info-dir={new / ARCHIVE_INFO}"]
-    alignments = [ali / f"ali.{job}.gz" for job in range(1, num_jobs + 1)]
+    alignments = of_jobs(ali / f"ali.{JOB}.gz", read_integer(ali / "num_jobs"))
     pdfs = read_from(["gunzip", "-c", *alignments], ["ali-to-pdf", model, "ark:-", "ark:-"])
 
     if stage <= 0:
         for archive in range(1, num_archives + 1):
             link_to_storage(training_archive(new, archive))
-        run(
-            f"{cmd} {parallel_opts}",
-            new / f"log/relabel_egs.{JOB}.log",
-            *[*relabel, pdfs, *(training_table(egs, JOB) for egs in (old, new))],
-            jobs=num_archives,
-        )
-        logs = [new / f"log/relabel_egs.{n}.log" for n in range(1, num_archives + 1)]
-        tally = Tally.of(logs, RELABELLED.pattern)
-        report(
-            "gave new labels to", tally.counts["done"], tally.counts["all"], "examples",
-            tally.example, f"{new}/log/relabel_egs.*.log",
-        )  # fmt: skip
+        log_file = new / f"log/relabel_egs.{JOB}.log"
+        tables = [training_table(egs, JOB) for egs in (old, new)]
+        run(f"{cmd} {parallel_opts}", log_file, *relabel, pdfs, *tables, jobs=num_archives)
+        tally = Tally.of_jobs(log_file, num_archives, RELABELLED.pattern)
+        done, total = tally.counts["done"], tally.counts["all"]
+        tally.report("gave new labels to", done, total, "examples")
     if stage <= 1:
-        run(
-            cmd,
-            new / "log/relabel_egs_extra.log",
-            *[*relabel, pdfs],
-            *(f"ark:{directory}/{name}" for directory in (old, new) for name in subsets),
-        )
+        tables = [f"ark:{directory}/{name}" for directory in (old, new) for name in subsets]
+        run(cmd, new / "log/relabel_egs_extra.log", *relabel, pdfs, *tables)
     log.info("Finished relabeling training examples")
 
 

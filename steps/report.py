@@ -6,19 +6,16 @@ may still be running, and may be one of Kaldi's steps/nnet2 scripts.  bin/nnet-r
 several, and writes scalars for TensorBoard.
 """
 
-from pathlib import Path
-
-from nnet.drivers.driver import argument, driver, log
+from nnet.drivers.driver import driver, log, paths
 
 
 @driver("Usage:  steps/report.py [options] <exp-dir>\n e.g.:  steps/report.py exp/nnet")
-@argument("dir")
+@paths("dir")
 def main(dir):
     from nnet.report.page import write_report
 
-    page = Path(dir) / "report.html"
-    write_report([dir], str(page))
-    log.info("wrote %s", page)
+    write_report([str(dir)], f"{dir}/report.html")
+    log.info("wrote %s/report.html", dir)
 
 
 if __name__ == "__main__":

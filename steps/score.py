@@ -25,7 +25,7 @@ from nnet.drivers.decode_dir import (
     tuned_setting,
     wer_file,
 )
-from nnet.drivers.driver import argument, driver, log, option, require_files
+from nnet.drivers.driver import driver, log, option, paths, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, write_lines
 
@@ -36,18 +36,16 @@ from nnet.io.text import split_words, write_lines
     "exp/nnet4/decode_test",
     writes="decode_dir",
 )
-@argument("data")
-@argument("graph_dir")
-@argument("decode_dir")
+@paths("data", "graph_dir", "decode_dir")
 @option("--min-lmwt", type=float, default=0.0, help="Least value of LMWT to look at")
 @option("--max-lmwt", type=float, default=1000.0, help="Greatest value of LMWT to look at")
 @option("--tune-on", default="", help="Take LMWT and PENALTY that are best in this directory")
 def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
-    directory = Path(decode_dir)
-    require_files(f"{data}/text", f"{data}/utt2spk", f"{graph_dir}/words.txt")
+    directory = decode_dir
+    require_files(data / "text", data / "utt2spk", graph_dir / "words.txt")
     words = SymbolTable.load(f"{graph_dir}/words.txt")
-    check_transcripts(Path(data, "text"), words)
-    references = {key: split_words(text) for key, text in read_table(f"{data}/text").items()}
+    check_transcripts(data / "text", words)
+    references = {key: split_words(text) for key, text in read_table(data / "text").items()}
     transcripts, results = find_transcripts(directory), {}
     for setting, files in transcripts.items():
         if min_lmwt <= float(setting.lmwt) <= max_lmwt:
@@ -64,7 +62,7 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     shown = tuned if tune_on else best
     hypotheses = read_transcripts(transcripts[shown], words)
     details = ErrorDetails(references.items(), hypotheses)
-    write_details(directory / "wer_details", details, read_table(f"{data}/utt2spk"))
+    write_details(directory / "wer_details", details, read_table(data / "utt2spk"))
 
 
 def write_details(folder: Path, details: ErrorDetails, speaker_of: dict[str, str]) -> None:

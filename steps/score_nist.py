@@ -25,7 +25,7 @@ from nnet.decoding.scoring import WordErrors
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.decode_dir import find_transcripts, read_transcripts, tuned_setting
-from nnet.drivers.driver import Choice, argument, driver, log, option, require_files
+from nnet.drivers.driver import Choice, driver, log, option, paths, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines, write_lines
 
@@ -38,20 +38,16 @@ ALL = "all"
     "data/eval2000 exp/graph exp/nnet/decode_eval2000",
     writes="decode_dir",
 )
-@argument("data")
-@argument("graph_dir")
-@argument("decode_dir")
+@paths("data", "graph_dir", "decode_dir")
 @option("--tune-on", default="", help="Take LMWT and PENALTY that are best in this directory")
 @option("--subsets", default="", help="NAME=PREFIX of recordings to score for themselves, ...")
 @option(
-    "--scorer",
-    type=Choice(["auto", "sclite", "own"]),
-    default="auto",
+    "--scorer", type=Choice(["auto", "sclite", "own"]), default="auto",
     help="sclite: NIST's hubscr.pl and sclite; own: nnet.decoding.nist; auto: sclite if found",
-)
+)  # fmt: skip
 def main(data, graph_dir, decode_dir, tune_on, subsets, scorer):
-    data, directory = Path(data), Path(decode_dir)
-    require_files(data / "stm", data / "glm", data / "segments", f"{graph_dir}/words.txt")
+    directory = decode_dir
+    require_files(data / "stm", data / "glm", data / "segments", graph_dir / "words.txt")
     hubscr = None if scorer == "own" else find_hubscr()
     if scorer == "sclite" and not hubscr:
         raise NgtrainError("there is no hubscr.pl: is $KALDI_ROOT/tools/sctk compiled?")
@@ -100,10 +96,8 @@ def parse_subsets(text: str) -> dict[str, str]:
 class Scorer:
     """Scores the words of one setting after the other.
 
-    Args:
-        data: has segments, stm and glm.
-        prefixes: of the recordings of each subset.
-        hubscr: NIST's program, or None to do without.
+    prefixes: of the recordings of each subset.
+    hubscr: NIST's program, or None to do without.
     """
 
     def __init__(self, data: Path, prefixes: dict[str, str], hubscr: str | None):
@@ -146,9 +140,8 @@ class Scorer:
 
     def counts(self, word: str) -> bool:
         """Tell whether a word could be right."""
-        if word[0] in "[<" or word.endswith("-"):
-            return False
-        return self.rules.apply(word) not in self.hesitations
+        is_fragment_or_noise = word[0] in "[<" or word.endswith("-")
+        return not is_fragment_or_noise and self.rules.apply(word) not in self.hesitations
 
     def score(self, ctm: Path, words: list, prefix: str) -> WordErrors:
         from nnet.decoding.nist import score
@@ -157,12 +150,9 @@ class Scorer:
         return score(segments, words, self.reference_rules, self.rules)
 
     def run_hubscr(self, ctm: Path, words: list, prefix: str) -> WordErrors:
-        stm = ctm.with_suffix(".stm")
-        write_lines(
-            stm,
-            (line for line in text_lines(self.data / "stm") if line.startswith((";;", prefix))),
-        )
-        log_file = ctm.with_suffix(".log")
+        stm, log_file = ctm.with_suffix(".stm"), ctm.with_suffix(".log")
+        lines = text_lines(self.data / "stm")
+        write_lines(stm, (line for line in lines if line.startswith((";;", prefix))))
         command = [
             self.hubscr, "-p", str(Path(self.hubscr).parent), "-V", "-l", "english", "-h", "hub5",
             "-g", str(self.data / "glm"), "-r", str(stm), str(ctm),
@@ -170,14 +160,12 @@ class Scorer:
         with log_file.open("w") as file:
             status = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
         raw = Path(f"{ctm}.filt.raw")
-        match = raw.exists() and re.search(
-            r"\| *Sum +\|([ \d|]+)\|", raw.read_text(errors="replace")
-        )
+        said = raw.read_text(errors="replace") if raw.exists() else ""
+        match = re.search(r"\| *Sum +\|([ \d|]+)\|", said)
         if status or not match:
             raise NgtrainError(f"hubscr.pl failed with status {status}; see {log_file}")
-        sentences, num_words, _, sub, dele, ins, _, wrong = map(
-            int, match[1].replace("|", " ").split()
-        )
+        numbers = map(int, match[1].replace("|", " ").split())
+        sentences, num_words, _, sub, dele, ins, _, wrong = numbers
         return WordErrors(num_words, ins, dele, sub, sentences, wrong)
 
 

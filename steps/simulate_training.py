@@ -17,11 +17,12 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import replace
+from statistics import mean
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nnet.drivers.driver import Choice, driver, log, option
+from nnet.drivers.driver import Choice, driver, flag, log, option
 from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.errors import NgtrainError
 
@@ -93,10 +94,10 @@ def check(o: SimpleNamespace) -> None:
     for name, bound in bounds.items():
         value = getattr(o, name)
         if value is not None and not (value > 0 or (value == 0 and bound == "0 or more")):
-            raise NgtrainError(f"--{name.replace('_', '-')}={value:g}: must be {bound}")
+            raise NgtrainError(f"{flag(name)}={value:g}: must be {bound}")
     for name in "initial_share", "slow_probability":
         if not 0 <= getattr(o, name) <= 1:
-            raise NgtrainError(f"--{name.replace('_', '-')}: must be between 0 and 1")
+            raise NgtrainError(f"{flag(name)}: must be between 0 and 1")
 
 
 def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
@@ -120,44 +121,32 @@ def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
     return speeds, spread
 
 
-def column(title: str) -> Any:
-    """Make a field of a row whose column has a title."""
-    return field(metadata={"title": title})
+TITLES = {
+    "num_jobs": "N",
+    "iterations": "iterations",
+    "jobs": "jobs",
+    "undisturbed_h": "hours, undisturbed",
+    "uneven_h": "hours, uneven jobs",
+    "failing_h": "hours, failures too",
+    "useful": "% for gradients",
+    "failures": "failures",
+    "left_out": "left out",
+    "traffic_tb": "traffic, TB",
+    "disk_gb": "disk, GB",
+}
+"""The columns of the table."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table."""
-
-    num_jobs: int = column("N")
-    iterations: int = column("iterations")
-    jobs: int = column("jobs")
-    undisturbed_h: float = column("hours, undisturbed")
-    uneven_h: float = column("hours, uneven jobs")
-    failing_h: float = column("hours, failures too")
-    useful: float = column("% for gradients")
-    failures: float = column("failures")
-    left_out: float = column("left out")
-    traffic_tb: float = column("traffic, TB")
-    disk_gb: float = column("disk, GB")
-
-
-def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> Row:
-    """Simulate a training whose last iteration has `count` jobs."""
-    from statistics import mean
-
+def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> list[float]:
+    """Simulate a training whose last iteration has `count` jobs: a row of the table."""
     from nnet.report.simulation import Luck, Sizes, simulate, traffic
 
     num_archives = int(o.num_frames // (o.frames_per_eg * o.samples_per_iter)) + 1  # get_egs2.py
     schedule = make_schedule(count, num_archives, o)
     num_jobs = [schedule.num_jobs(x) for x in range(schedule.num_iters)]
-    sizes = Sizes(
-        samples=o.num_frames / (num_archives * o.frames_per_eg),
-        model_bytes=o.model_bytes,
-        archive_bytes=o.num_frames * o.bytes_per_frame / num_archives,
-        bandwidth=o.bandwidth,
-    )
-
+    samples = o.num_frames / (num_archives * o.frames_per_eg)
+    egs_bytes = o.num_frames * o.bytes_per_frame
+    sizes = Sizes(samples, o.model_bytes, egs_bytes / num_archives, o.bandwidth)
     workers = o.num_workers or count
 
     def trials(luck: Luck) -> list[Outcome]:
@@ -168,35 +157,32 @@ def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> 
     uneven = trials(replace(luck, failures_per_hour=0.0))
     failing = trials(luck)
     hours = mean(outcome.seconds for outcome in failing) / 3600
-    gradients = sum(num_jobs) * sizes.samples / speeds.samples_per_s / 3600
+    gradients = sum(num_jobs) * samples / speeds.samples_per_s / 3600
     reserved = min(mean(num_jobs), workers)
-    return Row(
-        num_jobs=count,
-        iterations=schedule.num_iters,
-        jobs=sum(num_jobs),
-        undisturbed_h=undisturbed.seconds / 3600,
-        uneven_h=mean(outcome.seconds for outcome in uneven) / 3600,
-        failing_h=hours,
-        useful=100 * gradients / (reserved * hours),
-        failures=mean(outcome.failures for outcome in failing),
-        left_out=mean(outcome.left_out for outcome in failing),
-        traffic_tb=traffic(num_jobs, sizes) / 1e12,
-        disk_gb=(o.num_frames * o.bytes_per_frame + most_models(schedule) * o.model_bytes) / 1e9,
-    )
+    return [
+        count,
+        schedule.num_iters,
+        sum(num_jobs),
+        undisturbed.seconds / 3600,
+        mean(outcome.seconds for outcome in uneven) / 3600,
+        hours,
+        100 * gradients / (reserved * hours),
+        mean(outcome.failures for outcome in failing),
+        mean(outcome.left_out for outcome in failing),
+        traffic(num_jobs, sizes) / 1e12,
+        (egs_bytes + most_models(schedule) * o.model_bytes) / 1e9,
+    ]
 
 
 def make_schedule(count: int, num_archives: int, o: SimpleNamespace) -> Schedule:
     """Plan as the driver would; learning rates take no time, and are those of egs/fisher."""
+    rates = {"initial_effective_lrate": 0.01, "final_effective_lrate": 0.001}
+    initial = max(1, round(o.initial_share * count))
     try:
         return Schedule.of(
-            o,
-            num_archives=num_archives,
-            num_jobs_initial=max(1, round(o.initial_share * count)),
-            num_jobs_final=count,
-            num_jobs_step=1,
-            initial_effective_lrate=0.01,
-            final_effective_lrate=0.001,
-        )
+            o, num_archives=num_archives, num_jobs_initial=initial, num_jobs_final=count,
+            num_jobs_step=1, **rates,
+        )  # fmt: skip
     except ScheduleError as error:
         raise NgtrainError(f"{count} jobs: {error}") from None
 
@@ -216,14 +202,12 @@ def most_models(schedule: Schedule) -> int:
     return max(map(present, range(schedule.num_iters)))
 
 
-def write_table(rows: list[Row], format: str) -> None:
+def write_table(rows: list[list[float]], format: str) -> None:
     if format == "csv":
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerows([[each.name for each in fields(Row)], *map(astuple, rows)])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([TITLES, *rows])
         return
-    cells = [[shown(value) for value in astuple(row)] for row in rows]
-    titles = [each.metadata["title"] for each in fields(Row)]
-    for line in [titles, ["---"] * len(titles), *cells]:
+    cells = [[shown(value) for value in row] for row in rows]
+    for line in [TITLES.values(), ["---"] * len(TITLES), *cells]:
         print(f"| {' | '.join(line)} |")
 
 

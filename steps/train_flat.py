@@ -19,26 +19,23 @@ from nnet.drivers.ali_dir import changed_phones, copy_ali_dir
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import (
     argument,
-    cmd_option,
     driver,
     gpu_option,
     integer,
+    job_options,
     log,
-    nj_option,
     option,
     real,
     run_step,
 )
 from nnet.drivers.egs_options import count_frames
 from nnet.drivers.feature_pipeline import feature_options, feature_words, given_features
+from nnet.drivers.training_options import as_text
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines
 
-LEAST_FRAMES = 90_000
-"""That a small network is trained on, counted with repetitions."""
-LEAST_EPOCHS = 3
-ITERATIONS = 6
-"""Of a small network, where the data is not so much that iterations become too long."""
+LEAST_FRAMES, LEAST_EPOCHS = 90_000, 3  # that a small network sees, counted with repetitions
+ITERATIONS = 6  # of a small network, where the data is not so much that they become too long
 LONGEST_ITERATION = 400_000  # frames for each job, as for large networks
 
 
@@ -50,28 +47,21 @@ LONGEST_ITERATION = 400_000  # frames for each job, as for large networks
 @argument("data")
 @argument("lang")
 @argument("exp_dir")
-@nj_option
-@cmd_option
+@job_options
 @option("--rounds", type=integer(least=1), default=4, help="Trainings at most")
 @option(
-    "--tolerance",
-    type=real(least=0),
-    default=0.03,
+    "--tolerance", type=real(least=0), default=0.03,
     help="End when a smaller part of the frames than this has another phone than before",
-)
+)  # fmt: skip
 @option(
-    "--silence-duration",
-    type=real(least=0),
-    default=1.0,
+    "--silence-duration", type=real(least=0), default=1.0,
     help="How long states of silence last at first, relative to others; 0 for recordings that are "
     "cut to the words",
-)
+)  # fmt: skip
 @option(
-    "--find-silence",
-    type=bool,
-    default=True,
+    "--find-silence", type=bool, default=True,
     help="Put silence where it is quiet at first (see steps/flat_start.py)",
-)
+)  # fmt: skip
 @option("--num-jobs", type=integer(least=1), default=2, help="Training jobs")
 @option("--train-opts", default="", help="More options of steps/train_multisplice.py")
 @option("--srand", type=integer(least=0), default=0, help="Seed of everything random")
@@ -89,43 +79,33 @@ def main(data, lang, exp_dir, nj, cmd, **options):
     for number in range(1, options["rounds"] + 1):
         before, round_dir = exp / f"round{number - 1}", exp / f"round{number}"
         if not (round_dir / "num_jobs").exists():
-            words = training_words(Path(data), options)
-            run_step("train_multisplice.py", "--cmd", cmd, *words, data, lang, before,
-                     round_dir / "nnet")  # fmt: skip
-            words = ["--use-gpu", options["use_gpu"], data, lang, round_dir / "nnet", round_dir]
+            words, nnet = training_words(Path(data), options), round_dir / "nnet"
+            run_step("train_multisplice.py", "--cmd", cmd, *words, data, lang, before, nnet)
+            words = ["--use-gpu", options["use_gpu"], data, lang, nnet, round_dir]
             run_step("align.py", *common, *words)
         changed, total = changed_phones(before, round_dir)
-        log.info(
-            f"round {number}: {100 * changed / total:.1f} % of {total} frames have another phone "
-            "than before"
-        )
+        part = f"{100 * changed / total:.1f} % of {total} frames"
+        log.info(f"round {number}: {part} have another phone than before")
         if changed < options["tolerance"] * total:
             break
     else:
-        log.warning(
-            f"alignments have not settled within {options['tolerance']:g}: more --rounds may help"
-        )
+        limit = f"{options['tolerance']:g}"
+        log.warning(f"alignments have not settled within {limit}: more --rounds may help")
     copy_ali_dir(round_dir, exp)
     log.info(f"the alignments of round {number} are in {exp}")
 
 
 def remember(options: dict, exp: Path) -> None:
     """Write down with what a directory is made; NgtrainError where it was begun with other."""
-    file = exp / "flat_options"
-    lines = {
-        name: " ".join(str(value).split())
-        for name, value in options.items()
-        if name not in ("rounds", "tolerance", "use_gpu")
-    }
-    before = read_table(file) if file.exists() else lines
-    if changed := [name for name, value in lines.items() if before.get(name, "") != value]:
-        [name, *_] = changed
-        raise NgtrainError(
-            f"{exp} was begun with {name.replace('_', '-')} '{before.get(name, '')}', not "
-            f"'{lines[name]}': use another directory"
-        )
+    affecting = [name for name in options if name not in ("rounds", "tolerance", "use_gpu")]
+    now, file = {name: as_text(options[name]) for name in affecting}, exp / "flat_options"
+    before = read_table(file) if file.exists() else now
+    for name, value in now.items():
+        if (earlier := before.get(name, "")) != value:
+            begun = f"{exp} was begun with {name.replace('_', '-')} '{earlier}', not '{value}'"
+            raise NgtrainError(f"{begun}: use another directory")
     exp.mkdir(parents=True, exist_ok=True)
-    write_lines(file, (f"{name} {value}" for name, value in lines.items()))
+    write_lines(file, (f"{name} {value}" for name, value in now.items()))
 
 
 def training_words(data: Path, options: dict) -> list:

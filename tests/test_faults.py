@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nnet.drivers.divergence import check_divergence
-from nnet.drivers.egs_of_training import ArchiveChecks
+from nnet.drivers.egs_dir import ArchiveChecks
 from nnet.drivers.iteration_jobs import IterationJobs
 from nnet.errors import NgtrainError
 from nnet.launch.late_files import eventually

@@ -14,35 +14,22 @@ from nnet.errors import NgtrainError
 from nnet.io.text import text_lines, write_lines
 from nnet.launch.commands import JOB, unzipped, zipped
 
-MOST_JOBS = 100_000
+MOST_JOBS, ARCHIVE = 100_000, r"ali\.[0-9]+\.gz"
 
 
 def make_ali_dir(
-    ali: Path,
-    data: Path,
-    nj: int,
-    cmd: str,
-    *,
-    copies: Mapping[str, Path],
-    features: FeaturePipeline,
-    log_name: str,
-    command: Callable[[Path, int, FeaturePipeline], list],
-    gpu: bool = False,
-) -> int:
-    """Make an alignment directory of a data directory, in parallel jobs.
+    ali: Path, data: Path, nj: int, cmd: str, *, copies: Mapping[str, Path],
+    features: FeaturePipeline, log_name: str,
+    command: Callable[[Path, int, FeaturePipeline], list], gpu: bool = False,
+) -> int:  # fmt: skip
+    """Make an alignment directory of a data directory, in parallel jobs; returns their number.
 
-    Args:
-        nj: number of jobs; of fewer speakers there are fewer jobs.
-        copies: the files that are copied into it, by the name that they get.
-        features: how features are made, which is written down.
-        log_name: logs are log/LOG_NAME.JOB.log.
-        command: gives the words of a pipeline that prints the alignments of job JOB, from the
-            directory of the parts of the data, their number, and the features as written down.
-        gpu: whether each job gets a GPU.
-    Returns:
-        the number of jobs.
-    Raises:
-        NgtrainError: a job failed.
+    nj: number of jobs; of fewer speakers there are fewer jobs.
+    copies: the files that are copied into it, by the name that they get.
+    features: how features are made, which is written down.
+    log_name: logs are log/LOG_NAME.JOB.log.
+    command: gives the words of a pipeline that prints the alignments of job JOB, from the
+        directory of the parts of the data, their number, and the features as written down.
     """
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
@@ -70,20 +57,15 @@ def copy_ali_dir(source: Path, target: Path) -> None:
 
 def alignments_in(ali_dir: Path) -> list[Path]:
     """List the archives of alignments that are there, by number; other names do not count."""
-    found = (
-        (re.fullmatch(r"ali\.([0-9]+)\.gz", path.name), path) for path in ali_dir.glob("ali.*")
-    )
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
+    found = [path for path in ali_dir.glob("ali.*") if re.fullmatch(ARCHIVE, path.name)]
+    return sorted(found, key=lambda path: (int(path.name.split(".")[1]), path))
 
 
 def changed_phones(before: Path, after: Path) -> tuple[int, int]:
-    """Count the frames whose phones differ between two alignment directories of the same data.
+    """Count the frames that changed their phones between two alignment directories, and all frames.
 
-    Both are of the same number of jobs.  Of an utterance that only one of them has, all frames
+    Both are of the same data and number of jobs.  Where only one has an utterance, all its frames
     count.
-
-    Returns:
-        the number of frames that changed, and of all.
     """
     import numpy as np
 
@@ -129,19 +111,19 @@ def mismatch(tree_file: Path, model_file: Path, topo_file: Path | None = None) -
         made = TransitionModel.from_tree(tree, topology).tuples
     except ValueError as error:
         return f"{names}: {error}"
-    if made.tolist() != model.tuples.tolist():
-        counts = f"{len(made)} transition-states, {model_file} has {len(model.tuples)}"
-        return f"{names} make {counts} or others: {different}"
-    return ""
+    if made.tolist() == model.tuples.tolist():
+        return ""
+    counts = f"{len(made)} transition-states, {model_file} has {len(model.tuples)}"
+    return f"{names} make {counts} or others: {different}"
 
 
 def check_same_phones(lang_phones: Path, ali_phones: Path) -> None:
     """Raise NgtrainError if two lists of phones differ but for disambiguation symbols."""
     if not ali_phones.exists():  # not every alignment directory has one
         return
-    phones = [
+    lang, ali = (
         [line for line in text_lines(path) if not line.startswith("#")]
         for path in (lang_phones, ali_phones)
-    ]
-    if phones[0] != phones[1]:
+    )
+    if lang != ali:
         raise NgtrainError(f"phone symbol tables {lang_phones} and {ali_phones} are not compatible")

@@ -22,26 +22,16 @@ from nnet.io.text import ENCODING, split_key, text_lines, visible, write_lines
 log = logging.getLogger("ngtrain")
 
 Table = dict[str, str]
+Naming = Callable[[str], str]
 
 UTTERANCE, SPEAKER, RECORDING = "utterance", "speaker", "recording"
-KINDS = {
-    "utt2spk": UTTERANCE,
-    "text": UTTERANCE,
-    "segments": UTTERANCE,
-    "feats.scp": UTTERANCE,
-    "vad.scp": UTTERANCE,
-    "utt2lang": UTTERANCE,
-    "utt2uniq": UTTERANCE,
-    "utt2warp": UTTERANCE,
-    "utt2dur": UTTERANCE,
-    "utt2num_frames": UTTERANCE,
-    "cmvn.scp": SPEAKER,
-    "spk2gender": SPEAKER,
-    "spk2warp": SPEAKER,
-    "wav.scp": RECORDING,
-    "reco2file_and_channel": RECORDING,
-    "reco2dur": RECORDING,
+FILES_OF_KINDS = {
+    UTTERANCE: "utt2spk text segments feats.scp vad.scp utt2lang utt2uniq utt2warp utt2dur "
+    "utt2num_frames",
+    SPEAKER: "cmvn.scp spk2gender spk2warp",
+    RECORDING: "wav.scp reco2file_and_channel reco2dur",
 }
+KINDS = {name: kind for kind, names in FILES_OF_KINDS.items() for name in names.split()}
 """The files of a data directory and what their keys are.  Without a file segments, recordings are
 utterances."""
 
@@ -59,10 +49,9 @@ COMMENT = ";;"
 class DataDir:
     """The contents of a data directory.
 
-    Attributes:
-        tables: by file name, those of KINDS.
-        frame_shift: in seconds, if it is given.
-        scoring: the lines of those files of SCORING that are there.
+    tables: by file name, those of KINDS.
+    frame_shift: in seconds, if it is given.
+    scoring: the lines of those files of SCORING that are there.
     """
 
     tables: dict[str, Table]
@@ -141,10 +130,7 @@ class DataDir:
         return split
 
     def rename(
-        self,
-        utterance: Callable[[str], str] = str,
-        speaker: Callable[[str], str] = str,
-        recording: Callable[[str], str] = str,
+        self, utterance: Naming = str, speaker: Naming = str, recording: Naming = str
     ) -> "DataDir":
         """Give utterances, speakers and recordings the names that the functions return.
 
@@ -195,12 +181,11 @@ class DataDir:
         """Name the files of the directories that it was made of that it has not."""
         for source in sources:
             there = {path.name for path in Path(source).iterdir() if path.is_file()}
-            left_out = sorted(n for n in there - self.files() if not n.startswith("."))
-            if left_out:
+            if left_out := sorted(n for n in there - self.files() if not n.startswith(".")):
                 log.info("files of %s that are left out: %s", source, ", ".join(left_out))
 
 
-def _with_other_key(line: str, new_name: Callable[[str], str]) -> str:
+def _with_other_key(line: str, new_name: Naming) -> str:
     key, rest = split_key(line)
     return line if not key or key.startswith(COMMENT) else f"{new_name(key)} {rest}"
 
@@ -222,9 +207,6 @@ def group_by_value(table: Table) -> dict[str, list[str]]:
     for key in sorted(table):
         groups.setdefault(table[key], []).append(key)
     return groups
-
-
-# Files ------------------------------------------------------------------------------------------
 
 
 def print_row(row: str) -> None:
@@ -250,14 +232,11 @@ def split_row(line: str, where: str) -> tuple[str, str]:
 
 def read_table(path: str | os.PathLike) -> Table:
     """Read a file of a data directory.  Raises NgtrainError if a key comes twice."""
-    rows = read_rows(path)
-    table = dict(rows)
-    if len(table) != len(rows):
-        seen: set[str] = set()
-        for number, (key, _) in enumerate(rows, 1):
-            if key in seen:
-                raise NgtrainError(f"{path}: line {number}: the key {key} comes a second time")
-            seen.add(key)
+    table: Table = {}
+    for number, (key, value) in enumerate(read_rows(path), 1):
+        if key in table:
+            raise NgtrainError(f"{path}: line {number}: the key {key} comes a second time")
+        table[key] = value
     return table
 
 
@@ -290,10 +269,9 @@ def read_frame_shift(data: str | os.PathLike) -> float:
         return 0.01
     text = path.read_text(**ENCODING).strip()
     if not 0 < to_number(text) <= 1:
-        raise NgtrainError(
-            f"{path}: expected the seconds between frames, such as 0.01, found "
-            f"'{visible(shortened(text))}'"
-        )
+        found = visible(shortened(text))
+        wanted = "the seconds between frames, such as 0.01"
+        raise NgtrainError(f"{path}: expected {wanted}, found '{found}'")
     return to_number(text)
 
 

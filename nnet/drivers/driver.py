@@ -1,13 +1,11 @@
 """The face that drivers in steps/ and utils/ share: command line, and commands through ``--cmd``.
 
     from nnet.launch.commands import JOB
-    from nnet.drivers.driver import argument, cmd_option, driver, log, nj_option, run
+    from nnet.drivers.driver import driver, job_options, log, paths, run
 
     @driver("Usage:  steps/align.py [options] <data> <dir>")
-    @argument("data")
-    @argument("dir")
-    @nj_option
-    @cmd_option
+    @paths("data", "dir")
+    @job_options
     def main(data, dir, nj, cmd):
         log.info("aligning %s", data)
         run(cmd, f"{dir}/align.{JOB}.log", "nnet-align", f"{dir}/{JOB}.mdl", "|", "gzip", jobs=nj)
@@ -29,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from nnet.cli import (
+from nnet.cli import (  # noqa: F401 - for the drivers
     Choice,
     Program,
     argument,
@@ -47,35 +45,13 @@ from nnet.errors import NgtrainError
 from nnet.io.ending import ENDING
 from nnet.io.text import ENCODING
 from nnet.launch import lifeline
+from nnet.launch.commands import JOB
 from nnet.launch.directory_lock import only_driver_in
-from nnet.launch.jobs import Background, parse_cmd, run
+from nnet.launch.jobs import Background, parse_cmd, run  # noqa: F401 - for the drivers
 from nnet.launch.local import num_cores, wait_for
 
 INTERRUPTED = frozenset(128 + number for number in (signal.SIGINT, *ENDING))
 """Statuses of a program that was asked to end."""
-
-__all__ = [
-    "Background",
-    "Choice",
-    "argument",
-    "cmd_option",
-    "driver",
-    "gpu_option",
-    "integer",
-    "log",
-    "nj_option",
-    "option",
-    "output_of",
-    "read_integer",
-    "real",
-    "require_contents",
-    "require_files",
-    "run",
-    "run_step",
-    "tf32_option",
-    "threads_per_job",
-    "tool",
-]
 
 
 class _Launcher(click.types.StringParamType):
@@ -100,6 +76,30 @@ nj_option = option(
     default=num_cores(),
     help="Number of parallel jobs; if not given, one for each core of this machine",
 )
+
+
+def flag(name: str) -> str:
+    """Write the option of a parameter: ``--some-name``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def decorated_by(*decorators: Callable) -> Callable[[Callable], Callable]:
+    """Make one decorator of several, which stand in the order that they would stand in."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def paths(*names: str) -> Callable[[Callable], Callable]:
+    """Decorator that gives a driver arguments which are directories or files, as paths."""
+    return decorated_by(*(argument(name, type=Path) for name in names))
+
+
+job_options = decorated_by(nj_option, cmd_option)
 
 
 def driver(usage: str, *, writes: str = "", **attributes) -> Callable[[Callable], Driver]:
@@ -197,9 +197,6 @@ class _DriverFormatter(logging.Formatter):
         return super().format(record)
 
 
-# Commands ---------------------------------------------------------------------------------------
-
-
 def threads_per_job(cmd: str, num_jobs: int) -> int:
     """Choose how many threads each of `num_jobs` jobs at the same time should have.
 
@@ -207,6 +204,11 @@ def threads_per_job(cmd: str, num_jobs: int) -> int:
     can be; one where another launcher decides which machines there are.
     """
     return max(1, num_cores() // num_jobs) if parse_cmd(cmd)[0] == "run.py" else 1
+
+
+def of_jobs(pattern: str | Path, num_jobs: int) -> list[Path]:
+    """Name the files of jobs, in the name of which JOB stands for a number from 1 on."""
+    return [Path(str(pattern).replace(JOB, str(n + 1))) for n in range(num_jobs)]
 
 
 def run_step(name: str, *words) -> None:

@@ -4,11 +4,15 @@ For each archive info/archives has a file of the same name, written together wit
 many examples and bytes it has, their dimensions and a checksum: what nnet-egs-info says of it.
 """
 
+from __future__ import annotations
+
 import re
 import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from nnet.drivers.driver import output_of
+from nnet.drivers.driver import log, output_of, read_integer
 from nnet.errors import NgtrainError
 
 EGS_FORMATS = ("ark", "h5")
@@ -65,9 +69,6 @@ def remove_with_target(archive: Path) -> None:
     archive.unlink(missing_ok=True)
 
 
-# Damage -------------------------------------------------------------------------------------------
-
-
 def check_archive(archive: Path, thorough: bool) -> tuple[dict[str, str], list[str]]:
     """Compare an archive with what was said of it when it was made, if anything was.
 
@@ -106,3 +107,69 @@ def parse_info(text: str) -> dict[str, str]:
     """Read lines `name value` into a dictionary."""
     lines = (line.partition(" ") for line in text.splitlines())
     return {name: value for name, _, value in lines}
+
+
+def egs_are_whole(egs_dir: Path) -> bool:
+    """Tell whether a directory has all the examples that it says it has."""
+    return not missing_egs(egs_dir)
+
+
+def missing_egs(egs_dir: Path) -> list[Path]:
+    """List the files that a directory of examples lacks."""
+    num_archives = egs_dir / "info" / "num_archives"
+    if not num_archives.exists():
+        return [num_archives]
+    archives = [training_archive(egs_dir, n + 1) for n in range(read_integer(num_archives))]
+    files = [*archives, *(egs_dir / name for name in SUBSETS)]
+    return [file for file in files if not file.exists()]
+
+
+def forget_egs(egs_dir: Path) -> None:
+    """Have egs_are_whole() say no."""
+    (egs_dir / "info" / "num_archives").unlink(missing_ok=True)
+
+
+def remove_egs(egs_dir: Path) -> None:
+    """Remove the archives of examples, where links lead too, unless there is a .nodelete."""
+    if (egs_dir / ".nodelete").exists():
+        log.info("not removing examples in %s, because it has .nodelete", egs_dir)
+        return
+    for archive in training_archives(egs_dir):
+        remove_with_target(archive)
+
+
+class ArchiveChecks:
+    """Files of examples are read through and compared with their checksums, once each.
+
+    That is done in threads, while others are being trained on.  To be used as a context.
+    """
+
+    def __init__(self):
+        self._reading: dict[Path, Future] = {}
+        self._executor = ThreadPoolExecutor(2)
+
+    def __enter__(self) -> ArchiveChecks:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self, files: Iterable[Path]) -> None:
+        """Begin to read those that have not been read."""
+        for file in files:
+            if file not in self._reading:
+                self._reading[file] = self._executor.submit(check_archive, file, thorough=True)
+
+    def forget(self, files: Iterable[Path]) -> None:
+        """Have files read once more when they are needed again."""
+        for file in files:
+            self._reading.pop(file, None)
+
+    def damaged(self, files: Sequence[Path]) -> list[str]:
+        """List what is wrong with files, each of which must be there: a line for each thing."""
+        self.begin(files)
+        damaged: list[str] = []
+        for file in files:
+            _, now = check_archive(file, thorough=False)
+            damaged += now or self._reading[file].result()[1]
+        return damaged

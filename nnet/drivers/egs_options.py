@@ -16,6 +16,7 @@ from nnet.drivers.settings import EXAMPLES, NOTHING, setting, shared
 class EgsOptions:
     """The options for making examples; what affects nothing does not change them."""
 
+    # fmt: off
     cmd: str = shared(cmd_option, NOTHING)
     feat_type: str = shared(feature_options("feat_type"), EXAMPLES)
     cmvn_opts: str = shared(feature_options("cmvn_opts"), EXAMPLES)
@@ -25,40 +26,27 @@ class EgsOptions:
     frames_per_eg: int = setting(8, EXAMPLES, "Labelled frames per example", least=1)
     left_context: int = setting(4, EXAMPLES, "Frames of input on the left of them", least=0)
     right_context: int = setting(4, EXAMPLES, "Frames of input on the right of them", least=0)
-    reduce_frames_per_eg: bool = setting(
-        True, EXAMPLES, "Take fewer frames per example as long as the data fits into one archive"
-    )
-    num_utts_subset: int = setting(
-        300, EXAMPLES, "Utterances that are held out, and as many others to compare with", least=1
-    )
-    num_valid_frames_combine: int = setting(
-        0, EXAMPLES, "Frames that are held out, for the final combination of models", least=0
-    )
+    reduce_frames_per_eg: bool = setting(True, EXAMPLES,
+        "Take fewer frames per example as long as the data fits into one archive")
+    num_utts_subset: int = setting(300, EXAMPLES,
+        "Utterances that are held out, and as many others to compare with", least=1)
+    num_valid_frames_combine: int = setting(0, EXAMPLES,
+        "Frames that are held out, for the final combination of models", least=0)
     num_train_frames_combine: int = setting(10000, EXAMPLES, "Training frames for it", least=0)
     num_frames_diagnostic: int = setting(4000, EXAMPLES, "Frames for diagnostics", least=1)
     samples_per_iter: int = setting(400000, EXAMPLES, "Examples per archive, about", least=1)
-    egs_format: str = setting(
-        "ark",
-        EXAMPLES,
-        "ark for archives, h5 for HDF5 files, which are faster to read in random order",
-        choices=EGS_FORMATS,
-    )
+    egs_format: str = setting("ark", EXAMPLES, choices=EGS_FORMATS,
+        help="ark for archives, h5 for HDF5 files, which are faster to read in random order")
     postdir: str = setting("", EXAMPLES, "Has post.JOB.scp, to train on soft targets")
     io_opts: str = setting("--max-jobs-run 5", NOTHING, "Launcher options for jobs of much I/O")
     srand: int = setting(0, EXAMPLES, "Seed of what is held out and of the order", least=0)
-    stage: int = setting(
-        0,
-        NOTHING,
+    stage: int = setting(0, NOTHING,
         "2: the number of frames is known; 3: the subsets are there, too; 4: all examples are, "
-        "but not in random order",
-    )
+        "but not in random order")
+    # fmt: on
 
     def plan_archives(self, num_frames: int) -> tuple[int, int]:
-        """Decide on the number of archives, and of labelled frames per example.
-
-        An archive has about samples_per_iter examples.  With reduce_frames_per_eg there are fewer
-        frames per example as long as all fits into one archive.
-        """
+        """Decide on the number of archives, and of labelled frames per example."""
         # Rounded up: we assume that it does not divide exactly.
         frames_per_eg, examples = self.frames_per_eg, self.samples_per_iter
         num_archives = num_frames // (frames_per_eg * examples) + 1

@@ -14,11 +14,12 @@ from nnet.drivers.data_dir import read_table
 from nnet.drivers.driver import (
     Driver,
     argument,
-    cmd_option,
     driver,
+    job_options,
     log,
-    nj_option,
+    of_jobs,
     option,
+    paths,
     require_contents,
     require_files,
     run,
@@ -42,28 +43,25 @@ def feature_driver(kind: str, description: str) -> Driver:
         writes="data_dir",
         help=description.strip(),
     )
-    @argument("data_dir")
+    @paths("data_dir")
     @argument("log_dir", required=False)
     @argument(f"{kind}_dir", required=False)
-    @nj_option
-    @cmd_option
+    @job_options
     @option(
-        f"--{kind}-config",
-        default=f"conf/{kind}.conf",
+        f"--{kind}-config", default=f"conf/{kind}.conf",
         help=f"Config file for compute-{kind}-feats; conf/... is looked for in the current folder, "
         "then in the project's root",
-    )
+    )  # fmt: skip
     @option("--compress", type=bool, default=True, help="Write compressed matrices")
     @option("--write-utt2num-frames", type=bool, default=True, help="Write data-dir/utt2num_frames")
     @option("--write-utt2dur", type=bool, default=True, help="Write data-dir/utt2dur")
     def main(data_dir, log_dir, nj, cmd, **o):
-        data, wanted = Path(data_dir), o[f"{kind}_config"]
-        config = find_config(wanted)
-        if config != wanted:
+        wanted = o[f"{kind}_config"]
+        if (config := find_config(wanted)) != wanted:
             log.info(f"there is no {wanted} here: using {config}")
-        folders = Path(log_dir or data / "log"), Path(o[f"{kind}_dir"] or data / "data")
+        folders = Path(log_dir or data_dir / "log"), Path(o[f"{kind}_dir"] or data_dir / "data")
         tables = [name for name in ("utt2num_frames", "utt2dur") if o[f"write_{name}"]]
-        FeatureExtraction(kind, data, *folders, config).run(nj, cmd, o["compress"], tables)
+        FeatureExtraction(kind, data_dir, *folders, config).run(nj, cmd, o["compress"], tables)
 
     return main
 
@@ -90,11 +88,13 @@ class FeatureExtraction:
         or one utterance in twenty has no features.
         """
         data, kind, name = self.data, self.kind, self.data.resolve().name
-        parts = self.split(nj)
+        to_split = data / ("segments" if (data / "segments").exists() else "wav.scp")
+        part = f"{self.log_dir}/{to_split.name}_{name}.{JOB}"
+        parts = self.split(to_split, part, nj)
         nj, log_file = len(parts), f"{self.log_dir}/make_{kind}_{name}.{JOB}.log"
-        archive = self.feature_dir.resolve() / f"raw_{kind}_{name}.{JOB}"
+        archive = f"{self.feature_dir.resolve()}/raw_{kind}_{name}.{JOB}"
         tables = {output: f"{self.log_dir}/{output}.{JOB}" for output in outputs}
-        run(cmd, log_file, *self.command(parts[0], str(archive), compress, tables), jobs=nj)
+        run(cmd, log_file, *self.command(part, archive, compress, tables), jobs=nj)
         _concatenate(f"{archive}.scp", nj, data / "feats.scp")
         for output, pattern in tables.items():
             parts += _concatenate(pattern, nj, data / output)
@@ -103,18 +103,12 @@ class FeatureExtraction:
         write_lines(data / "frame_shift", [f"{frame_shift(self.config):.10g}"])
         (data / "conf").mkdir(exist_ok=True)
         shutil.copyfile(self.config, data / "conf" / f"{kind}.conf")
-        _say_losses(data, _files(log_file, nj))
+        _say_losses(data, of_jobs(log_file, nj))
         log.info(f"Succeeded creating {kind.upper()} features for {name}")
 
-    @property
-    def segments(self) -> Path | None:
-        """The file of segments, if there is one."""
-        path = self.data / "segments"
-        return path if path.exists() else None
-
-    def split(self, nj: int) -> list[Path]:
-        """Check what is needed, and write the parts of it for at most `nj` jobs."""
-        data, to_split = self.data, self.segments or self.data / "wav.scp"
+    def split(self, to_split: Path, part: str, nj: int) -> list[Path]:
+        """Check what is needed, and write `part` of a file for each of at most `nj` jobs."""
+        data = self.data
         require_files(data / "wav.scp", data / "utt2spk", self.config)
         require_contents(to_split)
         frame_shift(self.config)
@@ -122,17 +116,15 @@ class FeatureExtraction:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.feature_dir.mkdir(parents=True, exist_ok=True)
         lines = list(text_lines(to_split))
-        nj = min(nj, len(lines))
-        parts = _files(f"{self.log_dir}/{to_split.name}_{data.resolve().name}.{JOB}", nj)
-        for part, part_lines in zip(parts, split_evenly(lines, nj), strict=True):
-            write_lines(part, part_lines)
+        parts = of_jobs(part, min(nj, len(lines)))
+        for file, lines_of_part in zip(parts, split_evenly(lines, len(parts)), strict=True):
+            write_lines(file, lines_of_part)
         return parts
 
-    def command(self, part: Path, archive: str, compress: bool, tables: dict[str, str]) -> list:
-        """Give the words of a job; `part` is that of job 1."""
-        part = part.with_name(f"{part.name.removesuffix('1')}{JOB}")
+    def command(self, part: str, archive: str, compress: bool, tables: dict[str, str]) -> list:
+        """Give the words of a job, which reads `part` of the recordings or of the segments."""
         source, recordings = [], f"scp,p:{part}"
-        if self.segments:
+        if (self.data / "segments").exists():
             log.info("segments file exists: using that.")
             source = ["extract-segments", f"scp,p:{self.data}/wav.scp", part, "ark:-", "|"]
             recordings = "ark:-"
@@ -146,14 +138,9 @@ class FeatureExtraction:
         ]
 
 
-def _files(pattern: str, nj: int) -> list[Path]:
-    """List the files `pattern`, JOB being 1 to nj."""
-    return [Path(pattern.replace(JOB, str(n + 1))) for n in range(nj)]
-
-
 def _concatenate(pattern: str, nj: int, output: Path) -> list[Path]:
     """Write the lines of the files `pattern` to one file; returns them."""
-    files = _files(pattern, nj)
+    files = of_jobs(pattern, nj)
     write_lines(output, [line for file in files for line in text_lines(file)])
     return files
 
@@ -185,8 +172,7 @@ def _check_files(data: Path) -> None:
     """Raise NgtrainError when many recordings are not there, before hours of work on the others."""
     recordings = read_table(data / "wav.scp")
     files = [split_offset(name)[0] for name in recordings.values() if not name.endswith("|")]
-    missing = [file for file in files if not os.path.exists(file)]
-    if missing:
+    if missing := [file for file in files if not os.path.exists(file)]:
         sentence = f"{len(missing)} of {len(recordings)} recordings are not there"
         sentence = f"{data}/wav.scp: {sentence}, such as {missing[0]}"
         judge(len(missing), len(recordings), sentence, many=0, most=MOST)
@@ -202,9 +188,7 @@ def _say_losses(data: Path, logs: list[Path]) -> None:
     if not missing:
         return
     reason = reason_in(logs, missing[0]) or f"see {logs[0].parent}"
-    sentence = (
-        f"{data}: {len(missing)} of {len(utterances)} utterances have no features, such as "
-        f"{missing[0]}: {reason}"
-    )
+    sentence = f"{len(missing)} of {len(utterances)} utterances have no features"
+    sentence = f"{data}: {sentence}, such as {missing[0]}: {reason}"
     judge(len(missing), len(utterances), sentence, many=0, most=MOST)
     log.info(f"utils/fix_data_dir.py {data} would leave them out of the other files, too")

@@ -20,7 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnet.drivers.driver import option, output_of, read_integer, require_files
+from nnet.drivers.driver import (
+    decorated_by,
+    flag,
+    option,
+    output_of,
+    read_integer,
+    require_files,
+)
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, Command, options_of, read_from, read_options
@@ -37,14 +44,7 @@ OPTIONS = {
 
 def feature_options(*names: str) -> Callable[[Callable], Callable]:
     """Decorator that gives a driver the options of those names in OPTIONS; empty: not given."""
-
-    def declare(function: Callable) -> Callable:
-        for name in reversed(names):
-            flag = f"--{name.replace('_', '-')}"
-            function = option(flag, default="", help=OPTIONS[name])(function)
-        return function
-
-    return declare
+    return decorated_by(*(option(flag(name), default="", help=OPTIONS[name]) for name in names))
 
 
 def given_features(options: Mapping[str, Any]) -> dict[str, str]:
@@ -54,9 +54,7 @@ def given_features(options: Mapping[str, Any]) -> dict[str, str]:
 
 def feature_words(given: Mapping[str, str]) -> list[str]:
     """Give what given_features() selected as the words of another driver's command line."""
-    return [
-        word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)
-    ]
+    return [word for name, value in given.items() for word in (flag(name), value)]
 
 
 # What the files of adaptation transforms are called, by type of features.
@@ -65,17 +63,7 @@ TRANSFORMS = {"raw": "raw_trans", "lda": "trans"}
 
 @dataclass(frozen=True)
 class FeaturePipeline:
-    """The way from stored features to the input of a network.
-
-    Attributes:
-        feat_type: "raw" or "lda".
-        cmvn_opts: options of apply-cmvn.
-        delta_order: order of the deltas of raw features; none if empty.
-        splice_opts: options of splice-feats, for type lda.
-        lda_matrix: for type lda.
-        transform_dir: where the adaptation transforms are, if there are any.
-        ivector_dir: where the i-vectors are that are appended to every frame, if there are any.
-    """
+    """The way from stored features to the input of a network, of the type "raw" or "lda"."""
 
     feat_type: str
     cmvn_opts: str = ""
@@ -87,34 +75,22 @@ class FeaturePipeline:
 
     @classmethod
     def of(
-        cls,
-        directory: str | Path,
-        *,
-        feat_type: str = "",
-        cmvn_opts: str = "",
-        delta_order: str = "",
-        transform_dir: str | Path = "",
-        online_ivector_dir: str | Path = "",
-    ) -> FeaturePipeline:
+        cls, directory: str | Path, *, feat_type: str = "", cmvn_opts: str = "",
+        delta_order: str = "", transform_dir: str | Path = "", online_ivector_dir: str | Path = "",
+    ) -> FeaturePipeline:  # fmt: skip
         """Read the files of an alignment or experiment directory; options given here count more.
 
-        Args:
-            feat_type: "raw" or "lda", if it is not to be guessed.
-            cmvn_opts, delta_order: for raw features.
-            transform_dir: adaptation transforms of the type are used if this directory has any.
-            online_ivector_dir: has ivector_online.scp and ivector_period.
-        Raises:
-            NgtrainError: a file is missing, there is no such type, or an option does not fit it.
+        Raises NgtrainError if a file is missing, or an option does not fit the type of features.
         """
         directory, ivectors = Path(directory), Path(online_ivector_dir)
+        matrix = directory / "final.mat"
         adapted = [
             type_
             for type_, name in TRANSFORMS.items()
             if transform_dir and Path(transform_dir, f"{name}.1").is_file()
         ]
         if not feat_type:
-            is_lda = (directory / "final.mat").is_file() and "raw" not in adapted
-            feat_type = "lda" if is_lda else "raw"
+            feat_type = "lda" if matrix.is_file() and "raw" not in adapted else "raw"
         if feat_type not in TRANSFORMS:
             raise NgtrainError(f"--feat-type is raw or lda, not {feat_type}")
         if feat_type in adapted:
@@ -129,18 +105,18 @@ class FeaturePipeline:
             ivector_dir=ivectors if online_ivector_dir else None,
         )
         if feat_type == "raw":
-            return replace(pipeline, delta_order=delta_order or _read_order(directory))
+            order = directory / "delta_order"
+            if not delta_order and order.is_file():
+                delta_order = str(read_integer(order))
+            return replace(pipeline, delta_order=delta_order)
         if cmvn_opts or delta_order:
             raise NgtrainError(
                 "--cmvn-opts and --delta-order are for raw features: those of type lda must be "
-                f"made as they were for {directory}/final.mat"
+                f"made as they were for {matrix}"
             )
-        require_files(directory / "final.mat")
-        return replace(
-            pipeline,
-            splice_opts=read_options(directory / "splice_opts", "splice-feats"),
-            lda_matrix=directory / "final.mat",
-        )
+        require_files(matrix)
+        splice_opts = read_options(directory / "splice_opts", "splice-feats")
+        return replace(pipeline, splice_opts=splice_opts, lda_matrix=matrix)
 
     def save(self, directory: str | Path) -> FeaturePipeline:
         """Write the files that say this into an experiment directory; the pipeline that uses them.
@@ -159,23 +135,20 @@ class FeaturePipeline:
             shutil.copyfile(self.lda_matrix, copy)
         return replace(self, lda_matrix=copy)
 
-    def rspecifier(
-        self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
-    ) -> str:
-        """Give the features of a data directory as a table for programs to read.
-
-        Args:
-            data: the data directory; JOB in it may stand for the number of a job.
-            select: command that prints lines of a feats.scp, if it is not to be the directory's.
-            num_jobs: into how many parts the data was split, if it was.
-        """
-        commands = self.commands(data, select=select, num_jobs=num_jobs)
-        return read_from(*commands, *self.ivector_commands(data), options="s,cs")
+    def rspecifier(self, data: str | Path, **how) -> str:
+        """Give the features of a data directory as a table; see :meth:`commands`."""
+        commands = [*self.commands(data, **how), *self.ivector_commands(data)]
+        return read_from(*commands, options="s,cs")
 
     def commands(
         self, data: str | Path, *, select: Command = (), num_jobs: int | None = None
     ) -> list[Command]:
-        """Give the commands of the pipeline up to the i-vectors; see :meth:`rspecifier`."""
+        """Give the commands of the pipeline up to the i-vectors.
+
+        data: the data directory; JOB in it may stand for the number of a job.
+        select: command that prints lines of a feats.scp, if it is not to be the directory's.
+        num_jobs: into how many parts the data was split, if it was.
+        """
         scp = "scp:-" if select else f"scp:{data}/feats.scp"
         utt2spk = f"--utt2spk=ark:{data}/utt2spk"
         normalize = ["apply-cmvn", *self.cmvn_opts.split(), utt2spk]
@@ -208,8 +181,7 @@ class FeaturePipeline:
     def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[Command]:
         """Give the command that appends i-vectors to each frame, if there are any.
 
-        Args:
-            randomize_prob: how probably an i-vector is replaced by another one of the utterance.
+        randomize_prob: how probably an i-vector is replaced by another one of the utterance.
         """
         if self.ivector_dir is None:
             return []
@@ -223,9 +195,3 @@ class FeaturePipeline:
             commands.append(["ivector-randomize", randomize, "ark:-", "ark:-"])
         ivectors = read_from(*commands, options="s,cs")
         return [["paste-feats", f"--length-tolerance={period}", "ark:-", ivectors, "ark:-"]]
-
-
-def _read_order(directory: Path) -> str:
-    """Read the order of deltas that a directory asks for; empty if it does not."""
-    path = directory / "delta_order"
-    return str(read_integer(path)) if path.is_file() else ""

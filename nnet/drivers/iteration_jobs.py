@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from nnet.drivers.driver import output_of
@@ -35,25 +36,20 @@ from nnet.report.training_logs import last_number, read_left_out
 log = logging.getLogger("ngtrain")
 
 FAR_BELOW = 1.0
-"""In log-probability per frame.  Jobs of an iteration start from the same network, and their data
-is a random part each: what they reach differs by some hundredths, and by more only where all of it
-is bad.  Kaldi's scripts for nnet3 leave out what is as far below the best job
-(steps/libs/nnet3/train/common.py)."""
+"""In log-probability per frame.  What jobs reach on random parts of the data differs by some
+hundredths, and by more only where all of a part is bad.  Kaldi's scripts for nnet3 leave out what
+is as far below the best job (steps/libs/nnet3/train/common.py)."""
 
 
 class IterationJobs:
-    """The jobs 1 to `num_jobs` of iteration `number`, which makes model number + 1.
-
-    left_out: why jobs do not count, by their number.
-    num_damaged: how often their models were damaged.
-    """
+    """The jobs 1 to `num_jobs` of iteration `number`, which makes model number + 1."""
 
     def __init__(self, dir: Path, number: int, num_jobs: int):
         self.dir = dir
         self.number = number
         self.num_jobs = num_jobs
-        self.left_out = read_left_out(dir).get(number, {})
-        self.num_damaged: Counter[int] = Counter()
+        self.left_out = read_left_out(dir).get(number, {})  # why jobs do not count
+        self.num_damaged: Counter[int] = Counter()  # how often the model of a job was
 
     def model(self, n: int) -> Path:
         return self.dir / f"{self.number + 1}.{n}.mdl"
@@ -98,8 +94,6 @@ class IterationJobs:
         objectives = sorted(self.objectives().values()) or [math.nan]
         return objectives[len(objectives) // 2]
 
-    # What does not count --------------------------------------------------------------------------
-
     def leave_out(self, n: int, reason: str) -> None:
         self.left_out[n] = reason
         log.warning("iteration %d: job %d does not count: %s", self.number, n, reason)
@@ -126,11 +120,8 @@ class IterationJobs:
         margin = max(FAR_BELOW, -middle / 2)
         for n, objective in self.objectives().items():
             if objective < middle - margin:
-                self.leave_out(
-                    n,
-                    f"{self.log(n)}: log-prob-per-frame {objective:g} is more than {margin:.3g} "
-                    f"below {middle:g}, that of the middle job",
-                )
+                below = f"more than {margin:.3g} below {middle:g}, that of the middle job"
+                self.leave_out(n, f"{self.log(n)}: log-prob-per-frame {objective:g} is {below}")
 
     def discard_broken(self, max_retries: int) -> bool:
         """Remove models that cannot be averaged; says whether there are any.
@@ -140,7 +131,8 @@ class IterationJobs:
         """
         broken = {n: reason for n in self.counted() if (reason := self.reason_against(n))}
         for n, reason in broken.items():
-            if self.is_damaged(n) and self.num_damaged[n] < max_retries:
+            is_damaged = error_of(check_file, self.model(n))
+            if is_damaged and self.num_damaged[n] < max_retries:
                 self.num_damaged[n] += 1
                 log.warning("iteration %d: job %d: %s; starting it again", self.number, n, reason)
             else:
@@ -150,26 +142,14 @@ class IterationJobs:
 
     def reason_against(self, n: int) -> str:
         """Say why the model of a job cannot be averaged; empty if it can."""
-        try:
-            output_of("nnet-am-average", "--print-args=false", self.model(n), "/dev/null")
-        except NgtrainError as error:
-            return str(error)
-        return ""
-
-    def is_damaged(self, n: int) -> bool:
-        """Tell whether the model of a job is another one than it wrote."""
-        try:
-            check_file(self.model(n))
-        except NgtrainError:
-            return True
-        return False
+        average = "nnet-am-average", "--print-args=false", self.model(n), "/dev/null"
+        return error_of(output_of, *average)
 
     def decide(self, min_jobs: int | None) -> None:
         """Write down which jobs do not count.
 
         min_jobs: how many must remain, or all if there are fewer; None for half of them.
-        Raises NgtrainError if too few remain; then nothing is written, so that running the driver
-        again tries those again.
+        Raises NgtrainError if too few remain; nothing is written then: the next run tries again.
         """
         least = (self.num_jobs + 1) // 2 if min_jobs is None else min(min_jobs, self.num_jobs)
         count = len(self.counted())
@@ -183,12 +163,17 @@ class IterationJobs:
         if decided.get(self.number, {}) != self.left_out:
             decided[self.number] = self.left_out
             write_left_out(self.dir, decided)
-            log.warning(
-                "iteration %d: going on with %d of %d jobs", self.number, count, self.num_jobs
-            )
+            numbers = self.number, count, self.num_jobs
+            log.warning("iteration %d: going on with %d of %d jobs", *numbers)
 
 
-# The file of decisions --------------------------------------------------------------------------
+def error_of(check: Callable, *what) -> str:
+    """Say why a check fails; empty if it does not."""
+    try:
+        check(*what)
+    except NgtrainError as error:
+        return str(error)
+    return ""
 
 
 def write_left_out(dir: Path, decided: dict[int, dict[int, str]]) -> None:

@@ -9,8 +9,15 @@ from pathlib import Path
 from nnet.cli.progress import progress_bar
 from nnet.drivers.divergence import check_divergence
 from nnet.drivers.driver import Background, log, run, run_step, threads_per_job
-from nnet.drivers.egs_dir import SUBSETS, training_archive, training_table
-from nnet.drivers.egs_of_training import ArchiveChecks, egs_are_whole, forget_egs, remove_egs
+from nnet.drivers.egs_dir import (
+    SUBSETS,
+    ArchiveChecks,
+    egs_are_whole,
+    forget_egs,
+    remove_egs,
+    training_archive,
+    training_table,
+)
 from nnet.drivers.iteration_jobs import IterationJobs, forget_left_out
 from nnet.drivers.training_end import adjust_priors
 from nnet.drivers.training_files import logs_after, models, models_of_jobs, relabelled_egs
@@ -22,18 +29,19 @@ from nnet.launch.commands import pipeline
 from nnet.launch.late_files import eventually
 
 
-class Iterations:
+class Iterations(ExitStack):
     """The iterations that are still to be done, as a context; iteration x makes model x + 1.
 
     Beside them diagnostics are computed, and the next archives are compared with their checksums.
     """
 
     def __init__(self, training: TrainingRun):
+        super().__init__()
         self.training = training
-        self.schedule = training.schedule
+        self.schedule = s = training.schedule
         self.objectives: list[float] = []  # of iterations
-        o, s = training.options, self.schedule
-        log.info("training for %g epochs = %d iterations", o.num_epochs, s.num_iters)
+        epochs = training.options.num_epochs
+        log.info("training for %g epochs = %d iterations", epochs, s.num_iters)
         self.first = max(x for x in models(training.dir) if x <= s.num_iters)
         if self.first > 0:
             log.info("going on from %s", training.model(self.first))
@@ -43,17 +51,11 @@ class Iterations:
             log_file.unlink()
 
     def __enter__(self) -> Iterations:
-        with ExitStack() as stack:
-            s = self.schedule
-            self.diagnostics = stack.enter_context(Diagnostics())
-            self.archive_checks = stack.enter_context(ArchiveChecks())
-            jobs = map(s.num_archives_processed, (self.first, s.num_iters))
-            self.show = stack.enter_context(progress_bar(*jobs))
-            self._stack = stack.pop_all()
+        jobs = map(self.schedule.num_archives_processed, (self.first, self.schedule.num_iters))
+        self.diagnostics = self.enter_context(Diagnostics())
+        self.archive_checks = self.enter_context(ArchiveChecks())
+        self.show = self.enter_context(progress_bar(*jobs))
         return self
-
-    def __exit__(self, *exception) -> bool | None:
-        return self._stack.__exit__(*exception)
 
     def __iter__(self) -> Iterator[int]:
         """Count them, and show how far training is, to the end of the last."""
@@ -62,8 +64,6 @@ class Iterations:
             self.show(s.num_archives_processed(x), self.progress.status(x))
             yield x
         self.show(s.num_archives_processed(s.num_iters), "combination")
-
-    # Examples -------------------------------------------------------------------------------------
 
     def realign(self, x: int) -> None:
         """Where --realign-times says so, align the data with model x, and relabel the examples."""
@@ -122,8 +122,6 @@ class Iterations:
         last = max(y for y in training.realignments if y <= x)
         return f"--stage {last} does the realignment that made them again"
 
-    # Jobs -----------------------------------------------------------------------------------------
-
     def train(self, x: int) -> IterationJobs:
         """Run the jobs of iteration x that have not ended well yet."""
         self.training.check_model(x)
@@ -178,8 +176,7 @@ class Iterations:
         """Average the models of an iteration's jobs, or take the best one; then remove them."""
         training, o, x = self.training, self.training.options, jobs.number
         averages = self.schedule.averages(x)
-        merged, writing = training.model(x + 1), "--write-checksum=true"
-        fixing = []
+        merged, writing, fixing = training.model(x + 1), "--write-checksum=true", []
         if o.fix_nnet and x <= self.schedule.num_iters // 2:
             fixing = [
                 "-", "|", "nnet-am-fix", f"--max-average-deriv={o.max_average:g}",
@@ -200,8 +197,6 @@ class Iterations:
                 if not eventually(merged.exists, training.dir):
                     raise NgtrainError(f"{log_file}: it ended well, but there is no {merged}")
         remove_models_of_jobs(training.dir, x + 1)
-
-    # Beside them ----------------------------------------------------------------------------------
 
     def diagnose(self, x: int | str) -> None:
         """Start to compute how good model x is, and how it differs from the one before."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnet.decoding.unknown_words import MANY, TOO_MANY
-from nnet.drivers.driver import log
+from nnet.drivers.driver import log, of_jobs
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import COUNTED
+from nnet.launch.commands import JOB
 
 _LONGEST_LINE = 1 << 12
 
@@ -19,13 +20,14 @@ _LONGEST_LINE = 1 << 12
 class Tally:
     """Numbers that logs of many jobs give, added up.
 
-    Attributes:
-        counts: by the names in the pattern.
-        example: the first warning of a job, if there is one.
+    counts: by the names in the pattern.
+    example: the first warning of a job, if there is one.
+    place: where the logs are.
     """
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int]
     example: str = ""
+    place: str = ""
 
     @classmethod
     def of(cls, logs: Iterable[Path], pattern: str, harmless: str = "Retrying ") -> Tally:
@@ -45,6 +47,16 @@ class Tally:
             for name, count in found.groupdict().items() if found else ():
                 tally.counts[name] += int(count)
         return tally
+
+    @classmethod
+    def of_jobs(cls, log: str | Path, num_jobs: int, pattern: str, *others: Path) -> Tally:
+        """Add up likewise over the logs of jobs, JOB in `log` being their number, and others."""
+        tally = cls.of([*others, *of_jobs(log, num_jobs)], pattern)
+        return replace(tally, place=str(log).replace(JOB, "*"))
+
+    def report(self, what: str, done: int, total: int, unit: str) -> None:
+        """Say how many of how many were used; see report()."""
+        report(what, done, total, unit, self.example, self.place)
 
 
 def report(what: str, done: int, total: int, unit: str, example: str, advice: str) -> None:
@@ -74,13 +86,7 @@ def judge(lost: int, total: int, sentence: str, many: float = MANY, most: float 
 
 @dataclass(frozen=True)
 class Loss:
-    """A sentence such as "no features of 3 of 10 recordings, such as u4: too short".
-
-    Attributes:
-        before, after: what stands around the two numbers.
-        count, total: the numbers.
-        example: one of them.
-    """
+    """A sentence such as "no features of 3 of 10 recordings, such as u4: too short"."""
 
     before: str
     after: str

@@ -32,10 +32,10 @@ def parse_splice_indexes(splice_indexes: str) -> dict[int, list[int]]:
         if offsets != sorted(set(offsets)):
             raise ValueError(f"the offsets in {word!r} are not increasing")
         splices[layer] = offsets
-    first = splices.get(0)
-    if first is None:
+    if 0 not in splices:
         raise ValueError("layer0 is missing")
-    if first != list(range(first[0], first[-1] + 1)) or not first[0] <= 0 <= first[-1]:
+    first = splices[0]
+    if first != list(range(first[0], first[-1] + 1)) or 0 not in first:
         raise ValueError("layer0 must splice consecutive frames that include 0")
     return splices
 
@@ -104,11 +104,9 @@ class MultispliceNetwork:
 
     def nnet_config(self) -> list[str]:
         """Describe the network of one hidden layer; the last starts at zero: all classes equal."""
-        offsets = ":".join(map(str, self.splices[0]))
         scales = self.presoftmax_scales
         return [
-            f"SpliceComponent input-dim={self.input_dim} context={offsets} "
-            f"const-component-dim={self.ivector_dim}",
+            f"{self._splice(0, self.input_dim)} const-component-dim={self.ivector_dim}",
             f"FixedAffineComponent {quote(f'matrix={self.lda_mat}')}",
             *self._hidden_layer(self.lda_dim),
             f"{self.last_affine} input-dim={self.hidden_dim} output-dim={self.num_targets} "
@@ -119,19 +117,19 @@ class MultispliceNetwork:
 
     def hidden_config(self, layer: int) -> list[str]:
         """Describe what is inserted as hidden layer 1, 2, ..."""
-        offsets = self.splices.get(layer)
-        if offsets is None:
+        if layer not in self.splices:
             return self._hidden_layer(self.hidden_dim)
-        return [
-            f"SpliceComponent input-dim={self.hidden_dim} context={':'.join(map(str, offsets))}",
-            *self._hidden_layer(self.hidden_dim * len(offsets)),
-        ]
+        spliced_dim = self.hidden_dim * len(self.splices[layer])
+        return [self._splice(layer, self.hidden_dim), *self._hidden_layer(spliced_dim)]
 
     def insertion_point(self, layer: int) -> int:
         """Find the component, the last affine one, before which a hidden layer goes: its index."""
         num_last = 3 if self.presoftmax_scales else 2
         num_inserted = sum(len(self.hidden_config(before)) for before in range(1, layer))
         return len(self.nnet_config()) - num_last + num_inserted
+
+    def _splice(self, layer: int, dim: int) -> str:
+        return f"SpliceComponent input-dim={dim} context={':'.join(map(str, self.splices[layer]))}"
 
     def _hidden_layer(self, input_dim: int) -> list[str]:
         stddev = 1.0 / math.sqrt(self.affine_dim)

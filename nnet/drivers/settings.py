@@ -23,7 +23,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from nnet.drivers.driver import Choice, argument, driver, integer, option, real
+from nnet.drivers.driver import Choice, argument, decorated_by, driver, flag, integer, option, real
 from nnet.errors import NgtrainError
 
 
@@ -50,10 +50,8 @@ Declaration = Callable[[Callable], Callable]
 class TrainingSetting:
     """An option, and what a training must know of it.
 
-    Attributes:
-        affects: the parts whose result depends on it.
-        means: makes of its text what is compared with its value in another run.
-        declaration: gives it to a driver.
+    affects: the parts whose result depends on it.
+    means: makes of its text what is compared with its value in another run.
     """
 
     affects: Part
@@ -66,9 +64,6 @@ class TrainingSetting:
             return self.means(text) == self.means(other)
         except (ValueError, NgtrainError):  # such as None for a number that is not given
             return text.split() == other.split()
-
-
-# Sets of options ----------------------------------------------------------------------------------
 
 
 def setting(
@@ -84,23 +79,17 @@ def setting(
 ) -> Any:
     """Make a field of a set that is an option; its type is the field's.
 
-    Args:
-        default: None for "not given".
-        least, most, above: the range of a number.
-        choices: all values that a word may have.
-        means: of its text, what is compared; of numbers the number, of words these, if not given.
+    default: None for "not given".
+    means: of its text, what is compared; of numbers the number, of words these, if not given.
     """
 
     def make(name: str, kind: type) -> TrainingSetting:
-        if kind is int:
-            limits = {"least": least, "most": most}
-            type_ = integer(**{end: int(n) for end, n in limits.items() if n is not None})
+        type_ = Choice(choices) if choices else kind
+        if kind is int and least is not None:
+            type_ = integer(int(least))
         elif kind is float:
             type_ = real(least, most, above=above)
-        else:
-            type_ = Choice(choices) if choices else kind
-        flag = f"--{name.replace('_', '-')}"
-        declaration = option(flag, type=type_, default=default, help=help)
+        declaration = option(flag(name), type=type_, default=default, help=help)
         compared = means or (float if kind in (int, float) else str.split)
         return TrainingSetting(affects, compared, declaration)
 
@@ -109,10 +98,7 @@ def setting(
 
 def shared(declaration: Declaration, affects: Part) -> Any:
     """Make a field of a set that is an option which other drivers have, too."""
-
-    def nothing(): ...
-
-    (declared,) = click.command()(declaration(nothing)).params
+    (declared,) = click.command()(declaration(lambda: None)).params
     made = TrainingSetting(affects, str.split, declaration)
     return field(default=declared.default, metadata={"make": lambda *_: made})
 
@@ -134,13 +120,7 @@ def settings_of(options: type) -> Mapping[str, TrainingSetting]:
 
 def options_from(options: type) -> Declaration:
     """Make a decorator that gives a driver all options of a set."""
-
-    def declare(function: Callable) -> Callable:
-        for each in reversed(settings_of(options).values()):
-            function = each.declaration(function)
-        return function
-
-    return declare
+    return decorated_by(*(each.declaration for each in settings_of(options).values()))
 
 
 Options = TypeVar("Options")
@@ -151,10 +131,7 @@ def read_words(options: type[Options], words: Iterable[Any]) -> Options:
 
     Raises NgtrainError where it would refuse them.
     """
-
-    def nothing(**_): ...
-
-    reader = driver("")(options_from(options)(nothing))
+    reader = driver("")(options_from(options)(lambda **_: None))
     try:
         given = reader.make_context("", list(map(str, words))).params
     except click.ClickException as error:
@@ -162,9 +139,6 @@ def read_words(options: type[Options], words: Iterable[Any]) -> Options:
     except click.exceptions.Exit:
         raise NgtrainError("--help is no option of a training") from None
     return options(**{name: given[name] for name in settings_of(options)})
-
-
-# What values mean ---------------------------------------------------------------------------------
 
 
 def path(text: str) -> str:

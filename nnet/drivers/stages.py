@@ -7,13 +7,10 @@ stopped; --stage has it forgotten first.
 from __future__ import annotations
 
 import shlex
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from nnet.drivers.driver import read_integer, run, run_step
-from nnet.drivers.egs_of_training import forget_egs
+from nnet.drivers.driver import of_jobs, read_integer, run, run_step
+from nnet.drivers.egs_dir import forget_egs
 from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.extract_features import copy_configs
 from nnet.drivers.feature_pipeline import feature_words
@@ -27,27 +24,31 @@ from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, pipeline, unzipped
 
 
-@dataclass
-class Stage(ABC):
-    """A part of the work of a training: made() tells whether it is done, forget() has it say no.
+class Stage:
+    """A part of the work of a training, which make() does unless its file is there.
 
-    Attributes:
-        number: that --stage and --exit-stage know it by.
-        name: what it makes, in the account of seconds.
+    number: that --stage and --exit-stage know it by.
+    name: what it makes, in the account of seconds.
+    file_name: the last one of those that it makes.
     """
 
-    training: TrainingRun
-    number: ClassVar[int]
-    name: ClassVar[str]
+    number: int
+    name: str
+    file_name: str
 
-    @abstractmethod
-    def made(self) -> bool: ...
+    def __init__(self, training: TrainingRun):
+        self.training = training
 
-    @abstractmethod
-    def make(self) -> None: ...
+    @property
+    def file(self) -> Path:
+        return self.training.dir / self.file_name
 
-    @abstractmethod
-    def forget(self) -> None: ...
+    def made(self) -> bool:
+        return self.file.exists()
+
+    def forget(self) -> None:
+        """Have made() say no."""
+        remove_with_checksum(self.file)
 
     def do(self) -> None:
         """Make what is not there yet."""
@@ -59,34 +60,18 @@ class Stage(ABC):
 class FeatureTransform(Stage):
     """lda.mat, with the files that say how features are made and their dimensions."""
 
-    number, name = -4, "transform"
-
-    @property
-    def file(self) -> Path:
-        return self.training.dir / "lda.mat"  # the last one that get_lda.py makes
-
-    def made(self) -> bool:
-        return self.file.exists()
+    number, name, file_name = -4, "transform", "lda.mat"
 
     def make(self) -> None:
         training, o = self.training, self.training.options
         left, *_, right = training.splices[0]
         copy_configs(Path(o.data), training.dir)
         run_step(
-            "get_lda.py",
-            *[
-                *shlex.split(o.lda_opts),
-                *feature_words(training.given_features),
-                "--cmd",
-                training.cmd,
-            ],
-            *["--left-context", -left, "--right-context", right, "--rand-prune", o.randprune],
-            *[*(["--lda-dim", o.lda_dim] if o.lda_dim else []), "--srand", o.srand],
-            *[o.data, o.lang, o.alidir, training.dir],
-        )
-
-    def forget(self) -> None:
-        self.file.unlink(missing_ok=True)
+            "get_lda.py", *shlex.split(o.lda_opts), *feature_words(training.given_features),
+            "--cmd", training.cmd, "--left-context", -left, "--right-context", right,
+            "--rand-prune", o.randprune, *(["--lda-dim", o.lda_dim] if o.lda_dim else []),
+            "--srand", o.srand, o.data, o.lang, o.alidir, training.dir,
+        )  # fmt: skip
 
 
 class Examples(Stage):
@@ -109,13 +94,8 @@ class Examples(Stage):
         """Give the options of get_egs2.py."""
         o, (left, right) = self.training.options, context(self.training.splices)
         return [
-            *[
-                *feature_words(self.training.given_features),
-                "--cmd",
-                self.training.cmd,
-                "--io-opts",
-                o.io_opts,
-            ],
+            *feature_words(self.training.given_features),
+            *["--cmd", self.training.cmd, "--io-opts", o.io_opts],
             *["--left-context", left, "--right-context", right, "--stage", o.get_egs_stage],
             *["--samples-per-iter", o.samples_per_iter, "--frames-per-eg", o.frames_per_eg],
             *["--egs-format", egs_format_for(o.use_gpu), "--srand", o.srand],
@@ -143,30 +123,22 @@ class FirstNetwork(Stage):
     Transition probabilities and priors are those of the alignment.
     """
 
-    number, name = -2, "initialization"
-
-    def made(self) -> bool:
-        return self.training.model(0).exists()
+    number, name, file_name = -2, "initialization", "0.mdl"
 
     def make(self) -> None:
-        training, o = self.training, self.training.options
-        if training.network.presoftmax_scales:
-            self.write_presoftmax_scales(training.network.presoftmax_scales)
-        write_lines(training.dir / "nnet.config", training.network.nnet_config())
+        training, network, o = self.training, self.training.network, self.training.options
+        if network.presoftmax_scales:
+            self.write_presoftmax_scales(network.presoftmax_scales)
+        write_lines(training.dir / "nnet.config", network.nnet_config())
         for layer in range(1, o.num_hidden_layers):
-            config = training.network.hidden_config(layer)
-            write_lines(training.dir / f"hidden_{layer}.config", config)
+            write_lines(training.dir / f"hidden_{layer}.config", network.hidden_config(layer))
         init = ["nnet-init", f"--srand={o.srand}", training.dir / "nnet.config", "-"]
         run(
             training.cmd, training.log("nnet_init"),
-            "nnet-am-init", f"{o.alidir}/tree", f"{o.lang}/topo",
-            f"{pipeline(init)} |", "-", "|",
+            "nnet-am-init", f"{o.alidir}/tree", f"{o.lang}/topo", f"{pipeline(init)} |", "-", "|",
             "nnet-train-transitions", "--write-checksum=true", "-",
-            unzipped(*training.alignments), training.model(0),
+            unzipped(*training.alignments), self.file,
         )  # fmt: skip
-
-    def forget(self) -> None:
-        remove_with_checksum(self.training.model(0))
 
     def write_presoftmax_scales(self, path: str) -> None:
         """Write the scales of the softmax's inputs, by how often classes are in the alignment."""
@@ -176,16 +148,12 @@ class FirstNetwork(Stage):
             training.cmd, training.log(f"acc_pdf.{JOB}"),
             "ali-to-post", unzipped(ali / f"ali.{JOB}.gz"), "ark:-", "|",
             "post-to-tacc", "--per-pdf=true", "--binary=false", f"{ali}/final.mdl",
-            "ark:-", f"{training.dir}/{JOB}.pacc",
-            jobs=num_jobs,
+            "ark:-", f"{training.dir}/{JOB}.pacc", jobs=num_jobs,
         )  # fmt: skip
-        files = [training.dir / f"{job}.pacc" for job in range(1, num_jobs + 1)]
+        files = of_jobs(training.dir / f"{JOB}.pacc", num_jobs)
         counts = [[float(count) for count in file.read_text().split()[1:-1]] for file in files]
-        scales = presoftmax_scales(
-            [sum(of_class) for of_class in zip(*counts, strict=True)],
-            training.options.presoftmax_prior_scale_power,
-        )
-        text = " ".join(f"{scale:f}" for scale in scales)
-        write_lines(Path(path), [f" [ {text} ]"])
+        totals = [sum(of_class) for of_class in zip(*counts, strict=True)]
+        scales = presoftmax_scales(totals, training.options.presoftmax_prior_scale_power)
+        write_lines(Path(path), [f" [ {' '.join(f'{scale:f}' for scale in scales)} ]"])
         for file in files:
             file.unlink()

@@ -14,28 +14,25 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import MOST_JOBS, check_same_phones, mismatch
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import output_of, read_integer
-from nnet.drivers.egs_dir import SUBSETS, recorded_info, training_archive, training_archives
-from nnet.drivers.egs_of_training import missing_egs
+from nnet.drivers.driver import flag, of_jobs, output_of, read_integer
+from nnet.drivers.egs_dir import (
+    SUBSETS,
+    missing_egs,
+    recorded_info,
+    training_archive,
+    training_archives,
+)
 from nnet.drivers.egs_options import EgsOptions, count_frames
 from nnet.drivers.feature_pipeline import FeaturePipeline
-from nnet.drivers.lda_options import LdaOptions
-from nnet.drivers.settings import (
-    EXAMPLES,
-    NETWORK,
-    TRANSFORM,
-    Part,
-    read_words,
-    words_of,
-)
+from nnet.drivers.settings import EXAMPLES, NETWORK, TRANSFORM, Part, read_words, words_of
 from nnet.drivers.stages import Examples
 from nnet.drivers.training_files import TIME, models
-from nnet.drivers.training_options import NEVER, changed_options
+from nnet.drivers.training_options import NEVER, LdaOptions
 from nnet.drivers.training_run import TrainingRun
 from nnet.drivers.training_schedule import Schedule, ScheduleError
 from nnet.drivers.transcripts import check_text
 from nnet.errors import NgtrainError
-from nnet.launch.commands import read_from
+from nnet.launch.commands import JOB, read_from
 from nnet.launch.gpus import visible_gpus
 from nnet.launch.jobs import parse_cmd
 from nnet.launch.launcher import program_of
@@ -45,11 +42,7 @@ PROGRAMS = ("bash", "cat", "gzip", "gunzip", "nnet-train-simple", "nnet-am-avera
 
 
 class TrainingChecks:
-    """The checks of one training.
-
-    Attributes:
-        made: the parts of the work that are done, and stay.
-    """
+    """The checks of one training."""
 
     def __init__(self, training: TrainingRun):
         self.training = training
@@ -86,15 +79,11 @@ class TrainingChecks:
         """Tell whether one of some parts is still to be made."""
         return bool(parts & ~self.made)
 
-    # Options --------------------------------------------------------------------------------------
-
     def dimensions(self) -> Iterator[str]:
         o = self.options
         if o.nonlin == "pnorm" and o.pnorm_input_dim % o.pnorm_output_dim:
-            yield (
-                f"--pnorm-input-dim {o.pnorm_input_dim}: must be a multiple of "
-                f"--pnorm-output-dim {o.pnorm_output_dim}"
-            )
+            wanted = f"must be a multiple of --pnorm-output-dim {o.pnorm_output_dim}"
+            yield f"--pnorm-input-dim {o.pnorm_input_dim}: {wanted}"
 
     def splices(self) -> list[str]:
         return [] if self.training.splices else ["--splice-indexes: nothing is spliced"]
@@ -113,18 +102,18 @@ class TrainingChecks:
     def egs_options(self) -> Iterator[str]:
         try:
             options = read_words(EgsOptions, words_of(self.options.egs_opts))
+            reason = options.nothing_to_combine_on()
         except NgtrainError as error:
-            yield f"--egs-opts: {error}"
-        else:
-            if reason := options.nothing_to_combine_on():
-                yield f"--egs-opts: {reason}"
+            reason = str(error)
+        if reason:
+            yield f"--egs-opts: {reason}"
 
     def launchers(self) -> Iterator[str]:
         for name in "cmd", "align_cmd":
             if cmd := getattr(self.options, name):
                 launcher, *_ = parse_cmd(cmd)
                 if not shutil.which(program_of(launcher)):
-                    yield f"--{name.replace('_', '-')} {cmd}: there is no program {launcher}"
+                    yield f"{flag(name)} {cmd}: there is no program {launcher}"
 
     def gpus(self) -> Iterator[str]:
         """Find out whether a GPU that is asked for is there, as far as jobs run on this machine."""
@@ -139,27 +128,16 @@ class TrainingChecks:
 
     def begun(self) -> Iterator[str]:
         """Find options that a directory was not begun with, where they affect what is there."""
-        training = self.training
-        if self.options.stage is not None:
-            return
-        if changed := changed_options(training.dir, self.options.given, self.made):
+        if self.options.stage is None and (changed := self.training.changed_options()):
             yield (
-                f"{training.dir} was begun with other options: {', '.join(changed)}; use the same, "
+                f"{self.training.dir} was begun with other options: {changed}; use the same, "
                 "another directory, or --stage to say from where to do it again"
             )
 
-    # Files ----------------------------------------------------------------------------------------
-
     def files(self) -> Iterator[str]:
         data, lang, ali = self.data, self.lang, self.ali
-        wanted = [
-            data / "feats.scp",
-            lang / "L.fst",
-            lang / "topo",
-            ali / "final.mdl",
-            ali / "tree",
-            ali / "num_jobs",
-        ]
+        wanted = [data / "feats.scp", lang / "L.fst", lang / "topo"]
+        wanted += [ali / "final.mdl", ali / "tree", ali / "num_jobs"]
         if self.to_do(TRANSFORM | EXAMPLES):
             wanted += [data / "utt2spk", data / "cmvn.scp"]
         if self.to_do(TRANSFORM):
@@ -167,18 +145,16 @@ class TrainingChecks:
         if self.options.realign_times:  # in the midst of the training
             wanted += [data / "text", data / "utt2spk", data / "cmvn.scp", lang / "phones.txt"]
             wanted += [lang / "words.txt", lang / "oov.int", lang / "phones/disambig.int"]
-        missing = [str(path) for path in dict.fromkeys(wanted) if not path.is_file()]
-        if missing:
+        if missing := [str(path) for path in dict.fromkeys(wanted) if not path.is_file()]:
             yield f"no such file: {', '.join(missing)}"
         elif self.to_do(TRANSFORM | EXAMPLES | NETWORK):
             num_jobs = read_integer(ali / "num_jobs")
-            lost = [f"{ali}/ali.{n + 1}.gz" for n in range(min(num_jobs, MOST_JOBS))]
-            if lost := [name for name in lost if not Path(name).is_file()]:
+            archives = of_jobs(ali / f"ali.{JOB}.gz", min(num_jobs, MOST_JOBS))
+            if lost := [str(path) for path in archives if not path.is_file()]:
                 yield f"no such file: {', '.join(lost[:5])}; {ali}/num_jobs is {num_jobs}"
 
     def programs(self) -> Iterator[str]:
-        missing = [name for name in PROGRAMS if not shutil.which(name)]
-        if missing:
+        if missing := [name for name in PROGRAMS if not shutil.which(name)]:
             yield f"no such program: {', '.join(missing)}; `. ./path.sh` says where ours are"
 
     def system(self) -> Iterator[str]:
@@ -190,24 +166,17 @@ class TrainingChecks:
             if reason := mismatch(self.ali / "tree", self.ali / "final.mdl", topo):
                 yield f"{reason}; take all of them from the directory that made the alignments"
 
-    # Data -----------------------------------------------------------------------------------------
-
     def utterances(self) -> Iterator[str]:
-        """Find out whether utterances are enough to hold some out, and speakers for the parts.
-
-        Where the data is to be aligned again, it must have transcripts.
-        """
-        if self.options.realign_times:
+        """Find out whether utterances are enough to hold some out, and speakers for the parts."""
+        if self.options.realign_times:  # which takes transcripts
             check_text(self.data, self.lang)
         if not self.to_do(TRANSFORM | EXAMPLES):
             return
         utt2spk = read_table(self.data / "utt2spk")
         num_jobs, num_speakers = read_integer(self.ali / "num_jobs"), len(set(utt2spk.values()))
         if num_jobs > num_speakers:
-            yield (
-                f"{self.ali} is of {num_jobs} jobs, but {self.data} has {num_speakers} speakers: "
-                "align this data"
-            )
+            speakers = f"{self.data} has {num_speakers} speakers"
+            yield f"{self.ali} is of {num_jobs} jobs, but {speakers}: align this data"
         if self.to_do(EXAMPLES) and not self.options.egs_dir:
             reason = self.examples.options().too_few_utterances(len(utt2spk))
             yield from [f"{self.data}: {reason} in --egs-opts"] if reason else []
@@ -228,10 +197,10 @@ class TrainingChecks:
         if o.egs_dir:
             archive = training_archive(Path(o.egs_dir), 1)
             input_dim = str(dim + features.ivector_dim())
-            if recorded_info(archive).get("input-dim", input_dim) != input_dim:
+            if (there := recorded_info(archive).get("input-dim", input_dim)) != input_dim:
                 yield (
-                    f"{archive}: its inputs have {recorded_info(archive)['input-dim']} dimensions, "
-                    f"those of {self.data} {input_dim}: make the examples of this data"
+                    f"{archive}: its inputs have {there} dimensions, those of {self.data} "
+                    f"{input_dim}: make the examples of this data"
                 )
         elif self.to_do(EXAMPLES):
             yield from self.room(dim)
@@ -243,7 +212,9 @@ class TrainingChecks:
             return
         context = options.left_context + options.right_context
         rows = self.num_frames * (1 + context / options.frames_per_eg)
-        needed, free = rows * dim, shutil.disk_usage(existing(self.training.dir)).free
+        above = (self.training.dir, *self.training.dir.absolute().parents)
+        there = next(directory for directory in above if directory.is_dir())
+        needed, free = rows * dim, shutil.disk_usage(there).free
         if free < needed:
             yield (
                 f"{self.training.dir}: there is room for {free / 1e9:.1f} GB, but examples need "
@@ -254,11 +225,10 @@ class TrainingChecks:
     def given_egs(self) -> Iterator[str]:
         """Find out whether the examples there are whole, of this system, with enough context."""
         training, egs_dir = self.training, self.training.first_egs_dir
+        if self.has_egs():
+            self.examples.check_context()
         if not self.options.egs_dir:
-            if training.egs_are_there and not self.to_do(EXAMPLES):
-                self.examples.check_context()
             return
-        self.examples.check_context()
         if missing := missing_egs(egs_dir):
             yield f"no such file: {', '.join(map(str, missing[:3]))}; make the examples again"
         num_pdfs = training.num_targets
@@ -271,28 +241,29 @@ class TrainingChecks:
                 )
                 return
 
+    def has_egs(self) -> bool:
+        """Tell whether the examples are given, or there and stay."""
+        is_made = self.training.egs_are_there and not self.to_do(EXAMPLES)
+        return bool(self.options.egs_dir) or is_made
+
     @cached_property
     def num_frames(self) -> int:
         return count_frames(self.data)
 
-    # Amounts --------------------------------------------------------------------------------------
-
-    def amounts(self) -> Iterator[str]:
+    def amounts(self) -> Iterable[str]:
         """Find out whether the data is enough for jobs, layers and epochs, and stages are there."""
         try:
             schedule = self.schedule()
         except ScheduleError as error:
-            yield from error.problems
-            return
-        yield from stage_problems(self.training, schedule)
+            return error.problems
+        return stage_problems(self.training, schedule)
 
     def schedule(self) -> Schedule:
         """Plan the training, of the examples that there are or will be."""
-        training = self.training
-        if self.options.egs_dir or (training.egs_are_there and not self.to_do(EXAMPLES)):
-            return training.schedule
+        if self.has_egs():
+            return self.training.schedule
         plan = self.examples.options().plan_archives(self.num_frames)
-        return training.schedule_of(*plan)
+        return self.training.schedule_of(*plan)
 
 
 def stage_problems(training: TrainingRun, schedule: Schedule) -> Iterator[str]:
@@ -336,8 +307,3 @@ def stage_problems(training: TrainingRun, schedule: Schedule) -> Iterator[str]:
 def numbers(values: list[int]) -> str:
     """Write numbers as "7, 8, 9", or "7 to 45" where there are many."""
     return ", ".join(map(str, values)) if len(values) < 6 else f"{values[0]} to {values[-1]}"
-
-
-def existing(path: Path) -> Path:
-    """Find the nearest directory above that is there."""
-    return next(directory for directory in (path, *path.absolute().parents) if directory.is_dir())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from pathlib import Path
 
-from nnet.drivers.driver import Background, log, require_files, run, threads_per_job
-from nnet.drivers.egs_dir import training_table
-from nnet.drivers.egs_of_training import remove_egs
+from nnet.drivers.driver import Background, log, of_jobs, require_files, run, threads_per_job
+from nnet.drivers.egs_dir import remove_egs, training_table
 from nnet.drivers.stages import Stage
 from nnet.drivers.training_run import TrainingRun
 from nnet.io.checksums import remove_with_checksum
@@ -23,14 +23,11 @@ class Combination(Stage):
     average is kept if it is better on the held-out data.
     """
 
-    name = "combination"
+    name, file_name = "combination", "combined.mdl"
 
     @property
     def number(self) -> int:
         return self.training.schedule.num_iters
-
-    def made(self) -> bool:
-        return self.training.model("combined").exists()
 
     def make(self) -> None:
         training = self.training
@@ -44,13 +41,9 @@ class Combination(Stage):
             *(held_out[weighted], held_out[averaged]),
             "combination" if best == weighted else "average",
         )
-        combined = training.model("combined")
-        run(training.cmd, training.log("normalize"), "nnet-normalize-stddev", best, combined)
+        run(training.cmd, training.log("normalize"), "nnet-normalize-stddev", best, self.file)
         weighted.unlink()
         averaged.unlink()
-
-    def forget(self) -> None:
-        self.training.model("combined").unlink(missing_ok=True)
 
     def weigh_and_average(self, weighted: Path, averaged: Path) -> None:
         """Make the weighted combination of the last models, and their plain average."""
@@ -59,9 +52,8 @@ class Combination(Stage):
         groups = [[training.model(x) for x in group] for group in numbers]
         last_models = [model for group in groups for model in group]
         require_files(*last_models)
-        for group in numbers:
-            for x in group:
-                training.check_model(x)
+        for x in chain(*numbers):
+            training.check_model(x)
         models = [
             group[0] if len(group) == 1 else f"{pipeline(['nnet-am-average', *group, '-'])} |"
             for group in groups
@@ -87,24 +79,18 @@ class Combination(Stage):
             for model in models:
                 log_file = training.log(f"compute_prob_valid.{model.stem}")
                 jobs.start(training.cmd, log_file, "nnet-compute-prob", model, egs)
-        log_probs = {model: objective(training.dir, "valid", model.stem) for model in models}
-        return {
-            model: -math.inf if log_prob is None else log_prob
-            for model, log_prob in log_probs.items()
-        }
+        found = {model: objective(training.dir, "valid", model.stem) for model in models}
+        return {model: -math.inf if value is None else value for model, value in found.items()}
 
 
 class Priors(Stage):
     """final.mdl, the combination with the network's average posterior as its priors."""
 
-    name = "priors"
+    name, file_name = "priors", "final.mdl"
 
     @property
     def number(self) -> int:
         return self.training.schedule.num_iters + 1
-
-    def made(self) -> bool:
-        return self.training.model("final").exists()
 
     def make(self) -> None:
         last = self.training.schedule.num_iters
@@ -113,7 +99,7 @@ class Priors(Stage):
     def forget(self) -> None:
         """Take the final model for the combination, of which it differs by its priors alone."""
         if self.made():
-            self.training.model("final").replace(self.training.model("combined"))
+            self.file.replace(self.training.model("combined"))
 
 
 def adjust_priors(
@@ -121,27 +107,22 @@ def adjust_priors(
 ) -> None:
     """Make model `target` of `source`, with its average posterior on the data as its priors."""
     o, num_jobs = training.options, training.options.num_jobs_compute_prior
-    parts = [training.dir / f"post.{x}.{job}.vec" for job in range(1, num_jobs + 1)]
-    posterior = training.dir / f"post.{x}.vec"
-    seed = f"--srand={JOB}"
+    part, posterior = training.dir / f"post.{x}.{JOB}.vec", training.dir / f"post.{x}.vec"
+    seed, old = f"--srand={JOB}", training.model(source)
     # Random subsets of one archive, which is a random subset of all data itself.
     run(
         training.cmd, training.log(f"get_post.{x}.{JOB}"),
         "nnet-copy-egs", "--frame=random", seed, training_table(egs_dir, 1), "ark:-", "|",
         "nnet-subset-egs", seed, f"--n={o.prior_subset_size}", "ark:-", "ark:-", "|",
-        "nnet-compute-from-egs", training.model(source), "ark:-", "ark:-", "|",
-        "matrix-sum-rows", "ark:-", "ark:-", "|",
-        "vector-sum", "ark:-", f"{training.dir}/post.{x}.{JOB}.vec",
-        jobs=num_jobs,
+        "nnet-compute-from-egs", old, "ark:-", "ark:-", "|",
+        "matrix-sum-rows", "ark:-", "ark:-", "|", "vector-sum", "ark:-", part, jobs=num_jobs,
     )  # fmt: skip
+    parts = of_jobs(part, num_jobs)
     run(training.cmd, training.log(f"vector_sum.{x}"), "vector-sum", *parts, posterior)
-    for part in parts:
-        part.unlink()
-    run(
-        training.cmd, training.log(f"adjust_priors.{target}"),
-        "nnet-adjust-priors", "--write-checksum=true", training.model(source), posterior,
-        training.model(target),
-    )  # fmt: skip
+    for file in parts:
+        file.unlink()
+    words = "nnet-adjust-priors", "--write-checksum=true", old, posterior, training.model(target)
+    run(training.cmd, training.log(f"adjust_priors.{target}"), *words)
 
 
 def clean_up(training: TrainingRun) -> None:

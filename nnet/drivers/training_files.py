@@ -8,15 +8,12 @@ egs_0.5               the examples with the labels of a realignment
 from __future__ import annotations
 
 import re
-from functools import reduce
-from operator import or_
 from pathlib import Path
 
 from nnet.drivers.settings import NOTHING, Part
 
 NUMBER = r"(0|[1-9][0-9]{0,8})"
-TIME = r"0?\.[0-9]+"
-"""A proportion of the training, of --realign-times."""
+TIME = r"0?\.[0-9]+"  # a proportion of the training, of --realign-times
 
 
 def models(directory: Path) -> dict[int, Path]:
@@ -35,13 +32,10 @@ def relabelled_egs(directory: Path) -> list[Path]:
     return [path for path in found if re.fullmatch(f"egs_{TIME}", path.name) and path.is_dir()]
 
 
-LOGS = "train|average|select|progress|compute_prob_valid|compute_prob_train"
-"""The logs that reports read."""
-
-
 def logs_after(directory: Path, x: int) -> list[Path]:
-    """Find the logs of iterations after x, and of models after model x."""
-    pattern = rf"(?:{LOGS})\.{NUMBER}(?:\.[a-z0-9]+)*\.log"
+    """Find the logs that reports read of iterations after x, and of models after model x."""
+    names = "train|average|select|progress|compute_prob_valid|compute_prob_train"
+    pattern = rf"(?:{names})\.{NUMBER}(?:\.[a-z0-9]+)*\.log"
     found = ((re.fullmatch(pattern, path.name), path) for path in (directory / "log").glob("*.log"))
     return [path for match, path in found if match and int(match[1]) > x]
 
@@ -54,14 +48,14 @@ def parts_made(directory: Path, egs_are_there: bool) -> Part:
         Part.NETWORK: bool(models(directory)),
         Part.ITERATIONS: bool(models_of_jobs(directory)) or max(models(directory), default=0) > 0,
         Part.REALIGNMENT: bool(relabelled_egs(directory)),  # the one that need not be
-        Part.COMBINATION: any(
-            (directory / f"{name}.mdl").exists() for name in ("combined", "final")
-        ),
+        Part.COMBINATION: (directory / "combined.mdl").exists(),
         Part.PRIORS: (directory / "final.mdl").exists(),
     }
-    last = max((part.value for part, is_there in made.items() if is_there), default=0)
-    parts = [part for part in Part if part.value <= last]
-    return reduce(or_, (p for p in parts if p is not Part.REALIGNMENT or made[p]), NOTHING)
+    parts = NOTHING
+    for part in reversed(Part):
+        if made[part] or (parts and part is not Part.REALIGNMENT):
+            parts |= part
+    return parts
 
 
 def _matches(directory: Path, pattern: str) -> list[tuple[tuple[int, ...], Path]]:

@@ -12,7 +12,7 @@ from operator import or_
 from pathlib import Path
 
 from nnet.drivers.driver import log, output_of, read_integer
-from nnet.drivers.egs_of_training import egs_are_whole
+from nnet.drivers.egs_dir import egs_are_whole
 from nnet.drivers.feature_pipeline import given_features
 from nnet.drivers.multisplice_configs import (
     MultispliceNetwork,
@@ -27,28 +27,19 @@ from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file, checksum_file
 
 FIRST_STAGES = {
-    Part.TRANSFORM: -4,
-    Part.EXAMPLES: -3,
-    Part.NETWORK: -2,
-    Part.ITERATIONS: 0,
-    Part.REALIGNMENT: 0,
-}
+    Part.TRANSFORM: -4, Part.EXAMPLES: -3, Part.NETWORK: -2,
+    Part.ITERATIONS: 0, Part.REALIGNMENT: 0,
+}  # fmt: skip
 """The first stage that makes something of a part; it does not depend on the data."""
 
 
 class TrainingRun:
-    """One run of the driver in a training directory.
-
-    Attributes:
-        seconds: that this run took, by what it did.
-    """
+    """One run of the driver in a training directory."""
 
     def __init__(self, dir: Path, options: TrainingOptions):
         self.dir = dir
         self.options = options
-        self.seconds: Counter[str] = Counter()
-
-    # Files ----------------------------------------------------------------------------------------
+        self.seconds: Counter[str] = Counter()  # by what was done
 
     def model(self, name: int | str) -> Path:
         return self.dir / f"{name}.mdl"
@@ -59,10 +50,8 @@ class TrainingRun:
             check_file(self.model(x))
         except NgtrainError as error:
             stage = max((y for y in models(self.dir) if y < x), default=-2)
-            raise NgtrainError(
-                f"{error}; --stage {stage} makes it again, or remove "
-                f"{checksum_file(self.model(x))} if it is to be used as it is"
-            ) from None
+            checksum = f"remove {checksum_file(self.model(x))} if it is to be used as it is"
+            raise NgtrainError(f"{error}; --stage {stage} makes it again, or {checksum}") from None
 
     def log(self, name: str) -> Path:
         return self.dir / "log" / f"{name}.log"
@@ -88,21 +77,18 @@ class TrainingRun:
         last = max((y for y in self.realignments if y <= x), default=None)
         return self.first_egs_dir if last is None else self.dir / f"egs_{self.realignments[last]}"
 
-    # Stages ---------------------------------------------------------------------------------------
-
     @cached_property
-    def parts_made(self) -> Part:
-        """The parts of the work of which something was there when the run began."""
-        return parts_made(self.dir, self.egs_are_there)
-
-    @property
     def parts_that_stay(self) -> Part:
-        """The parts made that --stage does not do again."""
-        stage = self.options.stage
+        """The parts made, when the run began, that --stage does not do again."""
+        stage, made = self.options.stage, parts_made(self.dir, self.egs_are_there)
         if stage is None:
-            return self.parts_made
+            return made
         before = (part for part, first in FIRST_STAGES.items() if first < stage)
-        return self.parts_made & reduce(or_, before, NOTHING)
+        return made & reduce(or_, before, NOTHING)
+
+    def changed_options(self) -> str:
+        """Name the options that differ from those with which what stays was made."""
+        return ", ".join(changed_options(self.dir, self.options.given, self.parts_that_stay))
 
     def is_finished(self) -> bool:
         """Tell whether there is nothing to do, and say so."""
@@ -110,15 +96,15 @@ class TrainingRun:
         if self.options.stage is not None or not final.exists():
             return False
         log.info("%s is there: nothing to do (--stage does it again)", final)
-        if changed := changed_options(self.dir, self.options.given, self.parts_made):
-            log.warning("it was made with other options: %s", ", ".join(changed))
+        if changed := self.changed_options():
+            log.warning("it was made with other options: %s", changed)
         return True
 
     def remember_options(self) -> None:
         """Write down the options; say where what stays was made with others."""
-        if changed := changed_options(self.dir, self.options.given, self.parts_that_stay):
-            log.warning("what is kept was made with other options: %s", ", ".join(changed))
-        self.log("").parent.mkdir(parents=True, exist_ok=True)
+        if changed := self.changed_options():
+            log.warning("what is kept was made with other options: %s", changed)
+        (self.dir / "log").mkdir(parents=True, exist_ok=True)
         write_options(self.dir, self.options.given)
 
     def ends_before(self, stage: int) -> bool:
@@ -136,8 +122,6 @@ class TrainingRun:
         yield
         self.seconds[what] += time.monotonic() - start
 
-    # What follows from the options ----------------------------------------------------------------
-
     @property
     def cmd(self) -> str:
         return self.retried(self.options.cmd)
@@ -154,11 +138,9 @@ class TrainingRun:
             splices = parse_splice_indexes(o.splice_indexes)
         except ValueError as error:
             raise NgtrainError(f"--splice-indexes: {error}") from None
-        if max(splices) >= o.num_hidden_layers:
-            raise NgtrainError(
-                f"--splice-indexes: layer{max(splices)} is not one of the {o.num_hidden_layers} "
-                "hidden layers, counted from 0"
-            )
+        if (last := max(splices)) >= o.num_hidden_layers:
+            layers = f"the {o.num_hidden_layers} hidden layers, counted from 0"
+            raise NgtrainError(f"--splice-indexes: layer{last} is not one of {layers}")
         return splices
 
     @property
@@ -185,6 +167,7 @@ class TrainingRun:
         last_change = last_max_change(o.max_change_per_sample, self.num_targets, o.minibatch_size)
         ivector_dim = read_integer(self.dir / "ivector_dim")
         scales = str(self.dir / "presoftmax_prior_scale_vecfile")
+        last_change = last_max_change(o.max_change_per_sample, self.num_targets)
         return MultispliceNetwork(
             splices=self.splices,
             input_dim=read_integer(self.dir / "feat_dim") + ivector_dim,
@@ -210,8 +193,7 @@ class TrainingRun:
 
     def schedule_of(self, num_archives: int, frames_per_eg: int) -> Schedule:
         """Plan the iterations for so many archives of examples of so many frames."""
-        given = {"num_archives": num_archives, "frames_per_eg": frames_per_eg}
-        return Schedule.of(self.options, **given)
+        return Schedule.of(self.options, num_archives=num_archives, frames_per_eg=frames_per_eg)
 
     @cached_property
     def realignments(self) -> dict[int, str]:

@@ -56,11 +56,12 @@ class Schedule:
 
     def _problems_of_numbers(self) -> list[str]:
         """List numbers that are wrong by themselves, of which one cannot go on to count."""
-        problems = []
-        for name in "num_hidden_layers", "add_layers_period", "num_jobs_step", "max_models_combine":
-            if getattr(self, name) < 1:
-                option = f"--{name.replace('_', '-')}"
-                problems.append(f"{option} {getattr(self, name)}: must be positive")
+        counts = "num_hidden_layers", "add_layers_period", "num_jobs_step", "max_models_combine"
+        problems = [
+            f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive"
+            for name in counts
+            if getattr(self, name) < 1
+        ]
         if not 1 <= self.num_jobs_initial <= self.num_jobs_final:
             problems.append(
                 f"--num-jobs-initial {self.num_jobs_initial} must be at least 1 and cannot exceed "
@@ -123,11 +124,9 @@ class Schedule:
         """Compute a job's learning rate on iteration x: the effective one decays exponentially."""
         initial, final = self.initial_effective_lrate, self.final_effective_lrate
         if x + 1 >= self.num_iters:
-            effective = final
-        else:
-            progress = self.num_archives_processed(x) / self.num_archives_to_process
-            effective = initial * math.exp(progress * math.log(final / initial))
-        return effective * self.num_jobs(x)
+            return final * self.num_jobs(x)
+        progress = self.num_archives_processed(x) / self.num_archives_to_process
+        return initial * math.exp(progress * math.log(final / initial)) * self.num_jobs(x)
 
     def archives_and_frames(self, x: int) -> list[tuple[int, int]]:
         """List for each job on iteration x the archive, from 1, and the frame of examples, from 0.
