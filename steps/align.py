@@ -9,18 +9,10 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import check_same_phones, make_ali_dir
 from nnet.drivers.data_dir import read_rows
-from nnet.drivers.driver import (
-    driver,
-    gpu_option,
-    job_options,
-    log,
-    option,
-    paths,
-    real,
-    require_files,
-)
+from nnet.drivers.driver import driver, gpu_option, job_options, log, option, paths, real
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally
+from nnet.drivers.programs import require_files
 from nnet.drivers.transcripts import check_text, training_graphs
 from nnet.io.log_lines import ALIGNED, RETRIED
 from nnet.launch.commands import JOB

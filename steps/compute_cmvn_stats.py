@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import argument, driver, log, paths, require_files, run
+from nnet.drivers.driver import argument, driver, log, paths
 from nnet.drivers.losses import judge, losses_in
+from nnet.drivers.programs import require_files, run
 
 
 @driver(

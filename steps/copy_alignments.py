@@ -13,8 +13,9 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import alignments_in, make_ali_dir
 from nnet.drivers.data_dir import Table, read_table, require_other_dir, write_table
-from nnet.drivers.driver import driver, job_options, log, paths, require_files, run
+from nnet.drivers.driver import driver, job_options, log, paths
 from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.programs import require_files, run
 from nnet.errors import NgtrainError
 from nnet.launch.commands import JOB, unzipped
 
@@ -56,10 +57,7 @@ def main(data, src_ali_dir, ali_dir, nj, cmd):
 
 
 def write_places(file: str, part: Path, place_of: Table, source: Path) -> Mapping[str, int]:
-    """Write where the originals of a part's utterances have their alignments, and count them.
-
-    Raises NgtrainError if none has one.
-    """
+    """Write where the originals of a part have their alignments, if any has one; count them."""
     copied = read_table(part / "utt2uniq") if (part / "utt2uniq").exists() else {}
     original = {u: copied.get(u, u) for u in read_table(part / "utt2spk")}
     found = {u: place_of[first] for u, first in original.items() if first in place_of}

@@ -9,21 +9,10 @@ the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold th
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
-from nnet.drivers.driver import (
-    driver,
-    gpu_option,
-    integer,
-    job_options,
-    log,
-    option,
-    output_of,
-    paths,
-    real,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import driver, gpu_option, integer, job_options, log, option, paths, real
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally
+from nnet.drivers.programs import output_of, require_files, run
 from nnet.drivers.splitting import split_anywhere
 from nnet.io.log_lines import DECODED
 from nnet.io.text import text_lines, write_lines

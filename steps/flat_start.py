@@ -19,8 +19,9 @@ its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.tx
 from pathlib import Path
 
 from nnet.drivers.ali_dir import make_ali_dir
-from nnet.drivers.driver import driver, job_options, log, option, paths, real, require_files, run
+from nnet.drivers.driver import driver, job_options, log, option, paths, real
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options
+from nnet.drivers.programs import require_files, run
 from nnet.drivers.transcripts import check_text, training_graphs
 from nnet.launch.commands import JOB, options_of, read_numbers
 

@@ -22,17 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.drivers.data_dir import group_by_value, read_table
-from nnet.drivers.driver import (
-    Background,
-    driver,
-    log,
-    of_jobs,
-    output_of,
-    paths,
-    read_integer,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import driver, log, paths
 from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
     link_to_storage,
@@ -43,6 +33,7 @@ from nnet.drivers.egs_dir import (
 from nnet.drivers.egs_options import EgsOptions, count_frames
 from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
 from nnet.drivers.losses import Tally
+from nnet.drivers.programs import Background, of_jobs, output_of, read_integer, require_files, run
 from nnet.drivers.settings import options_from
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import EXAMPLES
@@ -88,6 +79,8 @@ class ExampleMaker:
         )
         self.num_jobs = read_integer(self.ali / "num_jobs")
         self.split = self.data / f"split{self.num_jobs}"
+        # Has programs that write archives say in info/ what is in them.
+        self.info_dir = f"--info-dir={self.egs / ARCHIVE_INFO}"
 
     def run(self) -> None:
         stage = self.options.stage
@@ -179,11 +172,6 @@ class ExampleMaker:
             if not (self.egs / info.name).exists():
                 info.unlink()
 
-    @property
-    def info_dir_option(self) -> str:
-        """The option that has a program which writes archives say in info/ what is in them."""
-        return f"--info-dir={self.egs / ARCHIVE_INFO}"
-
     def get_egs(self, features: str, posteriors: str, output: str, num_frames: int = 1) -> list:
         """Give the command that makes examples; arguments are tables."""
         o, words = self.options, ["nnet-get-egs"]
@@ -232,14 +220,13 @@ class ExampleMaker:
                 if size > 0:
                     background.start(
                         o.cmd, egs / f"log/create_{name}.log",
-                        "nnet-subset-egs", f"--n={size}", f"--srand={o.srand}",
-                        self.info_dir_option, f"ark:{egs}/{source}_all.egs",
-                        f"ark:{egs}/{name}.egs",
+                        "nnet-subset-egs", f"--n={size}", f"--srand={o.srand}", self.info_dir,
+                        f"ark:{egs}/{source}_all.egs", f"ark:{egs}/{name}.egs",
                     )  # fmt: skip
         for_combination = [egs / f"{kind}_combine.egs" for kind in ("valid", "train")]
         for_combination = [path for path in for_combination if path.exists()]
         run(
-            o.cmd, egs / "log/create_combine.log", "nnet-copy-egs", self.info_dir_option,
+            o.cmd, egs / "log/create_combine.log", "nnet-copy-egs", self.info_dir,
             read_from(["cat", *for_combination]), f"ark:{egs}/combine.egs",
         )  # fmt: skip
         for path in [*for_combination, *self.made(ALL), both, alignments]:
@@ -284,7 +271,7 @@ class ExampleMaker:
         # The digits of --srand before those of the job make a seed of its own for each.
         run(
             f"{o.cmd} {o.io_opts}", egs / f"log/shuffle.{JOB}.log",
-            "nnet-shuffle-egs", f"--srand={o.srand}{JOB}", self.info_dir_option,
+            "nnet-shuffle-egs", f"--srand={o.srand}{JOB}", self.info_dir,
             read_from(["cat", *parts]), training_table(egs, JOB), jobs=num_archives,
         )  # fmt: skip
 

@@ -12,18 +12,10 @@ import shutil
 from pathlib import Path
 
 from nnet.drivers.ali_dir import check_same_phones
-from nnet.drivers.driver import (
-    driver,
-    log,
-    of_jobs,
-    output_of,
-    paths,
-    read_integer,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import driver, log, paths
 from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
 from nnet.drivers.losses import Tally
+from nnet.drivers.programs import of_jobs, output_of, read_integer, require_files, run
 from nnet.drivers.settings import options_from
 from nnet.drivers.training_options import LdaOptions
 from nnet.io.log_lines import LDA_STATISTICS

@@ -16,26 +16,14 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.cli.config_files import find_config
 from nnet.drivers.decode_dir import chosen_setting
-from nnet.drivers.driver import (
-    argument,
-    driver,
-    gpu_option,
-    integer,
-    log,
-    option,
-    output_of,
-    paths,
-    read_integer,
-    real,
-    require_files,
-)
+from nnet.drivers.driver import argument, driver, gpu_option, integer, log, option, paths, real
 from nnet.drivers.extract_features import frame_shift
 from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.programs import output_of, read_integer, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines
 from nnet.launch.commands import read_numbers
@@ -83,14 +71,14 @@ def main(model_dir, graph_dir, recordings, channel, times, **o):
             graph / "HCLG.fst", FeaturePipeline.of(source).rspecifier(data),
             f"ark:{data}/words", f"ark:{data}/alignments",
         )  # fmt: skip
-        recognized = Recognized.read(data, graph, model, frame_shift(config))
+        lines = recognized_lines(data, graph, model, frame_shift(config), times)
     for key, (name, number) in channels.items():
-        for line in recognized.lines(key, times):
+        for line in lines.get(key, []):
             print(f"{name} {number} {line}".rstrip())
-    missing = [key for key in channels if key not in recognized.words]
-    if missing:
-        named = ", ".join("channel {1} of {0}".format(*channels[key]) for key in missing)
-        raise NgtrainError(f"nothing is recognised in {named}: too short, or no path")
+    if missing := [
+        f"channel {n} of {name}" for key, (name, n) in channels.items() if key not in lines
+    ]:
+        raise NgtrainError(f"nothing is recognised in {', '.join(missing)}: too short, or no path")
 
 
 def feature_config(source: Path, options: dict) -> tuple[str, str]:
@@ -113,10 +101,7 @@ def feature_config(source: Path, options: dict) -> tuple[str, str]:
 def write_channels(
     recordings: Sequence[str], channel: int | None, data: Path
 ) -> dict[str, tuple[str, int]]:
-    """Make a data directory of channels; name of the recording, and number, by utterance.
-
-    Raises NgtrainError if a recording is not there, is no audio, is empty, or lacks the channel.
-    """
+    """Make a data directory of channels; recording and number of each, by utterance."""
     from nnet.features.wave import WAVE, Wave
     from nnet.io.streams import open_input, open_output
 
@@ -142,49 +127,34 @@ def write_channels(
     return channels
 
 
-@dataclass
-class Recognized:
-    """What was recognised, by utterance: words, and begin and length of each in seconds."""
+def recognized_lines(
+    data: Path, graph: Path, model: Path, frame_shift: float, times: bool
+) -> dict[str, list[str]]:
+    """Write what nnet-decode-faster recognised, by utterance: a line, or with times one a word."""
+    from nnet.decoding.alignment import phone_segments
+    from nnet.decoding.symbols import SymbolTable
+    from nnet.decoding.word_times import read_align_lexicon, word_segments
+    from nnet.hmm.transition_model import TransitionModel
+    from nnet.io.tables import INTEGERS, sequential_table
 
-    words: dict[str, list[str]]
-    segments: dict[str, list[tuple[str, float, float]]]
-
-    @classmethod
-    def read(cls, data: Path, graph: Path, model: Path, frame_shift: float) -> Recognized:
-        """Read word-ids and alignments that nnet-decode-faster wrote."""
-        from nnet.decoding.alignment import phone_segments
-        from nnet.decoding.symbols import SymbolTable
-        from nnet.decoding.word_times import read_align_lexicon, word_segments
-        from nnet.hmm.transition_model import TransitionModel
-        from nnet.io.tables import INTEGERS, sequential_table
-
-        symbols = SymbolTable.load(f"{graph}/words.txt")
-        word_ids = dict(sequential_table(f"ark:{data}/words", INTEGERS))
-        recognized = cls({key: [symbols[n] for n in ids] for key, ids in word_ids.items()}, {})
-        lexicon = graph / "phones/align_lexicon.int"
-        if not lexicon.is_file():
-            return recognized
-        ways = read_align_lexicon(str(lexicon))
-        silence = set(read_numbers(graph / "phones/silence.csl"))
-        transition_model = TransitionModel.load(str(model))
-        for key, alignment in sequential_table(f"ark:{data}/alignments", INTEGERS):
-            phones, lengths = phone_segments(transition_model, alignment)
-            segments = word_segments(word_ids[key], phones, lengths, ways, silence)
-            if segments is None:
-                raise NgtrainError(f"{lexicon} has no words of the phones that were recognised")
-            recognized.segments[key] = [
-                (symbols[s.word], s.begin * frame_shift, s.num_frames * frame_shift)
-                for s in segments
-            ]
-        return recognized
-
-    def lines(self, key: str, times: bool) -> list[str]:
-        """What is printed of an utterance."""
-        if key not in self.words:
-            return []
-        if not times:
-            return [" ".join(self.words[key])]
-        return [f"{begin:.2f} {length:.2f} {word}" for word, begin, length in self.segments[key]]
+    symbols = SymbolTable.load(f"{graph}/words.txt")
+    word_ids = dict(sequential_table(f"ark:{data}/words", INTEGERS))
+    if not times:
+        return {key: [" ".join(symbols[n] for n in ids)] for key, ids in word_ids.items()}
+    lexicon, lines = graph / "phones/align_lexicon.int", {}
+    ways = read_align_lexicon(str(lexicon))
+    silence = set(read_numbers(graph / "phones/silence.csl"))
+    transition_model = TransitionModel.load(str(model))
+    for key, alignment in sequential_table(f"ark:{data}/alignments", INTEGERS):
+        phones, lengths = phone_segments(transition_model, alignment)
+        segments = word_segments(word_ids[key], phones, lengths, ways, silence)
+        if segments is None:
+            raise NgtrainError(f"{lexicon} has no words of the phones that were recognised")
+        lines[key] = [
+            f"{s.begin * frame_shift:.2f} {s.num_frames * frame_shift:.2f} {symbols[s.word]}"
+            for s in segments
+        ]
+    return lines
 
 
 if __name__ == "__main__":

@@ -7,17 +7,7 @@ the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
 
 import shutil
 
-from nnet.drivers.driver import (
-    cmd_option,
-    driver,
-    log,
-    of_jobs,
-    option,
-    paths,
-    read_integer,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import cmd_option, driver, log, option, paths
 from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
     SUBSETS,
@@ -26,6 +16,7 @@ from nnet.drivers.egs_dir import (
     training_table,
 )
 from nnet.drivers.losses import Tally
+from nnet.drivers.programs import of_jobs, read_integer, require_files, run
 from nnet.io.log_lines import RELABELLED
 from nnet.launch.commands import JOB, read_from
 

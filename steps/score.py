@@ -25,7 +25,8 @@ from nnet.drivers.decode_dir import (
     tuned_setting,
     wer_file,
 )
-from nnet.drivers.driver import driver, log, option, paths, require_files
+from nnet.drivers.driver import driver, log, option, paths
+from nnet.drivers.programs import require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, write_lines
 

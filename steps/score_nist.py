@@ -25,7 +25,8 @@ from nnet.decoding.scoring import WordErrors
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.decode_dir import find_transcripts, read_transcripts, tuned_setting
-from nnet.drivers.driver import Choice, driver, log, option, paths, require_files
+from nnet.drivers.driver import Choice, driver, log, option, paths
+from nnet.drivers.programs import require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines, write_lines
 

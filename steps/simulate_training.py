@@ -121,24 +121,12 @@ def measured_times(o: SimpleNamespace) -> tuple[Speeds, float]:
     return speeds, spread
 
 
-TITLES = {
-    "num_jobs": "N",
-    "iterations": "iterations",
-    "jobs": "jobs",
-    "undisturbed_h": "hours, undisturbed",
-    "uneven_h": "hours, uneven jobs",
-    "failing_h": "hours, failures too",
-    "useful": "% for gradients",
-    "failures": "failures",
-    "left_out": "left out",
-    "traffic_tb": "traffic, TB",
-    "disk_gb": "disk, GB",
-}
-"""The columns of the table."""
+Cell = tuple[str, str, float]
+"""A cell of the table: name and title of its column, and the number."""
 
 
-def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> list[float]:
-    """Simulate a training whose last iteration has `count` jobs: a row of the table."""
+def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> list[Cell]:
+    """Simulate a training whose last iteration has `count` jobs."""
     from nnet.report.simulation import Luck, Sizes, simulate, traffic
 
     num_archives = int(o.num_frames // (o.frames_per_eg * o.samples_per_iter)) + 1  # get_egs2.py
@@ -160,17 +148,17 @@ def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> 
     gradients = sum(num_jobs) * samples / speeds.samples_per_s / 3600
     reserved = min(mean(num_jobs), workers)
     return [
-        count,
-        schedule.num_iters,
-        sum(num_jobs),
-        undisturbed.seconds / 3600,
-        mean(outcome.seconds for outcome in uneven) / 3600,
-        hours,
-        100 * gradients / (reserved * hours),
-        mean(outcome.failures for outcome in failing),
-        mean(outcome.left_out for outcome in failing),
-        traffic(num_jobs, sizes) / 1e12,
-        (egs_bytes + most_models(schedule) * o.model_bytes) / 1e9,
+        ("num_jobs", "N", count),
+        ("iterations", "iterations", schedule.num_iters),
+        ("jobs", "jobs", sum(num_jobs)),
+        ("undisturbed_h", "hours, undisturbed", undisturbed.seconds / 3600),
+        ("uneven_h", "hours, uneven jobs", mean(outcome.seconds for outcome in uneven) / 3600),
+        ("failing_h", "hours, failures too", hours),
+        ("useful", "% for gradients", 100 * gradients / (reserved * hours)),
+        ("failures", "failures", mean(outcome.failures for outcome in failing)),
+        ("left_out", "left out", mean(outcome.left_out for outcome in failing)),
+        ("traffic_tb", "traffic, TB", traffic(num_jobs, sizes) / 1e12),
+        ("disk_gb", "disk, GB", (egs_bytes + most_models(schedule) * o.model_bytes) / 1e9),
     ]
 
 
@@ -202,12 +190,13 @@ def most_models(schedule: Schedule) -> int:
     return max(map(present, range(schedule.num_iters)))
 
 
-def write_table(rows: list[list[float]], format: str) -> None:
+def write_table(rows: list[list[Cell]], format: str) -> None:
+    names, titles, _ = zip(*rows[0], strict=True)
+    values = [[value for _, _, value in row] for row in rows]
     if format == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows([TITLES, *rows])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *values])
         return
-    cells = [[shown(value) for value in row] for row in rows]
-    for line in [TITLES.values(), ["---"] * len(TITLES), *cells]:
+    for line in [titles, ["---"] * len(titles), *(map(shown, row) for row in values)]:
         print(f"| {' | '.join(line)} |")
 
 

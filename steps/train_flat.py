@@ -26,10 +26,10 @@ from nnet.drivers.driver import (
     log,
     option,
     real,
-    run_step,
 )
 from nnet.drivers.egs_options import count_frames
 from nnet.drivers.feature_pipeline import feature_options, feature_words, given_features
+from nnet.drivers.programs import run_step
 from nnet.drivers.training_options import as_text
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nnet.drivers.driver import run
 from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.programs import run
 from nnet.drivers.splitting import split_by_speaker
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines, write_lines

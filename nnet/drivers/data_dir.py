@@ -60,10 +60,7 @@ class DataDir:
 
     @classmethod
     def read(cls, path: str | os.PathLike, table=None, lines=text_lines) -> "DataDir":
-        """Read the directory `path`; its tables and other files by the functions, if given.
-
-        Raises NgtrainError if there is no utt2spk, or if a line has no key or a key comes twice.
-        """
+        """Read a directory, its tables and other files by the functions.  Raises NgtrainError."""
         path = Path(path)
         if not (path / "utt2spk").is_file():
             raise NgtrainError(f"no such file: {path}/utt2spk")
@@ -215,10 +212,7 @@ def print_row(row: str) -> None:
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[str, str]]:
-    """Read the (key, value) of each line; a value may be empty.
-
-    Raises NgtrainError for an empty line, or a file that cannot be read.
-    """
+    """Read the (key, value) of each line; a value may be empty, but not a line (NgtrainError)."""
     return [split_row(line, f"{path}: line {n}") for n, line in enumerate(text_lines(path), 1)]
 
 
@@ -249,10 +243,7 @@ def to_number(text: str) -> float:
 
 
 def read_amounts(path: str | os.PathLike) -> dict[str, float]:
-    """Read a file such as utt2dur or utt2num_frames.
-
-    Raises NgtrainError if a value is not a finite number from 0 on.
-    """
+    """Read a file such as utt2dur; NgtrainError where a value is no finite number from 0 on."""
     amounts = {key: to_number(value) for key, value in read_table(path).items()}
     if bad := [key for key, amount in amounts.items() if not 0 <= amount < math.inf]:
         raise NgtrainError(f"{path}: {len(bad)} lines have no number from 0 on, such as {bad[0]}")
@@ -260,10 +251,7 @@ def read_amounts(path: str | os.PathLike) -> dict[str, float]:
 
 
 def read_frame_shift(data: str | os.PathLike) -> float:
-    """Read the seconds between the frames of a data directory; 0.01 where it does not say.
-
-    Raises NgtrainError if its file frame_shift has something else than that.
-    """
+    """Read a directory's frame_shift, in seconds; 0.01 if it has none.  Raises NgtrainError."""
     path = Path(data) / "frame_shift"
     if not path.is_file():
         return 0.01

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,8 +46,7 @@ def read_results(directory: Path) -> dict[ScoredSetting, int]:
     """Read the number of errors of each setting, from the files that scoring wrote."""
     results = {}
     for path in directory.glob("wer_*_*"):
-        match = re.match(WER.pattern, path.read_text(**ENCODING))
-        if match:
+        if match := re.match(WER.pattern, path.read_text(**ENCODING)):
             _, lmwt, penalty = path.name.split("_")
             results[ScoredSetting(lmwt, penalty)] = int(match[2])
     if not results:
@@ -59,10 +58,9 @@ def chosen_setting(directory: Path) -> ScoredSetting:
     """Read the setting of tuned_wer or, if it is not there, of best_wer.  Raises NgtrainError."""
     files = [directory / name for name in ("tuned_wer", "best_wer")]
     line = next((" ".join(text_lines(file)) for file in files if file.is_file()), "")
-    match = re.search(r"wer_([^_/ ]+)_([^_/ ]+)$", line.strip())
-    if not match:
-        raise NgtrainError(f"{directory} has no best_wer: steps/score.py makes it")
-    return ScoredSetting(*match.groups())
+    if match := re.search(r"wer_([^_/ ]+)_([^_/ ]+)$", line.strip()):
+        return ScoredSetting(*match.groups())
+    raise NgtrainError(f"{directory} has no best_wer: steps/score.py makes it")
 
 
 def middle_of_best(results: dict[ScoredSetting, int]) -> ScoredSetting:
@@ -73,12 +71,9 @@ def middle_of_best(results: dict[ScoredSetting, int]) -> ScoredSetting:
 
 
 def tuned_setting(
-    directory: Path, decoded: Collection[ScoredSetting], tune_on: str
+    directory: Path, decoded: Container[ScoredSetting], tune_on: str
 ) -> ScoredSetting:
-    """Find the setting that was best in another directory, scored before.
-
-    Raises NgtrainError if it is not one of those of `directory`.
-    """
+    """Find the setting that was best in another directory; NgtrainError if not in `decoded`."""
     tuned = middle_of_best(read_results(Path(tune_on)))
     if tuned not in decoded:
         raise NgtrainError(f"{directory} was not decoded with LMWT {' and penalty '.join(tuned)}")

@@ -18,11 +18,8 @@ A driver takes options as Kaldi's scripts do (utils/parse_options.sh): ``--name 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -40,15 +37,19 @@ from nnet.cli import (  # noqa: F401 - for the drivers
     real,
     tf32_option,
 )
-from nnet.cli.environment import find_program
-from nnet.errors import NgtrainError
+from nnet.drivers.programs import (  # noqa: F401 - for the drivers
+    Background,
+    output_of,
+    read_integer,
+    require_contents,
+    require_files,
+    run,
+)
 from nnet.io.ending import ENDING
-from nnet.io.text import ENCODING
 from nnet.launch import lifeline
-from nnet.launch.commands import JOB
 from nnet.launch.directory_lock import only_driver_in
-from nnet.launch.jobs import Background, parse_cmd, run  # noqa: F401 - for the drivers
-from nnet.launch.local import num_cores, wait_for
+from nnet.launch.jobs import parse_cmd
+from nnet.launch.local import num_cores
 
 INTERRUPTED = frozenset(128 + number for number in (signal.SIGINT, *ENDING))
 """Statuses of a program that was asked to end."""
@@ -63,19 +64,14 @@ class _Launcher(click.types.StringParamType):
 
 
 cmd_option = option(
-    "--cmd",
-    type=_Launcher(),
-    default="run.py",
+    "--cmd", type=_Launcher(), default="run.py",
     help="How to launch jobs: run.py (this machine), slurm.py, queue.pl, ... with their options; "
     "--max-retries <n> among these starts a job that failed again",
-)
-
+)  # fmt: skip
 nj_option = option(
-    "--nj",
-    type=integer(least=1),
-    default=num_cores(),
+    "--nj", type=integer(least=1), default=num_cores(),
     help="Number of parallel jobs; if not given, one for each core of this machine",
-)
+)  # fmt: skip
 
 
 def flag(name: str) -> str:
@@ -204,61 +200,3 @@ def threads_per_job(cmd: str, num_jobs: int) -> int:
     can be; one where another launcher decides which machines there are.
     """
     return max(1, num_cores() // num_jobs) if parse_cmd(cmd)[0] == "run.py" else 1
-
-
-def of_jobs(pattern: str | Path, num_jobs: int) -> list[Path]:
-    """Name the files of jobs, in the name of which JOB stands for a number from 1 on."""
-    return [Path(str(pattern).replace(JOB, str(n + 1))) for n in range(num_jobs)]
-
-
-def run_step(name: str, *words) -> None:
-    """Run another driver of steps/, which speaks for itself.  Raises NgtrainError if it fails."""
-    command = [sys.executable, find_program(name), *map(str, words)]
-    process = subprocess.Popen(command, **lifeline.given())
-    try:
-        if wait_for(process) != 0:
-            raise NgtrainError(f"steps/{name} failed")
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def output_of(*words) -> str:
-    """Run a small program here and now, and return what it prints on standard output.
-
-    Raises NgtrainError with its last line on standard error if it fails.
-    """
-    command = [str(word) for word in words]
-    try:
-        result = subprocess.run(command, capture_output=True, check=False, **ENCODING)
-    except OSError as error:
-        raise NgtrainError(f"cannot run {command[0]}: {error.strerror}") from None
-    if result.returncode != 0:
-        said = result.stderr.strip().splitlines() or [f"ended with status {result.returncode}"]
-        named = said[-1] if command[0] in said[-1] else f"{command[0]}: {said[-1]}"
-        raise NgtrainError(named)
-    return result.stdout
-
-
-def require_files(*paths: str | os.PathLike) -> None:
-    """Raise NgtrainError that names every file of `paths` that is not there."""
-    missing = [str(path) for path in paths if not os.path.isfile(path)]
-    if missing:
-        raise NgtrainError(f"no such file: {', '.join(missing)}")
-
-
-def require_contents(*paths: str | os.PathLike) -> None:
-    """Raise NgtrainError that names every file of `paths` that is not there, or else is empty."""
-    require_files(*paths)
-    empty = [str(path) for path in paths if os.path.getsize(path) == 0]
-    if empty:
-        raise NgtrainError(f"there is nothing in {', '.join(empty)}")
-
-
-def read_integer(path: Path) -> int:
-    """Read the number in a file.  Raises NgtrainError."""
-    require_files(path)
-    text = path.read_text(errors="replace").strip()
-    if not text.isdecimal() or len(text) > 18:
-        raise NgtrainError(f"{path}: expected a number, found '{text}'")
-    return int(text)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from nnet.drivers.driver import log, output_of, read_integer
+from nnet.drivers.driver import log
+from nnet.drivers.programs import output_of, read_integer
 from nnet.errors import NgtrainError
 
 EGS_FORMATS = ("ark", "h5")
@@ -53,10 +54,7 @@ def training_archives(egs_dir: Path) -> list[Path]:
 
 
 def link_to_storage(archive: Path) -> None:
-    """Spread archives over disks: make a link if there is a directory storage/ with links to them.
-
-    As Kaldi's utils/create_data_link.pl does.
-    """
+    """Make a link if storage/ has links to disks, as Kaldi's utils/create_data_link.pl does."""
     disks = sorted((archive.parent / "storage").glob("*"))
     if disks and not archive.is_symlink():
         disk = disks[zlib.crc32(archive.name.encode()) % len(disks)]
@@ -72,8 +70,7 @@ def remove_with_target(archive: Path) -> None:
 def check_archive(archive: Path, thorough: bool) -> tuple[dict[str, str], list[str]]:
     """Compare an archive with what was said of it when it was made, if anything was.
 
-    Returns:
-        What nnet-egs-info says of it (nothing unless `thorough`), and all that is wrong.
+    Returns what nnet-egs-info says of it (nothing unless `thorough`), and all that is wrong.
     """
     try:
         size = archive.stat().st_size
@@ -139,10 +136,7 @@ def remove_egs(egs_dir: Path) -> None:
 
 
 class ArchiveChecks:
-    """Files of examples are read through and compared with their checksums, once each.
-
-    That is done in threads, while others are being trained on.  To be used as a context.
-    """
+    """Files of examples that threads read through, and compare with their checksums, once each."""
 
     def __init__(self):
         self._reading: dict[Path, Future] = {}

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.drivers.data_dir import read_amounts, read_frame_shift, read_table
-from nnet.drivers.driver import cmd_option, output_of
+from nnet.drivers.driver import cmd_option
 from nnet.drivers.egs_dir import EGS_FORMATS
 from nnet.drivers.feature_pipeline import feature_options
+from nnet.drivers.programs import output_of
 from nnet.drivers.settings import EXAMPLES, NOTHING, setting, shared
 
 

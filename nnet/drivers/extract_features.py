@@ -1,7 +1,4 @@
-"""Features of a data directory, as steps/make_mfcc.py and steps/make_fbank.py compute them.
-
-Worked from Kaldi's steps/make_mfcc.sh.
-"""
+"""Features of a data directory, as Kaldi's steps/make_mfcc.sh computes them."""
 
 import os
 import shutil
@@ -11,20 +8,9 @@ from pathlib import Path
 from nnet.cli import read_config
 from nnet.cli.config_files import find_config
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import (
-    Driver,
-    argument,
-    driver,
-    job_options,
-    log,
-    of_jobs,
-    option,
-    paths,
-    require_contents,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import Driver, argument, driver, job_options, log, option, paths
 from nnet.drivers.losses import judge, losses_in, reason_in
+from nnet.drivers.programs import of_jobs, require_contents, require_files, run
 from nnet.drivers.splitting import split_evenly
 from nnet.errors import NgtrainError
 from nnet.io.streams import split_offset
@@ -82,11 +68,7 @@ class FeatureExtraction:
     config: str
 
     def run(self, nj: int, cmd: str, compress: bool, outputs: list[str]) -> None:
-        """Compute them in at most `nj` jobs, and the tables `outputs`: utt2num_frames, utt2dur.
-
-        Raises NgtrainError when a job fails, or when more than one recording in twenty is not there
-        or one utterance in twenty has no features.
-        """
+        """Compute them and the tables `outputs` in at most `nj` jobs.  Raises NgtrainError."""
         data, kind, name = self.data, self.kind, self.data.resolve().name
         to_split = data / ("segments" if (data / "segments").exists() else "wav.scp")
         part = f"{self.log_dir}/{to_split.name}_{name}.{JOB}"
@@ -146,10 +128,7 @@ def _concatenate(pattern: str, nj: int, output: Path) -> list[Path]:
 
 
 def frame_shift(config: str) -> float:
-    """Find the seconds between frames in a config file, whose last --frame-shift counts.
-
-    Raises NgtrainError if that is no number.
-    """
+    """Find the seconds between frames in a config file.  Raises NgtrainError."""
     shift = "10"
     for line in read_config(config):
         name, _, value = line.partition("=")

@@ -20,14 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnet.drivers.driver import (
-    decorated_by,
-    flag,
-    option,
-    output_of,
-    read_integer,
-    require_files,
-)
+from nnet.drivers.driver import decorated_by, flag, option
+from nnet.drivers.programs import output_of, read_integer, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, Command, options_of, read_from, read_options
@@ -78,10 +72,7 @@ class FeaturePipeline:
         cls, directory: str | Path, *, feat_type: str = "", cmvn_opts: str = "",
         delta_order: str = "", transform_dir: str | Path = "", online_ivector_dir: str | Path = "",
     ) -> FeaturePipeline:  # fmt: skip
-        """Read the files of an alignment or experiment directory; options given here count more.
-
-        Raises NgtrainError if a file is missing, or an option does not fit the type of features.
-        """
+        """Read the files of a directory; options given here count more.  Raises NgtrainError."""
         directory, ivectors = Path(directory), Path(online_ivector_dir)
         matrix = directory / "final.mat"
         adapted = [
@@ -119,10 +110,7 @@ class FeaturePipeline:
         return replace(pipeline, splice_opts=splice_opts, lda_matrix=matrix)
 
     def save(self, directory: str | Path) -> FeaturePipeline:
-        """Write the files that say this into an experiment directory; the pipeline that uses them.
-
-        Only the transforms and i-vectors stay where they are.
-        """
+        """Write what says this, but for transforms and i-vectors; returns the pipeline with it."""
         directory = Path(directory)
         write_lines(directory / "cmvn_opts", [self.cmvn_opts])
         if self.delta_order:
@@ -179,10 +167,7 @@ class FeaturePipeline:
         return read_from(["cat", *(f"{name}.{part + 1}" for part in range(num_parts))])
 
     def ivector_commands(self, data: str | Path, randomize_prob: float = 0.0) -> list[Command]:
-        """Give the command that appends i-vectors to each frame, if there are any.
-
-        randomize_prob: how probably an i-vector is replaced by another one of the utterance.
-        """
+        """Give the command that appends i-vectors, others of the utterance with a probability."""
         if self.ivector_dir is None:
             return []
         period = read_integer(self.ivector_dir / "ivector_period")

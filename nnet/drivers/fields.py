@@ -7,10 +7,7 @@ field_option = option("--field", "1-", "Range of fields to replace, such as 2- o
 
 
 def parse_field_range(text: str) -> slice:
-    """Make a slice of `2`, `2-`, `2-5` or `-5`, counted from 1.
-
-    Raises NgtrainError for what is no such range.
-    """
+    """Make a slice of `2`, `2-`, `2-5` or `-5`, counted from 1.  Raises NgtrainError."""
     first, dash, last = text.partition("-")
     try:
         begin = int(first or 1)

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from nnet.drivers.driver import output_of
+from nnet.drivers.programs import output_of
 from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file, checksum_file, remove_with_checksum
 from nnet.io.log_lines import LEFT_OUT, OBJECTIVE
@@ -99,10 +99,7 @@ class IterationJobs:
         log.warning("iteration %d: job %d does not count: %s", self.number, n, reason)
 
     def leave_out_failed(self, failures: list[Failure]) -> None:
-        """Leave out jobs that failed, or whose model or objective does not show up.
-
-        One that failed after its model was whole, having been told to end, has ended well.
-        """
+        """Leave out jobs that failed before they ended well, or of which not all shows up."""
         reasons = {failure.log: failure.reason for failure in failures}
         for n in self.counted():
             file = str(self.log(n))

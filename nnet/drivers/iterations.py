@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnet.cli.progress import progress_bar
 from nnet.drivers.divergence import check_divergence
-from nnet.drivers.driver import Background, log, run, run_step, threads_per_job
+from nnet.drivers.driver import log, threads_per_job
 from nnet.drivers.egs_dir import (
     SUBSETS,
     ArchiveChecks,
@@ -19,6 +19,7 @@ from nnet.drivers.egs_dir import (
     training_table,
 )
 from nnet.drivers.iteration_jobs import IterationJobs, forget_left_out
+from nnet.drivers.programs import Background, run, run_step
 from nnet.drivers.training_end import adjust_priors
 from nnet.drivers.training_files import logs_after, models, models_of_jobs, relabelled_egs
 from nnet.drivers.training_progress import Progress

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnet.decoding.unknown_words import MANY, TOO_MANY
-from nnet.drivers.driver import log, of_jobs
+from nnet.drivers.driver import log
+from nnet.drivers.programs import of_jobs
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import COUNTED
 from nnet.launch.commands import JOB
@@ -31,10 +32,7 @@ class Tally:
 
     @classmethod
     def of(cls, logs: Iterable[Path], pattern: str, harmless: str = "Retrying ") -> Tally:
-        """Add up what the named groups of a pattern match, where it matches last in each log.
-
-        harmless: how warnings begin that are of no loss.
-        """
+        """Add up what named groups match last in each log; `harmless` warnings are no example."""
         regex = re.compile(pattern)
         tally = cls(dict.fromkeys(regex.groupindex, 0))
         for path in logs:
@@ -62,9 +60,7 @@ class Tally:
 def report(what: str, done: int, total: int, unit: str, example: str, advice: str) -> None:
     """Say how many of how many were used: a warning where more than a few were not.
 
-    what: such as "made examples of".
-    example: what a job said of one that was not.
-    advice: where to look.
+    example: what a job said of one that was not, about which `advice` says where to look.
     Raises NgtrainError where more than half was lost.
     """
     lost = total - done
@@ -75,10 +71,7 @@ def report(what: str, done: int, total: int, unit: str, example: str, advice: st
 
 
 def judge(lost: int, total: int, sentence: str, many: float = MANY, most: float = TOO_MANY) -> None:
-    """Say a sentence about what is lost: as a warning from the part `many` of the total on.
-
-    Raises NgtrainError, with that sentence, beyond the part `most`.
-    """
+    """Say what is lost, as a warning from the part `many` on; beyond `most` as NgtrainError."""
     if lost > most * total:
         raise NgtrainError(sentence)
     (log.warning if lost >= many * total else log.info)("%s", sentence)

@@ -127,10 +127,7 @@ Options = TypeVar("Options")
 
 
 def read_words(options: type[Options], words: Iterable[Any]) -> Options:
-    """Read the words of a command line as the driver does that has these options.
-
-    Raises NgtrainError where it would refuse them.
-    """
+    """Read a command line as the driver does that has these options.  Raises NgtrainError."""
     reader = driver("")(options_from(options)(lambda **_: None))
     try:
         given = reader.make_context("", list(map(str, words))).params

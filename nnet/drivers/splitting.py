@@ -4,17 +4,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from nnet.drivers.data_dir import read_rows
-from nnet.drivers.driver import log, output_of
+from nnet.drivers.driver import log
+from nnet.drivers.programs import output_of
 from nnet.errors import NgtrainError
 
 
 def split_by_speaker(data: Path, nj: int) -> tuple[Path, int]:
-    """Split into `nj` parts, or as many as there are speakers if these are fewer.
+    """Split into `nj` parts, or as many as speakers; gives directory and number of the parts.
 
     Alignment directories need this: what reads them later splits the data by speakers again.
-
-    Returns:
-        the directory of the parts, and their number.
     """
     num_speakers = len({speaker for _, speaker in read_rows(data / "utt2spk")})
     if num_speakers < nj:

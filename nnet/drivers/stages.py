@@ -9,12 +9,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from nnet.drivers.driver import of_jobs, read_integer, run, run_step
 from nnet.drivers.egs_dir import forget_egs
 from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.extract_features import copy_configs
 from nnet.drivers.feature_pipeline import feature_words
 from nnet.drivers.multisplice_configs import context, presoftmax_scales
+from nnet.drivers.programs import of_jobs, read_integer, run, run_step
 from nnet.drivers.settings import read_words
 from nnet.drivers.training_options import egs_format_for
 from nnet.drivers.training_run import TrainingRun

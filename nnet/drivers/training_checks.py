@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import MOST_JOBS, check_same_phones, mismatch
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import flag, of_jobs, output_of, read_integer
+from nnet.drivers.driver import flag
 from nnet.drivers.egs_dir import (
     SUBSETS,
     missing_egs,
@@ -24,6 +24,7 @@ from nnet.drivers.egs_dir import (
 )
 from nnet.drivers.egs_options import EgsOptions, count_frames
 from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.drivers.programs import of_jobs, output_of, read_integer
 from nnet.drivers.settings import EXAMPLES, NETWORK, TRANSFORM, Part, read_words, words_of
 from nnet.drivers.stages import Examples
 from nnet.drivers.training_files import TIME, models

@@ -6,8 +6,9 @@ import math
 from itertools import chain
 from pathlib import Path
 
-from nnet.drivers.driver import Background, log, of_jobs, require_files, run, threads_per_job
+from nnet.drivers.driver import log, threads_per_job
 from nnet.drivers.egs_dir import remove_egs, training_table
+from nnet.drivers.programs import Background, of_jobs, require_files, run
 from nnet.drivers.stages import Stage
 from nnet.drivers.training_run import TrainingRun
 from nnet.io.checksums import remove_with_checksum

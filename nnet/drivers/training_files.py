@@ -1,9 +1,4 @@
-"""The names of what a training makes in its directory, and nothing else that may be there.
-
-7.mdl                 model 7
-7.2.mdl               what job 2 made for model 7
-egs_0.5               the examples with the labels of a realignment
-"""
+"""The names of what a training makes in its directory: 7.mdl, and 7.2.mdl of job 2 for it, ..."""
 
 from __future__ import annotations
 

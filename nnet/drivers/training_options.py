@@ -12,15 +12,6 @@ from nnet.drivers.egs_options import EgsOptions
 from nnet.drivers.feature_pipeline import feature_options
 from nnet.drivers.multisplice_configs import parse_splice_indexes
 from nnet.drivers.settings import (
-    ANYTHING,
-    COMBINATION,
-    EXAMPLES,
-    ITERATIONS,
-    NETWORK,
-    NOTHING,
-    PRIORS,
-    REALIGNMENT,
-    TRANSFORM,
     Part,
     effects_of,
     path,
@@ -32,6 +23,9 @@ from nnet.drivers.settings import (
 )
 from nnet.io.text import write_lines
 from nnet.report.training_logs import read_options
+
+TRANSFORM, EXAMPLES, NETWORK, ITERATIONS, REALIGNMENT, COMBINATION, PRIORS = Part
+NOTHING, ANYTHING = Part(0), ~Part(0)
 
 NEVER = -100
 """The --exit-stage of a training that goes on to its end."""

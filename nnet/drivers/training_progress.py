@@ -13,25 +13,20 @@ from nnet.report.training_logs import last_number, objective
 
 
 class Progress:
-    """The progress of a training whose iterations begin with the one of number `first`.
-
-    Attributes:
-        steps_s: seconds of gradient steps, of the slowest job of each iteration.
-    """
+    """The progress of a training whose iterations begin with the one of number `first`."""
 
     def __init__(self, training: TrainingRun, first: int):
         self.training = training
         self.first = first
-        self.steps_s = 0.0
+        self.steps_s = 0.0  # seconds of gradient steps, of the slowest job of each iteration
 
     def report(self, jobs: IterationJobs) -> None:
         """Say in a line how far training is, how good, and how long it will take."""
         x, s, o = jobs.number, self.training.schedule, self.training.options
-        self.steps_s += steps_of(jobs)
+        logs = map(jobs.log, jobs.counted())
+        self.steps_s += max(last_number(STEPS_SECONDS.pattern, file) or 0.0 for file in logs)
         objectives = jobs.objectives().values()
-        count = str(jobs.num_jobs)
-        if jobs.left_out:
-            count = f"{len(jobs.counted())} of {count}"
+        count = f"{len(jobs.counted())} of {jobs.num_jobs}" if jobs.left_out else jobs.num_jobs
         done = s.num_archives_processed(x + 1) - s.num_archives_processed(self.first)
         to_do = s.num_archives_processed(s.num_iters) - s.num_archives_processed(x + 1)
         elapsed = self.training.seconds["iterations"]
@@ -64,9 +59,3 @@ class Progress:
             ", ".join(f"{what} {of_what:.1f}" for what, of_what in seconds.items()),
             *(self.steps_s, fixed),
         )
-
-
-def steps_of(jobs: IterationJobs) -> float:
-    """Find the seconds that gradient steps alone took in the slowest job of an iteration."""
-    logs = map(jobs.log, jobs.counted())
-    return max(last_number(STEPS_SECONDS.pattern, file) or 0.0 for file in logs)

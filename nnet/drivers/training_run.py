@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 from operator import or_
 from pathlib import Path
 
-from nnet.drivers.driver import log, output_of, read_integer
+from nnet.drivers.driver import log
 from nnet.drivers.egs_dir import egs_are_whole
 from nnet.drivers.feature_pipeline import given_features
 from nnet.drivers.multisplice_configs import (
@@ -19,6 +19,7 @@ from nnet.drivers.multisplice_configs import (
     last_max_change,
     parse_splice_indexes,
 )
+from nnet.drivers.programs import output_of, read_integer
 from nnet.drivers.settings import NOTHING, Part
 from nnet.drivers.training_files import models, parts_made, relabelled_egs
 from nnet.drivers.training_options import NEVER, TrainingOptions, changed_options, write_options

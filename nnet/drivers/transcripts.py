@@ -5,16 +5,13 @@ from pathlib import Path
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import read_integer
 from nnet.drivers.losses import judge
+from nnet.drivers.programs import read_integer
 from nnet.launch.commands import read_from
 
 
 def check_text(data: Path, lang: Path) -> None:
-    """Say how many words of data/text are not in lang/words.txt, and who has no transcript.
-
-    Raises NgtrainError if it is most of the words, or most of the utterances.
-    """
+    """Say what words lang lacks, and who has no transcript; NgtrainError if it is most of them."""
     check_transcripts(data / "text", SymbolTable.load(f"{lang}/words.txt"))
     utterances, text = read_table(data / "utt2spk"), read_table(data / "text")
     if missing := [utterance for utterance in utterances if utterance not in text]:
@@ -29,10 +26,7 @@ def transcript_rspecifier(lang: Path, data: Path) -> str:
 
 
 def training_graphs(ali: Path, lang: Path, data: Path) -> list:
-    """Give the command that prints graphs of the transcripts of a data directory, as ark.
-
-    Tree and model are those of the alignment directory `ali`.
-    """
+    """Give the command that prints graphs of transcripts, of the tree and the model of `ali`."""
     return [
         *["compile-train-graphs", f"--read-disambig-syms={lang}/phones/disambig.int"],
         *[f"{ali}/tree", f"{ali}/final.mdl", f"{lang}/L.fst"],
