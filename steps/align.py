@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import check_same_phones, make_ali_dir
 from nnet.drivers.data_dir import read_rows
-from nnet.drivers.driver import driver, gpu_option, job_options, log, option, paths, real
+from nnet.drivers.driver import argument, driver, gpu_option, job_options, log, option
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally
 from nnet.drivers.programs import require_files
@@ -23,17 +23,16 @@ from nnet.launch.commands import JOB
     " e.g.:  steps/align.py --nj 4 data/train data/lang exp/nnet4 exp/nnet4_ali",
     writes="ali_dir",
 )
-@paths("data", "lang", "src_dir", "ali_dir")
+@argument("data", "lang", "src_dir", "ali_dir", type=Path)
 @job_options
 @option(
-    "--scale-opts",
-    default="--transition-scale=1.0 --acoustic-scale=0.1 --self-loop-scale=0.1",
-    help="Scales, as options of nnet-align-compiled",
-)
-@option("--beam", type=real(above=0), default=10, help="Decoding beam")
-@option("--retry-beam", type=real(least=0), default=40, help="Decoding beam of a second try")
-@option("--careful", type=bool, default=False, help="See nnet-align-compiled")
-@option("--iter", default="final", help="Align with <src-dir>/<iter>.mdl")
+    "--scale-opts", "--transition-scale=1.0 --acoustic-scale=0.1 --self-loop-scale=0.1",
+    "Scales, as options of nnet-align-compiled",
+)  # fmt: skip
+@option("--beam", 10.0, "Decoding beam", above=0)
+@option("--retry-beam", 40.0, "Decoding beam of a second try", least=0)
+@option("--careful", False, "See nnet-align-compiled")
+@option("--iter", "final", "Align with <src-dir>/<iter>.mdl")
 @gpu_option
 @feature_options("feat_type", "transform_dir", "online_ivector_dir")
 def main(data, lang, src_dir, ali_dir, nj, cmd, scale_opts, beam, retry_beam, **o):

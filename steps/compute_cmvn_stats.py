@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import argument, driver, log, paths
+from nnet.drivers.driver import argument, driver, log
 from nnet.drivers.losses import judge, losses_in
 from nnet.drivers.programs import require_files, run
 
@@ -19,7 +19,7 @@ from nnet.drivers.programs import require_files, run
     " e.g.: steps/compute_cmvn_stats.py data/train exp/make_mfcc/train mfcc",
     writes="data_dir",
 )
-@paths("data_dir")
+@argument("data_dir", type=Path)
 @argument("log_dir", required=False)
 @argument("cmvn_dir", required=False)
 def main(data_dir, log_dir, cmvn_dir):

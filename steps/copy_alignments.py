@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import alignments_in, make_ali_dir
 from nnet.drivers.data_dir import Table, read_table, require_other_dir, write_table
-from nnet.drivers.driver import driver, job_options, log, paths
+from nnet.drivers.driver import argument, driver, job_options, log
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.programs import require_files, run
 from nnet.errors import NgtrainError
@@ -27,7 +27,7 @@ COPIED = ["tree", "final.mdl", "phones.txt"]
     " e.g.: steps/copy_alignments.py data/train_multi exp/tri5a_ali exp/tri5a_multi_ali",
     writes="ali_dir",
 )
-@paths("data", "src_ali_dir", "ali_dir")
+@argument("data", "src_ali_dir", "ali_dir", type=Path)
 @job_options
 def main(data, src_ali_dir, ali_dir, nj, cmd):
     source, ali = src_ali_dir, ali_dir

@@ -6,10 +6,12 @@ rescored, every utterance is decoded with all acoustic scales 1/LMWT and word in
 the network is computed once.  <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold the words as numbers.
 """
 
+from pathlib import Path
+
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
-from nnet.drivers.driver import driver, gpu_option, integer, job_options, log, option, paths, real
+from nnet.drivers.driver import argument, driver, gpu_option, job_options, log, option
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally
 from nnet.drivers.programs import output_of, require_files, run
@@ -24,19 +26,19 @@ from nnet.launch.commands import JOB
     " e.g.:  steps/decode.py --nj 4 exp/tri2/graph data/test exp/nnet4/decode_test",
     writes="decode_dir",
 )
-@paths("graph_dir", "data", "decode_dir")
+@argument("graph_dir", "data", "decode_dir", type=Path)
 @job_options
-@option("--lmwt", default="7:17", help="Values of LMWT, such as 7:17 or 7:17,20:60:5")
-@option("--word-ins-penalty", default="0.0,0.5,1.0", help="Values of PENALTY, such as 0:20:2")
-@option("--beam", type=real(above=0), default=15.0, help="Decoding beam")
-@option("--max-active", type=integer(least=1), default=7000, help="States active at most")
-@option("--min-active", type=integer(least=0), default=200, help="States active at least")
-@option("--iter", default="final", help="Decode with this model")
+@option("--lmwt", "7:17", "Values of LMWT, such as 7:17 or 7:17,20:60:5")
+@option("--word-ins-penalty", "0.0,0.5,1.0", "Values of PENALTY, such as 0:20:2")
+@option("--beam", 15.0, "Decoding beam", above=0)
+@option("--max-active", 7000, "States active at most", least=1)
+@option("--min-active", 200, "States active at least", least=0)
+@option("--iter", "final", "Decode with this model")
 @gpu_option
 @feature_options("feat_type", "transform_dir", "online_ivector_dir")
-@option("--skip-scoring", type=bool, default=False, help="Do not score")
-@option("--scoring-opts", default="", help="Options of steps/score.py")
-@option("--stage", type=int, default=1, help="2: only score")
+@option("--skip-scoring", False, "Do not score")
+@option("--scoring-opts", "", "Options of steps/score.py")
+@option("--stage", 1, "2: only score")
 def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, stage, **o):
     graph, directory, source = graph_dir, decode_dir, decode_dir.resolve().parent
     model = source / f"{o['iter']}.mdl"

@@ -19,7 +19,7 @@ its transition model (and nothing behind it), `ali.*.gz`, `num_jobs`, `phones.tx
 from pathlib import Path
 
 from nnet.drivers.ali_dir import make_ali_dir
-from nnet.drivers.driver import driver, job_options, log, option, paths, real
+from nnet.drivers.driver import argument, driver, job_options, log, option
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options
 from nnet.drivers.programs import require_files, run
 from nnet.drivers.transcripts import check_text, training_graphs
@@ -31,13 +31,13 @@ from nnet.launch.commands import JOB, options_of, read_numbers
     " e.g.:  steps/flat_start.py --nj 4 data/train data/lang exp/mono0_ali",
     writes="ali_dir",
 )
-@paths("data", "lang", "ali_dir")
+@argument("data", "lang", "ali_dir", type=Path)
 @job_options
 @option(
-    "--silence-duration", type=real(least=0), default=0.0,
-    help="How long states of silence last, relative to others (0: a single frame)",
+    "--silence-duration", 0.0,
+    "How long states of silence last, relative to others (0: a single frame)", least=0,
 )  # fmt: skip
-@option("--find-silence", type=bool, default=False, help="Put silence where it is quiet")
+@option("--find-silence", False, "Put silence where it is quiet")
 @feature_options("cmvn_opts", "delta_order")
 def main(data, lang, ali_dir, nj, cmd, silence_duration, find_silence, cmvn_opts, delta_order):
     ali = ali_dir

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnet.drivers.data_dir import group_by_value, read_table
-from nnet.drivers.driver import driver, log, paths
+from nnet.drivers.driver import argument, driver, log
 from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
     link_to_storage,
@@ -46,7 +46,7 @@ from nnet.launch.commands import JOB, read_from
     " e.g.:  steps/get_egs2.py data/train exp/tri3_ali exp/tri4_nnet/egs",
     writes="egs_dir",
 )
-@paths("data", "ali_dir", "egs_dir")
+@argument("data", "ali_dir", "egs_dir", type=Path)
 @options_from(EgsOptions)
 def main(data, ali_dir, egs_dir, **options):
     ExampleMaker(data, ali_dir, egs_dir, EgsOptions(**options)).run()

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from nnet.drivers.ali_dir import check_same_phones
-from nnet.drivers.driver import driver, log, paths
+from nnet.drivers.driver import argument, driver, log
 from nnet.drivers.feature_pipeline import FeaturePipeline, given_features
 from nnet.drivers.losses import Tally
 from nnet.drivers.programs import of_jobs, output_of, read_integer, require_files, run
@@ -28,7 +28,7 @@ from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
     " e.g.:  steps/get_lda.py data/train data/lang exp/tri3_ali exp/tri4_nnet",
     writes="exp_dir",
 )
-@paths("data", "lang", "ali_dir", "exp_dir")
+@argument("data", "lang", "ali_dir", "exp_dir", type=Path)
 @options_from(LdaOptions)
 def main(data, lang, ali_dir, exp_dir, **options):
     o, ali, exp = LdaOptions(**options), ali_dir, exp_dir

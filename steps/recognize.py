@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nnet.cli.config_files import find_config
 from nnet.drivers.decode_dir import chosen_setting
-from nnet.drivers.driver import argument, driver, gpu_option, integer, log, option, paths, real
+from nnet.drivers.driver import argument, driver, gpu_option, log, option
 from nnet.drivers.extract_features import frame_shift
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.programs import output_of, read_integer, require_files
@@ -33,18 +33,18 @@ from nnet.launch.commands import read_numbers
     "Usage:  steps/recognize.py [options] <model-dir> <graph-dir> <recording> [<recording> ...]\n"
     " e.g.:  steps/recognize.py exp/nnet exp/graph a.wav b.flac"
 )
-@paths("model_dir", "graph_dir")
+@argument("model_dir", "graph_dir", type=Path)
 @argument("recordings", nargs=-1, required=True)
-@option("--channel", type=integer(least=1), help="Only this channel; 1 is the left one")
-@option("--times", type=bool, default=True, help="A line for each word, with its times")
-@option("--mfcc-config", default="", help="Options of compute-mfcc-feats")
-@option("--fbank-config", default="", help="Options of compute-fbank-feats")
-@option("--lmwt", type=real(above=0), default=10.0, help="Inverse of the acoustic scale")
-@option("--word-ins-penalty", type=real(), default=0.0, help="Cost of each word")
-@option("--tuned-in", default="", help="Take both from the best result in this decoding directory")
-@option("--beam", type=real(above=0), default=15.0, help="Decoding beam")
-@option("--max-active", type=integer(least=1), default=7000, help="States active at most")
-@option("--iter", default="final", help="Recognise with <model-dir>/<iter>.mdl")
+@option("--channel", None, "Only this channel; 1 is the left one", type=int, least=1)
+@option("--times", True, "A line for each word, with its times")
+@option("--mfcc-config", "", "Options of compute-mfcc-feats")
+@option("--fbank-config", "", "Options of compute-fbank-feats")
+@option("--lmwt", 10.0, "Inverse of the acoustic scale", above=0)
+@option("--word-ins-penalty", 0.0, "Cost of each word")
+@option("--tuned-in", "", "Take both from the best result in this decoding directory")
+@option("--beam", 15.0, "Decoding beam", above=0)
+@option("--max-active", 7000, "States active at most", least=1)
+@option("--iter", "final", "Recognise with <model-dir>/<iter>.mdl")
 @gpu_option
 def main(model_dir, graph_dir, recordings, channel, times, **o):
     source, graph, model = model_dir, graph_dir, model_dir / f"{o['iter']}.mdl"

@@ -6,8 +6,9 @@ the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
 """
 
 import shutil
+from pathlib import Path
 
-from nnet.drivers.driver import cmd_option, driver, log, option, paths
+from nnet.drivers.driver import argument, cmd_option, driver, log, option
 from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
     SUBSETS,
@@ -26,12 +27,12 @@ from nnet.launch.commands import JOB, read_from
     " e.g.:  steps/relabel_egs2.py exp/nnet/ali_0.5 exp/nnet/egs exp/nnet/egs_0.5",
     writes="egs_out_dir",
 )
-@paths("ali_dir", "egs_in_dir", "egs_out_dir")
+@argument("ali_dir", "egs_in_dir", "egs_out_dir", type=Path)
 @cmd_option
-@option("--iter", default="final", help="The model is <ali-dir>/<iter>.mdl, or else final.mdl")
-@option("--extra-egs", default="", help="Names of more files of examples to relabel")
-@option("--parallel-opts", default="", help="Launcher options")
-@option("--stage", type=int, default=0, help="1: the archives are done, but not the subsets")
+@option("--iter", "final", "The model is <ali-dir>/<iter>.mdl, or else final.mdl")
+@option("--extra-egs", "", "Names of more files of examples to relabel")
+@option("--parallel-opts", "", "Launcher options")
+@option("--stage", 0, "1: the archives are done, but not the subsets")
 def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, stage):
     ali, old, new = ali_dir, egs_in_dir, egs_out_dir
     subsets = [*SUBSETS, *extra_egs.split()]

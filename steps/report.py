@@ -6,11 +6,13 @@ may still be running, and may be one of Kaldi's steps/nnet2 scripts.  bin/nnet-r
 several, and writes scalars for TensorBoard.
 """
 
-from nnet.drivers.driver import driver, log, paths
+from pathlib import Path
+
+from nnet.drivers.driver import argument, driver, log
 
 
 @driver("Usage:  steps/report.py [options] <exp-dir>\n e.g.:  steps/report.py exp/nnet")
-@paths("dir")
+@argument("dir", type=Path)
 def main(dir):
     from nnet.report.page import write_report
 

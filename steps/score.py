@@ -25,7 +25,7 @@ from nnet.drivers.decode_dir import (
     tuned_setting,
     wer_file,
 )
-from nnet.drivers.driver import driver, log, option, paths
+from nnet.drivers.driver import argument, driver, log, option
 from nnet.drivers.programs import require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import split_words, write_lines
@@ -37,10 +37,10 @@ from nnet.io.text import split_words, write_lines
     "exp/nnet4/decode_test",
     writes="decode_dir",
 )
-@paths("data", "graph_dir", "decode_dir")
-@option("--min-lmwt", type=float, default=0.0, help="Least value of LMWT to look at")
-@option("--max-lmwt", type=float, default=1000.0, help="Greatest value of LMWT to look at")
-@option("--tune-on", default="", help="Take LMWT and PENALTY that are best in this directory")
+@argument("data", "graph_dir", "decode_dir", type=Path)
+@option("--min-lmwt", 0.0, "Least value of LMWT to look at")
+@option("--max-lmwt", 1000.0, "Greatest value of LMWT to look at")
+@option("--tune-on", "", "Take LMWT and PENALTY that are best in this directory")
 def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     directory = decode_dir
     require_files(data / "text", data / "utt2spk", graph_dir / "words.txt")

@@ -25,7 +25,7 @@ from nnet.decoding.scoring import WordErrors
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.decode_dir import find_transcripts, read_transcripts, tuned_setting
-from nnet.drivers.driver import Choice, driver, log, option, paths
+from nnet.drivers.driver import Choice, argument, driver, log, option
 from nnet.drivers.programs import require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import text_lines, write_lines
@@ -39,11 +39,11 @@ ALL = "all"
     "data/eval2000 exp/graph exp/nnet/decode_eval2000",
     writes="decode_dir",
 )
-@paths("data", "graph_dir", "decode_dir")
-@option("--tune-on", default="", help="Take LMWT and PENALTY that are best in this directory")
-@option("--subsets", default="", help="NAME=PREFIX of recordings to score for themselves, ...")
+@argument("data", "graph_dir", "decode_dir", type=Path)
+@option("--tune-on", "", "Take LMWT and PENALTY that are best in this directory")
+@option("--subsets", "", "NAME=PREFIX of recordings to score for themselves, ...")
 @option(
-    "--scorer", type=Choice(["auto", "sclite", "own"]), default="auto",
+    "--scorer", "auto", type=Choice(["auto", "sclite", "own"]),
     help="sclite: NIST's hubscr.pl and sclite; own: nnet.decoding.nist; auto: sclite if found",
 )  # fmt: skip
 def main(data, graph_dir, decode_dir, tune_on, subsets, scorer):

@@ -17,16 +17,7 @@ from pathlib import Path
 
 from nnet.drivers.ali_dir import changed_phones, copy_ali_dir
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import (
-    argument,
-    driver,
-    gpu_option,
-    integer,
-    job_options,
-    log,
-    option,
-    real,
-)
+from nnet.drivers.driver import argument, driver, gpu_option, job_options, log, option
 from nnet.drivers.egs_options import count_frames
 from nnet.drivers.feature_pipeline import feature_options, feature_words, given_features
 from nnet.drivers.programs import run_step
@@ -44,27 +35,22 @@ LONGEST_ITERATION = 400_000  # frames for each job, as for large networks
     " e.g.:  steps/train_flat.py --silence-duration 1 data/train data/lang exp/flat",
     writes="exp_dir",
 )
-@argument("data")
-@argument("lang")
-@argument("exp_dir")
+@argument("data", "lang", "exp_dir")
 @job_options
-@option("--rounds", type=integer(least=1), default=4, help="Trainings at most")
+@option("--rounds", 4, "Trainings at most", least=1)
 @option(
-    "--tolerance", type=real(least=0), default=0.03,
-    help="End when a smaller part of the frames than this has another phone than before",
+    "--tolerance", 0.03,
+    "End when a smaller part of the frames than this has another phone than before", least=0,
 )  # fmt: skip
 @option(
-    "--silence-duration", type=real(least=0), default=1.0,
+    "--silence-duration", 1.0, least=0,
     help="How long states of silence last at first, relative to others; 0 for recordings that are "
     "cut to the words",
 )  # fmt: skip
-@option(
-    "--find-silence", type=bool, default=True,
-    help="Put silence where it is quiet at first (see steps/flat_start.py)",
-)  # fmt: skip
-@option("--num-jobs", type=integer(least=1), default=2, help="Training jobs")
-@option("--train-opts", default="", help="More options of steps/train_multisplice.py")
-@option("--srand", type=integer(least=0), default=0, help="Seed of everything random")
+@option("--find-silence", True, "Put silence where it is quiet at first (see steps/flat_start.py)")
+@option("--num-jobs", 2, "Training jobs", least=1)
+@option("--train-opts", "", "More options of steps/train_multisplice.py")
+@option("--srand", 0, "Seed of everything random", least=0)
 @gpu_option
 @feature_options("cmvn_opts", "delta_order")
 def main(data, lang, exp_dir, nj, cmd, **options):

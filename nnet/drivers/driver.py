@@ -1,10 +1,10 @@
 """The face that drivers in steps/ and utils/ share: command line, and commands through ``--cmd``.
 
     from nnet.launch.commands import JOB
-    from nnet.drivers.driver import driver, job_options, log, paths, run
+    from nnet.drivers.driver import argument, driver, job_options, log, run
 
     @driver("Usage:  steps/align.py [options] <data> <dir>")
-    @paths("data", "dir")
+    @argument("data", "dir")
     @job_options
     def main(data, dir, nj, cmd):
         log.info("aligning %s", data)
@@ -64,12 +64,12 @@ class _Launcher(click.types.StringParamType):
 
 
 cmd_option = option(
-    "--cmd", type=_Launcher(), default="run.py",
-    help="How to launch jobs: run.py (this machine), slurm.py, queue.pl, ... with their options; "
-    "--max-retries <n> among these starts a job that failed again",
+    "--cmd", "run.py",
+    "How to launch jobs: run.py (this machine), slurm.py, queue.pl, ... with their options; "
+    "--max-retries <n> among these starts a job that failed again", type=_Launcher(),
 )  # fmt: skip
 nj_option = option(
-    "--nj", type=integer(least=1), default=num_cores(),
+    "--nj", num_cores(), least=1,
     help="Number of parallel jobs; if not given, one for each core of this machine",
 )  # fmt: skip
 
@@ -88,11 +88,6 @@ def decorated_by(*decorators: Callable) -> Callable[[Callable], Callable]:
         return function
 
     return decorate
-
-
-def paths(*names: str) -> Callable[[Callable], Callable]:
-    """Decorator that gives a driver arguments which are directories or files, as paths."""
-    return decorated_by(*(argument(name, type=Path) for name in names))
 
 
 job_options = decorated_by(nj_option, cmd_option)

@@ -8,7 +8,7 @@ from pathlib import Path
 from nnet.cli import read_config
 from nnet.cli.config_files import find_config
 from nnet.drivers.data_dir import read_table
-from nnet.drivers.driver import Driver, argument, driver, job_options, log, option, paths
+from nnet.drivers.driver import Driver, argument, driver, job_options, log, option
 from nnet.drivers.losses import judge, losses_in, reason_in
 from nnet.drivers.programs import of_jobs, require_contents, require_files, run
 from nnet.drivers.splitting import split_evenly
@@ -29,18 +29,18 @@ def feature_driver(kind: str, description: str) -> Driver:
         writes="data_dir",
         help=description.strip(),
     )
-    @paths("data_dir")
+    @argument("data_dir", type=Path)
     @argument("log_dir", required=False)
     @argument(f"{kind}_dir", required=False)
     @job_options
     @option(
-        f"--{kind}-config", default=f"conf/{kind}.conf",
-        help=f"Config file for compute-{kind}-feats; conf/... is looked for in the current folder, "
-        "then in the project's root",
+        f"--{kind}-config", f"conf/{kind}.conf",
+        f"Config file for compute-{kind}-feats; conf/... is looked for in the current folder, then "
+        "in the project's root",
     )  # fmt: skip
-    @option("--compress", type=bool, default=True, help="Write compressed matrices")
-    @option("--write-utt2num-frames", type=bool, default=True, help="Write data-dir/utt2num_frames")
-    @option("--write-utt2dur", type=bool, default=True, help="Write data-dir/utt2dur")
+    @option("--compress", True, "Write compressed matrices")
+    @option("--write-utt2num-frames", True, "Write data-dir/utt2num_frames")
+    @option("--write-utt2dur", True, "Write data-dir/utt2dur")
     def main(data_dir, log_dir, nj, cmd, **o):
         wanted = o[f"{kind}_config"]
         if (config := find_config(wanted)) != wanted:

@@ -38,7 +38,7 @@ OPTIONS = {
 
 def feature_options(*names: str) -> Callable[[Callable], Callable]:
     """Decorator that gives a driver the options of those names in OPTIONS; empty: not given."""
-    return decorated_by(*(option(flag(name), default="", help=OPTIONS[name]) for name in names))
+    return decorated_by(*(option(flag(name), "", OPTIONS[name]) for name in names))
 
 
 def given_features(options: Mapping[str, Any]) -> dict[str, str]:

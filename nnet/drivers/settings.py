@@ -23,7 +23,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from nnet.drivers.driver import Choice, argument, decorated_by, driver, flag, integer, option, real
+from nnet.drivers.driver import Choice, argument, decorated_by, driver, flag, option
 from nnet.errors import NgtrainError
 
 
@@ -67,29 +67,19 @@ class TrainingSetting:
 
 
 def setting(
-    default: Any,
-    affects: Part,
-    help: str,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    choices: Sequence[str] = (),
-    means: Callable[[str], Any] | None = None,
-) -> Any:
+    default: Any, affects: Part, help: str, *, choices: Sequence[str] = (),
+    means: Callable[[str], Any] | None = None, **bounds: float,
+) -> Any:  # fmt: skip
     """Make a field of a set that is an option; its type is the field's.
 
     default: None for "not given".
     means: of its text, what is compared; of numbers the number, of words these, if not given.
+    bounds: of a number, as those of option().
     """
 
     def make(name: str, kind: type) -> TrainingSetting:
         type_ = Choice(choices) if choices else kind
-        if kind is int and least is not None:
-            type_ = integer(int(least))
-        elif kind is float:
-            type_ = real(least, most, above=above)
-        declaration = option(flag(name), type=type_, default=default, help=help)
+        declaration = option(flag(name), default, help, type=type_, **bounds)
         compared = means or (float if kind in (int, float) else str.split)
         return TrainingSetting(affects, compared, declaration)
 
