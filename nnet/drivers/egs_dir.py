@@ -138,7 +138,7 @@ def remove_egs(egs_dir: Path) -> None:
 class ArchiveChecks:
     """Files of examples that threads read through, and compare with their checksums, once each."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._reading: dict[Path, Future] = {}
         self._executor = ThreadPoolExecutor(2)
 
