@@ -14,7 +14,6 @@ With --times false there is a line for each channel: recording, channel, words.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +46,8 @@ from nnet.launch.commands import read_numbers
 @option("--iter", "final", "Recognise with <model-dir>/<iter>.mdl")
 @gpu_option
 def main(model_dir, graph_dir, recordings, channel, times, **o):
+    import tempfile  # not for --help
+
     source, graph, model = model_dir, graph_dir, model_dir / f"{o['iter']}.mdl"
     require_files(model, *(graph / name for name in ("HCLG.fst", "words.txt")))
     if times:

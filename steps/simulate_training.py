@@ -18,7 +18,6 @@ import csv
 import re
 import sys
 from dataclasses import replace
-from statistics import mean
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -127,6 +126,8 @@ Cell = tuple[str, str, float]
 
 def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> list[Cell]:
     """Simulate a training whose last iteration has `count` jobs."""
+    from statistics import mean
+
     from nnet.report.simulation import Luck, Sizes, simulate, traffic
 
     num_archives = int(o.num_frames // (o.frames_per_eg * o.samples_per_iter)) + 1  # get_egs2.py

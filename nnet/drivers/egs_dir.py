@@ -17,11 +17,9 @@ from nnet.drivers.programs import output_of, read_integer
 from nnet.errors import NgtrainError
 
 EGS_FORMATS = ("ark", "h5")
-
+ARCHIVE_INFO = Path("info", "archives")
 SUBSETS = ("combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs")
 """The examples that are not trained on, or only when models are combined."""
-
-ARCHIVE_INFO = Path("info", "archives")
 
 
 def egs_format(egs_dir: Path) -> str:
@@ -45,12 +43,8 @@ def training_table(egs_dir: Path, number: int | str) -> str:
 
 def training_archives(egs_dir: Path) -> list[Path]:
     """List the files of examples to train on that are there, of either format."""
-    formats = "|".join(EGS_FORMATS)
-    return [
-        path
-        for path in egs_dir.glob("egs.*")
-        if re.fullmatch(rf"egs\.[0-9]+\.({formats})", path.name)
-    ]
+    name = rf"egs\.[0-9]+\.({'|'.join(EGS_FORMATS)})"
+    return [path for path in egs_dir.glob("egs.*") if re.fullmatch(name, path.name)]
 
 
 def link_to_storage(archive: Path) -> None:

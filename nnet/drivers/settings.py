@@ -17,7 +17,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from enum import Flag, auto
+from enum import Flag
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -26,18 +26,8 @@ import click
 from nnet.drivers.driver import Choice, argument, decorated_by, driver, flag, option
 from nnet.errors import NgtrainError
 
-
-class Part(Flag):
-    """Parts of the work of a training, in order."""
-
-    TRANSFORM = auto()
-    EXAMPLES = auto()
-    NETWORK = auto()
-    ITERATIONS = auto()
-    REALIGNMENT = auto()
-    COMBINATION = auto()
-    PRIORS = auto()
-
+Part = Flag("Part", "TRANSFORM EXAMPLES NETWORK ITERATIONS REALIGNMENT COMBINATION PRIORS")
+"""Parts of the work of a training, in order."""
 
 TRANSFORM, EXAMPLES, NETWORK, ITERATIONS, REALIGNMENT, COMBINATION, PRIORS = Part
 NOTHING, ANYTHING = Part(0), ~Part(0)

@@ -8,6 +8,7 @@ some jobs in parallel, from num_jobs_initial growing to num_jobs_final; each job
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -51,45 +52,39 @@ class Schedule:
         return cls(**given, **{name: getattr(options, name) for name in names})
 
     def __post_init__(self):
-        if problems := self._problems_of_numbers() or self._problems_of_amounts():
-            raise ScheduleError(problems)
+        for check in self._problems_of_numbers, self._problems_of_amounts:
+            if problems := list(check()):  # wrong numbers cannot be counted with
+                raise ScheduleError(problems)
 
-    def _problems_of_numbers(self) -> list[str]:
-        """List numbers that are wrong by themselves, of which one cannot go on to count."""
-        counts = "num_hidden_layers", "add_layers_period", "num_jobs_step", "max_models_combine"
-        problems = [
-            f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive"
-            for name in counts
-            if getattr(self, name) < 1
-        ]
+    def _problems_of_numbers(self) -> Iterator[str]:
+        """Find numbers that are wrong by themselves."""
+        for name in "num_hidden_layers", "add_layers_period", "num_jobs_step", "max_models_combine":
+            if getattr(self, name) < 1:
+                yield f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive"
         if not 1 <= self.num_jobs_initial <= self.num_jobs_final:
-            problems.append(
-                f"--num-jobs-initial {self.num_jobs_initial} must be at least 1 and cannot exceed "
-                f"--num-jobs-final {self.num_jobs_final}"
-            )
+            most = f"--num-jobs-final {self.num_jobs_final}"
+            initial = f"--num-jobs-initial {self.num_jobs_initial}"
+            yield f"{initial} must be at least 1 and cannot exceed {most}"
         rates = self.initial_effective_lrate, self.final_effective_lrate
         if not all(0.0 < rate < math.inf for rate in rates):
-            problems.append("effective learning rates must be positive numbers")
+            yield "effective learning rates must be positive numbers"
         if not 0.0 < self.num_epochs < math.inf:
-            problems.append(f"--num-epochs {self.num_epochs:g}: must be a positive number")
-        return problems
+            yield f"--num-epochs {self.num_epochs:g}: must be a positive number"
 
-    def _problems_of_amounts(self) -> list[str]:
-        """List what the data is too little for."""
-        problems = []
+    def _problems_of_amounts(self) -> Iterator[str]:
+        """Find what the data is too little for."""
         if self.num_jobs_final > self.num_archives_expanded:
-            problems.append(
+            yield (
                 f"--num-jobs-final {self.num_jobs_final} cannot exceed "
                 f"{self.num_archives_expanded}, the number of archives times frames per example; "
                 "use fewer jobs, or fewer --samples-per-iter"
             )
         if self.num_iters <= self.last_addition + 2 or self.halfway <= self.last_addition:
-            problems.append(
+            yield (
                 f"{self.num_epochs:g} epochs are {self.num_iters} iterations, too few to add "
                 f"layers up to iteration {self.last_addition} and train them; use more epochs, "
                 "fewer jobs, or fewer --samples-per-iter"
             )
-        return problems
 
     @property
     def num_archives_expanded(self) -> int:
@@ -186,10 +181,8 @@ class Schedule:
         last two thirds of the second half; in groups of one where max_models_combine allows it.
         """
         iters_per_epoch = self.num_archives_expanded // self.num_jobs_final
-        num_models = min(
-            max(self.max_models_combine, iters_per_epoch),
-            max(1, (self.num_iters - self.halfway - 1) * 2 // 3),
-        )
+        most = max(1, (self.num_iters - self.halfway - 1) * 2 // 3)
+        num_models = min(max(self.max_models_combine, iters_per_epoch), most)
         first = self.num_iters - num_models + 1
         num_groups = min(num_models, self.max_models_combine)
         bounds = [first + n * num_models // num_groups for n in range(num_groups + 1)]
