@@ -74,9 +74,8 @@ class ExampleMaker:
         )
         if reason := o.nothing_to_combine_on():
             raise NgtrainError(reason)
-        self.features = FeaturePipeline.of(
-            self.ali, **{"transform_dir": self.ali, **given_features(vars(o))}
-        )
+        given = {"transform_dir": self.ali, **given_features(vars(o))}
+        self.features = FeaturePipeline.of(self.ali, **given)
         self.num_jobs = read_integer(self.ali / "num_jobs")
         self.split = self.data / f"split{self.num_jobs}"
         # Has programs that write archives say in info/ what is in them.

@@ -100,11 +100,6 @@ def parse_info(text: str) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-def egs_are_whole(egs_dir: Path) -> bool:
-    """Tell whether a directory has all the examples that it says it has."""
-    return not missing_egs(egs_dir)
-
-
 def missing_egs(egs_dir: Path) -> list[Path]:
     """List the files that a directory of examples lacks."""
     num_archives = egs_dir / "info" / "num_archives"
@@ -116,7 +111,7 @@ def missing_egs(egs_dir: Path) -> list[Path]:
 
 
 def forget_egs(egs_dir: Path) -> None:
-    """Have egs_are_whole() say no."""
+    """Have missing_egs() find that not all is there."""
     (egs_dir / "info" / "num_archives").unlink(missing_ok=True)
 
 

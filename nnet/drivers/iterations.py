@@ -12,8 +12,8 @@ from nnet.drivers.driver import log, threads_per_job
 from nnet.drivers.egs_dir import (
     SUBSETS,
     ArchiveChecks,
-    egs_are_whole,
     forget_egs,
+    missing_egs,
     remove_egs,
     training_archive,
     training_table,
@@ -73,7 +73,7 @@ class Iterations(ExitStack):
             return
         with training.timed("realignment"):
             old, new = training.egs_dir(x - 1), training.egs_dir(x)
-            if not egs_are_whole(new):
+            if missing_egs(new):
                 self.relabel(x, old, new)
             if o.cleanup and old.parent == training.dir:
                 remove_egs(old)

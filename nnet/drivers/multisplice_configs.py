@@ -58,8 +58,7 @@ def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
     return [scale / average for scale in scales]
 
 
-FULL_CHANGE_CLASSES = 100
-"""So many classes, or more, let the last layer change as much as others by 128 samples."""
+FULL_CHANGE_CLASSES = 100  # or more let the last layer change as much as others by 128 samples
 
 
 def last_max_change(max_change: float, num_classes: int, minibatch_size: int) -> float:

@@ -39,9 +39,8 @@ class Combination(Stage):
         best = max(held_out, key=held_out.get)
         log.info(
             "held-out log-probability of the combination %.3f, of the average %.3f: taking the %s",
-            *(held_out[weighted], held_out[averaged]),
-            "combination" if best == weighted else "average",
-        )
+            *held_out.values(), "combination" if best == weighted else "average",
+        )  # fmt: skip
         run(training.cmd, training.log("normalize"), "nnet-normalize-stddev", best, self.file)
         weighted.unlink()
         averaged.unlink()

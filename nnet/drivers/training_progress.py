@@ -41,9 +41,8 @@ class Progress:
     def status(self, x: int) -> str:
         """Say what a watcher wants to know while iteration x is running."""
         s, o, held_out = self.training.schedule, self.training.options, self.held_out(x)
-        return f"iteration {x + 1}/{s.num_iters}, epoch {s.epoch(x):.1f}/{o.num_epochs:g}" + (
-            "" if math.isnan(held_out) else f", held-out {held_out:.3f}"
-        )
+        how_good = "" if math.isnan(held_out) else f", held-out {held_out:.3f}"
+        return f"iteration {x + 1}/{s.num_iters}, epoch {s.epoch(x):.1f}/{o.num_epochs:g}{how_good}"
 
     def held_out(self, x: int) -> float:
         """Find the log-probability on held-out data of the latest model that has one, up to x."""
@@ -54,8 +53,5 @@ class Progress:
         """Say in a line what the time went to, and how much of it was not for gradient steps."""
         seconds, num_iters = self.training.seconds, self.training.schedule.num_iters - self.first
         fixed = (seconds["iterations"] - self.steps_s) / max(num_iters, 1)
-        log.info(
-            SECONDS.format,
-            ", ".join(f"{what} {of_what:.1f}" for what, of_what in seconds.items()),
-            *(self.steps_s, fixed),
-        )
+        parts = ", ".join(f"{what} {of_what:.1f}" for what, of_what in seconds.items())
+        log.info(SECONDS.format, parts, self.steps_s, fixed)

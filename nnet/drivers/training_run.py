@@ -12,7 +12,7 @@ from operator import or_
 from pathlib import Path
 
 from nnet.drivers.driver import log
-from nnet.drivers.egs_dir import egs_are_whole
+from nnet.drivers.egs_dir import missing_egs
 from nnet.drivers.feature_pipeline import given_features
 from nnet.drivers.multisplice_configs import (
     MultispliceNetwork,
@@ -71,7 +71,8 @@ class TrainingRun:
     @property
     def egs_are_there(self) -> bool:
         """True if examples are whole; a realignment relabels the first ones, and removes them."""
-        return any(map(egs_are_whole, [self.first_egs_dir, *relabelled_egs(self.dir)]))
+        directories = [self.first_egs_dir, *relabelled_egs(self.dir)]
+        return not all(map(missing_egs, directories))
 
     def egs_dir(self, x: int) -> Path:
         """The examples that iteration x trains on: those of the last realignment."""
