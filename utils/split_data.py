@@ -10,7 +10,8 @@ import zlib
 from pathlib import Path
 
 from nnet.drivers.data_dir import KINDS, DataDir, group_by_value
-from nnet.drivers.driver import argument, integer, option, require_contents, require_files, tool
+from nnet.drivers.driver import argument, integer, option, require_files, tool
+from nnet.drivers.programs import require_contents
 from nnet.drivers.splitting import split_evenly, split_groups
 from nnet.io.text import write_lines
 from nnet.launch.directory_lock import only_driver_in

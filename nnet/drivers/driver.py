@@ -37,14 +37,7 @@ from nnet.cli import (  # noqa: F401 - for the drivers
     real,
     tf32_option,
 )
-from nnet.drivers.programs import (  # noqa: F401 - for the drivers
-    Background,
-    output_of,
-    read_integer,
-    require_contents,
-    require_files,
-    run,
-)
+from nnet.drivers.programs import Background, output_of, read_integer, require_files, run  # noqa: F401
 from nnet.io.ending import ENDING
 from nnet.launch import lifeline
 from nnet.launch.directory_lock import only_driver_in
