@@ -169,7 +169,6 @@ class TrainingRun:
         last_change = last_max_change(o.max_change_per_sample, self.num_targets, o.minibatch_size)
         ivector_dim = read_integer(self.dir / "ivector_dim")
         scales = str(self.dir / "presoftmax_prior_scale_vecfile")
-        last_change = last_max_change(o.max_change_per_sample, self.num_targets)
         return MultispliceNetwork(
             splices=self.splices,
             input_dim=read_integer(self.dir / "feat_dim") + ivector_dim,
