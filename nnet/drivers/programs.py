@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nnet.cli.environment import find_program
 from nnet.errors import NgtrainError
-from nnet.io.text import ENCODING
 from nnet.launch import lifeline
 from nnet.launch.commands import JOB
 from nnet.launch.jobs import Background, run  # noqa: F401 - for the drivers
@@ -37,7 +36,9 @@ def output_of(*words) -> str:
     """Run a small program here and return what it prints; NgtrainError has its last complaint."""
     command = [str(word) for word in words]
     try:
-        result = subprocess.run(command, capture_output=True, check=False, **ENCODING)
+        result = subprocess.run(
+            command, capture_output=True, check=False, encoding="utf-8", errors="surrogateescape"
+        )
     except OSError as error:
         raise NgtrainError(f"cannot run {command[0]}: {error.strerror}") from None
     if result.returncode != 0:
