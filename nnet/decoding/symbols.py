@@ -25,8 +25,7 @@ class SymbolTable:
         """Read a symbol table; NgtrainError when it is malformed."""
         symbols = {}
         for line_number, line in enumerate(text_lines(rxfilename), 1):
-            words = split_words(line)
-            if not words:
+            if not (words := split_words(line)):
                 continue
             try:
                 symbol, number = words
