@@ -196,14 +196,8 @@ class ExampleStore:
     def _read_layouts(self) -> Iterator[Layout]:
         for row in self._rows("layouts", _LAYOUT).tolist():
             layout = Layout(bool(row[0]), row[1], row[2].decode("latin-1"), *row[3:])
-            parts = (
-                layout.num_frames,
-                layout.num_rows * layout.num_cols,
-                layout.num_cols,
-                layout.left_context,
-                layout.right_context,
-                layout.spk_dim,
-            )
+            num_elements = layout.num_rows * layout.num_cols
+            parts = (layout.num_frames, *row[4:], layout.right_context, num_elements)
             if (
                 layout.matrix not in ("CM", "CM2", "CM3")
                 or layout.num_frames < 1

@@ -63,11 +63,11 @@ def _line(reader: Reader) -> list[bytes]:
     return line.split()
 
 
-def _one_word(reader: Reader) -> bytes:
+def _one_word(reader: Reader) -> str:
     words = _line(reader)
     if len(words) != 1:
         raise reader.fail(f"expected one word on the line, found {len(words)}")
-    return words[0]
+    return decode(words[0])
 
 
 def _read_integers(reader: Reader) -> np.ndarray:
@@ -199,9 +199,7 @@ POSTERIOR = Holder(_read_posterior, _write_posterior)
 INTEGER = _basic(Reader.integer, Writer.integer)
 REAL = _basic(Reader.real, Writer.real)
 TOKEN = Holder(
-    lambda reader: decode(_one_word(reader)),
-    lambda writer, word: writer.raw(encode(f"{word}\n")),
-    has_binary_form=False,
+    _one_word, lambda writer, word: writer.raw(encode(f"{word}\n")), has_binary_form=False
 )
 TOKENS = Holder(
     lambda reader: list(map(decode, _line(reader))),
