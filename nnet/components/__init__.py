@@ -1,5 +1,6 @@
 """The components of a network, one family per file; importing the package registers them all."""
 
+# ruff: noqa: F401
 from nnet.components import affine, fixed, noise, nonlinear, splice, sum_group
 from nnet.components.base import (
     Component,
@@ -7,16 +8,3 @@ from nnet.components.base import (
     component_from_config,
     read_component,
 )
-
-__all__ = [
-    "Component",
-    "UpdatableComponent",
-    "affine",
-    "component_from_config",
-    "fixed",
-    "noise",
-    "nonlinear",
-    "read_component",
-    "splice",
-    "sum_group",
-]

@@ -65,9 +65,8 @@ class NonlinearComponent(SameDimComponent):
             to.count = 0.0
             for name in self.statistics:
                 setattr(to, name, self.device.xp.zeros(self.dim, np.float64))
-        slope_sum = to.deriv_sum if self.function else None
-        self.device.add_column_sums(y, to.value_sum, self.function, slope_sum)
-        num_rows = len(y)
+        sums, num_rows = [getattr(to, name) for name in self.statistics], len(y)
+        self.device.add_column_sums(y, sums, self.function)
 
         def count_rows() -> None:
             to.count += num_rows

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from nnet.components.base import INTEGERS, Component, component_type, option
@@ -22,29 +20,13 @@ class SumGroupComponent(Component):
     def check(self) -> None:
         self.require(len(self.sizes) > 0, "there are no groups")
         self.require(min(self.sizes) > 0, "the sizes of groups must be positive")
-
-    @property
-    def input_dim(self) -> int:
-        return sum(self.sizes)
-
-    @property
-    def output_dim(self) -> int:
-        return len(self.sizes)
+        self.input_dim, self.output_dim = sum(self.sizes), len(self.sizes)
 
     def move_to(self, device: Device) -> None:
         super().move_to(device)
-        self.__dict__.pop("group_of", None)
-        self.__dict__.pop("starts", None)
-
-    @cached_property
-    def group_of(self) -> Array:
-        """The output to which each input belongs, (input_dim,)."""
-        return self.device.asarray(np.repeat(np.arange(self.output_dim), self.sizes))
-
-    @cached_property
-    def starts(self) -> Array:
-        """The first input of each group, (output_dim,)."""
-        return self.device.asarray(np.cumsum([0, *self.sizes[:-1]]))
+        group_of = np.repeat(np.arange(self.output_dim), self.sizes)  # each input, (input_dim,)
+        starts = np.cumsum([0, *self.sizes[:-1]])  # the first input of each, (output_dim,)
+        self.group_of, self.starts = device.asarray(group_of), device.asarray(starts)
 
     def propagate(self, x: Array, out: Array) -> None:
         self.device.sum_ranges(x, self.starts, out)

@@ -17,10 +17,9 @@ def select_device(use_gpu: str, tf32: bool = False) -> Device:
     """Choose the device on which a program computes.
 
     Args:
-        use_gpu: Kaldi's option: "no" (the CPU), "yes" (a GPU, or an error), "optional" (a GPU if
-            one can be had, else the CPU with a warning) or "wait" (a GPU, when one becomes free; an
-            error where there is none at all).  Of several GPUs the one with the most free memory is
-            taken; CUDA_VISIBLE_DEVICES narrows the choice.
+        use_gpu: "no" (the CPU), "yes" (a GPU, or an error), "optional" (a GPU if one can be had,
+            else the CPU with a warning) or "wait" (a GPU, when one becomes free; an error where
+            there is none).  Of several it is that with the most free memory.
         tf32: products of float32 matrices on a GPU may round what they multiply to 10 bits (TF32).
 
     Raises:

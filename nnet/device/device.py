@@ -303,20 +303,16 @@ class Device:
 
         self.in_row_blocks(multiply_by_slope, y)
 
-    def add_column_sums(
-        self,
-        y: Array,
-        value_sum: Array,
-        function: Elementwise | None = None,
-        slope_sum: Array | None = None,
-    ) -> None:
-        """Add the sums over the rows of `y` to `value_sum`, (dim,) float64.
+    def add_column_sums(self, y: Array, sums: list[Array], function: Elementwise | None) -> None:
+        """Add the sums over the rows of `y`, and of the slopes of `function`, to `sums`.
 
-        Where `function` is given, the sums of its slopes are added to `slope_sum`.
+        They are of (dim,) float64.
         """
         if function is None:
+            (value_sum,) = sums
             value_sum += y.sum(axis=0)
             return
+        value_sum, slope_sum = sums
         scratch = Workspace()
         for rows in self.row_blocks(y):
             slope = scratch.array("slope", y[rows].shape, y)

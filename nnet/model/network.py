@@ -46,29 +46,26 @@ class Network:
 
     def set_components(self, components: Iterable[Component]) -> None:
         """Change which components there are; all move to the device of the first."""
-        self.components = tuple(components)
-        if not self.components:
+        components = tuple(components)
+        if not components:
             raise NgtrainError("a network needs at least one component")
-        for i, (before, after) in enumerate(pairwise(self.components)):
+        for i, (before, after) in enumerate(pairwise(components)):
             if before.output_dim != after.input_dim:
                 raise NgtrainError(
                     f"component {i} ({before.type}) has output dimension {before.output_dim}, but "
                     f"component {i + 1} ({after.type}) has input dimension {after.input_dim}"
                 )
-        first, last = self.components[0], self.components[-1]
-        self.input_dim, self.output_dim, self.device = (
-            first.input_dim,
-            last.output_dim,
-            first.device,
-        )
-        self.left_context = -sum(c.context[0] for c in self.components)
-        self.right_context = sum(c.context[-1] for c in self.components)
+        self.components = components
         self.updatable_components = tuple(
-            c for c in self.components if isinstance(c, UpdatableComponent)
+            c for c in components if isinstance(c, UpdatableComponent)
         )
+        self.input_dim, self.output_dim = components[0].input_dim, components[-1].output_dim
+        self.left_context = -sum(c.context[0] for c in components)
+        self.right_context = sum(c.context[-1] for c in components)
+        self.device = components[0].device
         self.layout: tuple[int, int] | None = None
         self.num_rows: list[int] = []
-        for index, component in enumerate(self.components):
+        for index, component in enumerate(components):
             component.index = index
             if component.device is not self.device:
                 component.move_to(self.device)

@@ -62,24 +62,20 @@ def equalize_relative_changes(
     log.info("New learning rates for current model per layer are %s", log_format.vector(new_rates))
 
     if retroactive:
-        _scale_change(previous, current, new_rates / old_rates)
+        factors = new_rates / old_rates
+        for component, before, factor in zip(
+            current.updatable_components, previous.updatable_components, factors, strict=True
+        ):
+            component.scale(factor)
+            component.add(1 - factor, before)
+        log.info(
+            "Scale parameter difference retroactively. Scaling factors are %s",
+            log_format.vector(factors),
+        )
     current.learning_rates = new_rates
     for component in current.components:
         if isinstance(component, AffineComponentPreconditioned):
             component.max_change = 0.0
-
-
-def _scale_change(previous: Network, current: Network, factors: np.ndarray) -> None:
-    """Multiply the change of each updatable component since `previous`."""
-    for component, before, factor in zip(
-        current.updatable_components, previous.updatable_components, factors, strict=True
-    ):
-        component.scale(factor)
-        component.add(1 - factor, before)
-    log.info(
-        "Scale parameter difference retroactively. Scaling factors are %s",
-        log_format.vector(factors),
-    )
 
 
 def _geometric_mean(rates: np.ndarray) -> float:

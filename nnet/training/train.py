@@ -111,10 +111,7 @@ class Trainer:
         return math.lcm(*(p.cycle_length for c in updatable for p in c.preconditioners))
 
     def phases(self, minibatches: Iterable[Minibatch], length: int) -> Iterator[Totals]:
-        """Make a step for each minibatch; yield the sums over each `length` of them.
-
-        There are a few more in a phase where that is not a multiple of a cycle of steps.
-        """
+        """Make a step for each minibatch; yield sums over `length` of them, or a few more."""
         phase = Totals()
         for cycle in self.run(minibatches):
             for minibatch in cycle:

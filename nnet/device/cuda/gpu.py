@@ -7,6 +7,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -151,7 +152,10 @@ def _freest(cupy: ModuleType, wait: bool) -> tuple[Any, int]:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise NgtrainError(f"no GPU can be used: {error}") from None
     while True:
-        free = {i: memory for i in range(count) if (memory := _free_memory(cupy, i)) is not None}
+        free = {}
+        for i in range(count):
+            with suppress(cupy.cuda.runtime.CUDARuntimeError), cupy.cuda.Device(i):
+                free[i] = cupy.cuda.runtime.memGetInfo()[0]  # unless it is another process's alone
         if free:
             best = max(free, key=free.get)
             return cupy.cuda.Device(best), free[best]
@@ -159,15 +163,6 @@ def _freest(cupy: ModuleType, wait: bool) -> tuple[Any, int]:
             raise NgtrainError(f"none of the {count} GPUs is free")
         log.info("None of the %d GPUs is free; waiting", count)
         time.sleep(_SECONDS_BETWEEN_TRIALS)
-
-
-def _free_memory(cupy: ModuleType, device: int) -> int | None:
-    """Return the bytes free on a GPU, or None when it is another process's alone."""
-    try:
-        with cupy.cuda.Device(device):
-            return cupy.cuda.runtime.memGetInfo()[0]
-    except cupy.cuda.runtime.CUDARuntimeError:
-        return None
 
 
 def _try(gpu: Gpu) -> None:

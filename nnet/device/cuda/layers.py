@@ -89,17 +89,12 @@ class LayerKernels(Device):
         args = FUNCTIONS[function.name], y, derivative, out, y.size
         launch_elementwise("nonlinear_backward", y.size, *args, dtype=y.dtype)
 
-    def add_column_sums(
-        self,
-        y: Array,
-        value_sum: Array,
-        function: Elementwise | None = None,
-        slope_sum: Array | None = None,
-    ) -> None:
+    def add_column_sums(self, y: Array, sums: list[Array], function: Elementwise | None) -> None:
         name = function.name if function else "none"
         if name not in FUNCTIONS:
-            super().add_column_sums(y, value_sum, function, slope_sum)
+            super().add_column_sums(y, sums, function)
             return
+        value_sum, slope_sum = (*sums, None)[:2]
         blocks = -(-y.shape[1] // _COLUMNS_PER_BLOCK)
         args = FUNCTIONS[name], y, value_sum, slope_sum, *y.shape
         launch("add_column_sums", blocks, 512, *args, dtype=y.dtype)
