@@ -19,22 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnet.drivers.ali_dir import alignments_in, check_same_phones
-from nnet.drivers.driver import (
-    Choice,
-    argument,
-    cmd_option,
-    driver,
-    integer,
-    log,
-    option,
-    output_of,
-    read_integer,
-    real,
-    require_files,
-    run,
-)
+from nnet.drivers.driver import Choice, argument, cmd_option, driver, log, option
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.losses import Tally, report
+from nnet.drivers.programs import of_jobs, output_of, read_integer, require_files, run
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import CONVERTED, TREE_STATISTICS
 from nnet.io.text import write_lines
@@ -46,26 +34,21 @@ from nnet.launch.commands import JOB, read_from, read_numbers, unzipped, zipped
     " e.g.:  steps/build_tree.py --num-leaves 2000 data/train data/lang exp/flat exp/tree",
     writes="tree_dir",
 )
-@argument("data")
-@argument("lang")
-@argument("ali_dir")
-@argument("tree_dir")
+@argument("data", "lang", "ali_dir", "tree_dir", type=Path)
 @cmd_option
-@option("--num-leaves", type=integer(least=1), default=1000, help="Leaves of the tree at most")
-@option("--context-width", type=integer(least=1), default=3, help="Phones in a window")
-@option("--central-position", type=integer(least=0), default=1, help="The phone that is modelled")
-@option("--thresh", type=real(least=0), default=300.0, help="Least gain of a split")
-@option("--cluster-thresh", type=real(), default=-1.0, help="See build-tree")
+@option("--num-leaves", 1000, "Leaves of the tree at most", least=1)
+@option("--context-width", 3, "Phones in a window", least=1)
+@option("--central-position", 1, "The phone that is modelled", least=0)
+@option("--thresh", 300.0, "Least gain of a split", least=0)
+@option("--cluster-thresh", -1.0, "See build-tree")
 @option(
-    "--tree-feats",
-    type=Choice(["delta", "lda"]),
-    default="delta",
+    "--tree-feats", "delta", type=Choice(["delta", "lda"]),
     help="What the Gaussians of the tree see of raw features: deltas, or spliced and transformed",
-)
-@option("--splice", type=integer(least=0), default=3, help="Frames on each side, for lda")
-@option("--lda-dim", type=integer(least=1), default=40, help="Dimension, for lda")
+)  # fmt: skip
+@option("--splice", 3, "Frames on each side, for lda", least=0)
+@option("--lda-dim", 40, "Dimension, for lda", least=1)
 def main(data, lang, ali_dir, tree_dir, cmd, num_leaves, context_width, central_position, **o):
-    data, lang, ali, tree = Path(data), Path(lang), Path(ali_dir), Path(tree_dir)
+    ali, tree = ali_dir, tree_dir
     require_files(
         *(data / name for name in ("feats.scp", "cmvn.scp", "utt2spk")),
         *(ali / name for name in ("tree", "final.mdl", "num_jobs")),
@@ -110,7 +93,7 @@ def seen_by_tree(
         *["--rand-prune=4", ali / "final.mdl", spliced, "ark,s,cs:-", tree / f"lda.{JOB}.acc"],
         jobs=num_jobs,
     )  # fmt: skip
-    parts = [tree / f"lda.{job}.acc" for job in range(1, num_jobs + 1)]
+    parts = of_jobs(tree / f"lda.{JOB}.acc", num_jobs)
     run(
         cmd, tree / "log/lda_est.log",
         *["sum-lda-accs", "-", *parts, "|", "est-lda", f"--dim={o['lda_dim']}", matrix, "-"],
@@ -129,22 +112,22 @@ def accumulate(
     num_jobs = read_integer(ali / "num_jobs")
     output_of("split_data.py", data, num_jobs)
     silence = ":".join(map(str, read_numbers(lang / "phones/context_indep.csl")))
+    log_file, part = tree / f"log/acc_tree.{JOB}.log", tree / f"{JOB}.treeacc"
     run(
-        cmd, tree / f"log/acc_tree.{JOB}.log",
+        cmd, log_file,
         *["acc-tree-stats", *window, f"--ci-phones={silence}", ali / "final.mdl"],
         features.rspecifier(data / f"split{num_jobs}/{JOB}", num_jobs=num_jobs),
-        *[unzipped(ali / f"ali.{JOB}.gz"), tree / f"{JOB}.treeacc"],
+        *[unzipped(ali / f"ali.{JOB}.gz"), part],
         jobs=num_jobs,
     )  # fmt: skip
-    logs = [tree / f"log/acc_tree.{job}.log" for job in range(1, num_jobs + 1)]
-    tally = Tally.of(logs, TREE_STATISTICS.pattern)
+    tally = Tally.of_jobs(log_file, num_jobs, TREE_STATISTICS.pattern)
     lost = tally.counts["no_alignment"] + tally.counts["failed"]
     done = tally.counts["done"]
     report("took statistics of", done, done + lost, "utterances", tally.example, f"{tree}/log")
-    parts = [tree / f"{job}.treeacc" for job in range(1, num_jobs + 1)]
+    parts = of_jobs(part, num_jobs)
     run(cmd, tree / "log/sum_tree_acc.log", "sum-tree-stats", tree / "treeacc", *parts)
-    for part in parts:
-        part.unlink()
+    for file in parts:
+        file.unlink()
 
 
 def questions(lang: Path, tree: Path, window: list, cmd: str) -> None:
@@ -202,8 +185,7 @@ def convert(
         *[unzipped(ali / f"ali.{JOB}.gz"), zipped(tree / f"ali.{JOB}.gz")],
         jobs=nj,
     )  # fmt: skip
-    logs = [tree / f"log/convert_ali.{job}.log" for job in range(1, nj + 1)]
-    tally = Tally.of(logs, CONVERTED.pattern)
+    tally = Tally.of_jobs(tree / f"log/convert_ali.{JOB}.log", nj, CONVERTED.pattern)
     done, lost = tally.counts["done"], tally.counts["failed"]
     report("converted", done, done + lost, "alignments", tally.example, f"{tree}/log")
     write_lines(tree / "num_jobs", [str(nj)])

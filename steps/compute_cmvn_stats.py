@@ -40,8 +40,7 @@ def main(data_dir, log_dir, cmvn_dir):
     for loss in losses_in([log_file]):
         judge(loss.count, loss.total, str(loss))
     stats, speakers = read_table(data / "cmvn.scp"), read_table(data / "spk2utt")
-    missing = [speaker for speaker in speakers if speaker not in stats]
-    if missing:
+    if missing := [speaker for speaker in speakers if speaker not in stats]:
         sentence = f"{len(missing)} of {len(speakers)} speakers have no statistics"
         judge(len(missing), len(speakers), f"{data}: {sentence}, such as {missing[0]}")
     log.info(f"Succeeded creating CMVN stats for {name}")

@@ -70,11 +70,9 @@ def middle_of_best(results: dict[ScoredSetting, int]) -> ScoredSetting:
     return best[len(best) // 2]
 
 
-def tuned_setting(
-    directory: Path, decoded: Container[ScoredSetting], tune_on: str
-) -> ScoredSetting:
-    """Find the setting that was best in another directory; NgtrainError if not in `decoded`."""
+def tuned_setting(directory: Path, there: Container[ScoredSetting], tune_on: str) -> ScoredSetting:
+    """Find the setting that was best in another directory; NgtrainError if it is not `there`."""
     tuned = middle_of_best(read_results(Path(tune_on)))
-    if tuned not in decoded:
+    if tuned not in there:
         raise NgtrainError(f"{directory} was not decoded with LMWT {' and penalty '.join(tuned)}")
     return tuned
