@@ -74,11 +74,9 @@ def main(**options):
 POSITIVE = ["num_frames", "samples_per_iter", "frames_per_eg", "bandwidth", "slow_factor"]
 NOT_NEGATIVE = ["model_bytes", "bytes_per_frame", "failures_per_hour", "max_retries"]
 MEASURED = {
-    "samples_per_second": "samples_per_s",
-    "start_seconds": "start",
-    "average_seconds": "average",
-    "average_seconds_per_job": "average_per_job",
-}
+    "samples_per_second": "samples_per_s", "start_seconds": "start",
+    "average_seconds": "average", "average_seconds_per_job": "average_per_job",
+}  # fmt: skip
 """Options for what is measured, and the fields of Speeds that they are."""
 
 
