@@ -78,7 +78,8 @@ def kill(command: list[str], moment: float, rng: random.Random) -> str:
     with tempfile.TemporaryFile("w+") as output:
         driver = subprocess.Popen(command, stderr=output)
         with suppress(subprocess.TimeoutExpired):
-            driver.wait(timeout=moment)
+            if driver.wait(timeout=moment) != 0:
+                sys.exit(f"the training failed:\n{said_into(output)}")
             return ""
         victim = driver.pid
         if rng.random() < 0.5:
@@ -86,7 +87,7 @@ def kill(command: list[str], moment: float, rng: random.Random) -> str:
         name = "the driver" if victim == driver.pid else name_of(victim)
         with suppress(ProcessLookupError):
             os.kill(victim, SIGKILL)
-        said = Path(f"/proc/self/fd/{output.fileno()}").read_text().splitlines()[1:]
+        said = said_into(output).splitlines()[1:]
         status = driver.wait()
     if status != 0:
         run(command)
@@ -94,6 +95,11 @@ def kill(command: list[str], moment: float, rng: random.Random) -> str:
         f"{name} killed after {moment:.1f} seconds, when it last said "
         f"'{said[-1][:50] if said else ''}', {'then run again' if status else 'which went on'}"
     )
+
+
+def said_into(output) -> str:
+    """What a process that may go on has written into an open file, whose position is its own."""
+    return Path(f"/proc/self/fd/{output.fileno()}").read_text()
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -34,7 +34,7 @@ COMPONENTS = (
 
 FOLDERS = """
     kaldi/data/lang kaldi/data/lang_test kaldi/exp/nnet_ms/info kaldi/exp/nnet_ms/log
-    kaldi/exp/tri2/graph
+    kaldi/exp/tri2/graph kaldi/golden/tree
 """
 FILES = """
     fsdd/recordings/5_george_0.wav
