@@ -96,6 +96,7 @@ def options_in(text: str) -> set[str]:
 def test_options_that_the_guide_names_exist(pages):
     known = {"--help", "--config", "--print-args", "--verbose", "--num-threads"}
     known |= {"--mix-up", "--shrink-interval", "--vtln-warp"}  # of Kaldi, said to be missing
+    known |= {"--logdir"}  # of TensorBoard
     for file in (DOCS / "programs").glob("*.md"):
         known |= options_in(file.read_text())
     for pattern in "egs/*/run.sh", "egs/*/local/*.sh", "benchmarks/*.py":
@@ -138,6 +139,23 @@ def test_reader_of_examples_on_the_page(golden):
         assert (key, left_context) == (known_key, example.left_context)
         assert [[(pdf, 1.0)] for pdf in pdfs.tolist()] == example.labels
         np.testing.assert_allclose(frames, example.input_frames.decompress(), atol=1e-5)
+
+
+def commands_in(text: str) -> dict[str, set[tuple[str, str]]]:
+    """The options of each command NAME.py in shell text with their values, those without "$"."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for name, rest in re.findall(r"^ *(\w+\.py)(.*)$", text.replace("\\\n", ""), re.MULTILINE):
+        given = re.findall(r"(--[\w-]+)[ =]+(\S+)", rest)
+        found.setdefault(name, set()).update(pair for pair in given if "$" not in pair[1])
+    return found
+
+
+def test_commands_of_the_tutorial_are_those_of_its_recipe():
+    """So that what the recipe gets, such as its word error rate, a reader gets."""
+    recipe = commands_in((ROOT / "egs/yesno/run.sh").read_text())
+    guide = commands_in((DOCS / "own-corpus.md").read_text().partition("## What you run")[2])
+    for name in "prepare_lang.py", "train_flat.py", "train_multisplice.py", "decode.py":
+        assert guide[name] and guide[name] == recipe[name], name
 
 
 def test_fields_of_components_are_on_the_page():
