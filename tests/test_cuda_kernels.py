@@ -212,7 +212,7 @@ def test_nonlinear(cupy, function, shape):
     layers.nonlinear(x, FUNCTIONS[function], y)
     assert_close(y, value(x_host))
     value_sum, slope_sum = (cupy.asarray(np.ones(shape[1])) for _ in range(2))
-    layers.add_column_sums(y, value_sum, FUNCTIONS[function], slope_sum)
+    layers.add_column_sums(y, [value_sum, slope_sum], FUNCTIONS[function])
     assert_close(value_sum, 1 + value(x_host).sum(axis=0))
     assert_close(slope_sum, 1 + slope(value(x_host)).sum(axis=0))
     layers.nonlinear_backward(y, FUNCTIONS[function], d, d)
@@ -232,7 +232,7 @@ def test_nonlinear_at_the_edges(cupy):
 def test_column_sums_without_slopes(cupy, shape):
     y_host, y = normal(cupy, *shape)
     value_sum = cupy.asarray(np.zeros(shape[1]))
-    layers.add_column_sums(y, value_sum, None, None)
+    layers.add_column_sums(y, [value_sum], None)
     np.testing.assert_allclose(value_sum.get(), y_host.sum(axis=0), rtol=1e-10, atol=1e-12)
 
 
