@@ -431,7 +431,7 @@ def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
     )
     rng = np.random.default_rng(0)
     made = Network.from_config(layers.nnet_config(), rng)
-    components = made.components
+    components = list(made.components)
     point = layers.insertion_point(1)
     components[point:point] = Network.from_config(layers.hidden_config(1), rng).components
     made.set_components(components)
