@@ -326,7 +326,6 @@ class Component:
         `derivative` is that w.r.t. the output `y`, and `num_extra_rows` behind it, for any use; it
         is overwritten.
         """
-        self.add_gradient(x, y, derivative, to=self)
 
     def add_gradient(self, x: Array, y: Array, derivative: Array, to: Component) -> None:
         """Add the derivative w.r.t. the parameters, or statistics, to those of a counterpart."""

@@ -58,6 +58,9 @@ class NonlinearComponent(SameDimComponent):
             "the statistics have another dimension than the component",
         )
 
+    def update(self, x: Array, y: Array, derivative: Array) -> None:
+        self.add_gradient(x, y, derivative, to=self)
+
     def add_gradient(self, x: Array, y: Array, derivative: Array, to: Component) -> None:
         if not self.statistics:
             return

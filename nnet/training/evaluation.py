@@ -14,7 +14,7 @@ from nnet.errors import NgtrainError
 from nnet.io import log_lines
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation
-from nnet.training.objective import Totals, labels_of
+from nnet.training.objective import LogProbability, Totals, labels_of
 
 if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
@@ -60,12 +60,11 @@ def evaluate_minibatch(propagation: Propagation, minibatch: Minibatch) -> Totals
     """
     labels = labels_of(minibatch, propagation.network)
     output = propagation.forward(minibatch.frames)
-    log_prob = propagation.device.xp.zeros((), np.float64)
-    on_device = labels.on(propagation.device)
-    propagation.device.add_log_prob(output, on_device, PROBABILITY_FLOOR, log_prob)
+    objective = LogProbability(propagation.device)
+    objective(output, labels.on(propagation.device))
     best = to_host(output.argmax(axis=1))
     correct = labels.values[best[labels.rows] == labels.columns].sum(dtype=np.float64)
-    return Totals.of(minibatch, float(log_prob), float(correct))
+    return Totals.of(minibatch, float(objective.total), float(correct))
 
 
 def objective_gradient(
@@ -77,15 +76,14 @@ def objective_gradient(
     """
     gradient.set_zero(as_gradient=True)
     network, device, total = propagation.network, propagation.device, Totals()
-    log_prob = device.xp.zeros((), np.float64)
+    objective = LogProbability(device)
     for minibatch in minibatches:
         output = propagation.forward(minibatch.frames)
-        labels = labels_of(minibatch, network).on(device)
-        device.add_log_prob(output, labels, PROBABILITY_FLOOR, log_prob)
-        for component, x, y, derivative in propagation.backward(labels):
+        log_derivative = objective(output, labels_of(minibatch, network).on(device))
+        for component, x, y, derivative in propagation.backward(log_derivative):
             component.add_gradient(x, y, derivative, to=gradient.components[component.index])
         total.add(Totals.of(minibatch))
-    total.log_prob = float(log_prob)
+    total.log_prob = float(objective.total)
     return total
 
 

@@ -1,4 +1,4 @@
-"""Labels that outputs are compared with, and sums over minibatches."""
+"""The objective, labels that outputs are compared with, and sums over minibatches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnet.device.device import SparseRows
+from nnet.components.nonlinear import PROBABILITY_FLOOR
+from nnet.device.device import Array, Device, SparseRows
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
 
 if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
+
+
+class LogProbability:
+    """The objective F = sum_k w_k log y[row_k, pdf_k] of labels w and outputs y, and its sum.
+
+    Attributes:
+        total: over all minibatches so far, on the device: 0-dimensional float64.
+    """
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.total = device.xp.zeros((), np.float64)
+
+    def __call__(self, output: Array, labels: SparseRows) -> SparseRows:
+        """Add F to the total; return dF/d(log y), as if there were no floor: it is the labels."""
+        self.device.add_log_prob(output, labels, PROBABILITY_FLOOR, self.total)
+        return labels
 
 
 def labels_of(minibatch: Minibatch, network: Network) -> SparseRows:

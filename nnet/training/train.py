@@ -10,15 +10,12 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nnet.components.nonlinear import PROBABILITY_FLOOR
 from nnet.device.device import Array, SparseRows
 from nnet.errors import NgtrainError
 from nnet.io import log_lines
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation
-from nnet.training.objective import Totals, labels_of
+from nnet.training.objective import LogProbability, Totals, labels_of
 
 if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
@@ -68,17 +65,13 @@ class Trainer:
     def __init__(self, network: Network):
         self.network, self.device = network, network.device
         self.propagation = Propagation(network)
-        self._log_prob = self.device.xp.zeros((), np.float64)
+        self.objective = LogProbability(network.device)
 
     def step(self, frames: Array, labels: SparseRows) -> None:
-        """Change the network by one minibatch; a layer as soon as the derivative has passed it.
-
-        The objective is F = sum_k w_k log y[row_k, pdf_k], with the labels w and the output y, so
-        that dF/d(log y), as if there were no floor, is the matrix of the labels itself.
-        """
+        """Change the network by one minibatch; a layer as soon as the derivative has passed it."""
         output = self.propagation.forward(frames)
-        self.device.add_log_prob(output, labels, PROBABILITY_FLOOR, self._log_prob)
-        for component, x, y, derivative in self.propagation.backward(labels):
+        log_derivative = self.objective(output, labels)
+        for component, x, y, derivative in self.propagation.backward(log_derivative):
             component.update(x, y, derivative)
 
     def run(self, minibatches: Iterable[Minibatch]) -> Iterator[list[Totals]]:
@@ -124,6 +117,6 @@ class Trainer:
 
     def finish(self, phase: Totals) -> Totals:
         """Complete the sums over a phase with its objective, for which the device is waited for."""
-        phase.log_prob = float(self._log_prob)
-        self._log_prob.fill(0)
+        phase.log_prob = float(self.objective.total)
+        self.objective.total.fill(0)
         return phase
