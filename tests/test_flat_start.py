@@ -88,14 +88,16 @@ def test_silence_is_found_where_it_is_quiet():
 
 @pytest.mark.parametrize(("num_classes", "limit"), [(2, 0.0015), (11, 0.00825), (137, 0.075)])
 def test_last_layer_of_few_classes_changes_less(num_classes, limit):
-    assert last_max_change(0.075, num_classes, 128) == pytest.approx(limit)
+    assert last_max_change(0.075, num_classes, 128, 100) == pytest.approx(limit)
 
 
-def test_last_layer_of_few_classes_changes_as_much_by_minibatches_of_any_size():
-    for size in 64, 128, 512:
-        assert last_max_change(0.075, 11, size) * size == pytest.approx(0.00825 * 128)
-    assert last_max_change(0.075, 9000, 512) == 0.075
-    assert last_max_change(0.0, 2, 512) == 0.0  # no limit remains none
+def test_last_layer_of_few_classes_changes_outputs_alike_in_all_networks():
+    """Whatever the minibatch, and the length of inputs, which is the root of their dimension."""
+    for size, dim in (64, 100), (128, 400), (512, 400):
+        change = last_max_change(0.075, 11, size, dim) * size * dim**0.5
+        assert change == pytest.approx(0.00825 * 128 * 10)
+    assert last_max_change(0.075, 9000, 512, 400) == 0.075
+    assert last_max_change(0.0, 2, 512, 400) == 0.0  # no limit remains none
 
 
 def test_phones_that_changed_are_counted(tmp_path):

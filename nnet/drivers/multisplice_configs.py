@@ -58,20 +58,23 @@ def presoftmax_scales(counts: Sequence[float], power: float) -> list[float]:
     return [scale / average for scale in scales]
 
 
-FULL_CHANGE_CLASSES = 100  # or more let the last layer change as much as others by 128 samples
+LARGEST_OUTPUT_CHANGE = 0.96  # by a minibatch, of the last layer, about, in the beginning
 
 
-def last_max_change(max_change: float, num_classes: int, minibatch_size: int) -> float:
+def last_max_change(
+    max_change: float, num_classes: int, minibatch_size: int, hidden_dim: int
+) -> float:
     """Limit the change of the last layer by a minibatch, in the unit of `max_change`, per sample.
 
     Samples of one class push its weights in one direction, and those of others pull back.  Of few
     classes each has a large part of a minibatch: the step is long, its limit what it reaches, and
-    one that suits hundreds of classes throws the outputs to and fro.  By their own samples, of
-    which there are minibatch_size / num_classes, outputs should change alike, whatever
-    the size of the minibatch.
+    one that suits hundreds of classes throws the outputs to and fro.  The output of a class is
+    changed by its own samples, of which there are minibatch_size / num_classes; by each of them at
+    most by the limit times the length of the inputs, which are normalized and have much in common:
+    the square root of their dimension.
     """
     own_samples = minibatch_size / num_classes
-    return max_change * min(1.0, 128 / FULL_CHANGE_CLASSES / own_samples)
+    return min(max_change, LARGEST_OUTPUT_CHANGE / (own_samples * math.sqrt(hidden_dim)))
 
 
 @dataclass(frozen=True)

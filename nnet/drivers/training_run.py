@@ -166,7 +166,9 @@ class TrainingRun:
             if dims[0] == dims[1]:
                 log.warning("--pnorm-input-dim is --pnorm-output-dim: rectified linear units")
                 nonlin = "relu"
-        last_change = last_max_change(o.max_change_per_sample, self.num_targets, o.minibatch_size)
+        last_change = last_max_change(
+            o.max_change_per_sample, self.num_targets, o.minibatch_size, dims[1]
+        )
         ivector_dim = read_integer(self.dir / "ivector_dim")
         scales = str(self.dir / "presoftmax_prior_scale_vecfile")
         return MultispliceNetwork(
