@@ -22,7 +22,7 @@ CONF = ROOT / "conf"
 FEATURES = {"mfcc": ("mfcc", 13), "mfcc_hires": ("mfcc", 40), "fbank": ("fbank", 40)}
 """Programs and dimensions."""
 CLUSTERS = {"queue": GridEngine(), "slurm": Slurm()}
-NETWORKS = ["pnorm_paper", "multisplice", "relu", "small", "minutes"]
+NETWORKS = ["pnorm_paper", "multisplice", "relu", "hours", "small", "minutes"]
 
 
 @pytest.fixture
