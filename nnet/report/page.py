@@ -105,10 +105,8 @@ def status(training: TrainingLog) -> str:
     running = [job.number for job in iteration.jobs if job.code is None]
     jobs = f", {plural('job', running)} not ended" if running else ""
     when = f"; last sign in the logs: {time(last)}" if last else ""
-    return (
-        f'<p><span class="bad">Not finished</span>: in iteration {iteration.number}{jobs}{when}.'
-        "</p>"
-    )
+    where = f"in iteration {iteration.number}{jobs}{when}"
+    return f'<p><span class="bad">Not finished</span>: {where}.</p>'
 
 
 def without_pictures() -> str:
@@ -285,18 +283,15 @@ def jobs_of_note(training: TrainingLog) -> str:
     """List jobs that failed or were left out, and iterations that did not average."""
     lines = []
     for iteration in training.iterations:
+        x = iteration.number
         for job in iteration.failed:
-            lines.append(
-                f"Job {job.number} of iteration {iteration.number} failed ({job.code}): "
-                f"{training.dir}/log/train.{iteration.number}.{job.number}.log"
-            )
+            log_file = f"{training.dir}/log/train.{x}.{job.number}.log"
+            lines.append(f"Job {job.number} of iteration {x} failed ({job.code}): {log_file}")
         if iteration.left_out:
-            lines.append(
-                f"The average of iteration {iteration.number} is without "
-                f"{plural('job', iteration.left_out)}."
-            )
+            without = plural("job", iteration.left_out)
+            lines.append(f"The average of iteration {x} is without {without}.")
         for n, reason in iteration.reasons.items():
-            lines.append(f"Job {n} of iteration {iteration.number} did not count: {reason}")
+            lines.append(f"Job {n} of iteration {x} did not count: {reason}")
     lines = [f'<p class="bad">{escape(line)}</p>' for line in lines]
     averaged = [i for i in training.iterations if i.averages]
     if averaged and not any(i.left_out for i in averaged):
