@@ -130,16 +130,22 @@ for states in flat_ali=nnet_ci tree=nnet; do
   fi
 done
 
+# The scale and the penalty are those that are best on the speakers for tuning; only with these, the
+# test speakers are looked at.
+decode() { # decode NNET SUBSET LMWT PENALTY
+  fresh "$1/decode_$2"
+  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lmwt "$3" --word-ins-penalty "$4" \
+    "$1/graph" "$data/$2" "$1/decode_$2"
+}
+
 if todo 8 "decoding and scoring"; then
   for nnet in "$dir"/nnet_ci "$dir"/nnet; do
     mkgraph.py "$lang" "$nnet" "$nnet/graph"
-    for subset in dev test; do
-      fresh "$nnet/decode_$subset"
-      decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lmwt 7,8,9,10,11,12,13,14,15,17,20 \
-        --word-ins-penalty 0.0,0.5,1.0 "$nnet/graph" "$data/$subset" "$nnet/decode_$subset"
-    done
-    score.py --tune-on "$nnet/decode_dev" "$data/test" "$nnet/graph" "$nnet/decode_test"
-    echo "$(basename "$nnet"): $(cat "$nnet/decode_test/tuned_wer")"
+    decode "$nnet" dev 8,10,12,14,17 0.0,0.5
+    IFS=_ read -r lmwt penalty < <(sed 's/.*wer_//' "$nnet/decode_dev/best_wer")
+    decode "$nnet" test "$lmwt" "$penalty"
+    echo "$(basename "$nnet"): $(cat "$nnet/decode_test/best_wer")," \
+      "$(cat "$nnet/decode_test/wer_details/interval")"
   done
   finish 8
 fi
