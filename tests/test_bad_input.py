@@ -98,6 +98,7 @@ def test_truncated_model_in_text(fails, files, run_program):
 # 3. An archive that is cut in the middle of a matrix ----------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -158,6 +159,7 @@ def test_binary_for_text(fails):
 # 5. Dimensions that do not fit --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_wrong_dimension(fails, files):
     with table_writer(f"ark:{files['dir']}/feats", MATRIX) as table:
         table.write("utt1", np.ones((5, 7), np.float32))

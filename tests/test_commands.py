@@ -62,6 +62,7 @@ def test_launchers_of_kaldi_read_it_so(word):
     assert subprocess.run(shell, capture_output=True, check=True).stdout.decode() == f"[{word}]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in NASTY if n and "/" not in n])
 def test_tables_in_files_of_any_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -352,6 +352,7 @@ def test_eigenvalues_of_what_is_not_finite(cupy, bad):
     assert np.isnan(eigen(cupy, Z)[0]).all()
 
 
+@pytest.mark.slow
 def test_large_matrices_are_not_in_shared_memory():
     with fake_cupy.installed() as cupy:
         for n in eigh.MAX_IN_SHARED_MEMORY, eigh.MAX_IN_SHARED_MEMORY + 1:

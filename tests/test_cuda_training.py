@@ -223,6 +223,7 @@ def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
         assert not fake_cupy.counts
 
 
+@pytest.mark.slow
 def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden, reference):
     with gpu() as device:
         network = load_network(str(reference("kaldi/golden/training/sgd_tanh/0.mdl")), device)

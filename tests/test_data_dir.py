@@ -255,6 +255,7 @@ def test_subsets_have_the_references_of_their_recordings(run_program, with_refer
     assert not (with_references / "split2/1/stm").exists()
 
 
+@pytest.mark.slow
 def test_combining_references(run_program, with_references, tmp_path):
     parts = tmp_path / "one", tmp_path / "two"
     for number, part in enumerate(parts):
@@ -313,6 +314,7 @@ def test_subset_by_a_list(run_program, data, tmp_path):
     assert list(DataDir.read(tmp_path / "subset")["text"]) == ["a-2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args, message",
     [
@@ -573,6 +575,7 @@ def test_validate_says_all_at_once(run_program, data):
     assert b"feats.scp" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text, problem",
     [
@@ -613,6 +616,7 @@ def test_utt2spk_and_spk2utt(run_program, data):
         assert b"line 1" in result.stderr
 
 
+@pytest.mark.slow
 def test_filter_scp(run_program, tmp_path):
     (tmp_path / "ids").write_text("a x\nc\n")
     rows = "a\t1\nb  2\nc 3 \xff\n".encode("latin-1")

@@ -413,6 +413,7 @@ def test_require_files(tmp_path):
         require_files(tmp_path / "a", tmp_path / "b", tmp_path / "c")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wav.scp", "segments", "feats.scp", "utt2spk"])
 def test_an_empty_file_is_named(tmp_path, run_program, name):
     data, config = tmp_path / "data", tmp_path / "mfcc.conf"

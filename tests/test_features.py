@@ -102,6 +102,7 @@ def test_cmvn_statistics_are_kaldis_byte_for_byte(kaldi, reference, run_program,
     assert (tmp_path / "cmvn.ark").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_network_input_is_kaldis(kaldi, golden, run_program, tmp_path):
     """Normalized, spliced and projected by Kaldi's LDA+MLLT, through pipes of programs."""
     directory, data = kaldi
@@ -478,6 +479,7 @@ def test_resampling(tmp_path, tone, run_program):
     assert np.abs(features[0] - features[1]).max() < 0.5
 
 
+@pytest.mark.slow
 def test_segments(tmp_path, tone, run_program):
     write_table(f"ark:{tmp_path}/wav", WAVE, {"rec": Wave(tone[None], RATE)})
     (tmp_path / "segments").write_text(

@@ -333,6 +333,7 @@ def test_decoding_graph_finds_the_paths_of_kaldis(kaldi, tree, model, disambig):
         assert path.log_likelihood == pytest.approx(expected.log_likelihood, abs=0.02)
 
 
+@pytest.mark.slow
 def test_mkgraph(run_program, kaldi, tmp_path):
     lang, source = kaldi / "data/lang_test", kaldi / "exp/tri2_ali"
     run_program("mkgraph.py", lang, source, tmp_path / "graph")
@@ -392,6 +393,7 @@ def graphs(kaldi, tree, model, words):
     return {transcript: compiler.compile(transcript) for transcript in transcripts}
 
 
+@pytest.mark.slow
 def test_training_graphs_accept_kaldis_alignments(graphs, words, alignments):
     assert len(graphs) == 10
     for key in sorted(alignments)[::5]:

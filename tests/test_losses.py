@@ -362,6 +362,7 @@ def test_the_frame_shift_is_written_exactly(data, run_program, config, seconds):
     assert (directory / "frame_shift").read_text() == f"{seconds}\n"
 
 
+@pytest.mark.slow
 def test_the_driver_of_statistics_says_what_has_none(data, run_program):
     directory = data(many(3))
     archive = directory / "feats.ark"

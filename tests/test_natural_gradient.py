@@ -139,6 +139,7 @@ def explicit_simple(X, alpha):
     return X_hat * np.linalg.norm(X) / np.linalg.norm(X_hat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [4.0, 0.1, 1e-5])
 @pytest.mark.parametrize(("N", "D"), [(5, 9), (20, 6), (8, 8), (2, 1)])
 def test_simple_equals_its_explicit_formula(N, D, alpha):

@@ -112,6 +112,7 @@ def test_feature_transform_is_folded_in(run_program, model_file, tmp_path):
     assert b"which makes no" in result.stderr and not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_recogniser_of_the_guide(run_program, reference, tmp_path, model_file):
     """The Python on the page decodes as we do."""
     from nnet.decoding.decoder import Decoder, SearchOptions
@@ -203,6 +204,7 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "posteriors"),
     [
@@ -238,6 +240,7 @@ def test_frames_that_an_imported_network_has_in_its_input(run_program, tmp_path)
     assert b"an input of 2 frames has not 15 dimensions" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [

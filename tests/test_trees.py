@@ -42,6 +42,7 @@ def old_model(kaldi):
 # --- Kaldi's files --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [1, 2])
 def test_statistics_agree(kaldi, trees, shared, reference, run_program, tmp_path, part):
     """Features come from where feats.scp says: beside the checkout."""
@@ -82,6 +83,7 @@ def test_sum_is_byte_for_byte(trees, treeacc, run_program, tmp_path):
     assert len(TreeStatistics.load(str(tmp_path / "text"))) == 132
 
 
+@pytest.mark.slow
 def test_questions_are_byte_for_byte(trees, lang, treeacc, run_program, tmp_path):
     sets, extra = lang / "phones/sets.int", lang / "phones/extra_questions.int"
     said = run_program("cluster-phones", treeacc, sets, tmp_path / "questions.int").stderr
@@ -95,6 +97,7 @@ def test_questions_are_byte_for_byte(trees, lang, treeacc, run_program, tmp_path
     assert (tmp_path / "again").read_bytes() == (trees / "questions.qst").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
