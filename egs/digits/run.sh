@@ -3,7 +3,8 @@
 #
 # Usage: ./run.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--splits SPLITS] [--dir EXPDIR]
 #                 [--stage N] [--stop-stage N] [--num-jobs N] [--use-gpu yes|no|optional|wait]
-#                 [--hours H] [--lmwt LIST] [--word-ins-penalty LIST]
+#                 [--hours H] [--tune-minutes M] [--test-minutes M] [--lmwt LIST]
+#                 [--word-ins-penalty LIST]
 #  e.g.: ./run.sh
 #        ./run.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
@@ -18,11 +19,12 @@
 #   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
 #   --use-gpu     train on GPUs, one job on each (default: no)
 #   --hours       hours of training speech to synthesise (default: 0.4)
+#   --tune-minutes, --test-minutes  minutes of the other speech (default: 5 and 12)
 #   --lmwt, --word-ins-penalty  what decoding tries, with commas between (default: 40 combinations)
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no hours=0.4
+corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no hours=0.4 tune_minutes=5 test_minutes=12
 lmwt=3,5,7,10,14,20,28,40 word_ins_penalty=0.0,2.0,4.0,7.0,10.0
 splits='unseen seen'
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
@@ -35,7 +37,7 @@ while [ $# -gt 0 ]; do
   [ "$option" = --help ] && { usage; exit; }
   case $option in
     --corpus | --fsdd-dir | --splits | --dir | --stage | --stop-stage | --num-jobs | --use-gpu | \
-      --hours | --lmwt | --word-ins-penalty) ;;
+      --hours | --tune-minutes | --test-minutes | --lmwt | --word-ins-penalty) ;;
     *) fail "there is no option $1 (./run.sh --help lists them)" ;;
   esac
   if [ "$option" != "$1" ]; then value=${1#*=}; shift
@@ -65,7 +67,10 @@ cd "$here"
 
 # A directory holds one experiment: what it was begun with is not changed half-way.
 case $corpus in
-  synth) source="--corpus synth --hours $hours" ;;
+  synth)
+    source="--corpus synth --hours $hours"
+    [ "$tune_minutes,$test_minutes" = 5,12 ] ||
+      source+=" --tune-minutes $tune_minutes --test-minutes $test_minutes" ;;
   fsdd) source="--corpus fsdd --fsdd-dir $fsdd_dir" ;;
 esac
 if [ -e "$dir/.source" ] && [ "$stage" != 1 ] && [ "$(cat "$dir/.source")" != "$source" ]; then
@@ -97,12 +102,12 @@ case $corpus in
   fsdd) speeds="0.8 0.9 1.1 1.25" tune=tune_noisy silence_duration=0 ;; # cut to the words
 esac
 
-# samples_per_iter DATA N: how many frames a job trains on for N jobs to see all of DATA once.
-# Iterations are short where there are few data, but not so short that most of the time programs are
-# being started, and never longer than Kaldi's default.
+# samples_per_iter DATA N LEAST: how many frames a job trains on for N jobs to see all of DATA once.
+# Iterations are short where there are few data, but not so short, of LEAST frames, that most of the
+# time programs are being started, and never longer than Kaldi's default.
 samples_per_iter() {
-  awk -v n="$2" '{ frames += $2 }
-    END { samples = int(frames / n); if (samples < 2000) samples = 2000
+  awk -v n="$2" -v least="$3" '{ frames += $2 }
+    END { samples = int(frames / n); if (samples < least) samples = least
       print samples < 400000 ? samples : 400000 }' "$1/utt2num_frames"
 }
 
@@ -119,7 +124,8 @@ for split in "${splits[@]}"; do
 
   if todo 1 "recordings and their words, as data directories train, tune and test"; then
     if [ "$corpus" = synth ]; then
-      local/make_synth_corpus.py --hours="$hours" --num-jobs="$num_jobs" "$exp"
+      local/make_synth_corpus.py --hours="$hours" --tune-minutes="$tune_minutes" \
+        --test-minutes="$test_minutes" --num-jobs="$num_jobs" "$exp"
     else
       local/prepare_fsdd.py --split="$split" "$fsdd_dir" "$data"
     fi
@@ -164,7 +170,7 @@ for split in "${splits[@]}"; do
     if todo $((4 + round)) "small network $round, and alignment with it"; then
       fresh "$exp/nnet$round"
       train_multisplice.py "${train_opts[@]}" --egs-opts "$egs_opts" \
-        --samples-per-iter "$(samples_per_iter "$data/train" 14)" --num-hidden-layers 2 \
+        --samples-per-iter "$(samples_per_iter "$data/train" 14 2000)" --num-hidden-layers 2 \
         --splice-indexes "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3" --max-models-combine 5 \
         "$data/train" "$lang" "$exp/ali$((round - 1))" "$exp/nnet$round"
       train=$data/train
@@ -178,7 +184,7 @@ for split in "${splits[@]}"; do
   if todo 7 "full network, on all the training data"; then
     fresh "$exp/nnet"
     train_multisplice.py "${train_opts[@]}" --egs-opts "$egs_opts" \
-      --samples-per-iter "$(samples_per_iter "$data/augmented" 16)" \
+      --samples-per-iter "$(samples_per_iter "$data/augmented" 16 4000)" \
       "$data/augmented" "$lang" "$exp/ali2" "$exp/nnet"
     finish 7
   fi

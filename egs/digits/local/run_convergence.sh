@@ -16,7 +16,7 @@
 #   --num-epochs  passes over the data, if not as in conf/convergence.conf
 #   --dir         where everything goes (default: exp/convergence/CORPUS here)
 #   --num-jobs    trainings at the same time, a core each (default: the number of processors)
-#   --quick       a few small trainings, in some minutes
+#   --quick       a few small trainings, on few data, in some minutes
 #
 # All trainings see the same examples the same number of times, from the same alignment, made by
 # run.sh.  EXPDIR/results has the figures as pictures, the numbers behind each as CSV, and results.md,
@@ -57,6 +57,7 @@ dir=${dir:-$recipe/exp/convergence/$corpus}
 mkdir -p "$dir/log"
 dir=$(realpath "$dir")
 base_opts=(--corpus "$corpus" --hours "${hours:-1}" --splits unseen --stop-stage 6)
+[ $quick = false ] || base_opts+=(--tune-minutes 1 --test-minutes 2)
 if [ -n "$fsdd_dir" ]; then base_opts+=(--fsdd-dir "$(realpath "$fsdd_dir")"); fi
 
 "$recipe/run.sh" "${base_opts[@]}" --dir "$dir/base" --num-jobs "$num_jobs"
