@@ -80,8 +80,8 @@ def table_row(tag: str, values: Sequence[str], kinds: Sequence[str]) -> str:
 
 
 def breakable(name: str) -> str:
-    """Let lines end within names such as frames_per_eg and AffineComponent."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(name))
+    """Let lines end within names such as frames_per_eg, AffineComponent and exp/nnet."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[_/])", "<wbr>", escape(name))
 
 
 def escape(value: object) -> str:
