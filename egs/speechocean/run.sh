@@ -55,8 +55,8 @@ cd "$here"
 . ./path.sh
 . ./cmd.sh
 
-rounds=3 network=(--config conf/network.conf)
-if $quick; then rounds=1 speeds='' network+=(--config conf/quick.conf); fi
+rounds=3 network=(--config conf/hours.conf --num-epochs 4)
+if $quick; then rounds=1 speeds='' network=(--config conf/small.conf); fi
 data=$dir/data lang=$dir/lang
 mkdir -p "$data"
 
@@ -123,7 +123,7 @@ for states in flat_ali=nnet_ci tree=nnet; do
   if [ "$nnet" = "$dir/nnet" ]; then number=7; else number=6; fi
   if todo $number "network on the states of $(basename "$ali")"; then
     fresh "$nnet"
-    train_multisplice.py "${network[@]}" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
+    train_multisplice.py "${network[@]}" --egs-opts "--num-utts-subset 100" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
       --num-jobs-initial "$num_jobs" --num-jobs-final "$num_jobs" \
       "$data/augmented" "$lang" "$ali" "$nnet"
     finish $number
