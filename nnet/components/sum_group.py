@@ -24,12 +24,14 @@ class SumGroupComponent(Component):
 
     def move_to(self, device: Device) -> None:
         super().move_to(device)
-        group_of = np.repeat(np.arange(self.output_dim), self.sizes)  # each input, (input_dim,)
-        starts = np.cumsum([0, *self.sizes[:-1]])  # the first input of each, (output_dim,)
-        self.group_of, self.starts = device.asarray(group_of), device.asarray(starts)
+        self.starts = device.asarray(np.cumsum([0, *self.sizes[:-1]]))  # (output_dim,)
+        self.group_of = None
 
     def propagate(self, x: Array, out: Array) -> None:
         self.device.sum_ranges(x, self.starts, out)
 
     def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
+        if self.group_of is None:  # not before: a damaged file may say that there are billions
+            group_of = np.repeat(np.arange(self.output_dim), self.sizes)  # (input_dim,)
+            self.group_of = self.device.asarray(group_of)
         self.device.xp.take(derivative, self.group_of, axis=1, out=out)
