@@ -15,7 +15,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.tree import PDF_CLASS
-from nnet.io.tokens import Reader, Writer, read_object, write_object
+from nnet.io.tokens import Reader, Stored, Writer
 from nnet.trees.clustering import k_means, top_down
 from nnet.trees.statistics import ABSENT, TreeStatistics
 
@@ -39,7 +39,7 @@ class KeyQuestions:
     num_closest: int = 2
 
 
-class Questions:
+class Questions(Stored):
     """The questions about each key of events: the pdf-class, and each position of the window."""
 
     def __init__(self, of_key: dict[int, KeyQuestions]):
@@ -79,13 +79,6 @@ class Questions:
         for position in range(context_width):
             of_key[position] = KeyQuestions(unique, num_rounds)
         return cls(of_key)
-
-    @classmethod
-    def load(cls, rxfilename: str) -> Questions:
-        return read_object(rxfilename, cls.read)
-
-    def save(self, wxfilename: str, binary: bool = True) -> None:
-        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader: Reader) -> Questions:

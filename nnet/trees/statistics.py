@@ -14,7 +14,7 @@ import numpy as np
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import PDF_CLASS, WIDEST_CONTEXT
-from nnet.io.tokens import Reader, Writer, read_object, write_object
+from nnet.io.tokens import Reader, Stored, Writer
 from nnet.trees.phones import mapped
 
 log = logging.getLogger("ngtrain")
@@ -53,7 +53,7 @@ def objective(sums: np.ndarray, var_floor: float) -> np.ndarray:
     return np.where(count > 0, -0.5 * count * per_frame, 0.0).astype(np.float32)
 
 
-class TreeStatistics:
+class TreeStatistics(Stored):
     """Sums over the frames of each event: a pdf-class of a phone among its neighbours.
 
     Attributes:
@@ -95,13 +95,6 @@ class TreeStatistics:
         events = np.concatenate([part.events for part in parts])
         sums = np.concatenate([part.sums for part in parts])
         return cls(events, sums, parts[0].var_floor)
-
-    @classmethod
-    def load(cls, rxfilename: str) -> TreeStatistics:
-        return read_object(rxfilename, cls.read)
-
-    def save(self, wxfilename: str, binary: bool = True) -> None:
-        write_object(wxfilename, self.write, binary)
 
     @classmethod
     def read(cls, reader: Reader) -> TreeStatistics:

@@ -44,6 +44,10 @@ from nnet.io.tokens import Reader, read_object, start_writing
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.report.file_info import describe
+from nnet.trees.building import best_question
+from nnet.trees.phones import read_phone_map, read_roots
+from nnet.trees.questions import KeyQuestions, Questions
+from nnet.trees.statistics import ABSENT, TreeStatistics
 from utils.validate_data_dir import all_problems
 
 RNG = np.random.default_rng(0)
@@ -120,6 +124,20 @@ def load_and_use_tree(path: str) -> None:
     tree = ContextDependency.load(path)
     tree.pdfs_of(1, 0)
     written(tree.write)
+
+
+def tree_statistics() -> TreeStatistics:
+    """Of three events, one of them of a phone without neighbours."""
+    events = np.array([[0, 1, 2, 0], [1, 1, 2, 0], [0, ABSENT, 3, ABSENT]], np.int32)
+    return TreeStatistics(events, 1 + RNG.random((3, 1 + 2 * 4)), 0.01)
+
+
+def load_and_use_statistics(path: str) -> None:
+    """Read statistics, and look for the best question, as building a tree does."""
+    statistics = TreeStatistics.load(path)
+    for key in range(-1, 3):
+        best_question(statistics, key, KeyQuestions([(1,), (1, 2), (0, 3)]))
+    written(statistics.write)
 
 
 def load_and_use_topology(path: str) -> None:
@@ -587,6 +605,16 @@ READERS = [
     FuzzedReader(
         "tree", load_and_use_tree, lambda: [form for t in trees() for form in written(t.write)]
     ),
+    FuzzedReader(
+        "tree statistics", load_and_use_statistics, lambda: written(tree_statistics().write)
+    ),
+    FuzzedReader(
+        "questions",
+        Questions.load,
+        lambda: written(Questions({-1: KeyQuestions([(0,)]), 1: KeyQuestions([(1, 2)])}).write),
+    ),
+    FuzzedReader("roots", read_roots, lambda: [b"shared split 1 2\nnot-shared not-split 3\n"]),
+    FuzzedReader("phone map", read_phone_map, lambda: [b"1 1\n2 1\n3 2\n"]),
     FuzzedReader(
         "topology", load_and_use_topology, lambda: [*written(topology().write), chain_topology()]
     ),
