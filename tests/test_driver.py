@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import select
 import signal
 import subprocess
 import sys
@@ -362,6 +363,17 @@ def test_a_directory_is_for_one_driver_at_a_time(hold, tmp_path):
     third.communicate(timeout=60)
     assert third.returncode == 0
     assert os.listdir(tmp_path / "dir") == []
+
+
+def test_what_a_killed_driver_had_started_has_a_moment_to_end(hold):
+    first = hold()
+    assert "steps/hold.py" in first.stderr.readline()
+    assert first.stderr.readline() == "steps/hold.py: begun\n"
+    second = hold()
+    assert not select.select([second.stderr], [], [], 1)[0]  # it waits
+    first.kill()
+    assert "steps/hold.py" in second.stderr.readline()
+    assert second.stderr.readline() == "steps/hold.py: begun\n"
 
 
 def test_a_driver_may_start_another_in_its_directory(hold, tmp_path):
