@@ -1,32 +1,28 @@
 #!/usr/bin/env python3
 """Build a decision tree of context-dependent states from features and an alignment.
 
-Statistics of the aligned features, questions made of them or taken from the language directory, a
-tree with about so many leaves, its transition model, and the alignments converted to it: <dir>
+Statistics of the aligned features, questions made of them and those of the language directory, a
+tree with so many leaves at most, its transition model, and the alignments converted to it: <dir>
 becomes an alignment directory for the same features as <ali-dir>, on which networks are trained.
 
 The tree's Gaussians see other features than the network: those of <ali-dir> with their deltas, or,
 with --tree-feats lda, spliced and transformed to separate the states of the alignment best (what
 Kaldi's triphone systems use); an <ali-dir> of Kaldi's that has a transform is taken as it is.
-
-Run again with the same options, it builds the tree again; the statistics are kept.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from nnet.drivers.ali_dir import alignments_in, check_same_phones
+from nnet.drivers.ali_dir import check_same_phones, make_ali_dir
 from nnet.drivers.driver import Choice, argument, cmd_option, driver, log, option
 from nnet.drivers.feature_pipeline import FeaturePipeline
-from nnet.drivers.losses import Tally, report
+from nnet.drivers.losses import Tally
 from nnet.drivers.programs import of_jobs, output_of, read_integer, require_files, run
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import CONVERTED, TREE_STATISTICS
-from nnet.io.text import write_lines
-from nnet.launch.commands import JOB, read_from, read_numbers, unzipped, zipped
+from nnet.launch.commands import JOB, read_from, read_numbers, unzipped
 
 
 @driver(
@@ -60,7 +56,10 @@ def main(data, lang, ali_dir, tree_dir, cmd, num_leaves, context_width, central_
     window = [f"--context-width={context_width}", f"--central-position={central_position}"]
     features, num_jobs = FeaturePipeline.of(ali), read_integer(ali / "num_jobs")
     (tree / "log").mkdir(parents=True, exist_ok=True)
-    accumulate(data, lang, ali, tree, window, seen_by_tree(features, data, ali, tree, cmd, o), cmd)
+    output_of("split_data.py", data, num_jobs)
+    part = data / f"split{num_jobs}/{JOB}"
+    seen = seen_by_tree(features, part, ali, tree, num_jobs, cmd, o)
+    accumulate(seen.rspecifier(part, num_jobs=num_jobs), lang, ali, tree, window, num_jobs, cmd)
     questions(lang, tree, window, cmd)
     run(
         cmd, tree / "log/build_tree.log",
@@ -74,7 +73,7 @@ def main(data, lang, ali_dir, tree_dir, cmd, num_leaves, context_width, central_
 
 
 def seen_by_tree(
-    features: FeaturePipeline, data: Path, ali: Path, tree: Path, cmd: str, o: dict
+    features: FeaturePipeline, part: Path, ali: Path, tree: Path, num_jobs: int, cmd: str, o: dict
 ) -> FeaturePipeline:
     """Choose what the Gaussians see; with --tree-feats lda, the transform is estimated for it."""
     if features.feat_type == "lda":
@@ -82,9 +81,7 @@ def seen_by_tree(
     if o["tree_feats"] == "delta":
         return replace(features, delta_order=features.delta_order or "2")
     splice_opts = f"--left-context={o['splice']} --right-context={o['splice']}"
-    num_jobs, matrix = read_integer(ali / "num_jobs"), tree / "tree_lda.mat"
-    output_of("split_data.py", data, num_jobs)
-    part = data / f"split{num_jobs}/{JOB}"
+    matrix = tree / "tree_lda.mat"
     splice = ["splice-feats", *splice_opts.split(), "ark:-", "ark:-"]
     spliced = read_from(*features.commands(part, num_jobs=num_jobs), splice, options="s,cs")
     run(
@@ -106,24 +103,21 @@ def seen_by_tree(
 
 
 def accumulate(
-    data: Path, lang: Path, ali: Path, tree: Path, window: list, features: FeaturePipeline, cmd: str
+    features: str, lang: Path, ali: Path, tree: Path, window: list, num_jobs: int, cmd: str
 ) -> None:
     """Write the statistics of all jobs, treeacc."""
-    num_jobs = read_integer(ali / "num_jobs")
-    output_of("split_data.py", data, num_jobs)
     silence = ":".join(map(str, read_numbers(lang / "phones/context_indep.csl")))
     log_file, part = tree / f"log/acc_tree.{JOB}.log", tree / f"{JOB}.treeacc"
     run(
         cmd, log_file,
         *["acc-tree-stats", *window, f"--ci-phones={silence}", ali / "final.mdl"],
-        features.rspecifier(data / f"split{num_jobs}/{JOB}", num_jobs=num_jobs),
-        *[unzipped(ali / f"ali.{JOB}.gz"), part],
+        *[features, unzipped(ali / f"ali.{JOB}.gz"), part],
         jobs=num_jobs,
     )  # fmt: skip
     tally = Tally.of_jobs(log_file, num_jobs, TREE_STATISTICS.pattern)
     lost = tally.counts["no_alignment"] + tally.counts["failed"]
     done = tally.counts["done"]
-    report("took statistics of", done, done + lost, "utterances", tally.example, f"{tree}/log")
+    tally.report("took statistics of", done, done + lost, "utterances")
     parts = of_jobs(part, num_jobs)
     run(cmd, tree / "log/sum_tree_acc.log", "sum-tree-stats", tree / "treeacc", *parts)
     for file in parts:
@@ -175,20 +169,14 @@ def convert(
     data: Path, lang: Path, ali: Path, tree: Path, features: FeaturePipeline, nj: int, cmd: str
 ) -> None:
     """Write the alignments, converted to the tree, and what else such a directory has."""
-    for old in alignments_in(tree):
-        old.unlink()
-    shutil.copyfile(lang / "phones.txt", tree / "phones.txt")
-    features.save(tree)
-    run(
-        cmd, tree / f"log/convert_ali.{JOB}.log",
-        *["convert-ali", ali / "final.mdl", tree / "final.mdl", tree / "tree"],
-        *[unzipped(ali / f"ali.{JOB}.gz"), zipped(tree / f"ali.{JOB}.gz")],
-        jobs=nj,
+    words = ["convert-ali", ali / "final.mdl", tree / "final.mdl", tree / "tree"]
+    make_ali_dir(
+        tree, data, nj, cmd, copies={"phones.txt": lang / "phones.txt"}, features=features,
+        log_name="convert_ali", command=lambda *_: [*words, unzipped(ali / f"ali.{JOB}.gz")],
     )  # fmt: skip
     tally = Tally.of_jobs(tree / f"log/convert_ali.{JOB}.log", nj, CONVERTED.pattern)
     done, lost = tally.counts["done"], tally.counts["failed"]
-    report("converted", done, done + lost, "alignments", tally.example, f"{tree}/log")
-    write_lines(tree / "num_jobs", [str(nj)])
+    tally.report("converted", done, done + lost, "alignments")
 
 
 if __name__ == "__main__":

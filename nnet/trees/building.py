@@ -17,7 +17,7 @@ from nnet.hmm.topology import HmmTopology
 from nnet.hmm.tree import Leaf, Node, RootPhones, Split, Table, map_leaves, root_map
 from nnet.trees.clustering import bottom_up, refine
 from nnet.trees.questions import KeyQuestions, Questions, Values
-from nnet.trees.statistics import ABSENT, TreeStatistics, column, objective
+from nnet.trees.statistics import ABSENT, TreeStatistics, column, objective, sums_by
 
 log = logging.getLogger("ngtrain")
 
@@ -66,9 +66,7 @@ def likelihood_of(node: Node, statistics: TreeStatistics) -> float:
 
 def _sums_by_leaf(node: Node, statistics: TreeStatistics) -> np.ndarray:
     leaves = leaves_of(node, statistics.events)
-    sums = np.zeros((leaves.max() + 1, statistics.sums.shape[1]))
-    np.add.at(sums, leaves, statistics.sums)
-    return sums
+    return sums_by(leaves, statistics.sums, leaves.max() + 1)
 
 
 # --- Splitting ------------------------------------------------------------------------------------
@@ -121,8 +119,7 @@ def best_question(
     if len(values) <= 1 or values.max() == ABSENT or not questions.sets:
         return 0.0, ()
     present, number = np.unique(values, return_inverse=True)
-    sums = np.zeros((len(present), statistics.sums.shape[1]))
-    np.add.at(sums, number, statistics.sums)
+    sums = sums_by(number, statistics.sums, len(present))
     total, floor = sums.sum(axis=0), statistics.var_floor
     asked = np.array([np.isin(present, values) for values in questions.sets], float)
     yes = asked @ sums

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.trees.statistics import objective
+from nnet.trees.statistics import objective, sums_by
 
 KMEANS_ROUNDS = 20
 REFINEMENT_ROUNDS = 100
@@ -53,8 +53,7 @@ def refine(
         what the objective gained.
     Source: RefineClusterer, which looks at the five closest clusters only; it is the same for two.
     """
-    clusters = np.zeros((num_clusters, points.shape[1]))
-    np.add.at(clusters, assignment, points)
+    clusters = sums_by(assignment, points, num_clusters)
     values = objective(clusters, var_floor)
     total = np.float32(0)
     for _ in range(num_rounds):
@@ -102,9 +101,10 @@ def k_means(
             skip = skip % (num_points - 1) + 1
         assignment = np.empty(num_points, int)
         assignment[np.arange(num_points) * skip % num_points] = np.arange(num_points) % num_clusters
-        clusters = np.zeros((num_clusters, points.shape[1]))
-        np.add.at(clusters, assignment, points)
-        gain = objective(clusters, var_floor).sum(dtype=np.float32) - together
+        gain = (
+            objective(sums_by(assignment, points, num_clusters), var_floor).sum(dtype=np.float32)
+            - together
+        )
         for _ in range(KMEANS_ROUNDS):
             improvement = refine(points, assignment, num_clusters, var_floor)
             gain += improvement

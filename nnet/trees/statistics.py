@@ -53,6 +53,13 @@ def objective(sums: np.ndarray, var_floor: float) -> np.ndarray:
     return np.where(count > 0, -0.5 * count * per_frame, 0.0).astype(np.float32)
 
 
+def sums_by(groups: np.ndarray, sums: np.ndarray, num_groups: int) -> np.ndarray:
+    """Add up statistics (n, 1 + 2 D) by the group (n,) of each; (num_groups, 1 + 2 D)."""
+    total = np.zeros((num_groups, sums.shape[1]))
+    np.add.at(total, groups, sums)
+    return total
+
+
 class TreeStatistics(Stored):
     """Sums over the frames of each event: a pdf-class of a phone among its neighbours.
 
@@ -64,7 +71,7 @@ class TreeStatistics(Stored):
     """
 
     def __init__(self, events: np.ndarray, sums: np.ndarray, var_floor: float):
-        self.events, self.sums = _merged(events, sums)
+        self.events, self.sums = events, sums
         self.var_floor = var_floor
 
     def __len__(self) -> int:
@@ -82,7 +89,7 @@ class TreeStatistics(Stored):
         return self.events[:, column(key)]
 
     def selected(self, rows: np.ndarray) -> TreeStatistics:
-        """Return the statistics of some events, given by a mask or by indices."""
+        """Return the statistics of some events, given by a mask."""
         return TreeStatistics(self.events[rows], self.sums[rows], self.var_floor)
 
     @classmethod
@@ -94,7 +101,7 @@ class TreeStatistics(Stored):
         parts = [part for part in parts if len(part)] or parts[:1]
         events = np.concatenate([part.events for part in parts])
         sums = np.concatenate([part.sums for part in parts])
-        return cls(events, sums, parts[0].var_floor)
+        return cls(*_merged(events, sums), parts[0].var_floor)
 
     @classmethod
     def read(cls, reader: Reader) -> TreeStatistics:
@@ -125,7 +132,7 @@ class TreeStatistics(Stored):
         array = np.full((len(events), width), ABSENT, np.int32)
         for row, event in zip(array, events, strict=True):
             row[[column(key) for key in event]] = list(event.values())
-        return cls(array, np.array(sums), floors.pop())
+        return cls(*_merged(array, np.array(sums)), floors.pop())
 
     def write(self, writer: Writer) -> None:
         """Write as Kaldi does (WriteBuildTreeStats)."""
