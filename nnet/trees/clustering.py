@@ -101,10 +101,8 @@ def k_means(
             skip = skip % (num_points - 1) + 1
         assignment = np.empty(num_points, int)
         assignment[np.arange(num_points) * skip % num_points] = np.arange(num_points) % num_clusters
-        gain = (
-            objective(sums_by(assignment, points, num_clusters), var_floor).sum(dtype=np.float32)
-            - together
-        )
+        clusters = sums_by(assignment, points, num_clusters)
+        gain = objective(clusters, var_floor).sum(dtype=np.float32) - together
         for _ in range(KMEANS_ROUNDS):
             improvement = refine(points, assignment, num_clusters, var_floor)
             gain += improvement
