@@ -17,6 +17,7 @@ from nnet.errors import NgtrainError
 from nnet.model.acoustic_model import load_network
 from nnet.natural_gradient import OnlinePreconditioner, SimplePreconditioner
 from nnet.natural_gradient.online import DELTA, EPSILON, _initial_R, _orthonormal_rows
+from nnet.natural_gradient.simple import UNIT_ALPHA
 from nnet.training.objective import Totals, labels_of
 from nnet.training.train import Trainer
 
@@ -158,6 +159,15 @@ def test_simple_in_single_precision(N, D):
     expected = explicit_simple(X.astype(np.float64), 4.0)
     scale = SimplePreconditioner(4.0).precondition(X)
     assert np.linalg.norm(scale * X - expected) < 2e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("N", "D"), [(30, 80), (80, 30)])
+def test_simple_with_a_huge_alpha_is_the_unit_matrix(N, D):
+    X = correlated_rows(np.random.default_rng(5), N, D, np.float32)
+    before, squared_norms = X.copy(), np.empty(N, np.float32)
+    scale = SimplePreconditioner(UNIT_ALPHA).precondition(X, squared_norms)
+    assert np.linalg.norm(scale * X - before) < 3e-6 * np.linalg.norm(before)
+    np.testing.assert_allclose(squared_norms, (before**2).sum(axis=1), rtol=1e-5)
 
 
 def test_simple_leaves_one_row_and_zeros_unchanged(caplog):

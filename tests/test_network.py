@@ -16,6 +16,7 @@ from nnet.egs.minibatches import Minibatch
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
 from nnet.model.propagation import Propagation, compute
+from nnet.natural_gradient.simple import UNIT_ALPHA
 from nnet.training.collapse import collapse
 from nnet.training.evaluation import (
     compute_outputs,
@@ -200,6 +201,33 @@ def test_step_of_plain_sgd_is_learning_rate_times_gradient():
     assert network.components[6].count == 10
 
 
+def test_limited_step_of_plain_sgd_is_a_shorter_one():
+    plain = network_of(["AffineComponent input-dim=8 output-dim=6 learning-rate=1"])
+    start = plain.components[0].copy()
+    rng = np.random.default_rng(0)
+    x, derivative = (rng.standard_normal((50, dim)).astype(np.float32) for dim in (8, 6))
+    plain.components[0].update(x, None, derivative)
+    for max_change in 0.0, 0.5:  # any, and one that is exceeded
+        limited = network_of(
+            [
+                "AffineComponentPreconditioned input-dim=8 output-dim=6 learning-rate=1 "
+                f"alpha={UNIT_ALPHA:g} max-change={max_change}"
+            ]
+        )
+        component = limited.components[0]
+        component.scale(0.0)
+        component.add(1.0, start)
+        component.update(x, None, derivative.copy())
+        norms = np.linalg.norm(x, axis=1)[:, None], np.linalg.norm(derivative, axis=1)[:, None]
+        bound = (np.hypot(norms[0], 1) * norms[1]).sum()  # the input has a one beside it
+        factor = min(1.0, max_change / bound) if max_change else 1.0
+        for new, old, unlimited in zip(
+            component.parameters, start.parameters, plain.components[0].parameters, strict=True
+        ):
+            np.testing.assert_allclose(new, old + factor * (unlimited - old), rtol=1e-4, atol=1e-5)
+        assert component.report_updates(1) == (factor < 1)
+
+
 @pytest.mark.parametrize(
     ("method", "max_change"),
     [
@@ -225,11 +253,11 @@ def test_change_is_limited(method, max_change, caplog):
             before.add(-1.0, component)
             change = np.sqrt(before.dot_product(before))
             assert 1e-4 < change <= max_change * 1.001
-        component.report_updates()
-        component.report_updates()
+        assert component.report_updates(13) == 12
+        assert component.report_updates(0) == 0
     assert len(caplog.records) == 1
     assert re.fullmatch(
-        r"Limited step size 12 times, using scaling factors of \d\S+ or more, for component "
+        r"Limited step size 12 of 13 times, using scaling factors of \d\S+ or more, for component "
         "index 0",
         caplog.records[0].getMessage(),
     )

@@ -369,7 +369,10 @@ def test_other_options_are_refused(interrupted, train, tmp_path):
         (["--splice-indexes", "layer0/0 layer2/-1:1"], "layer2 is not one of the 2 hidden layers"),
         (["--splice-indexes", "layer0/-9:9"], "layer0 must splice consecutive frames"),
         (["--egs-dir", "nowhere"], "no such file: nowhere/info/left_context"),
-        (["--preconditioning", "natural"], "'natural' is not one of 'online', 'simple', 'none'"),
+        (
+            ["--preconditioning", "natural"],
+            "'natural' is not one of 'online', 'simple', 'none', 'limited'",
+        ),
     ],
 )
 def test_bad_options_leave_nothing_behind(train, options, message, tmp_path):
@@ -397,7 +400,7 @@ def test_presoftmax_scales_are_those_of_kaldi(reference):
     np.testing.assert_allclose(ratio, 1.0, atol=1e-3)
 
 
-@pytest.mark.parametrize("preconditioning", ["online", "simple", "none"])
+@pytest.mark.parametrize("preconditioning", ["online", "simple", "none", "limited"])
 @pytest.mark.parametrize("nonlin", ["pnorm", "relu", "tanh"])
 def test_networks_can_be_made(preconditioning, nonlin, golden, tmp_path):
     """Every method and nonlinearity gives configs that nnet-init and nnet-insert accept."""

@@ -209,18 +209,18 @@ class NaturalGradientAffineComponent(AffineComponent):
         device.add_matmul(derivative[:rows].T, scaled_x, out=self.linear_params)
         device.add_matmul(scaled_1, derivative[:rows], out=self.bias_params[np.newaxis])
 
-    def report_updates(self) -> None:
-        """Log how many updates have been shortened since the last call, if any."""
+    def report_updates(self, num_updates: int) -> int:
         if self.limits is None:
-            return
+            return 0
         num_limited, smallest_factor = to_host(self.limits)
         if num_limited:
             log.info(
-                "Limited step size %d times, using scaling factors of %g or more, for component "
-                "index %d",
-                *(num_limited, smallest_factor, self.index),
+                "Limited step size %d of %d times, using scaling factors of %g or more, for "
+                "component index %d",
+                *(num_limited, num_updates, smallest_factor, self.index),
             )
             self.limits[0], self.limits[1] = NO_LIMITS
+        return int(num_limited)
 
 
 @component_type

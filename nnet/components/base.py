@@ -378,8 +378,12 @@ class UpdatableComponent(Component):
     preconditioners: tuple[Any, ...] = ()
     """The preconditioners of nnet.natural_gradient by which updates are changed."""
 
-    def report_updates(self) -> None:
-        """Log what is worth saying about the updates since the last call."""
+    def report_updates(self, num_updates: int) -> int:
+        """Log what is worth saying about the updates since the last call.
+
+        Returns how many of these `num_updates` a limit on the change has shortened.
+        """
+        return 0
 
     @property
     def parameters(self) -> list[Array]:

@@ -22,6 +22,7 @@ from nnet.drivers.settings import (
     shared,
 )
 from nnet.io.text import write_lines
+from nnet.natural_gradient.simple import UNIT_ALPHA
 from nnet.report.training_logs import read_options
 
 TRANSFORM, EXAMPLES, NETWORK, ITERATIONS, REALIGNMENT, COMBINATION, PRIORS = Part
@@ -102,8 +103,10 @@ class TrainingOptions:
     bias_stddev: float = setting(0.5, NETWORK, "Standard deviation of initial biases", least=0)
     presoftmax_prior_scale_power: float = setting(-0.25, NETWORK,
         "The softmax's inputs are scaled by this power of the prior of each class; 0: not")
-    preconditioning: str = setting("online", NETWORK, choices=["online", "simple", "none"],
-        help="Natural gradient: online, simple (from the same minibatch), or none (plain gradient)")
+    preconditioning: str = setting(
+        "online", NETWORK, choices=["online", "simple", "none", "limited"],
+        help="Natural gradient: online, simple (from the same minibatch); or the plain gradient: "
+        "none, or limited as --max-change-per-sample says")
     alpha: float = setting(4.0, NETWORK, "Smoothing of the Fisher matrix", above=0)
     precondition_rank_in: int = setting(20, NETWORK, "Rank for inputs (online)", least=1)
     precondition_rank_out: int = setting(80, NETWORK, "Rank for derivatives (online)", least=1)
@@ -192,6 +195,8 @@ class TrainingOptions:
             f"rank-in={self.precondition_rank_in} rank-out={self.precondition_rank_out} "
             f"max-change-per-sample={max_change_per_sample:g}",
             "simple": f"AffineComponentPreconditioned {learning_rate} alpha={self.alpha:g} "
+            f"max-change={max_change_per_sample * self.minibatch_size:g}",
+            "limited": f"AffineComponentPreconditioned {learning_rate} alpha={UNIT_ALPHA:g} "
             f"max-change={max_change_per_sample * self.minibatch_size:g}",
             "none": f"AffineComponent {learning_rate}",
         }[self.preconditioning]

@@ -23,6 +23,8 @@ BACKPROP = LogLine(
 OBJECTIVE = LogLine(
     "[this line is to be parsed by a script:] log-prob-per-frame=%g", r"log-prob-per-frame=(\S+)"
 )
+LIMITED = LogLine("Limited %d of %d steps of layers", r"Limited (\d+) of (\d+) steps of layers")
+"""How often the limit on the change shortened what a minibatch did to a layer, in all of a job."""
 STEPS_SECONDS = LogLine(
     "Finished training, processed %d training examples in %.2f seconds.  Wrote model to %s",
     r"training examples in (\S+) seconds",

@@ -28,6 +28,9 @@ The rows of X_hat need not be formed to know their norms, because mu G S = I - S
 nor to form the gradient, X_hat^T Y = X^T (T^T Y), in which Y has as many columns as the weight
 matrix has inputs, but X as many as it has outputs.
 
+With a very large alpha, UNIT_ALPHA, X_hat is X: mu G is at most D/alpha, and the scatter does not
+count.  What remains is the plain gradient, to which the limit on the change applies.
+
 Everything inverted here is dimensionless and at least I, whatever the scale of X.
 
 Source: Povey, Zhang, Khudanpur (arXiv 1410.7455), the simple method; Kaldi's
@@ -47,6 +50,9 @@ from nnet.device.device import CPU, Array, Device, Workspace
 from nnet.errors import NgtrainError
 
 log = logging.getLogger("ngtrain")
+
+UNIT_ALPHA = 1e7
+"""The alpha with which the preconditioner is the unit matrix, for any dimension of a layer."""
 
 
 class SimplePreconditioner:

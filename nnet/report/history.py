@@ -74,6 +74,7 @@ class JobLog:
         samples: frames that it trained on.
         log_prob: per frame, while it did so.
         steps_s: seconds that the gradient steps alone took.
+        limited: the share of its steps, each of one layer, that the limit on the change shortened.
     """
 
     number: int
@@ -84,6 +85,7 @@ class JobLog:
     samples: int | None
     log_prob: float | None
     steps_s: float | None
+    limited: float | None = None
 
 
 class Change(NamedTuple):
@@ -147,6 +149,12 @@ class IterationLog:
     def minibatch_size(self) -> float | None:
         """Minibatch size of a job."""
         return next((job.minibatch_size for job in self.jobs), None)
+
+    @property
+    def limited(self) -> float | None:
+        """The share of its jobs' steps that were shortened; None if no job says it."""
+        shares = [job.limited for job in self.jobs if job.limited is not None]
+        return sum(shares) / len(shares) if shares else None
 
     @property
     def steps_s(self) -> float | None:
@@ -262,6 +270,13 @@ class TrainingLog:
             )
             positions.append(position)
         return positions
+
+    @property
+    def limited(self) -> float | None:
+        """The share of steps that the limit on the change shortened; None if no log says it."""
+        known = [(i.limited, i.samples) for i in self.iterations if i.limited is not None]
+        samples = sum(of for _, of in known)
+        return sum(share * of for share, of in known) / samples if samples else None
 
     @property
     def num_models(self) -> int:

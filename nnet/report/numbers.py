@@ -51,11 +51,12 @@ def iterations(training: TrainingLog) -> NumberTable:
             *[" ".join(cell(job.log_prob) for job in i.jobs), merged(i)],
             *(i.times or [None] * len(TIMES)),
             i.steps_s,
+            i.limited,
         ]
         for i in training.iterations
     ]
     header = ["iteration", "jobs", "learning rate", "minibatch", "samples", "log-prob of each job"]
-    return NumberTable([*header, "of jobs", *TIMES, "gradient steps"], rows)
+    return NumberTable([*header, "of jobs", *TIMES, "gradient steps", "limited steps"], rows)
 
 
 def changes(training: TrainingLog) -> NumberTable:

@@ -133,6 +133,8 @@ def facts(training: TrainingLog) -> str:
     rows.append(("samples", thousands(end.samples), "frames"))
     rows.append(("time", clock(end.seconds), "of the iterations"))
     rows.append(("jobs", "–".join(map(str, sorted({jobs[0], jobs[-1]}))), "at a time"))
+    if training.limited is not None:
+        rows.append(("limited steps", f"{training.limited:.1%}", "of layers, too long without"))
     if training.model and (size := training.model.sizes.get("parameter-dim")):
         rows.append(("parameters", thousands(int(size)), f"of model {training.model.number}"))
     items = "".join(
@@ -371,10 +373,10 @@ def configuration(training: TrainingLog) -> str:
 
 def numbers_section(training: TrainingLog) -> str:
     """Tabulate the numbers behind the pictures, as they stand in the logs."""
-    seconds = dict.fromkeys(TIMES, "{:.1f}".format)
+    formats = {**dict.fromkeys(TIMES, "{:.1f}".format), "limited steps": "{:.1%}".format}
     parts = [
         details("Models", table(*numbers.models(training), formats=POSITION)),
-        details("Iterations", table(*numbers.iterations(training), formats=seconds)),
+        details("Iterations", table(*numbers.iterations(training), formats=formats)),
         changes_table(training),
     ]
     return section("Numbers", "".join(parts))
@@ -410,15 +412,17 @@ def summary_table(trainings: list[TrainingLog]) -> str:
                 name if training.finished else f"{name} (not finished)",
                 best and best.rate,
                 *(value for score in found for value in score or numbers.UNKNOWN),
+                training.limited,
                 *training.positions[-1],
                 *(sum(part) / len(times) for part in zip(*times, strict=True)),
                 *([None] * len(TIMES) if not times else []),
             ]
         )
     per_iteration = [f"{name}, s/iter." for name in TIMES]
-    header = ["training", "WER", *SCORES, "samples", "epochs", "time", *per_iteration]
+    header = ["training", "WER", *SCORES, "limited", "samples", "epochs", "time", *per_iteration]
     formats = {
         "WER": "{:.2f} %".format,
+        "limited": "{:.1%}".format,
         **POSITION,
         **dict.fromkeys(per_iteration, "{:.1f}".format),
     }

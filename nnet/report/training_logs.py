@@ -141,7 +141,15 @@ def read_job(dir: Path, x: int, n: int) -> JobLog:
         samples=None if samples is None else int(samples),
         log_prob=last(log_lines.OBJECTIVE.pattern, text),
         steps_s=last(log_lines.STEPS_SECONDS.pattern, text),
+        limited=limited_share(text),
     )
+
+
+def limited_share(log: str) -> float | None:
+    """Find the share of steps that the limit on the change shortened, if a log of a job has it."""
+    found = re.findall(log_lines.LIMITED.pattern, log)
+    limited, steps = map(int, found[-1]) if found else (0, 0)
+    return limited / steps if steps else None
 
 
 def read_change(dir: Path, x: int) -> Change | None:

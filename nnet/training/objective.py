@@ -64,6 +64,8 @@ class Totals:
         weight: that of their labels.
         log_prob: that of the labels, weighted.
         correct: the weight of those labels that are the most probable pdf.
+        num_limited: steps of layers that a limit on the change shortened; a minibatch has one step
+            for each layer that is trained.
     """
 
     num_minibatches: int = 0
@@ -71,6 +73,7 @@ class Totals:
     weight: float = 0.0
     log_prob: float = 0.0
     correct: float = 0.0
+    num_limited: int = 0
 
     @classmethod
     def of(cls, minibatch: Minibatch, log_prob: float = 0.0, correct: float = 0.0) -> Totals:

@@ -47,13 +47,15 @@ def train(
             *(phase.log_prob_per_frame, phase.weight),
         )
         for component in network.updatable_components:
-            component.report_updates()
+            phase.num_limited += component.report_updates(phase.num_minibatches)
         total.add(phase)
     if not network.is_finite():
         raise NgtrainError("the parameters are not finite: is the learning rate too high?")
     if total.weight == 0:
         log.warning("No data seen.")
     else:
+        num_steps = total.num_minibatches * len(network.updatable_components)
+        log.info(log_lines.LIMITED.format, total.num_limited, num_steps)
         log.info(log_lines.BACKPROP.format, total.weight, total.log_prob_per_frame)
         log.info(log_lines.OBJECTIVE.format, total.log_prob_per_frame)
     return total
