@@ -55,6 +55,9 @@ SUBJECTS = {
         steps/decode.py steps/recognize.py steps/score.py steps/score_nist.py utils/mkgraph.py
         nnet-decode-faster compute-wer
     """,
+    "Lattices": """
+        lattice-copy
+    """,
     "Dictionary and language model": """
         utils/make_dict.py utils/prepare_lang.py utils/make_loop_grammar.py
         utils/make_ngram_grammar.py utils/train_ngram_lm.py

@@ -20,7 +20,7 @@ FLOORS = [
     {"natural_gradient"},
     {"components"},
     {"hmm"},
-    {"model"},
+    {"model", "lattices"},
     {"egs", "features", "trees"},
     {"training", "decoding"},
     {"cli"},

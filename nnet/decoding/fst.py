@@ -22,24 +22,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnet.io.numbers import natural
+from nnet.io.openfst import EXPANDED, MUTABLE, FstHeader
 from nnet.io.streams import InputStream, OutputStream, open_input, open_output
 
 EPSILON = 0  # the label of arcs that read (or write) nothing
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 
-_MAGIC = 2125659606
-_SYMBOLS_MAGIC = 2125658996
-_HAS_INPUT_SYMBOLS, _HAS_OUTPUT_SYMBOLS, _IS_ALIGNED = 1, 2, 4
-_EXPANDED, _MUTABLE = 1, 2
-_HEADER_END = struct.Struct("<iiQqqq")  # version, flags, properties, start, states, arcs
 _VECTOR_STATE = struct.Struct("<fq")
 _CONST_STATE = np.dtype([
     ("final", "<f4"), ("first_arc", "<u4"), ("num_arcs", "<u4"),
     ("num_input_epsilons", "<u4"), ("num_output_epsilons", "<u4"),
 ])  # fmt: skip
-_VERSION = 2  # of either type
 _ALIGNMENT = 16
-_PIECE = 1 << 16
 
 
 @dataclass
@@ -116,28 +110,16 @@ class ArrayFst:
         Raises NgtrainError: no transducer, truncated, of a kind other than vector or const, with
         arcs to states that it does not have, negative labels, or costs that are none.
         """
-        magic = bytes(stream.read_exact(4))
-        if magic != struct.pack("<i", _MAGIC):
-            raise stream.mismatch("a transducer in OpenFst's binary form", magic)
-        fst_type, arc_type = _read_string(stream), _read_string(stream)
-        version, flags, _, start, num_states, num_arcs = _HEADER_END.unpack(
-            stream.read_exact(_HEADER_END.size)
-        )
-        if arc_type != b"standard" or fst_type not in (b"vector", b"const"):
+        header = FstHeader.read(stream)
+        if header.arc_type != "standard" or header.fst_type not in ("vector", "const"):
             raise stream.fail(
-                f"cannot read a transducer of type {fst_type.decode(errors='replace')} with "
-                f"{arc_type.decode(errors='replace')} arcs: convert it with fstconvert"
+                f"cannot read a transducer of type {header.fst_type} with {header.arc_type} arcs: "
+                "convert it with fstconvert"
             )
-        for flag in (_HAS_INPUT_SYMBOLS, _HAS_OUTPUT_SYMBOLS):
-            if flags & flag:
-                _skip_symbols(stream)
-        if fst_type == b"vector":
-            finals, first_arc, arcs = _read_vector_body(stream, num_states)
-        else:
-            aligned = bool(flags & _IS_ALIGNED) or version == 1
-            finals, first_arc, arcs = _read_const_body(stream, num_states, num_arcs, aligned)
+        read_body = _read_vector_body if header.fst_type == "vector" else _read_const_body
+        finals, first_arc, arcs = read_body(stream, header)
         try:
-            return cls(start, finals, first_arc, arcs).checked()
+            return cls(header.start, finals, first_arc, arcs).checked()
         except ValueError as error:
             raise stream.fail(str(error)) from None
 
@@ -184,13 +166,13 @@ class ArrayFst:
 
     def write(self, stream: OutputStream, const: bool = False) -> None:
         """Write as OpenFst's type const, or vector (the one for archives)."""
-        properties = _EXPANDED if const else _EXPANDED | _MUTABLE
-        stream.write(struct.pack("<i", _MAGIC))
-        for string in (b"const" if const else b"vector", b"standard"):
-            stream.write(struct.pack("<i", len(string)) + string)
-        num_arcs = len(self.arcs) if const else 0  # type vector tells it for each state instead
-        numbers = (_VERSION, 0, properties, self.start, self.num_states, num_arcs)
-        stream.write(_HEADER_END.pack(*numbers))
+        header = FstHeader(
+            "const" if const else "vector",
+            *("standard", self.start, self.num_states),
+            num_arcs=len(self.arcs) if const else 0,
+            properties=EXPANDED if const else EXPANDED | MUTABLE,
+        )
+        header.write(stream)
         stream.write(self._const_body() if const else self._vector_body())
 
     def _const_body(self) -> bytes:
@@ -213,26 +195,8 @@ class ArrayFst:
         return b"".join(pieces)
 
 
-def _read_string(stream: InputStream) -> bytes:
-    (size,) = struct.unpack("<i", stream.read_exact(4))
-    if not 0 <= size <= _PIECE:
-        raise stream.fail("the header of the transducer is damaged")
-    return bytes(stream.read_exact(size))
-
-
-def _skip_symbols(stream: InputStream) -> None:
-    """Skip a symbol table inside the file: labels are integers here, so it is not needed."""
-    (magic,) = struct.unpack("<i", stream.read_exact(4))
-    if magic != _SYMBOLS_MAGIC:
-        raise stream.fail("expected the symbol table of a transducer")
-    _read_string(stream)
-    _, size = struct.unpack("<qq", stream.read_exact(16))
-    for _ in range(size):
-        _read_string(stream)
-        stream.read_exact(8)
-
-
-def _read_vector_body(stream: InputStream, num_states: int) -> tuple:
+def _read_vector_body(stream: InputStream, header: FstHeader) -> tuple:
+    num_states = header.num_states
     finals, counts, arcs = [], [], []
     # Type vector may leave the number of states open: then they go on to the end of the stream.
     while len(finals) != num_states and (num_states >= 0 or stream.peek(1)):
@@ -246,12 +210,13 @@ def _read_vector_body(stream: InputStream, num_states: int) -> tuple:
     return np.array(finals, np.float32), first_arc, np.frombuffer(bytearray().join(arcs), ARC)
 
 
-def _read_const_body(stream: InputStream, num_states: int, num_arcs: int, aligned: bool) -> tuple:
+def _read_const_body(stream: InputStream, header: FstHeader) -> tuple:
+    num_states, num_arcs = header.num_states, header.num_arcs
     if num_states < 0 or num_arcs < 0:
         raise stream.fail("the header of the transducer is damaged")
 
     def read_array(count: int, dtype: np.dtype) -> np.ndarray:
-        if aligned:
+        if header.is_aligned:
             stream.read_exact(-stream.tell() % _ALIGNMENT)
         return np.frombuffer(stream.read_exact(count * dtype.itemsize), dtype)
 

@@ -150,6 +150,14 @@ class InputStream:
             self._buffer = b"".join(pieces)
         return self._buffer[self._position : self._position + size]
 
+    def buffered(self, least: int) -> memoryview:
+        """Return the bytes that come next, as many as are at hand; consumes nothing.
+
+        They are fewer than `least` only at the end.
+        """
+        self.peek(least)
+        return memoryview(self._buffer)[self._position :]
+
     def read(self, size: int = -1) -> bytearray:
         """Read `size` bytes, fewer only at the end of the stream; all of them if negative.
 

@@ -1,0 +1,78 @@
+"""Lattices in tables and inside of other objects, in text and binary form (Kaldi's holders).
+
+    with sequential_table("ark:gunzip -c lat.1.gz |", COMPACT_LATTICE) as lattices: ...
+
+A table of lattices of one type can be read as the other: they are converted as they are read.
+"""
+
+from __future__ import annotations
+
+from nnet.io.openfst import MAGIC
+from nnet.io.streams import InputStream, OutputStream
+from nnet.lattices.binary import read_binary, write_binary
+from nnet.lattices.conversion import to_compact_lattice, to_lattice
+from nnet.lattices.lattice import CompactLattice, Lattice
+from nnet.lattices.text import read_text, write_text
+
+
+def read_lattice(stream: InputStream) -> Lattice:
+    """Read a lattice of either type as one of transition-ids.
+
+    Raises:
+        NgtrainError: it is none, damaged, or has a cycle.
+    """
+    found = _read(stream, is_compact=False)
+    return to_lattice(found) if isinstance(found, CompactLattice) else found
+
+
+def read_compact_lattice(stream: InputStream) -> CompactLattice:
+    """Read a lattice of either type as a compact one; raises as `read_lattice` does."""
+    found = _read(stream, is_compact=True)
+    if isinstance(found, CompactLattice):
+        return found
+    try:
+        return to_compact_lattice(found)
+    except ValueError as error:
+        raise stream.fail(str(error)) from None
+
+
+def _read(stream: InputStream, is_compact: bool) -> Lattice | CompactLattice:
+    first = stream.peek(1)
+    if first.isspace():
+        return read_text(stream, is_compact)
+    if first != MAGIC[:1]:
+        raise stream.mismatch("a lattice", stream.peek(20))
+    return read_binary(stream)
+
+
+def write_lattice(stream: OutputStream, lattice: Lattice | CompactLattice, binary: bool) -> None:
+    """Write a lattice of either type, without a mark of binary form, as Kaldi does."""
+    (write_binary if binary else write_text)(stream, lattice)
+
+
+class LatticeHolder:
+    """The form of lattices in tables."""
+
+    def read(self, stream: InputStream) -> Lattice:
+        """Read the lattice that begins at the stream's position."""
+        return read_lattice(stream)
+
+    def write(self, stream: OutputStream, value: Lattice, binary: bool) -> None:
+        """Write a lattice."""
+        write_lattice(stream, value, binary)
+
+
+class CompactLatticeHolder:
+    """The form of compact lattices in tables."""
+
+    def read(self, stream: InputStream) -> CompactLattice:
+        """Read the lattice that begins at the stream's position."""
+        return read_compact_lattice(stream)
+
+    def write(self, stream: OutputStream, value: CompactLattice, binary: bool) -> None:
+        """Write a lattice."""
+        write_lattice(stream, value, binary)
+
+
+LATTICE = LatticeHolder()
+COMPACT_LATTICE = CompactLatticeHolder()
