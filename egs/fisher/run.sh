@@ -152,7 +152,7 @@ make_subsets() {
 }
 
 if [ "$alignments" = flat_start ]; then
-  if todo 5 "flat start, and small networks that align ever more"; then
+  if todo 5 "flat start, small networks that align ever more, and a tree"; then
     make_subsets "$data/train"
     once "$exp/ali_0" flat_start.py --nj "$nj" --cmd "$train_cmd" --cmvn-opts "--norm-vars=false" \
       --silence-duration "$silence_duration" "$data/train_0" "$lang" "$exp/ali_0"
@@ -164,10 +164,12 @@ if [ "$alignments" = flat_start ]; then
         --samples-per-iter "$(samples_per_iter "$data/train_$round" "$small_iterations")" \
         "$data/train_$round" "$lang" "$exp/ali_$round" "$exp/small_$round"
       source=$exp/small_$round round=$((round + 1))
-      if [ "$size" = all ]; then subset=$data/train next=$ali
+      if [ "$size" = all ]; then subset=$data/train next=$exp/ali_mono
       else subset=$data/train_$round next=$exp/ali_$round; fi
       once "$next" align.py --nj "$nj" --cmd "$train_cmd" "$subset" "$lang" "$source" "$next"
     done
+    once "$ali" build_tree.py --cmd "$train_cmd" --num-leaves "$num_leaves" --tree-feats lda \
+      "$data/train" "$lang" "$exp/ali_mono" "$ali"
     finish 5
   fi
 elif todo 5 "Gaussian mixtures of Kaldi"; then

@@ -15,13 +15,13 @@
 #   --srand       seed of the last training (default: 0)
 #   --num-leaves  context-dependent states at most (default: 1000)
 #   --tree-feats  what the tree's Gaussians see, cepstra with deltas or LDA (default: lda)
-#   --speeds      copies of the training data at other speeds, with commas (default: 0.9,1.1)
+#   --speeds      copies of the training data at other speeds, such as 0.9,1.1 (default: none)
 #   --use-gpu     train on GPUs, one job on each (default: no)
-#   --quick       a fifth of the speakers, one round, no copies, small networks: to see it work
+#   --quick       a fifth of the speakers, one round, small networks, few scales: to see it work
 
 set -euo pipefail
 
-corpus='' dir='' stage='' stop_stage=8 srand=0 num_leaves=1000 tree_feats=lda speeds=0.9,1.1
+corpus='' dir='' stage='' stop_stage=8 srand=0 num_leaves=1000 tree_feats=lda speeds=''
 use_gpu=no quick=false
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
@@ -55,8 +55,8 @@ cd "$here"
 . ./path.sh
 . ./cmd.sh
 
-rounds=3 network=(--config conf/hours.conf --num-epochs 4)
-if $quick; then rounds=1 speeds='' network=(--config conf/small.conf); fi
+rounds=3 network=(--config conf/hours.conf --num-epochs 6) lmwt=8,10,12,14,17 penalty=0.0,0.5
+if $quick; then rounds=1 network=(--config conf/small.conf) lmwt=10,14 penalty=0.0; fi
 data=$dir/data lang=$dir/lang
 mkdir -p "$data"
 
@@ -123,7 +123,9 @@ for states in flat_ali=nnet_ci tree=nnet; do
   if [ "$nnet" = "$dir/nnet" ]; then number=7; else number=6; fi
   if todo $number "network on the states of $(basename "$ali")"; then
     fresh "$nnet"
-    train_multisplice.py "${network[@]}" --egs-opts "--num-utts-subset 100" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
+    # One utterance in twenty is not trained on but shows how training goes on.
+    train_multisplice.py "${network[@]}" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
+      --egs-opts "--num-utts-subset $(($(wc -l <"$data/train/utt2spk") / 20))" \
       --num-jobs-initial "$num_jobs" --num-jobs-final "$num_jobs" \
       "$data/augmented" "$lang" "$ali" "$nnet"
     finish $number
@@ -141,9 +143,9 @@ decode() { # decode NNET SUBSET LMWT PENALTY
 if todo 8 "decoding and scoring"; then
   for nnet in "$dir"/nnet_ci "$dir"/nnet; do
     mkgraph.py "$lang" "$nnet" "$nnet/graph"
-    decode "$nnet" dev 8,10,12,14,17 0.0,0.5
-    IFS=_ read -r lmwt penalty < <(sed 's/.*wer_//' "$nnet/decode_dev/best_wer")
-    decode "$nnet" test "$lmwt" "$penalty"
+    decode "$nnet" dev "$lmwt" "$penalty"
+    IFS=_ read -r -a best < <(sed 's/.*wer_//' "$nnet/decode_dev/best_wer")
+    decode "$nnet" test "${best[@]}"
     echo "$(basename "$nnet"): $(cat "$nnet/decode_test/best_wer")," \
       "$(cat "$nnet/decode_test/wer_details/interval")"
   done
