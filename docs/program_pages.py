@@ -58,6 +58,11 @@ SUBJECTS = {
     "Lattices": """
         lattice-copy
     """,
+    "Decoding graphs by Kaldi's utils/mkgraph.sh": """
+        fsttablecompose fstdeterminizestar fstminimizeencoded fstpushspecial fstcomposecontext
+        make-h-transducer fstrmsymbols fstrmepslocal add-self-loops fstisstochastic fstarcsort
+        fstconvert
+    """,
     "Dictionary and language model": """
         utils/make_dict.py utils/prepare_lang.py utils/make_loop_grammar.py
         utils/make_ngram_grammar.py utils/train_ngram_lm.py

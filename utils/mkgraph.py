@@ -27,7 +27,8 @@ COPIED += ["phones/word_boundary.*", "phones/align_lexicon.*", "phones/optional_
 @option("--remove-oov", False, "Remove the word for unknown words (oov.int) from the grammar")
 def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remove_oov):
     from nnet.decoding.fst import ArrayFst
-    from nnet.decoding.graph import decoding_graph, remove_word
+    from nnet.decoding.fst_operations import remove_arcs
+    from nnet.decoding.graph import decoding_graph
     from nnet.decoding.symbols import SymbolTable, read_integers
     from nnet.hmm.transition_model import TransitionModel
     from nnet.hmm.tree import ContextDependency
@@ -49,8 +50,7 @@ def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remo
             f"{min(unknown)}: it was made for other words"
         )
     if remove_oov:
-        [oov] = read_integers(str(lang / "oov.int"))
-        grammar = remove_word(grammar, oov)
+        grammar = remove_arcs(grammar, read_integers(str(lang / "oov.int")), "olabel")
     transition_model = TransitionModel.load(str(model))
     graph = decoding_graph(
         ArrayFst.load(str(lang / "L_disambig.fst")),

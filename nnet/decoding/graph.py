@@ -14,7 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nnet.decoding.epsilons import remove_epsilons_locally
 from nnet.decoding.fst import ARC, EPSILON, ArrayFst
+from nnet.decoding.fst_operations import erase_symbols
+from nnet.decoding.phone_windows import compose_context, is_disambiguation
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency
@@ -47,8 +50,8 @@ class HmmExpansion:
         """
         import kaldifst
 
-        context, phone_windows = kaldifst.compose_context(
-            self.disambig_phones, self.tree.context_width, self.tree.central_position, lg
+        context, phone_windows = compose_context(
+            lg, self.disambig_phones, self.tree.context_width, self.tree.central_position
         )
         h, disambig = self.h_transducer(phone_windows)
         h = h.to_kaldifst()
@@ -58,9 +61,9 @@ class HmmExpansion:
         if graph.start < 0:
             return ArrayFst.from_kaldifst(graph)
         kaldifst.determinize_star(graph, use_log=True)
-        arrays = ArrayFst.from_kaldifst(graph)
-        arrays.arcs["ilabel"][np.isin(arrays.arcs["ilabel"], disambig)] = EPSILON
-        graph = arrays.to_kaldifst()
+        if disambig:
+            arrays = erase_symbols(ArrayFst.from_kaldifst(graph), disambig)
+            graph = remove_epsilons_locally(arrays).to_kaldifst()
         kaldifst.minimize_encoded(graph)
         return add_self_loops(ArrayFst.from_kaldifst(graph), self.model, self.self_loop_scale)
 
@@ -70,8 +73,7 @@ class HmmExpansion:
         State 0 is start and end; a phone in context is a loop through the states of its HMM.
         Windows whose central phones are equal and have the same pdfs share their loop.
 
-        phone_windows: what each output label stands for, as `kaldifst.compose_context` tells it:
-        nothing for label 0, a window of phones, or one number <= 0 for a disambiguation symbol.
+        phone_windows: what each output label stands for, see nnet/decoding/phone_windows.py.
 
         Returns, with the transducer, the labels that stand for the disambiguation symbols on its
         input: the numbers that follow the last transition-id.
@@ -81,7 +83,7 @@ class HmmExpansion:
         first_state: dict[tuple, int] = {}
         disambig: list[int] = []
         for label, window in enumerate(phone_windows[1:], start=1):
-            if len(window) == 1 and window[0] <= 0:
+            if is_disambiguation(window):
                 disambig.append(self.model.num_transition_ids + 1 + len(disambig))
                 arcs.append((0, (disambig[-1], label, 0.0, 0)))
                 continue
@@ -98,6 +100,9 @@ class HmmExpansion:
 
     def _physical_phone(self, window: Sequence[int]) -> tuple[int, tuple[int, ...]]:
         """Find the central phone of a window, and the pdf-ids of its pdf-classes."""
+        if len(window) != self.tree.context_width:
+            width = self.tree.context_width
+            raise NgtrainError(f"the tree is for windows of {width} phones, not for {list(window)}")
         phone = window[self.tree.central_position]
         topology = self.model.topology
         if phone not in topology.entry_of_phone:
@@ -142,16 +147,27 @@ class HmmExpansion:
 
 
 def add_self_loops(
-    graph: ArrayFst, transition_model: TransitionModel, self_loop_scale: float
+    graph: ArrayFst,
+    transition_model: TransitionModel,
+    self_loop_scale: float,
+    disambig: Sequence[int] = (),
 ) -> ArrayFst:
     """Let every HMM state be repeated, after it has been left ("reorder" in AddSelfLoopsReorder).
 
     The self-loop of an HMM state sits on the graph state that the arc with its transition-id leads
     to, so a graph state may have only one kind of transition-state on the arcs into it.  Arcs that
     break this rule are led through a new state and an epsilon arc.
+
+    disambig: labels that are not transition-ids, but disambiguation symbols.
+
+    Raises NgtrainError if other labels are not, or the graph has self-loops.
     """
     arcs, source = graph.arcs.copy(), graph.source
-    transition_state = transition_model.state_of[arcs["ilabel"]].astype(np.int64)
+    transition_ids = _transition_ids(erase_symbols(graph, disambig), transition_model)
+    transition_state = transition_model.state_of[transition_ids].astype(np.int64)
+    is_loop = transition_model.self_loop_of[transition_state] == transition_ids
+    if is_loop[transition_ids > 0].any():
+        raise NgtrainError("the graph already has self-loops")
     num_kinds = transition_model.num_transition_states + 1
     kind_into = arcs["nextstate"] * num_kinds + transition_state  # which arcs enter which state
     kinds = np.unique(np.append(kind_into, graph.start * num_kinds))
@@ -197,12 +213,18 @@ def add_transition_probs(
 
     Raises NgtrainError if the graph has labels that are no transition-ids of the model.
     """
-    labels = graph.arcs["ilabel"]
-    if len(labels) and not 0 <= labels.min() <= labels.max() <= transition_model.num_transition_ids:
-        raise NgtrainError("the graph has labels that are not transition-ids of the model")
+    labels = _transition_ids(graph, transition_model)
     arcs = graph.arcs.copy()
     arcs["weight"] -= transition_model.scaled_log_probs(transition_scale, self_loop_scale)[labels]
     return replace(graph, arcs=arcs)
+
+
+def _transition_ids(graph: ArrayFst, transition_model: TransitionModel) -> np.ndarray:
+    """Return the input labels, which the model must know."""
+    labels = graph.arcs["ilabel"]
+    if len(labels) and not 0 <= labels.min() <= labels.max() <= transition_model.num_transition_ids:
+        raise NgtrainError("the graph has labels that are not transition-ids of the model")
+    return labels
 
 
 def add_word_insertion_penalty(graph: ArrayFst, penalty: float) -> ArrayFst:
@@ -210,12 +232,6 @@ def add_word_insertion_penalty(graph: ArrayFst, penalty: float) -> ArrayFst:
     arcs = graph.arcs.copy()
     arcs["weight"][arcs["olabel"] != EPSILON] += np.float32(penalty)
     return replace(graph, arcs=arcs)
-
-
-def remove_word(graph: ArrayFst, word: int) -> ArrayFst:
-    """Remove the arcs that write `word`."""
-    keep = graph.arcs["olabel"] != word
-    return ArrayFst.from_arcs(graph.start, graph.finals, graph.source[keep], graph.arcs[keep])
 
 
 def push_weights(graph: ArrayFst, delta: float = 1 / 1024) -> ArrayFst:

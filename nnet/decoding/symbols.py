@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from nnet.errors import NgtrainError
 from nnet.io.numbers import natural
+from nnet.io.streams import open_output
 from nnet.io.text import split_words, text_lines
 
 
@@ -71,3 +72,9 @@ def read_integer_lists(rxfilename: str) -> list[list[int]]:
 def read_integers(rxfilename: str) -> list[int]:
     """Read all integers of a text file, such as phones/disambig.int, whatever its lines."""
     return [number for line in read_integer_lists(rxfilename) for number in line]
+
+
+def write_integers(wxfilename: str, numbers: Iterable[int]) -> None:
+    """Write a text file with an integer on each line."""
+    with open_output(wxfilename) as stream:
+        stream.write("".join(f"{number}\n" for number in numbers).encode())

@@ -1,0 +1,280 @@
+"""The programs that Kaldi's utils/mkgraph.sh calls, against what Kaldi made with its own."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from nnet.decoding.decoder import Decoder, SearchOptions
+from nnet.decoding.epsilons import remove_epsilons_locally
+from nnet.decoding.fst import FST, ArrayFst
+from nnet.decoding.fst_operations import connected, state_costs
+from nnet.decoding.graph import HmmExpansion
+from nnet.decoding.phone_windows import read_windows, write_windows
+from nnet.errors import NgtrainError
+from nnet.io.tables import sequential_table, table_writer
+from nnet.io.tokens import read_object, write_object
+
+MKGRAPH = """
+set -e -o pipefail
+disambig=$lang/phones/disambig.int
+fsttablecompose $lang/L_disambig.fst $lang/G.fst | fstdeterminizestar --use-log=true |
+  fstminimizeencoded | fstpushspecial > LG.fst
+fstisstochastic LG.fst > LG.sums
+fstcomposecontext --context-size=3 --central-position=1 --read-disambig-syms=$disambig \
+  --write-disambig-syms=disambig_ilabels.int ilabels LG.fst |
+  fstarcsort --sort_type=ilabel > CLG.fst
+make-h-transducer --disambig-syms-out=disambig_tid.int --transition-scale=1.0 ilabels \
+  $model/tree $model/final.mdl > Ha.fst
+fsttablecompose Ha.fst CLG.fst | fstdeterminizestar --use-log=true |
+  fstrmsymbols disambig_tid.int | fstrmepslocal | fstminimizeencoded > HCLGa.fst
+fstisstochastic HCLGa.fst > HCLGa.sums
+add-self-loops --self-loop-scale=0.1 --reorder=true $model/final.mdl HCLGa.fst |
+  fstconvert --fst_type=const > HCLG.fst
+"""
+
+
+def fst(*lines: str) -> ArrayFst:
+    return ArrayFst.parse("\n".join(lines))
+
+
+def lines(result: ArrayFst) -> list[list[float]]:
+    """The arcs, `from to ilabel olabel cost`, then the final states with their costs."""
+    arcs = [
+        [int(source), *(a[name].item() for name in ("nextstate", "ilabel", "olabel", "weight"))]
+        for source, a in zip(result.source, result.arcs, strict=True)
+    ]
+    return arcs + [[s, c] for s, c in enumerate(result.finals.tolist()) if c < np.inf]
+
+
+@pytest.fixture
+def run_on(run_program, tmp_path):
+    """run_on(program, options, fst) runs a program on a transducer through standard streams."""
+
+    def run(program: str, options: list, source: ArrayFst) -> ArrayFst:
+        source.save(str(tmp_path / "in.fst"))
+        data = (tmp_path / "in.fst").read_bytes()
+        (tmp_path / "out.fst").write_bytes(run_program(program, *options, stdin=data).stdout)
+        return ArrayFst.load(str(tmp_path / "out.fst"))
+
+    return run
+
+
+@pytest.mark.slow
+def test_commands_of_mkgraph_make_the_graph_of_kaldi(kaldi, model, tmp_path, environment):
+    lang, source = kaldi / "data/lang_test", kaldi / "exp/tri2_ali"
+    script = f"lang={lang} model={source}\n{MKGRAPH}"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True)
+    for name in "LG", "CLG":
+        made = "CLG_3_1" if name == "CLG" else name
+        theirs = ArrayFst.load(str(lang / f"tmp/{made}.fst"))
+        ours = ArrayFst.load(str(tmp_path / f"{name}.fst"))
+        for field in "ilabel", "olabel", "nextstate":
+            assert (ours.arcs[field] == theirs.arcs[field]).all()
+        assert ours.arcs["weight"] == pytest.approx(theirs.arcs["weight"], abs=2e-3)
+    same = [("ilabels", lang / "tmp/ilabels_3_1")]
+    same += [("disambig_ilabels.int", lang / "tmp/disambig_ilabels_3_1.int")]
+    same += [("disambig_tid.int", kaldi / "exp/tri2/graph/disambig_tid.int")]
+    for name, theirs in same:
+        assert (tmp_path / name).read_bytes() == theirs.read_bytes()
+    ours = ArrayFst.load(str(tmp_path / "HCLG.fst"))
+    theirs = ArrayFst.load(str(kaldi / "exp/tri2/graph/HCLG.fst"))
+    assert (ours.num_states, len(ours.arcs)) == (theirs.num_states, len(theirs.arcs))
+    decoders = [Decoder(graph, model, SearchOptions(beam=1e4)) for graph in (ours, theirs)]
+    rng = np.random.default_rng(1)
+    for frames in 12, 30, 60:
+        log_likelihoods = rng.normal(size=(frames, model.num_pdfs)).astype(np.float32) * 3
+        path, expected = [decoder.decode(log_likelihoods, 0.3) for decoder in decoders]
+        assert path.words == expected.words
+        assert path.log_likelihood == pytest.approx(expected.log_likelihood, abs=0.02)
+
+
+# What follows is in comments of Kaldi's programs, as examples of what they do.
+
+
+def test_symbols_are_erased_removed_or_penalized(run_on, tmp_path):
+    (tmp_path / "syms").write_text("3\n4 5\n")
+    given = fst("0 0 1 1", "0 0 3 2", "0")
+    syms = tmp_path / "syms"
+    assert lines(run_on("fstrmsymbols", [syms], given)) == [
+        [0, 0, 1, 1, 0],
+        [0, 0, 0, 2, 0],
+        [0, 0],
+    ]
+    removed = run_on("fstrmsymbols", ["--remove-arcs=true", syms], given)
+    assert lines(removed) == [[0, 0, 1, 1, 0], [0, 0]]
+    dearer = run_on("fstrmsymbols", ["--penalty=2", syms], given)
+    assert lines(dearer) == [[0, 0, 1, 1, 0], [0, 0, 3, 2, 2], [0, 0]]
+    (tmp_path / "syms").write_text("2\n3\n")
+    for option in "--apply-to-output", "--remove-from-output=true":
+        erased = run_on("fstrmsymbols", [option, syms], given)
+        assert lines(erased) == [[0, 0, 1, 1, 0], [0, 0, 3, 0, 0], [0, 0]]
+
+
+def test_two_ways_to_treat_symbols_are_one_too_many(run_program, tmp_path):
+    options = ["--remove-arcs", "--penalty=1", tmp_path / "syms"]
+    result = run_program("fstrmsymbols", *options, check=False)
+    assert result.returncode == 1 and b"mutually exclusive" in result.stderr
+
+
+def test_local_removal_of_epsilons(run_on):
+    joined = run_on("fstrmepslocal", [], fst("0 1 1 0", "1 2 0 2", "2 0"))
+    assert lines(joined) == [[0, 1, 1, 2, 0], [1, 0]]
+    two_ends = fst("0 1 0 0", "0 0", "1 0")
+    assert lines(run_on("fstrmepslocal", [], two_ends)) == [[0, 0]]
+    in_log = run_on("fstrmepslocal", ["--use-log=true"], two_ends)
+    assert lines(in_log) == [[0, pytest.approx(-np.log(2))]]
+
+
+def random_fst(rng) -> ArrayFst:
+    """A stochastic transducer without cycles, many of whose labels are epsilon."""
+    is_arc = np.triu(rng.random((12, 12)) < 0.25, 1)
+    is_arc[0, 1:4] = is_arc[1:4, 11] = True
+    source, to = np.nonzero(is_arc)
+    arcs = [
+        (*rng.choice([0, 0, 1, 2], 2), cost, s)
+        for s, cost in zip(to, rng.uniform(0.1, 3, len(to)), strict=True)
+    ]
+    finals = np.where(rng.random(12) < 0.3, 1.0, np.inf)
+    finals[11] = 0
+    graph = ArrayFst.from_arcs(0, finals, source, arcs)
+    sums = np.where(np.isfinite(state_costs(graph, True)), state_costs(graph, True), 0)
+    graph.arcs["weight"] -= sums[graph.source].astype(np.float32)
+    graph.finals -= sums.astype(np.float32)
+    return graph
+
+
+def paths(graph: ArrayFst) -> dict[tuple, float]:
+    """The cost of the best path with each pair of strings, of a graph without cycles."""
+    best: dict[tuple, float] = {}
+    stack = [(graph.start, (), (), 0.0)]
+    while stack:
+        state, ins, outs, cost = stack.pop()
+        total = cost + graph.finals[state]
+        if total < best.get((ins, outs), np.inf):
+            best[ins, outs] = total
+        for a in graph.arcs[graph.first_arc[state] : graph.first_arc[state + 1]].tolist():
+            longer = ins + (a[0],) * (a[0] > 0), outs + (a[1],) * (a[1] > 0)
+            stack.append((a[3], *longer, cost + a[2]))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_local_removal_keeps_paths_and_sums(seed):
+    graph = connected(random_fst(np.random.default_rng(seed)))
+    smaller = remove_epsilons_locally(graph)
+    assert len(smaller.arcs) <= len(graph.arcs) and smaller.num_states <= graph.num_states
+    expected = paths(graph)
+    ours = paths(smaller)
+    assert ours.keys() == expected.keys()
+    assert [ours[k] for k in expected] == pytest.approx(list(expected.values()), abs=1e-4)
+
+
+def test_local_removal_keeps_a_transducer_stochastic():
+    """Where one arc of a state can be joined and another cannot, the rest is made dearer."""
+    half = 0.693147
+    graph = fst("0 1 1 0 0", f"1 2 0 5 {half}", f"1 2 2 6 {half}", "2 0")
+    smaller = remove_epsilons_locally(graph)
+    assert len(smaller.arcs) == 3
+    assert state_costs(smaller, use_log=True) == pytest.approx(0, abs=1e-5)
+    assert paths(smaller) == pytest.approx(paths(graph), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "status", "printed"),
+    [
+        (["0 0"], [], 0, "0 0"),
+        (["0 1"], [], 1, "1 1"),
+        (["0 0 0 0 0.693147", "0 1 0 0 0.693147", "1 0"], ["--test-in-log=false"], 1, "0 0.693147"),
+        (["0 0 0 0 0", "0 1 0 0 0", "1 0"], ["--test-in-log=false"], 0, "0 0"),
+        (["0 0 0 0 0.7", "0 1 0 0 0.7", "1 0"], [], 0, "0.00685281 0"),
+        (["0 0 0 0 0.7", "0 1 0 0 0.7", "1 0"], ["--test-in-log=false", "--delta=1"], 0, "0 0.7"),
+    ],
+)
+def test_is_stochastic(run_program, tmp_path, text, options, status, printed):
+    fst(*text).save(str(tmp_path / "fst"))
+    result = run_program("fstisstochastic", *options, tmp_path / "fst", check=False)
+    assert (result.returncode, result.stdout.decode().strip()) == (status, printed)
+
+
+# Tables and bad input -----------------------------------------------------------------------------
+
+
+def test_composition_of_tables(run_program, tmp_path):
+    for name, keys in ("a", "xyz"), ("b", "xy"):
+        with table_writer(f"ark:{tmp_path}/{name}", FST) as table:
+            for key in keys:
+                table.write(
+                    key, fst("0 1 1 1 1", "1 0") if key != "y" else fst(f"0 1 {ord(name)} 3")
+                )
+    fst("0 1 7 1 2", "1 0").save(str(tmp_path / "one"))
+    both = run_program("fsttablecompose", f"ark:{tmp_path}/a", f"ark:{tmp_path}/b", "ark,t:-")
+    assert both.stdout == b"x \n0\t1\t1\t1\t2\n1\n\n"
+    assert b"nothing came of 2 FSTs, such as the result for y is empty" in both.stderr
+    run_program("fsttablecompose", tmp_path / "one", f"ark:{tmp_path}/a", f"ark:{tmp_path}/c")
+    made = dict(sequential_table(f"ark:{tmp_path}/c", FST))
+    assert list(made) == ["x", "y", "z"] and lines(made["z"]) == [[0, 1, 7, 1, 3], [1, 0]]
+    mixed = run_program("fsttablecompose", f"ark:{tmp_path}/a", tmp_path / "one", check=False)
+    assert mixed.returncode == 1 and b"one must be one" in mixed.stderr
+
+
+def test_composition_sorts_and_says_so(run_program, tmp_path):
+    fst("0 1 1 2", "0 1 1 1", "1 0").save(str(tmp_path / "left"))
+    fst("0 1 2 5", "0 1 1 4", "1 0").save(str(tmp_path / "right"))
+    result = run_program("fsttablecompose", tmp_path / "left", tmp_path / "right", tmp_path / "out")
+    assert result.stderr.count(b"is not olabel sorted") == 1
+    assert result.stderr.count(b"is not ilabel sorted") == 1
+    assert len(ArrayFst.load(str(tmp_path / "out")).arcs) == 2
+
+
+def test_what_cannot_be_determinized(run_program, tmp_path):
+    fst("0 0 1 2", "0 1 1 3", "1 1 1 2", "1 0").save(str(tmp_path / "twins"))
+    options = ["--max-states=50", tmp_path / "twins", tmp_path / "out"]
+    result = run_program("fstdeterminizestar", *options, check=False)
+    assert result.returncode == 1 and b"max-states" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_windows_of_phones(tmp_path, binary):
+    windows = [[], [0, 3, 4], [-7]]
+    write_object(str(tmp_path / "windows"), lambda writer: write_windows(writer, windows), binary)
+    assert read_object(str(tmp_path / "windows"), read_windows) == windows
+    whole = (tmp_path / "windows").read_bytes()
+    (tmp_path / "windows").write_bytes(whole[:-3])
+    with pytest.raises(NgtrainError, match=r"truncated|expected"):
+        read_object(str(tmp_path / "windows"), read_windows)
+
+
+def test_windows_of_another_width_are_refused(tree, model):
+    with pytest.raises(NgtrainError, match="windows of 3 phones"):
+        HmmExpansion(tree, model, [], 1.0, 0.0).h_transducer([[], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "reason"),
+    [
+        (100000, [], b"not transition-ids"),
+        (2, [], b"already has self-loops"),
+        (1, ["--reorder=false"], b"not made here"),
+    ],
+)
+def test_self_loops_are_not_added_to_every_graph(
+    run_program, kaldi, model, tmp_path, label, options, reason
+):
+    label = int(model.self_loop_of[1]) if label == 2 else label
+    fst(f"0 1 {label} 0", "1 0").save(str(tmp_path / "fst"))
+    arguments = [*options, kaldi / "exp/tri2_ali/final.mdl", tmp_path / "fst", tmp_path / "out"]
+    result = run_program("add-self-loops", *arguments, check=False)
+    assert result.returncode == 1 and reason in result.stderr
+    if label == 100000:
+        (tmp_path / "syms").write_text("100000\n")
+        run_program("add-self-loops", f"--disambig-syms={tmp_path}/syms", *arguments)
+        assert lines(ArrayFst.load(str(tmp_path / "out")))[0][:3] == [0, 1, 100000]
+
+
+def test_a_central_position_outside_of_the_window(run_program, kaldi, tmp_path):
+    arguments = ["--central-position=3", tmp_path / "ilabels", kaldi / "data/lang_test/tmp/LG.fst"]
+    result = run_program("fstcomposecontext", *arguments, tmp_path / "out", check=False)
+    assert result.returncode == 1 and b"no central position 3" in result.stderr
+    assert b"Disambiguation symbols list is empty" in result.stderr
