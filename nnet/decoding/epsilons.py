@@ -16,6 +16,7 @@ from nnet.decoding.fst import ARC, EPSILON, ArrayFst
 from nnet.decoding.fst_operations import connected
 
 Arc = tuple[int, int, float, int]  # the fields of ARC
+GONE: Arc = 0, 0, float("inf"), -1
 Plus = Callable[[float, float], float]
 
 
@@ -47,14 +48,14 @@ class _Removal:
     Attributes:
         plus: of the weights of paths.
         state_plus: of the weights that leave a state.
-        arcs: of the states that were taken apart; None is an arc that is gone.
+        arcs: of the states that were taken apart; GONE stands for an arc that was removed.
         num_in, num_out: ways into a state and out of it; to start and to end are ways, too.
     """
 
     fst: ArrayFst
     plus: Plus
     state_plus: Plus
-    arcs: dict[int, list[Arc | None]] = field(default_factory=dict)
+    arcs: dict[int, list[Arc]] = field(default_factory=dict)
 
     def __post_init__(self):
         fst, states = self.fst, self.fst.num_states
@@ -69,7 +70,7 @@ class _Removal:
             position = 0
             while position < len(self._arcs(state)):  # joined arcs come behind, and have their turn
                 arc = self.arcs[state][position]
-                if arc is not None and arc[3] != state:
+                if arc[3] not in (state, -1):
                     if self.num_in[arc[3]] == 1 and self.num_out[arc[3]] > 1:
                         self._pass_single_entry(state, position)
                     elif self.num_out[arc[3]] == 1:
@@ -84,14 +85,14 @@ class _Removal:
         is_followed[source[reads_nothing]] = True
         return np.unique(source[reads_nothing | is_followed[arcs["nextstate"]]]).tolist()
 
-    def _arcs(self, state: int) -> list[Arc | None]:
+    def _arcs(self, state: int) -> list[Arc]:
         if state not in self.arcs:
             begin, end = self.fst.first_arc[state : state + 2]
             self.arcs[state] = self.fst.arcs[begin:end].tolist()
         return self.arcs[state]
 
     def _following(self, state: int) -> Iterator[tuple[int, Arc]]:
-        return ((n, arc) for n, arc in enumerate(self._arcs(state)) if arc is not None)
+        return ((n, arc) for n, arc in enumerate(self._arcs(state)) if arc != GONE)
 
     def _pass_single_entry(self, state: int, position: int) -> None:
         """Join an arc, the only way to its end, with those that leave there and can be joined.
@@ -123,7 +124,7 @@ class _Removal:
             return
         change = kept - self.state_plus(moved, kept)
         self.arcs[state][position] = _dearer(arc, change)
-        self.arcs[between] = [a and _dearer(a, -change) for a in self.arcs[between]]
+        self.arcs[between] = [_dearer(a, -change) for a in self.arcs[between]]
         self.finals[between] -= change
 
     def _pass_single_exit(self, state: int, position: int) -> None:
@@ -154,7 +155,7 @@ class _Removal:
     def _remove(self, state: int, position: int) -> None:
         self.num_out[state] -= 1
         self.num_in[self.arcs[state][position][3]] -= 1
-        self.arcs[state][position] = None
+        self.arcs[state][position] = GONE
 
     def _end_at(self, state: int, cost: float) -> None:
         self.num_out[state] += self.finals[state] == np.inf

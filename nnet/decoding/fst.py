@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -264,4 +265,4 @@ class FstHolder:
             stream.write(f"\n{text}\n".encode())
 
 
-FST = FstHolder()
+FST: Any = FstHolder()
