@@ -16,7 +16,10 @@ from nnet.io.tokens import read_object, write_object
 from nnet.model.network import Network
 from nnet.model.propagation import compute
 
-RANDOM = {"affine", "affine_simple", "affine_online"}  # Kaldi drew their parameters
+RANDOM = {  # Kaldi drew their parameters, with these standard deviations
+    **dict.fromkeys(("affine", "affine_simple", "affine_online", "block_affine"), (0.2, 0.1)),
+    "conv1d": (0.1, 0.1),
+}
 
 
 def written(write, path, binary=True) -> bytes:
@@ -42,7 +45,8 @@ def make(line: str, seed: int = 0) -> Component:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_output_is_kaldis(golden, name):
+def test_output_is_kaldis(golden, reference, name):
+    reference(f"kaldi/golden/components/{name}.out.ark")
     network = read_object(str(golden / f"components/{name}.raw"), Network.read)
     features = dict(sequential_table(f"ark:{golden}/in40.ark", MATRIX))
     outputs = dict(sequential_table(f"ark:{golden}/components/{name}.out.ark", MATRIX))
@@ -68,12 +72,13 @@ def test_config_line_makes_kaldis_component(golden, tmp_path, monkeypatch, name)
     rng = np.random.default_rng(0)
     network = Network.load_config(f"components/{name}.config", rng)
     reference = read_object(f"components/{name}.raw", Network.read)
+    if name == "permute":
+        assert sorted(network.components[0].reorder) == list(range(40))
+        network = reference
     if name in RANDOM:
+        (component,), (source,) = network.updatable_components, reference.updatable_components
         for stddev, ours, kaldis in zip(
-            (0.2, 0.1),
-            network.components[0].parameters,
-            reference.components[0].parameters,
-            strict=True,
+            RANDOM[name], component.parameters, source.parameters, strict=True
         ):
             assert abs(ours.std() / stddev - 1) < 4 / math.sqrt(2 * ours.size)
             ours[...] = kaldis
@@ -141,7 +146,24 @@ EVERYTHING = [
     "SpliceComponent input-dim=3 left-context=2 right-context=1",
     "SpliceComponent input-dim=3 context=-3:0:2",
     "SpliceComponent input-dim=5 context=-1:1 const-component-dim=2",
+    "SpliceMaxComponent dim=3 context=-3:0:2",
     "SumGroupComponent sizes=1:3:2",
+    "MaxoutComponent input-dim=12 output-dim=4",
+    "MaxpoolingComponent input-dim=24 output-dim=8 pool-size=3 pool-stride=2",
+    "SoftHingeComponent dim=7",
+    "LogSoftmaxComponent dim=7",
+    "PowerComponent dim=7",
+    "PowerComponent input-dim=7 power=0.5",
+    "PowerComponent dim=7 power=3",
+    "ScaleComponent dim=7 scale=0.3",
+    "BlockAffineComponent input-dim=6 output-dim=4 num-blocks=2",
+    "BlockAffineComponentPreconditioned input-dim=6 output-dim=9 num-blocks=3 alpha=2",
+    "Convolutional1dComponent input-dim=14 output-dim=6 patch-dim=3 patch-step=2 patch-stride=7",
+    "Convolutional1dComponent input-dim=14 output-dim=15 patch-dim=3 patch-step=1 patch-stride=7 "
+    "appended-conv=true",
+    "PermuteComponent dim=7",
+    "DctComponent dim=12 dct-dim=4 reorder=false dct-keep-dim=3",
+    "DctComponent dim=12 dct-dim=4 reorder=true",
     "DropoutComponent dim=7 dropout-proportion=0.3 dropout-scale=0.1",
     "AdditiveNoiseComponent dim=7 stddev=0.5",
 ]
@@ -216,7 +238,9 @@ def test_in_place_gives_the_same(line):
     np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("line", [line for line in EVERYTHING if "Affine" in line])
+@pytest.mark.parametrize(
+    "line", [line for line in EVERYTHING if isinstance(make(line), UpdatableComponent)]
+)
 def test_derivative_by_the_parameters(line):
     setting = Setting(line)
     component = setting.component
@@ -230,7 +254,8 @@ def test_derivative_by_the_parameters(line):
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in EVERYTHING if line.split("C")[0] in ("Rectified", "Tanh", "Sigmoid")]
+    "line",
+    [line for line in EVERYTHING if line.startswith(("Rectified", "Tanh", "Sigmoid", "SoftHinge"))],
 )
 def test_statistics_are_sums_over_frames(line):
     setting = Setting(line)

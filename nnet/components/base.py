@@ -23,7 +23,6 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -99,6 +98,7 @@ class Field:
             for, by name.
         label: its name in the info line; None where it is not shown.
         is_kept: False for what older files have and nobody needs.
+        token: stands before the value; made of the name unless given.
     """
 
     name: str
@@ -111,11 +111,12 @@ class Field:
     )
     label: str | None = None
     is_kept: bool = True
+    token: str = ""
 
-    @cached_property
-    def token(self) -> str:
-        """The token before the value."""
-        return f"<{''.join(word.capitalize() for word in self.name.split('_'))}>"
+    def __post_init__(self) -> None:
+        if not self.token:
+            word = "".join(part.capitalize() for part in self.name.split("_"))
+            object.__setattr__(self, "token", f"<{word}>")
 
     @property
     def option(self) -> str:
@@ -374,6 +375,8 @@ class UpdatableComponent(Component):
     learns = True
     parameter_names: ClassVar[tuple[str, ...]] = ()
     learning_rate: float
+    is_gradient: bool = False
+    """The parameters are a gradient, which add_gradient() sums up."""
 
     preconditioners: tuple[Any, ...] = ()
     """The preconditioners of nnet.natural_gradient by which updates are changed."""
@@ -406,7 +409,7 @@ class UpdatableComponent(Component):
         for parameter in self.parameters:
             parameter[...] = 0
         if as_gradient:
-            self.learning_rate = 1.0
+            self.learning_rate, self.is_gradient = 1.0, True
 
     def dot_product(self, other: UpdatableComponent) -> float:
         """Multiply the parameters, as one vector, by those of another component, in float64."""

@@ -7,6 +7,7 @@ maxout networks", ICASSP 2014.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from types import ModuleType
 from typing import ClassVar
 
@@ -22,9 +23,11 @@ from nnet.components.base import (
     Field,
     SameDimComponent,
     component_type,
+    format_number,
     option,
 )
 from nnet.device.device import Array, Elementwise, SparseRows, Workspace
+from nnet.io.numbers import integer
 
 NORM_FLOOR = 2.0**-66
 """The least mean square; it and its inverse square root are exact in single precision."""
@@ -147,6 +150,76 @@ class RectifiedLinearComponent(ElementwiseComponent):
     )
 
 
+def _soft_hinge_slope(xp: ModuleType, y: Array, out: Array) -> None:
+    """Compute 1 / (1 + e^{-x}), which is 1 - e^{-y}."""
+    xp.negative(y, out=out)
+    xp.expm1(out, out=out)
+    xp.negative(out, out=out)
+
+
+@component_type
+class SoftHingeComponent(ElementwiseComponent):
+    """y = log(1 + e^x)."""
+
+    function = Elementwise(
+        "soft hinge", lambda xp, x, out: xp.logaddexp(x, 0, out=out), _soft_hinge_slope
+    )
+
+
+@component_type
+class PowerComponent(Component):
+    """y = |x|^p, with p `power`."""
+
+    fields = (
+        option("input_dim", INTEGER),
+        Field("output_dim", INTEGER),
+        option("power", REAL, 2.0),
+    )
+    info_equals = " = "
+    needs_output = False
+
+    @classmethod
+    def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
+        dim = line.take("dim" if "dim" in line else "input-dim", integer)
+        power = line.take("power", REAL.parse, 2.0)
+        return line.build(cls, {"input_dim": dim, "output_dim": dim, "power": power})
+
+    def check(self) -> None:
+        super().check()
+        self.require(self.input_dim == self.output_dim, "the dimensions differ")
+        self.require(self.power >= 0, f"power={self.power:g} is negative")
+
+    def info_items(self) -> Iterator[tuple[str, str]]:
+        yield "dim", f"{self.input_dim}"
+        yield "power", format_number(self.power)
+
+    def propagate(self, x: Array, out: Array) -> None:
+        xp = self.device.xp
+
+        def powers(rows: slice, _: Workspace) -> None:
+            xp.absolute(x[rows], out=out[rows])
+            xp.power(out[rows], self.power, out=out[rows])
+
+        self.device.in_row_blocks(powers, x)
+
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
+        """Use dy/dx = sign(x) p |x|^{p-1}, and zero where x is zero."""
+        xp = self.device.xp
+
+        def derivatives(rows: slice, scratch: Workspace) -> None:
+            d_x, magnitudes = out[rows], scratch.array("magnitudes", x[rows].shape, x)
+            xp.absolute(x[rows], out=magnitudes)
+            xp.equal(magnitudes, 0, out=d_x)
+            magnitudes += d_x  # the power of zero could be infinite
+            xp.power(magnitudes, self.power - 1, out=magnitudes)
+            magnitudes *= self.power
+            xp.sign(x[rows], out=d_x)
+            d_x *= magnitudes
+            d_x *= derivative[rows]
+
+        self.device.in_row_blocks(derivatives, x)
+
+
 @component_type
 class NormalizeComponent(NonlinearComponent):
     """y = f x  with  f = max(|x|^2 / D, floor)^{-1/2}, for each row x of dimension D."""
@@ -183,6 +256,45 @@ class SoftmaxComponent(NonlinearComponent):
         Equal to backpropagate() of dF/dy = g / y, without a matrix that is nearly all zero.
         """
         self.device.softmax_log_backward(y, derivative, out)
+
+
+@component_type
+class LogSoftmaxComponent(NonlinearComponent):
+    """y_i = x_i - log sum_j e^{x_j}, floored."""
+
+    statistics = ("value_sum",)
+    needs_input = False
+    in_place = True
+
+    def propagate(self, x: Array, out: Array) -> None:
+        xp = self.device.xp
+
+        def log_softmax(rows: slice, scratch: Workspace) -> None:
+            y, powers = out[rows], scratch.array("powers", out[rows].shape, out)
+            of_row = scratch.array("of_row", (len(y), 1), out)
+            xp.max(x[rows], axis=1, keepdims=True, out=of_row)
+            xp.subtract(x[rows], of_row, out=y)
+            xp.exp(y, out=powers)
+            xp.sum(powers, axis=1, keepdims=True, out=of_row)
+            xp.log(of_row, out=of_row)
+            y -= of_row
+            xp.maximum(y, math.log(PROBABILITY_FLOOR), out=y)
+
+        self.device.in_row_blocks(log_softmax, x)
+
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
+        """Compute dF/dx_i = dF/dy_i - e^{y_i} sum_j dF/dy_j."""
+        xp = self.device.xp
+
+        def derivatives(rows: slice, scratch: Workspace) -> None:
+            posteriors = scratch.array("posteriors", y[rows].shape, y)
+            total = scratch.array("total", (len(posteriors), 1), y)
+            xp.sum(derivative[rows], axis=1, keepdims=True, out=total)
+            xp.exp(y[rows], out=posteriors)
+            posteriors *= total
+            xp.subtract(derivative[rows], posteriors, out=out[rows])
+
+        self.device.in_row_blocks(derivatives, y)
 
 
 @component_type

@@ -1,4 +1,7 @@
-"""Splicing: each output frame is several input frames, side by side."""
+"""Functions of several frames at once: splicing, which puts them side by side, and maxima.
+
+Source: Kaldi's nnet2/nnet-component.cc.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from nnet.components.base import (
     Component,
     ConfigLine,
     Field,
+    SameDimComponent,
     component_type,
     format_number,
     option,
@@ -34,22 +38,13 @@ LONGEST_CONTEXT = 1 << 16
 """The longest context, in frames: ten minutes.  So many are added at the ends of an utterance."""
 
 
-@component_type
-class SpliceComponent(Component):
-    """y_t = [x_{t+c_1} ... x_{t+c_n}] for a list of offsets c.
+class ContextComponent(Component):
+    """A component that computes a frame of several, at the offsets `context` from it."""
 
-    The last `const_component_dim` columns of the input (speaker information, constant within a
-    chunk) are not repeated but appended once.
-    """
-
-    fields = (
-        option("input_dim", INTEGER),
-        Field("context", INTEGERS, older={"<LeftContext>": _read_left_and_right_context}),
-        option("const_component_dim", INTEGER, 0),
+    context_field = Field(
+        "context", INTEGERS, older={"<LeftContext>": _read_left_and_right_context}
     )
     rearranges_frames = True
-    needs_input = False
-    needs_output = False
 
     @classmethod
     def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
@@ -70,26 +65,50 @@ class SpliceComponent(Component):
             all(a < b for a, b in pairwise(self.context)),
             "the offsets of the context are not in ascending order",
         )
+        super().check()
+
+    def info_items(self) -> Iterator[tuple[str, str]]:
+        yield from super().info_items()
+        yield "context", "".join(f"{offset} " for offset in self.context)
+
+    def set_layout(self, in_layout: FrameLayout, out_layout: FrameLayout) -> None:
+        self._layouts = in_layout, out_layout
+        self._blocks = [
+            (i, sources, rows)
+            for i, offset in enumerate(self.context)
+            for rows, sources in runs(in_layout.offsets, out_layout.offsets, offset)
+        ]
+        """The number of an offset, frames of the input, frames of the output that it is for."""
+
+
+@component_type
+class SpliceComponent(ContextComponent):
+    """y_t = [x_{t+c_1} ... x_{t+c_n}] for a list of offsets c.
+
+    The last `const_component_dim` columns of the input (speaker information, constant within a
+    chunk) are not repeated but appended once.
+    """
+
+    fields = (
+        option("input_dim", INTEGER),
+        ContextComponent.context_field,
+        option("const_component_dim", INTEGER, 0),
+    )
+    needs_input = False
+    needs_output = False
+
+    def check(self) -> None:
         self.require(
             0 <= self.const_component_dim < self.input_dim, "bad dimension of the constant part"
         )
         self.spliced_dim = self.input_dim - self.const_component_dim  # of what is repeated
         self.output_dim = self.spliced_dim * len(self.context) + self.const_component_dim
+        super().check()
 
     def info_items(self) -> Iterator[tuple[str, str]]:
         yield from super().info_items()
-        yield "context", "".join(f"{offset} " for offset in self.context)
         if self.const_component_dim:
             yield "const_component_dim", format_number(self.const_component_dim)
-
-    def set_layout(self, in_layout: FrameLayout, out_layout: FrameLayout) -> None:
-        self._layouts = in_layout, out_layout
-        self._blocks = [
-            (slice(i * self.spliced_dim, (i + 1) * self.spliced_dim), sources, rows)
-            for i, offset in enumerate(self.context)
-            for rows, sources in runs(in_layout.offsets, out_layout.offsets, offset)
-        ]
-        """Columns of the output, frames of the input, frames of the output that are equal."""
 
     def propagate(self, x: Array, out: Array) -> None:
         in_layout, out_layout = self._layouts
@@ -97,8 +116,8 @@ class SpliceComponent(Component):
         if out.shape[1:] == (1, x.shape[1] * x.shape[2]):  # all of a chunk, as it lies in memory
             out[...] = x.reshape(out.shape)
             return
-        for columns, sources, rows in self._blocks:
-            out[:, rows, columns] = x[:, sources, : self.spliced_dim]
+        for i, sources, rows in self._blocks:
+            out[:, rows, self._columns(i)] = x[:, sources, : self.spliced_dim]
         if self.const_component_dim:
             out[:, :, -self.const_component_dim :] = x[:, :1, self.spliced_dim :]
 
@@ -106,12 +125,50 @@ class SpliceComponent(Component):
         in_layout, out_layout = self._layouts
         derivative, out = by_chunk(derivative, out_layout), by_chunk(out, in_layout)
         out[...] = 0
-        for columns, sources, rows in self._blocks:
-            out[:, sources, : self.spliced_dim] += derivative[:, rows, columns]
+        for i, sources, rows in self._blocks:
+            out[:, sources, : self.spliced_dim] += derivative[:, rows, self._columns(i)]
         if self.const_component_dim:
             # Of the frames of a chunk, which are all the same here, propagate() used the first.
             constant = derivative[:, :, -self.const_component_dim :]
             constant.sum(axis=1, out=out[:, 0, self.spliced_dim :])
+
+    def _columns(self, i: int) -> slice:
+        """Return the columns of the output that are for the i-th offset."""
+        return slice(i * self.spliced_dim, (i + 1) * self.spliced_dim)
+
+
+@component_type
+class SpliceMaxComponent(ContextComponent, SameDimComponent):
+    """y_t = max_c x_{t+c}, for each dimension, over a list of offsets c."""
+
+    fields = (
+        option("dim", INTEGER),
+        ContextComponent.context_field,
+    )
+
+    def propagate(self, x: Array, out: Array) -> None:
+        in_layout, out_layout = self._layouts
+        x, out = by_chunk(x, in_layout), by_chunk(out, out_layout)
+        for i, sources, rows in self._blocks:
+            if i == 0:
+                out[:, rows] = x[:, sources]
+            else:
+                self.device.xp.maximum(out[:, rows], x[:, sources], out=out[:, rows])
+
+    def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
+        """Give each derivative to the first frame that has the maximum."""
+        in_layout, out_layout = self._layouts
+        x, out = by_chunk(x, in_layout), by_chunk(out, in_layout)
+        y, derivative = by_chunk(y, out_layout), by_chunk(derivative, out_layout)
+        left = self.workspace.array("left", derivative.shape, derivative)
+        given = self.workspace.array("given", derivative.shape, derivative)
+        left[...] = derivative
+        out[...] = 0
+        for _, sources, rows in self._blocks:
+            self.device.xp.equal(x[:, sources], y[:, rows], out=given[:, rows])
+            given[:, rows] *= left[:, rows]
+            left[:, rows] -= given[:, rows]
+            out[:, sources] += given[:, rows]
 
 
 def by_chunk(a: Array, layout: FrameLayout) -> Array:
