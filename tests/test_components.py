@@ -85,6 +85,62 @@ def test_config_line_makes_kaldis_component(golden, tmp_path, monkeypatch, name)
     assert written(network.write, tmp_path / "out") == written(reference.write, tmp_path / "ref")
 
 
+def test_blocks_are_written_as_kaldi_does(reference, tmp_path):
+    file = reference("kaldi/golden/programs/block.raw.txt")
+    network = read_object(str(file), Network.read)
+    assert written(network.write, tmp_path / "out", binary=False) == file.read_bytes()
+    config = str(file.with_name("block.config"))
+    ours = Network.load_config(config, np.random.default_rng(0))
+    for mine, theirs in zip(ours.updatable_components, network.updatable_components, strict=True):
+        for parameter, source in zip(mine.parameters, theirs.parameters, strict=True):
+            assert abs(parameter.std() / 0.1 - 1) < 4 / math.sqrt(2 * parameter.size)
+            parameter[...] = source
+    assert written(ours.write, tmp_path / "out", binary=False) == file.read_bytes()
+
+
+CONVOLUTION = (
+    "Convolutional1dComponent input-dim=14 output-dim=15 patch-dim=3 patch-step=1 patch-stride=7"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "info"),
+    [
+        ("MaxoutComponent output-dim=4 input-dim=8", "input-dim = 8, output-dim = 4"),
+        (
+            "MaxpoolingComponent input-dim=24 output-dim=8 pool-size=3 pool-stride=2",
+            "input-dim = 24, output-dim = 8, pool-size = 3, pool-stride = 2",
+        ),
+        ("PowerComponent input-dim=4 power=0.5", "dim = 4, power = 0.5"),
+        ("ScaleComponent dim=4 scale=0.5", "dim=4, scale=0.5"),
+        ("SoftHingeComponent dim=4", "input-dim=4, output-dim=4"),
+        ("LogSoftmaxComponent dim=4", "input-dim=4, output-dim=4"),
+        ("PermuteComponent dim=4", "input-dim=4, output-dim=4"),
+        (
+            "BlockAffineComponentPreconditioned input-dim=4 output-dim=2 num-blocks=2",
+            "input-dim=4, output-dim=2, learning-rate=0.001",
+        ),
+        (
+            "DctComponent dim=6 dct-dim=3 reorder=false dct-keep-dim=2",
+            "input-dim=6, output-dim=4, dct_dim=3, dct_keep_dim=2",
+        ),
+        (
+            "SpliceMaxComponent dim=4 left-context=1 right-context=1",
+            "input-dim=4, output-dim=4, context=-1 0 1 ",
+        ),
+        (
+            f"{CONVOLUTION} param-stddev=0 bias-stddev=0 learning-rate=0.1",
+            "input-dim=14, output-dim=15, num-splice=2, num-patches=5, num-filters=3, "
+            "filter-dim=6, filter-params-stddev=0, bias-params-stddev=0, appended-conv=0, "
+            "learning-rate=0.1",
+        ),
+    ],
+)
+def test_info_line_is_kaldis(line, info):
+    component = component_from_config(line, np.random.default_rng(0))
+    assert component.info() == f"{component.type}, {info}"
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -118,6 +174,21 @@ def test_config_line_makes_kaldis_component(golden, tmp_path, monkeypatch, name)
             "<BiasParams>  [ 3 ]\n<RankIn> 7 <RankOut> 7 <UpdatePeriod> 1 "
             "<NumSamplesHistory> 2000 <Alpha> 4 <MaxChangePerSample> 0.1 "
             "</AffineComponentPreconditionedOnline> ",
+        ),
+        (
+            "<SpliceMaxComponent> <Dim> 3 <LeftContext> 1 <RightContext> 0 </SpliceMaxComponent>",
+            "<SpliceMaxComponent> <Dim> 3 <Context> [ -1 0 ]\n</SpliceMaxComponent> ",
+        ),
+        (
+            "<DctComponent> <Dim> 6 <DctDim> 3 <Reorder> T </DctComponent>",
+            "<DctComponent> <Dim> 6 <DctDim> 3 <Reorder> T <DctKeepDim> 3 </DctComponent> ",
+        ),
+        (
+            "<Convolutional1dComponent> <LearningRate> 0.5 <PatchDim> 1 <PatchStep> 1 "
+            "<PatchStride> 4 <FilterParams> [ 1 2 ] <BiasParams> [ 3 ] </Convolutional1dComponent>",
+            "<Convolutional1dComponent> <LearningRate> 0.5 <PatchDim> 1 <PatchStep> 1 "
+            "<PatchStride> 4 <AppendedConv> F <FilterParams>  [\n  1 2 ]\n<BiasParams>  [ 3 ]\n"
+            "<IsGradient> F </Convolutional1dComponent> ",
         ),
     ],
 )
@@ -253,6 +324,37 @@ def test_derivative_by_the_parameters(line):
         assert_same(analytic, 2 * setting.differences(parameter))
 
 
+@pytest.mark.parametrize("line", EVERYTHING)
+def test_averages_with_others(line):
+    """Half of itself and half of itself is itself, parameters and statistics."""
+    component = make(line)
+    other = component.copy()
+    component.scale(0.5)
+    component.add(0.5, other)
+    assert component.array_names == other.array_names
+    for name in component.array_names:
+        np.testing.assert_allclose(getattr(component, name), getattr(other, name))
+
+
+def test_each_block_is_trained_by_its_own_natural_gradient():
+    blocks = Setting("BlockAffineComponentPreconditioned input-dim=6 output-dim=9 num-blocks=3")
+    rows, component = 40, blocks.component
+    rng = np.random.default_rng(3)
+    x, derivative = rng.standard_normal((rows, 6)), rng.standard_normal((rows, 9))
+    parts = []
+    for k in range(3):
+        part = make("AffineComponentPreconditioned input-dim=2 output-dim=3 alpha=4")
+        part.linear_params[...] = component.linear_params[3 * k : 3 * k + 3]
+        part.bias_params[...] = component.bias_params[3 * k : 3 * k + 3]
+        columns = slice(3 * k, 3 * k + 3)
+        part.update(x[:, 2 * k : 2 * k + 2].copy(), None, derivative[:, columns].copy())
+        parts.append(part)
+    component.update(x, None, derivative.copy())
+    for ours, names in zip(component.parameters, component.parameter_names, strict=True):
+        expected = np.concatenate([getattr(part, names) for part in parts])
+        np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "line",
     [line for line in EVERYTHING if line.startswith(("Rectified", "Tanh", "Sigmoid", "SoftHinge"))],
@@ -323,6 +425,67 @@ def test_general_pnorm_does_not_overflow():
     )
     np.testing.assert_allclose(y, [[91 ** (1 / 3) * 1e20, 1e-20]], rtol=1e-6)
     assert np.isfinite(derivative).all()
+
+
+def test_all_that_equal_the_maximum_of_a_pool_get_its_derivative():
+    y, derivative = output_and_derivative(
+        "MaxpoolingComponent input-dim=8 output-dim=4 pool-size=2 pool-stride=2",
+        [[1, 2, 3, 2, -1, -2, -3, -4]],
+    )
+    assert y.tolist() == [[3, 2, -1, -2]]
+    assert derivative.tolist() == [[0, 1, 1, 1, 1, 1, 0, 0]]
+
+
+def test_the_first_frame_that_has_the_maximum_gets_its_derivative():
+    component = component_from_config("SpliceMaxComponent dim=2 context=0:1", None)
+    component.set_layout(FrameLayout(1, range(3)), FrameLayout(1, range(2)))
+    x = np.array([[1, 5], [1, 3], [0, 7]], np.float32)
+    y, derivative = np.empty((2, 2), np.float32), np.empty_like(x)
+    component.propagate(x, y)
+    assert y.tolist() == [[1, 5], [1, 7]]
+    component.backpropagate(x, y, np.array([[1, 2], [4, 8]], np.float32), derivative)
+    assert derivative.tolist() == [[1, 2], [4, 0], [0, 8]]
+
+
+def test_input_i_goes_where_the_permutation_says():
+    component = component_from_config("PermuteComponent dim=5", np.random.default_rng(0))
+    x, y = np.arange(5.0)[None], np.empty((1, 5))
+    component.propagate(x, y)
+    assert y[0, list(component.reorder)].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_cosine_transform_is_orthonormal_and_of_every_so_many_th():
+    line = "DctComponent dim=6 dct-dim=3 reorder=true"
+    y, _ = output_and_derivative(line, [[1, 2, 1, 3, 1, 7]])
+    np.testing.assert_allclose(y[0, ::2], [3**0.5, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(y[0, 1::2]), 62**0.5, rtol=1e-6)
+
+
+def test_a_convolution_of_channels_side_by_side_and_in_turn():
+    """Appended to another, it sees the transpose of the array of frequencies and channels."""
+    component = make(CONVOLUTION)
+    appended = make(f"{CONVOLUTION} appended-conv=true")
+    appended.linear_params[...] = component.linear_params
+    appended.bias_params[...] = component.bias_params
+    x = np.random.default_rng(0).standard_normal((4, 14))
+    y, same = np.empty((4, 15)), np.empty((4, 15))
+    component.propagate(x, y)
+    transposed = np.ascontiguousarray(x.reshape(4, 2, 7).swapaxes(1, 2)).reshape(4, 14)
+    appended.propagate(transposed, same)
+    np.testing.assert_allclose(same, y, rtol=1e-12)
+    W = component.linear_params.reshape(3, 2, 3)
+    expected = np.einsum("fsd,nsd->nf", W, x.reshape(4, 2, 7)[:, :, 2:5]) + component.bias_params
+    np.testing.assert_allclose(y.reshape(4, 5, 3)[:, 2], expected, rtol=1e-12)
+
+
+def test_powers_at_zero_and_large_inputs():
+    y, derivative = output_and_derivative("PowerComponent dim=3 power=0.5", [[0, 4, -4]])
+    assert y.tolist() == [[0, 2, 2]] and derivative.tolist() == [[0, 0.25, -0.25]]
+    y, derivative = output_and_derivative("SoftHingeComponent dim=3", [[1e4, -1e4, 0]])
+    np.testing.assert_allclose(y, [[1e4, 0, math.log(2)]], rtol=1e-6)
+    np.testing.assert_allclose(derivative, [[1, 0, 0.5]], rtol=1e-6)
+    y, _ = output_and_derivative("LogSoftmaxComponent dim=3", [[1e4, -1e4, 1e4]])
+    np.testing.assert_allclose(y, [[-math.log(2), math.log(PROBABILITY_FLOOR), -math.log(2)]])
 
 
 def test_normalization_is_floored():
@@ -420,6 +583,24 @@ def test_runs_are_as_long_as_can_be():
         ("SumGroupComponent sizes=1:0", "positive"),
         ("FixedAffineComponent matrix=/no/such/file", "/no/such/file"),
         ("DropoutComponent dim=3 dropout-proportion=1", "dropout-proportion"),
+        ("MaxoutComponent input-dim=10 output-dim=4", "does not divide"),
+        (
+            "MaxpoolingComponent input-dim=24 output-dim=8 pool-size=4 pool-stride=2",
+            "8 outputs of 24 inputs",
+        ),
+        ("PowerComponent dim=4 power=-1", "negative"),
+        ("ScaleComponent dim=4 scale=0", "zero"),
+        ("BlockAffineComponent input-dim=6 output-dim=4 num-blocks=4", "4 blocks do not divide"),
+        ("BlockAffineComponent input-dim=6 output-dim=4", "num-blocks is missing"),
+        ("PermuteComponent dim=0", "not positive"),
+        ("DctComponent dim=6 dct-dim=4", "does not divide"),
+        ("DctComponent dim=6 dct-dim=3 dct-keep-dim=4", "dct-keep-dim=4"),
+        ("DctComponent dim=6 dct-dim=3 dct-keep-dim=2 reorder=true", "all coefficients"),
+        ("FixedLinearComponent matrix=/no/such/file", "/no/such/file"),
+        ("SpliceMaxComponent dim=0 left-context=1 right-context=1", "must be positive"),
+        (CONVOLUTION.replace("stride=7", "stride=6"), "not a multiple of patch-stride=6"),
+        (CONVOLUTION.replace("output-dim=15", "output-dim=14"), "the number of patches, 5"),
+        (CONVOLUTION.replace("step=1", "step=3"), "do not cover 7 columns"),
     ],
 )
 def test_bad_config_lines(line, reason):
@@ -444,6 +625,16 @@ def test_bad_config_lines(line, reason):
             "dimension of b",
         ),
         ("<FixedScaleComponent> <Scales> [ ] </FixedScaleComponent>", "must be positive"),
+        ("<PermuteComponent> <Reorder> [ 0 2 ] </PermuteComponent>", "not a permutation"),
+        (
+            "<BlockAffineComponent> <LearningRate> 0.5 <NumBlocks> 2 <LinearParams> [ 1 2 ] "
+            "<BiasParams> [ 3 ] </BlockAffineComponent>",
+            "do not make 2 blocks",
+        ),
+        (
+            "<PowerComponent> <InputDim> 4 <OutputDim> 3 <Power> 2 </PowerComponent>",
+            "the dimensions differ",
+        ),
         (
             "<TanhComponent> <Dim> 2 <ValueSum> [ 1 ] <DerivSum> [ ] <Count> 0 </TanhComponent>",
             "statistics",

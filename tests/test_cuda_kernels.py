@@ -199,6 +199,7 @@ NONLINEAR = {
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
     "tanh": (np.tanh, lambda y: 1 - y * y),
     "rectifier": (lambda x: np.maximum(x, 0), lambda y: y > 0),
+    "soft hinge": (lambda x: np.logaddexp(x, 0), lambda y: -np.expm1(-y)),
 }
 
 

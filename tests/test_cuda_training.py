@@ -58,6 +58,31 @@ CONFIGS = {
         "AffineComponent",
         [*PNORM, "DropoutComponent dim=10", "AdditiveNoiseComponent dim=10 stddev=0.1"],
     ),
+    "blocks": [
+        f"SpliceMaxComponent dim={DIM} left-context=1 right-context=1",
+        f"BlockAffineComponentPreconditioned input-dim={DIM} output-dim=12 num-blocks=3",
+        "PermuteComponent dim=12",
+        "DctComponent dim=12 dct-dim=4 reorder=true",
+        "DctComponent dim=12 dct-dim=4 reorder=false dct-keep-dim=3",
+        "SoftHingeComponent dim=9",
+        "MaxoutComponent input-dim=9 output-dim=3",
+        "PowerComponent dim=3 power=0.5",
+        "ScaleComponent dim=3 scale=3",
+        "AffineComponent input-dim=3 output-dim=6",
+        "LogSoftmaxComponent dim=6",
+        f"BlockAffineComponent input-dim=6 output-dim={NUM_PDFS} num-blocks=2",
+        f"SoftmaxComponent dim={NUM_PDFS}",
+    ],
+    "convolution": [
+        f"SpliceComponent input-dim={DIM} left-context=1 right-context=1",
+        "Convolutional1dComponent input-dim=18 output-dim=20 patch-dim=3 patch-step=1 "
+        "patch-stride=6",
+        "MaxpoolingComponent input-dim=20 output-dim=10 pool-size=2 pool-stride=5",
+        "Convolutional1dComponent input-dim=10 output-dim=6 patch-dim=1 patch-step=1 "
+        "patch-stride=2 appended-conv=true",
+        f"AffineComponent input-dim=6 output-dim={NUM_PDFS}",
+        f"SoftmaxComponent dim={NUM_PDFS}",
+    ],
 }
 
 
@@ -206,7 +231,11 @@ def test_the_main_stream_lasts(gpu, order):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "period"), [("plain", 1), ("simple", 1), ("noise", 1), ("online", 4), ("sigmoid", 4)]
+    ("name", "period"),
+    [
+        *(("plain", 1), ("simple", 1), ("noise", 1), ("online", 4), ("sigmoid", 4)),
+        *(("blocks", 1), ("convolution", 1)),
+    ],
 )
 def test_a_cycle_is_one_launch_and_waits_for_nothing(gpu, name, period):
     with gpu() as device:

@@ -1,5 +1,7 @@
 """Options that several programs share, as decorators."""
 
+from collections.abc import Callable
+
 from nnet.cli.program import Choice, option
 
 gpu_option = option(
@@ -64,3 +66,28 @@ pad_input_option = option(
 apply_log_option = option(
     "--apply-log", False, "Apply a log to the result of the computation before outputting"
 )
+
+
+def transform_options(function: Callable) -> Callable:
+    """Give a program the options of the transform of a network's input, which they share."""
+    options = [
+        option(
+            "--remove-offset",
+            True,
+            "If true, output an affine transform that makes the projected data mean equal to zero",
+        ),
+        option(
+            "--within-class-factor",
+            0.001,
+            "If 1.0, do conventional LDA where the within-class variance will be unit in the "
+            "projected space; if less, give less variance to what does not tell classes apart",
+        ),
+        option(
+            "--max-singular-value",
+            5.0,
+            "If > 0, maximum allowed singular value of final transform",
+        ),
+    ]
+    for declare in reversed(options):
+        function = declare(function)
+    return function

@@ -59,22 +59,13 @@ class BlockAffineComponent(AffineStep):
     def check(self) -> None:
         self.require(self.linear_params.size > 0, "W is empty")
         check_bias(self)
+        (num_rows, num_columns), num_blocks = self.linear_params.shape, self.num_blocks
         self.require(
-            self.num_blocks > 0 and self.output_dim % self.num_blocks == 0,
-            f"W has {self.output_dim} rows, which do not make {self.num_blocks} blocks",
+            num_blocks > 0 and num_rows % num_blocks == 0,
+            f"W has {num_rows} rows, which do not make {num_blocks} blocks",
         )
-
-    @property
-    def input_dim(self) -> int:
-        return self.num_blocks * self.linear_params.shape[1]
-
-    @property
-    def output_dim(self) -> int:
-        return len(self.linear_params)
-
-    @property
-    def block_shape(self) -> tuple[int, int, int]:
-        return self.num_blocks, self.output_dim // self.num_blocks, self.linear_params.shape[1]
+        self.block_shape = num_blocks, num_rows // num_blocks, num_columns
+        self.input_dim, self.output_dim = num_blocks * num_columns, num_rows
 
     def propagate(self, x: Array, out: Array) -> None:
         num_blocks, output_dim, _ = self.block_shape

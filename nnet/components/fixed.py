@@ -30,6 +30,7 @@ from nnet.components.base import (
     component_type,
     format_number,
     option,
+    single,
 )
 from nnet.device.device import Array, Device
 from nnet.io.numbers import integer
@@ -132,26 +133,31 @@ class FixedBiasComponent(FixedVectorComponent):
 
 @component_type
 class ScaleComponent(DiagonalComponent):
-    """y = s x, with the number s, `scale`."""
+    """y = s x, with the number s, `factor`; in a config line it is ``scale``."""
 
     fields = (
         option("dim", INTEGER),
-        option("scale", REAL),
+        Field("factor", REAL, token="<Scale>"),
     )
+
+    @classmethod
+    def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
+        factor = single(line.take("scale", float))
+        return line.build(cls, {**cls.configured(line), "factor": factor})
 
     def check(self) -> None:
         super().check()
-        self.require(self.scale != 0, "the scale is zero")
+        self.require(self.factor != 0, "the scale is zero")
 
     def info_items(self) -> Iterator[tuple[str, str]]:
         yield "dim", f"{self.dim}"
-        yield "scale", format_number(self.scale)
+        yield "scale", format_number(self.factor)
 
     def propagate(self, x: Array, out: Array) -> None:
-        self.device.xp.multiply(x, self.scale, out=out)
+        self.device.xp.multiply(x, self.factor, out=out)
 
     def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
-        self.device.xp.multiply(derivative, self.scale, out=out)
+        self.device.xp.multiply(derivative, self.factor, out=out)
 
 
 @component_type
@@ -204,6 +210,7 @@ class DctComponent(Component):
         option("reorder", BOOLEAN, False),
         option("dct_keep_dim", INTEGER, 0, absent=0),
     )
+    dct_keep_dim: int
     needs_input = False
     needs_output = False
 

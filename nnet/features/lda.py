@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,13 @@ class LdaStatistics:
         self.zero += other.zero
         self.first += other.first
         self.second += other.second
+
+    def of_dimensions(self, indexes: Sequence[int]) -> LdaStatistics:
+        """Return the statistics of some dimensions of the vectors."""
+        part = LdaStatistics(0, 0)
+        part.zero, part.first = self.zero, self.first[:, indexes]
+        part.second = self.second[np.ix_(indexes, indexes)]
+        return part
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Compute total and between-class covariance (dim, dim) and mean (dim,), in float64.
@@ -173,6 +181,35 @@ def estimate_lda(
         matrix = np.hstack([matrix, -(matrix @ mean)[:, None]])
         full = np.hstack([full, -(full @ mean)[:, None]])
     return LdaTransform(matrix.astype(np.float32), full.astype(np.float32), cholesky)
+
+
+def estimate_lda_by_parts(
+    stats: LdaStatistics, parts: Sequence[Sequence[int]], **options: Any
+) -> np.ndarray:
+    """Estimate a transform for each of some lists of dimensions, from these alone.
+
+    Args:
+        parts: indexes of dimensions; one may be in several lists, but not twice in one.
+        options: of estimate_lda(), but for the dimension, which is kept.
+
+    Returns the transforms, one below the other, (number of indexes, dim) float32, with a column
+    more where an offset is removed.
+
+    Raises:
+        NgtrainError: as estimate_lda() does, and for indexes that are none, out of range or twice.
+    """
+    input_dim, matrices = stats.first.shape[1], []
+    for number, part in enumerate(parts, 1):
+        if not part or len(set(part)) < len(part) or not 0 <= min(part) <= max(part) < input_dim:
+            raise NgtrainError(
+                f"list {number} of indexes: they must be different ones from 0 to {input_dim - 1}"
+            )
+        transform = estimate_lda(stats.of_dimensions(part), len(part), **options).matrix
+        num_offsets = transform.shape[1] - len(part)
+        matrix = np.zeros((len(part), input_dim + num_offsets), np.float32)
+        matrix[:, [*part, *range(input_dim, input_dim + num_offsets)]] = transform
+        matrices.append(matrix)
+    return np.vstack(matrices)
 
 
 def _cholesky(covariance: np.ndarray) -> np.ndarray:

@@ -51,7 +51,8 @@ FILES = """
     kaldi/exp/tri2_ali/final.occs kaldi/exp/tri2_ali/num_jobs kaldi/exp/tri2_ali/phones.txt
     kaldi/exp/tri2_ali/tree
     kaldi/golden/*.head.txt kaldi/golden/feats.ark kaldi/golden/fixed_*.mat
-    kaldi/golden/in40.ark kaldi/golden/pdf_ali.txt kaldi/golden/vec40.vec
+    kaldi/golden/in40.ark kaldi/golden/pdf_ali.txt kaldi/golden/programs/block.*
+    kaldi/golden/vec40.vec
 """
 TRAININGS = "sgd_relu", "online_multisplice"
 """Of golden/training: their models before and after, and what is small."""

@@ -12,7 +12,7 @@ import numpy as np
 from nnet.device.cuda.kernels import THREADS, launch, launch_elementwise
 from nnet.device.device import Array, Device, Elementwise, SparseRows
 
-FUNCTIONS = {"none": 0, "sigmoid": 1, "tanh": 2, "rectifier": 3}
+FUNCTIONS = {"none": 0, "sigmoid": 1, "tanh": 2, "rectifier": 3, "soft hinge": 4}
 """The elementwise functions that kernels know, by the numbers of enum Function of nonlinear.cu."""
 _COLUMNS_PER_BLOCK = 32
 _BLOCKS_AT_ONCE = 256

@@ -1,12 +1,13 @@
 // Elementwise nonlinearities, whose derivative follows from the output, and statistics of them.
 
-enum Function { IDENTITY, SIGMOID, TANH, RECTIFIER };
+enum Function { IDENTITY, SIGMOID, TANH, RECTIFIER, SOFT_HINGE };
 
 __device__ real value_at(int function, real x) {
   switch (function) {
     case SIGMOID: return 1 / (1 + exp(-x));
     case TANH: return tanh(x);
     case RECTIFIER: return x > 0 || isnan(x) ? x : 0;
+    case SOFT_HINGE: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
     default: return x;
   }
 }
@@ -17,6 +18,7 @@ __device__ real slope_at(int function, real y) {
     case SIGMOID: return y * (1 - y);
     case TANH: return 1 - y * y;
     case RECTIFIER: return y > 0;
+    case SOFT_HINGE: return -expm1(-y);
     default: return 1;
   }
 }
