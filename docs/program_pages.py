@@ -32,6 +32,7 @@ SUBJECTS = {
         nnet-init nnet-am-init nnet-insert nnet-replace-last-layers nnet-am-reinitialize
         nnet-am-switch-preconditioning nnet-am-copy raw-nnet-copy nnet-to-raw-nnet nnet-am-fix
         nnet-normalize-stddev nnet-modify-learning-rates nnet-get-feature-transform
+        nnet-get-feature-transform-multi raw-nnet-init raw-nnet-concat nnet1-to-raw-nnet
     """,
     "Examples": """
         nnet-get-egs nnet-copy-egs nnet-shuffle-egs nnet-subset-egs nnet-relabel-egs

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -117,6 +118,14 @@ def test_files_that_the_guide_names_exist():
                 f"bin/{name}" for name in re.findall(r"(?<![\w/-])nnet-[a-z][a-z-]*[a-z]", text)
             ]
         assert [name for name in named if not (ROOT / name).exists()] == [], file.name
+
+
+def test_tables_of_what_kaldi_has_are_up_to_date():
+    """docs/coverage.py writes them; run it where a program or a component is new."""
+    coverage = runpy.run_path(str(DOCS / "coverage.py"))
+    page = (DOCS / "from-kaldi.md").read_text()
+    assert coverage["with_tables"](page) == page
+    assert "`LogSoftmaxComponent`" in page and "[nnet-train-simple]" in page
 
 
 def test_links_of_the_readmes_lead_somewhere():

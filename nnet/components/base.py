@@ -190,6 +190,11 @@ def component_type(cls: C) -> C:
     return cls
 
 
+def component_types() -> dict[str, type[Component]]:
+    """Return every type of component that there is, by its name."""
+    return dict(_types)
+
+
 class Component:
     """A layer of a network: a function of rows (frames), and its derivative.
 
