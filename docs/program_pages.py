@@ -57,7 +57,9 @@ SUBJECTS = {
         nnet-decode-faster compute-wer
     """,
     "Lattices": """
-        lattice-copy
+        lattice-copy lattice-scale lattice-add-penalty lattice-best-path lattice-1best
+        lattice-to-nbest lattice-prune lattice-depth lattice-depth-per-frame lattice-to-post
+        lattice-to-phone-lattice
     """,
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """
         fsttablecompose fstdeterminizestar fstminimizeencoded fstpushspecial fstcomposecontext

@@ -7,12 +7,21 @@ A table of lattices of one type can be read as the other: they are converted as 
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nnet.errors import NgtrainError
 from nnet.io.openfst import MAGIC
 from nnet.io.streams import InputStream, OutputStream
+from nnet.io.tables import sequential_table, table_writer
 from nnet.lattices.binary import read_binary, write_binary
 from nnet.lattices.conversion import to_compact_lattice, to_lattice
 from nnet.lattices.lattice import CompactLattice, Lattice
 from nnet.lattices.text import read_text, write_text
+
+log = logging.getLogger("ngtrain")
 
 
 def read_lattice(stream: InputStream) -> Lattice:
@@ -76,3 +85,46 @@ class CompactLatticeHolder:
 
 LATTICE = LatticeHolder()
 COMPACT_LATTICE = CompactLatticeHolder()
+
+
+def change_lattices(
+    rspecifier: str,
+    wspecifier: str,
+    change: Callable[[str, Any], Any],
+    source: Any = COMPACT_LATTICE,
+    target: Any = COMPACT_LATTICE,
+) -> tuple[int, int]:
+    """Copy a table of lattices with a change to each; how many were written, and how many not.
+
+    Args:
+        change: called with the key and the lattice; None means that there is nothing to write.
+        source, target: the holders to read and write with.
+    """
+    num_done = num_failed = 0
+    with (
+        sequential_table(rspecifier, source) as lattices,
+        table_writer(wspecifier, target) as output,
+    ):
+        for key, lattice in lattices:
+            with naming(key):
+                changed = change(key, lattice)
+            if changed is None:
+                log.warning("Possibly empty lattice for utterance-id %s(no output)", key)
+                num_failed += 1
+            else:
+                output.write(key, changed)
+                num_done += 1
+    return num_done, num_failed
+
+
+@contextlib.contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Say whose lattice it is when an operation on it raises ValueError.
+
+    Raises:
+        NgtrainError: it has.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise NgtrainError(f"lattice of {key}: {error}") from None

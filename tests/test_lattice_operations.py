@@ -1,0 +1,201 @@
+"""Operations on lattices, and the programs around them, beside what Kaldi's programs wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from archives import read_table
+
+from nnet.errors import NgtrainError
+from nnet.io.tables import INTEGERS, POSTERIOR, REAL
+from nnet.lattices.conversion import to_lattice
+from nnet.lattices.lattice import LATTICE_ARC, CompactLattice, Lattice
+from nnet.lattices.operations import pruned, scaled
+from nnet.lattices.paths import best_path, best_paths, linear, random_paths
+from nnet.lattices.posteriors import forward_backward
+from nnet.lattices.sweep import Sweep
+from nnet.lattices.tables import COMPACT_LATTICE, naming
+from nnet.lattices.times import depth, depth_per_frame, state_times
+
+
+@pytest.fixture(scope="module")
+def folder(reference):
+    return reference("kaldi/golden/lattices/lat.ark").parent
+
+
+@pytest.fixture(scope="module")
+def lattices(folder) -> dict[str, CompactLattice]:
+    return read_table(f"ark:{folder}/lat.ark", COMPACT_LATTICE)
+
+
+def assert_equal(found: dict, expected: dict, acoustic_scale: float = 0.1) -> None:
+    """Check that lattices have the same best words with the same costs, and the same depth."""
+    assert list(found) == list(expected)
+    for key, lattice in found.items():
+        ours = best_paths(scaled(lattice, 1, acoustic_scale), 30)
+        theirs = best_paths(scaled(expected[key], 1, acoustic_scale), 30)
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.words(lattice) == other.words(expected[key])
+            assert one.alignment(lattice) == other.alignment(expected[key])
+            np.testing.assert_allclose(
+                one.weight(lattice), other.weight(expected[key]), atol=1e-3, rtol=1e-6
+            )
+        assert depth(lattice)[1] == depth(expected[key])[1]
+        assert depth(lattice)[0] == pytest.approx(depth(expected[key])[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "command, expected",
+    [
+        (("lattice-scale", "--inv-acoustic-scale=12", "--lm-scale=0.9"), "scaled.txt"),
+        (("lattice-add-penalty", "--word-ins-penalty=0.5"), "penalty.txt"),
+        (("lattice-1best", "--acoustic-scale=0.1"), "1best.txt"),
+        (("lattice-depth",), "depth.txt"),
+        (("lattice-depth-per-frame",), "depth_per_frame.txt"),
+    ],
+)
+def test_the_bytes_of_kaldi(command, expected, folder, run_program, tmp_path):
+    run_program(*command, f"ark:{folder}/lat.ark", f"ark,t:{tmp_path}/out")
+    assert (tmp_path / "out").read_bytes() == (folder / expected).read_bytes()
+
+
+def test_best_path(folder, run_program, tmp_path):
+    result = run_program(
+        "lattice-best-path", "--acoustic-scale=0.05", f"ark:{folder}/lat.ark",
+        f"ark,t:{tmp_path}/words", f"ark,t:{tmp_path}/ali",
+    )  # fmt: skip
+    for name, expected in ("words", "best_path.txt"), ("ali", "best_path_ali.txt"):
+        assert (tmp_path / name).read_bytes() == (folder / expected).read_bytes()
+    log = (folder / "lattice-best-path.log").read_text()
+    said = [line.partition(") ")[2] for line in result.stderr.decode().splitlines()]
+    assert said[-2:] == [line.partition(") ")[2] for line in log.splitlines()[-2:]]
+
+
+@pytest.mark.parametrize(
+    "command, expected",
+    [
+        (("lattice-prune", "--acoustic-scale=0.1", "--beam=4"), "pruned.txt"),
+        (("lattice-to-nbest", "--acoustic-scale=0.1", "--n=5"), "nbest.txt"),
+        (("lattice-to-phone-lattice", "MODEL"), "phones.txt"),
+    ],
+)
+def test_the_lattices_of_kaldi(command, expected, folder, run_program, tmp_path, reference):
+    model = reference("kaldi/exp/tri2_ali/final.mdl")
+    command = [str(model) if word == "MODEL" else word for word in command]
+    run_program(*command, f"ark:{folder}/lat.ark", f"ark:{tmp_path}/out")
+    found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
+    assert_equal(found, read_table(f"ark:{folder}/{expected}", COMPACT_LATTICE))
+
+
+def test_posteriors(folder, run_program, tmp_path):
+    result = run_program("lattice-to-post", "--acoustic-scale=0.1", f"ark:{folder}/lat.ark",
+                         f"ark:{tmp_path}/post", f"ark:{tmp_path}/loglikes")  # fmt: skip
+    found = read_table(f"ark:{tmp_path}/post", POSTERIOR)
+    expected = read_table(f"ark:{folder}/post.txt", POSTERIOR)
+    assert list(found) == list(expected)
+    for ours, theirs in zip(found.values(), expected.values(), strict=True):
+        for frame, other in zip(ours, theirs, strict=True):
+            assert [index for index, _ in frame] == [index for index, _ in other]
+            np.testing.assert_allclose(*([p for _, p in pairs] for pairs in (frame, other)), 1e-5)
+    log = (folder / "lattice-to-post.log").read_text()
+    said = log[log.index("Overall") :].splitlines()[0]
+    assert said in result.stderr.decode()
+    assert len(read_table(f"ark:{tmp_path}/loglikes", REAL)) == len(found)
+
+
+def test_phones_instead_of_transition_ids(folder, run_program, tmp_path, reference, model):
+    """Of one path, they are the phones of its alignment."""
+    final = reference("kaldi/exp/tri2_ali/final.mdl")
+    run_program("lattice-to-phone-lattice", "--replace-words=false", final,
+                f"ark:{folder}/1best.txt", f"ark:{tmp_path}/out")  # fmt: skip
+    best = read_table(f"ark:{folder}/1best.txt", COMPACT_LATTICE)
+    for key, lattice in read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE).items():
+        ids = np.array(best_path(best[key]).alignment(best[key]))
+        assert (
+            best_path(lattice).alignment(lattice)
+            == model.phone_of[ids[model.is_final[ids]]].tolist()
+        )
+
+
+def test_all_paths_in_order(lattices):
+    """The n best are the best n, and all that there are in a small one."""
+    lattice = min(lattices.values(), key=lambda lattice: lattice.num_arcs)
+    paths = best_paths(lattice, 10_000)
+    costs = [path.weight(lattice).sum() for path in paths]
+    assert costs == sorted(costs)
+    assert [path.arcs for path in best_paths(lattice, 3)] == [path.arcs for path in paths[:3]]
+    ways = Sweep(lattice).forward(np.zeros(lattice.num_arcs), np.logaddexp)
+    assert round(np.exp(ways[lattice.is_final]).sum()) == len(paths)
+    assert len({tuple(path.arcs) for path in paths}) == len(paths)
+
+
+def test_forward_backward_of_all_paths(lattices):
+    """The posterior of an arc is that of all paths through it."""
+    lattice = min(lattices.values(), key=lambda lattice: lattice.num_arcs)
+    weighted = to_lattice(scaled(lattice, 1, 0.1))
+    paths = best_paths(weighted, 10_000)
+    likelihoods = np.exp([-path.weight(weighted).sum() for path in paths])
+    found = forward_backward(weighted)
+    assert found.log_likelihood == pytest.approx(np.log(likelihoods.sum()))
+    expected = np.zeros(weighted.num_arcs)
+    for path, likelihood in zip(paths, likelihoods / likelihoods.sum(), strict=True):
+        expected[path.arcs] += likelihood
+    np.testing.assert_allclose(found.arcs, expected, rtol=1e-6)
+    acoustic = [-path.weight(weighted)[1] for path in paths]
+    assert found.acoustic == pytest.approx(acoustic @ likelihoods / likelihoods.sum())
+
+
+def test_pruning_keeps_the_best(lattices):
+    for lattice in lattices.values():
+        weighted = scaled(lattice, 1, 0.1)
+        left = pruned(weighted, 3.0)
+        costs = [path.weight(weighted).sum() for path in best_paths(weighted, 500)]
+        num_within = sum(cost <= costs[0] + 3.0 for cost in costs)
+        kept = best_paths(left, 500)
+        assert [path.weight(left).sum() for path in kept[:num_within]] == pytest.approx(
+            costs[:num_within]
+        )
+
+
+def test_frames(lattices, folder):
+    lengths = {key: len(ali) for key, ali in read_table(f"ark:{folder}/ali.txt", INTEGERS).items()}
+    for key, lattice in lattices.items():
+        value, num_frames = depth(lattice)
+        assert num_frames == lengths[key] == len(depth_per_frame(lattice))
+        assert depth_per_frame(lattice).mean() == pytest.approx(value)
+        expanded = to_lattice(lattice)
+        assert (state_times(expanded)[: lattice.num_states] == state_times(lattice)).all()
+
+
+def test_random_paths(lattices, run_program, folder, tmp_path):
+    lattice = next(iter(lattices.values()))
+    first = random_paths(lattice, 20, np.random.default_rng(1))
+    again = random_paths(lattice, 20, np.random.default_rng(1))
+    assert [path.arcs for path in first] == [path.arcs for path in again]
+    assert len({tuple(path.arcs) for path in first}) > 5
+    for path in first:
+        assert lattice.is_final[path.final]
+        assert linear(lattice, path).num_arcs == len(path.arcs)
+    run_program("lattice-to-nbest", "--random=true", "--n=2", f"ark:{folder}/lat.ark",
+                f"ark:{tmp_path}/out")  # fmt: skip
+    assert len(read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)) == 2 * len(lattices)
+
+
+def test_a_lattice_that_is_no_utterance(lattices):
+    """Paths that differ in their frames, and what the message says."""
+    lattice = to_lattice(next(iter(lattices.values())))
+    lattice.arcs["ilabel"][0] = 0
+    with pytest.raises(NgtrainError, match=r"lattice of a: .* differ in their frames"), naming("a"):
+        forward_backward(lattice)
+
+
+def test_scales_exclude_each_other(run_program, folder):
+    result = run_program("lattice-scale", "--acoustic-scale=2", "--inv-acoustic-scale=2",
+                         f"ark:{folder}/lat.ark", "ark:-", check=False)  # fmt: skip
+    assert result.returncode == 1 and b"exclude each other" in result.stderr
+
+
+def test_empty_lattice():
+    empty = Lattice.from_arcs(-1, [], [], np.zeros(0, LATTICE_ARC))
+    assert best_path(empty) is None and pruned(empty, 1).num_states == 0
