@@ -22,8 +22,9 @@ PAGES = ROOT / "docs" / "programs"
 SUBJECTS = {
     "Training": """
         steps/train_multisplice.py steps/get_lda.py steps/get_egs2.py steps/relabel_egs2.py
-        steps/report.py steps/simulate_training.py nnet-report nnet-train-simple nnet-average
-        nnet-am-average nnet-combine-fast nnet-adjust-priors nnet-train-transitions
+        steps/report.py steps/simulate_training.py nnet-report nnet-train-simple nnet-train-parallel
+        nnet-train-ensemble nnet-average nnet-am-average nnet-combine-fast nnet-combine
+        nnet-adjust-priors nnet-train-transitions
     """,
     "Diagnostics of a training": """
         nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info nnet-file-info
@@ -31,12 +32,13 @@ SUBJECTS = {
     "Making and changing networks": """
         nnet-init nnet-am-init nnet-insert nnet-replace-last-layers nnet-am-reinitialize
         nnet-am-switch-preconditioning nnet-am-copy raw-nnet-copy nnet-to-raw-nnet nnet-am-fix
-        nnet-normalize-stddev nnet-modify-learning-rates nnet-get-feature-transform
+        nnet-normalize-stddev nnet-am-mixup nnet-am-widen nnet-modify-learning-rates
+        nnet-get-feature-transform
         nnet-get-feature-transform-multi raw-nnet-init raw-nnet-concat nnet1-to-raw-nnet
     """,
     "Examples": """
-        nnet-get-egs nnet-copy-egs nnet-shuffle-egs nnet-subset-egs nnet-relabel-egs
-        nnet-egs-info utils/validate_egs_dir.py
+        nnet-get-egs nnet-get-weighted-egs nnet-copy-egs nnet-shuffle-egs nnet-subset-egs
+        nnet-relabel-egs nnet-egs-info utils/validate_egs_dir.py
     """,
     "Computing with a network": """
         nnet-compute nnet-am-compute nnet-compute-from-egs nnet-to-onnx nnet-from-onnx

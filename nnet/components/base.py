@@ -270,6 +270,11 @@ class Component:
         """Return an independent copy, the state of preconditioners included."""
         return copy.deepcopy(self)
 
+    def with_fields(self, **changed: Any) -> Component:
+        """Return a component of the same kind, with other values of some fields, on the CPU."""
+        kept = {field.name: getattr(self, field.name) for field in self.fields if field.is_kept}
+        return type(self)(**(kept | changed))
+
     # Files and config lines -----------------------------------------------------------------------
 
     def write(self, writer: Writer) -> None:

@@ -85,6 +85,15 @@ class SparseRows(NamedTuple):
     values: Array
     starts: Array
 
+    @classmethod
+    def full(cls, matrix: Array) -> SparseRows:
+        """Return a matrix, none of whose elements is taken to be zero."""
+        xp, (num_rows, num_columns) = array_module(matrix), matrix.shape
+        rows = xp.repeat(xp.arange(num_rows, dtype=np.int32), num_columns)
+        columns = xp.tile(xp.arange(num_columns, dtype=np.int32), num_rows)
+        starts = num_columns * xp.arange(num_rows + 1, dtype=np.int32)
+        return cls(rows, columns, matrix.ravel(), starts)
+
     def on(self, device: Device) -> SparseRows:
         """Return the matrix on a device; itself when it is there already."""
         return SparseRows(*map(device.asarray, self))

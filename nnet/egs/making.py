@@ -62,8 +62,8 @@ def make_examples(
     num_done = num_frames = num_examples = 0
     unusable = Losses()
     with ExampleWriter(examples_wspecifier) as writer:
-        usable = _utterances(features_rspecifier, posteriors_rspecifier, cut, unusable)
-        for utterances in _together(usable):
+        usable = joined_utterances(features_rspecifier, posteriors_rspecifier, cut, unusable)
+        for utterances in together(usable):
             num_examples += writer.write(cut_examples(layouts, utterances, cut))
             num_done += len(utterances)
             num_frames += sum(len(frames) for _, frames, _ in utterances)
@@ -75,7 +75,7 @@ def make_examples(
             )
 
 
-def _utterances(
+def joined_utterances(
     features_rspecifier: str, posteriors_rspecifier: str, cut: Cut, unusable: Losses
 ) -> Iterator[Utterance]:
     """Join features with their posteriors; counts the utterances that have none which fit."""
@@ -104,7 +104,7 @@ def _utterances(
             yield key, frames, posterior
 
 
-def _together(utterances: Iterator[Utterance]) -> Iterator[list[Utterance]]:
+def together(utterances: Iterator[Utterance]) -> Iterator[list[Utterance]]:
     """Gather utterances that have about _FRAMES_TOGETHER frames."""
     waiting, num_frames = [], 0
     for utterance in utterances:

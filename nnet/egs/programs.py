@@ -67,7 +67,7 @@ def copy_examples(
         writers = [stack.enter_context(ExampleWriter(name, info_dir)) for name in wspecifiers]
         for block in read_blocks(rspecifier):
             num_read += len(block)
-            block = block.take(_keep(len(block), keep_proportion, rng))
+            block = block.take(repetitions(len(block), keep_proportion, rng))
             if frame is not None:
                 block = block.select_frame(frame, rng)
             if shorten:
@@ -84,7 +84,7 @@ def copy_examples(
             raise NgtrainError(f"{rspecifier}: no examples to write, {num_read} were read")
 
 
-def _keep(size: int, proportion: float, rng: np.random.Generator) -> np.ndarray:
+def repetitions(size: int, proportion: float, rng: np.random.Generator) -> np.ndarray:
     """Repeat each index below `size` as often as to be kept: `proportion` rounded up or down."""
     least = max(math.ceil(proportion) - 1, 0)
     count = least + (rng.random(size) < proportion - least)

@@ -18,7 +18,9 @@ their scales far more than on the differences.  L-BFGS therefore works in a spac
 scatter F of the gradients of small minibatches (an empirical Fisher matrix) is the unit matrix:
 with F = C C^T, it sees the parameters C^T s, and the gradient C^{-1} df/ds.
 
-Source: Kaldi's nnet2/combine-nnet-fast.{h,cc}.
+combine_by_bfgs() does without, as Kaldi did before.
+
+Source: Kaldi's nnet2/combine-nnet-fast.{h,cc} and nnet2/combine-nnet.{h,cc}.
 """
 
 from __future__ import annotations
@@ -51,9 +53,15 @@ LEAST_OF_ALIKE = 0.01  # The Fisher matrix hardly differs between networks that 
 
 
 def combine_models(
-    rxfilenames: Sequence[str], examples_rspecifier: str, device: Device = CPU, **options
+    rxfilenames: Sequence[str],
+    examples_rspecifier: str,
+    device: Device = CPU,
+    method: Callable[..., Network] | None = None,
+    **options,
 ) -> AcousticModel:
-    """Return the first of some models, with the combination of the networks of all; see combine().
+    """Return the first of some models, with the combination of the networks of all.
+
+    `method` is combine(), the default, or combine_by_bfgs(); `options` are its own.
 
     Raises:
         NgtrainError: models cannot be combined (see averaging.load_alike()); there are no examples.
@@ -66,7 +74,7 @@ def combine_models(
     if examples is None:
         raise NgtrainError(f"{examples_rspecifier}: no examples")
     log.info("Read %d examples from the validation set.", len(examples))
-    result.network = combine(networks, examples, **options)
+    result.network = (method or combine)(networks, examples, **options)
     return result
 
 
@@ -104,9 +112,7 @@ def combine(
     """
     objective = Objective(networks, examples, minibatch_size, regularizer, num_processes)
     with objective:
-        start = objective(initial_scales(objective, initial_model))
-        if not np.isfinite(start.value):
-            raise NgtrainError(f"the objective of the initial combination is {start.value}")
+        start = objective.start(initial_model)
         fisher = objective.fisher_matrix(start.scales, fisher_minibatch_size)
         steps = preconditioner(fisher, len(networks), fisher_floor, alpha)
         best = maximize(objective, start, steps, initial_impr, num_lbfgs_iters, max_lbfgs_dim)
@@ -119,6 +125,39 @@ def combine(
         )
     else:
         log.info("Combining nnets, objf per frame changed from %g to %g", start.value, best.value)
+    return objective.combined(best.scales)
+
+
+def combine_by_bfgs(
+    networks: Sequence[Network],
+    examples: Minibatch,
+    *,
+    initial_model: int = -1,
+    num_bfgs_iters: int = 30,
+    initial_impr: float = 0.01,
+    test_gradient: bool = False,
+    num_processes: int = 1,
+) -> Network:
+    """Do what combine() does by BFGS in the scales themselves, which takes more evaluations.
+
+    Args:
+        initial_model: as for combine(), but whichever is best if it is more than N, too.
+        test_gradient: log the gradient at the start beside one from differences.
+
+    Raises:
+        NgtrainError: the objective at the start is not finite.
+    """
+    with Objective(networks, examples, num_processes=num_processes) as objective:
+        start = objective.start(initial_model if initial_model <= len(networks) else -1)
+        if test_gradient:
+            log_gradients(objective, start)
+        dim = start.scales.size
+        best = maximize(objective, start, np.eye(dim), initial_impr, num_bfgs_iters, dim)
+    log.info(
+        "Combining nnets, validation objf per frame changed from %g to %g",
+        *(start.value, best.value),
+    )
+    log.info("Final scale factors are %s", log_format.matrix(best.scales))
     return objective.combined(best.scales)
 
 
@@ -189,6 +228,17 @@ class Objective:
         minibatches = examples.split(self.minibatch_size)
         total = objective_gradient(self._propagation, minibatches, self._gradient)
         return total.log_prob, total.weight, self._by_scales(self._gradient)
+
+    def start(self, initial_model: int) -> Evaluation:
+        """Evaluate where a search starts; see combine() for `initial_model`.
+
+        Raises:
+            NgtrainError: the objective is not finite there.
+        """
+        evaluation = self(initial_scales(self, initial_model))
+        if not np.isfinite(evaluation.value):
+            raise NgtrainError(f"the objective of the initial combination is {evaluation.value}")
+        return evaluation
 
     def log_prob(self, scales: np.ndarray) -> float:
         """Compute the average log-probability per frame at `scales`, without the gradient."""
@@ -315,6 +365,20 @@ def maximize(
             options={"maxcor": memory, "maxfun": num_evaluations, "ftol": CONVERGED, "gtol": 0.0},
         )
     return max(evaluations, key=lambda evaluation: evaluation.value)
+
+
+def log_gradients(objective: Objective, at: Evaluation) -> None:
+    """Log the gradient at a point, and what differences of the objective say of it."""
+    log.info("Double-checking gradient computation")
+    differences = np.zeros(at.scales.size)
+    for i, slope in enumerate(at.gradient.ravel()):
+        # The objective is known to some 1e-7: it has to change by 1e-5.
+        delta = max(1e-4, 1e-5 / max(abs(slope), 1e-7))
+        scales = at.scales.copy()
+        scales.flat[i] += delta
+        differences[i] = (objective.log_prob(scales) - at.log_prob) / delta
+    log.info("Manually computed gradient is %s", log_format.vector(differences))
+    log.info("Gradient we computed is %s", log_format.vector(at.gradient.ravel()))
 
 
 class _EndOfSearch(Exception):
