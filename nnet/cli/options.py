@@ -1,17 +1,33 @@
 """Options that several programs share, as decorators."""
 
+<<<<<<< HEAD
+=======
+import os
+>>>>>>> 2b23801 (am-info, cuda-compiled, wav-to-duration; NGTRAIN_USE_GPU is the default of --use-gpu where Kaldi computes on a GPU)
 from collections.abc import Callable
 
 from nnet.cli.program import Choice, option
 
-gpu_option = option(
-    "--use-gpu",
-    "no",
-    "Compute on a GPU: yes (none is an error), no, optional (if there is one), wait (until one is "
-    "free)",
-    type=Choice(["yes", "no", "optional", "wait"]),
-)
+
+def _use_gpu(default: str, more: str = "") -> Callable:
+    return option(
+        "--use-gpu",
+        default,
+        "Compute on a GPU: yes (none is an error), no, optional (if there is one), wait (until one "
+        f"is free){more}",
+        type=Choice(["yes", "no", "optional", "wait"]),
+    )
+
+
+gpu_option = _use_gpu("no")
 """Decorator that gives a program ``--use-gpu``, and its function a parameter ``device``."""
+
+training_gpu_option = _use_gpu(
+    os.environ.get("NGTRAIN_USE_GPU") or "no",
+    ".  Kaldi's scripts do not pass it: NGTRAIN_USE_GPU in the environment is what it is if not "
+    "given",
+)
+"""The same, for programs that in Kaldi compute on a GPU if they are not told otherwise."""
 
 checksum_option = option(
     "--write-checksum",

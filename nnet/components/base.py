@@ -182,6 +182,7 @@ class ConfigLine:
 _types: dict[str, type[Component]] = {}
 
 C = TypeVar("C", bound=type["Component"])
+Same = TypeVar("Same", bound="Component")
 
 
 def component_type(cls: C) -> C:
@@ -270,7 +271,7 @@ class Component:
         """Return an independent copy, the state of preconditioners included."""
         return copy.deepcopy(self)
 
-    def with_fields(self, **changed: Any) -> Component:
+    def with_fields(self: Same, **changed: Any) -> Same:
         """Return a component of the same kind, with other values of some fields, on the CPU."""
         kept = {field.name: getattr(self, field.name) for field in self.fields if field.is_kept}
         return type(self)(**(kept | changed))

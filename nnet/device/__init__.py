@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("ngtrain")
 
 
+def reason_against_gpu() -> str:
+    """Say why select_device() would return no GPU; empty where there is one to compute on."""
+    from nnet.device.cuda.gpu import acquire
+
+    try:
+        acquire(wait=False, tf32=False).close()
+    except NgtrainError as error:
+        return str(error)
+    return ""
+
+
 def select_device(use_gpu: str, tf32: bool = False) -> Device:
     """Choose the device on which a program computes.
 

@@ -6,6 +6,7 @@ Source: nnet2bin/nnet-get-egs.cc
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ _FRAMES_TOGETHER = 4096
 
 Utterance = tuple[str, np.ndarray, list[list[tuple[int, float]]]]
 """Key, features float32 (T, dim), and for each of the T frames its pairs (pdf-id, weight)."""
+
+Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ def joined_utterances(
             yield key, frames, posterior
 
 
-def together(utterances: Iterator[Utterance]) -> Iterator[list[Utterance]]:
-    """Gather utterances that have about _FRAMES_TOGETHER frames."""
+def together(utterances: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """Gather utterances, with whatever belongs to them, that have about _FRAMES_TOGETHER frames."""
     waiting, num_frames = [], 0
     for utterance in utterances:
         waiting.append(utterance)

@@ -67,7 +67,8 @@ def make_weighted_examples(
                 is_kept = weights[chosen] >= weight_threshold
                 num_skipped += len(chosen) - is_kept.sum()
                 chosen = chosen[is_kept]
-            examples = cut_examples(layouts, [utterance[:3] for utterance in weighted], cut)
+            utterances_alone = [(key, frames, labels) for key, frames, labels, _ in weighted]
+            examples = cut_examples(layouts, utterances_alone, cut)
             num_written += writer.write(examples.take(chosen))
             num_done += len(weighted)
         log.info(

@@ -47,7 +47,7 @@ def mix_up(
         NgtrainError: the network ends otherwise, or has no counts.
     """
     layer = OutputLayer.of(network)
-    old_counts = np.float32(layer.softmax.value_sum)
+    old_counts = layer.softmax.value_sum.astype(np.float32)
     if not old_counts.sum() > 0:
         raise NgtrainError("cannot mix up without counts: the network has not been trained")
     if layer.groups is None:
@@ -82,7 +82,9 @@ def mix_up(
     layer.affine = layer.affine.with_fields(linear_params=weights, bias_params=biases)
     layer.scale = layer.scale and layer.scale.with_fields(scales=scales)
     layer.softmax = layer.softmax.with_fields(
-        dim=len(counts), value_sum=np.float64(counts), count=counts.sum(dtype=np.float64).item()
+        dim=len(counts),
+        value_sum=counts.astype(np.float64),
+        count=counts.sum(dtype=np.float64).item(),
     )
     layer.groups = SumGroupComponent(sizes=tuple(sizes.tolist()))
     network.set_components(layer.components)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nnet.components import Component
 from nnet.components.affine import AffineComponent
@@ -11,6 +12,8 @@ from nnet.components.nonlinear import SoftmaxComponent
 from nnet.components.sum_group import SumGroupComponent
 from nnet.errors import NgtrainError
 from nnet.model.network import Network
+
+Kind = TypeVar("Kind", bound=Component)
 
 
 @dataclass
@@ -39,8 +42,11 @@ class OutputLayer:
         """
         left = list(network.components)
 
-        def last(kind: type[Component]) -> Component | None:
-            return left.pop() if left and isinstance(left[-1], kind) else None
+        def last(kind: type[Kind]) -> Kind | None:
+            if left and isinstance(component := left[-1], kind):
+                left.pop()
+                return component
+            return None
 
         groups, softmax = last(SumGroupComponent), last(SoftmaxComponent)
         scale, affine = last(FixedScaleComponent), last(AffineComponent)
