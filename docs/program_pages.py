@@ -27,7 +27,7 @@ SUBJECTS = {
         nnet-adjust-priors nnet-train-transitions
     """,
     "Diagnostics of a training": """
-        nnet-compute-prob nnet-show-progress nnet-am-info raw-nnet-info nnet-file-info
+        nnet-compute-prob nnet-show-progress nnet-am-info am-info raw-nnet-info nnet-file-info
     """,
     "Making and changing networks": """
         nnet-init nnet-am-init nnet-insert nnet-replace-last-layers nnet-am-reinitialize
@@ -76,7 +76,8 @@ SUBJECTS = {
         steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats
         compute-fbank-feats compute-cmvn-stats apply-cmvn add-deltas splice-feats
         transform-feats paste-feats subsample-feats copy-feats feat-to-dim feat-to-len
-        ivector-randomize acc-lda sum-lda-accs est-lda wav-copy wav-augment extract-segments
+        ivector-randomize acc-lda sum-lda-accs est-lda wav-copy wav-augment wav-to-duration
+        extract-segments
     """,
     "Matrices and vectors": """
         copy-matrix matrix-sum-rows copy-vector vector-sum copy-int-vector
@@ -89,7 +90,7 @@ SUBJECTS = {
         utils/int2sym.py utils/spk2utt_to_utt2spk.py utils/utt2spk_to_spk2utt.py
     """,
     "Jobs and the environment": """
-        utils/run.py utils/queue.py utils/slurm.py utils/ssh.py utils/setup_env.sh
+        utils/run.py utils/queue.py utils/slurm.py utils/ssh.py utils/setup_env.sh cuda-compiled
     """,
 }
 """Programs by subject, in the order of the index.  What is not named here comes last."""

@@ -1,9 +1,6 @@
 """Options that several programs share, as decorators."""
 
-<<<<<<< HEAD
-=======
 import os
->>>>>>> 2b23801 (am-info, cuda-compiled, wav-to-duration; NGTRAIN_USE_GPU is the default of --use-gpu where Kaldi computes on a GPU)
 from collections.abc import Callable
 
 from nnet.cli.program import Choice, option
