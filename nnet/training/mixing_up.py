@@ -71,10 +71,7 @@ def mix_up(
     for start, old_size, size in zip(starts, old_sizes, sizes, strict=True):
         for new in range(start + old_size, start + size):
             split = start + counts[start:new].argmax()
-            counts[split] *= 0.5
-            biases[split] = float(biases[split]) + LOG_HALF / float(scales[split])
-            for halved in counts, biases, scales, weights:
-                halved[new] = halved[split]
+            halve(split, new, counts, weights, biases, scales)
             noise = perturb_stddev * rng.standard_normal(weights.shape[1], np.float32)
             weights[split] += noise
             weights[new] -= noise
@@ -91,6 +88,21 @@ def mix_up(
     log.info(
         "Mixed up from dimension of %d to %d in the softmax layer.", len(old_counts), len(counts)
     )
+
+
+def halve(
+    whole: int,
+    new: int,
+    counts: np.ndarray,
+    weights: np.ndarray,
+    biases: np.ndarray,
+    scales: np.ndarray,
+) -> None:
+    """Make two outputs, `whole` and `new`, of one: each has half of its count and probability."""
+    counts[whole] *= 0.5
+    biases[whole] = float(biases[whole]) + LOG_HALF / float(scales[whole])
+    for rows in counts, weights, biases, scales:
+        rows[new] = rows[whole]
 
 
 def split_targets(
