@@ -57,24 +57,16 @@ def mix_up(
     occupancies = np.add.reduceat(old_counts, old_starts)
     sizes = np.maximum(split_targets(occupancies, num_mixtures, power, min_count), old_sizes)
     starts = np.cumsum(sizes) - sizes
-    places = np.repeat(starts - old_starts, old_sizes) + np.arange(len(old_counts))
-
-    def spread(rows: np.ndarray) -> np.ndarray:
-        """Put the rows of all outputs where they will be, with room for the new ones."""
-        spread_rows = np.zeros((sizes.sum(), *rows.shape[1:]), np.float32)
-        spread_rows[places] = rows
-        return spread_rows
-
-    weights, biases = spread(layer.affine.linear_params), spread(layer.affine.bias_params)
-    counts = spread(old_counts)
-    scales = spread(layer.scale.scales) if layer.scale else np.ones(len(counts), np.float32)
+    new_outputs = np.repeat(old_starts + old_sizes, sizes - old_sizes)  # behind those of a pdf-id
+    old_scales = layer.scale.scales if layer.scale else np.ones_like(old_counts)
+    old = old_counts, layer.affine.linear_params, layer.affine.bias_params, old_scales
+    counts, weights, biases, scales = (np.insert(rows, new_outputs, 0, axis=0) for rows in old)
     for start, old_size, size in zip(starts, old_sizes, sizes, strict=True):
         for new in range(start + old_size, start + size):
             split = start + counts[start:new].argmax()
             halve(split, new, counts, weights, biases, scales)
-            noise = perturb_stddev * rng.standard_normal(weights.shape[1], np.float32)
-            weights[split] += noise
-            weights[new] -= noise
+            noise = rng.standard_normal(weights.shape[1], np.float32)
+            weights[[split, new]] += perturb_stddev * np.stack([noise, -noise])
 
     layer.affine = layer.affine.with_fields(linear_params=weights, bias_params=biases)
     layer.scale = layer.scale and layer.scale.with_fields(scales=scales)
