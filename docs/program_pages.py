@@ -47,7 +47,7 @@ SUBJECTS = {
         steps/flat_start.py steps/train_flat.py steps/align.py steps/copy_alignments.py
         utils/validate_ali_dir.py
         init-mono compile-train-graphs align-equal-compiled nnet-align-compiled ali-to-pdf
-        ali-to-phones ali-to-post post-to-tacc weight-silence-post show-alignments
+        ali-to-phones ali-to-post post-to-tacc weight-silence-post scale-post show-alignments
         show-transitions copy-transition-model
     """,
     "Decision trees": """
@@ -74,10 +74,17 @@ SUBJECTS = {
     """,
     "Recordings and features": """
         steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats
-        compute-fbank-feats compute-cmvn-stats apply-cmvn add-deltas splice-feats
+        compute-fbank-feats compute-cmvn-stats apply-cmvn apply-cmvn-online add-deltas splice-feats
         transform-feats paste-feats subsample-feats copy-feats feat-to-dim feat-to-len
-        ivector-randomize acc-lda sum-lda-accs est-lda wav-copy wav-augment wav-to-duration
+        acc-lda sum-lda-accs est-lda wav-copy wav-augment wav-to-duration
         extract-segments
+    """,
+    "Gaussian mixtures and i-vectors": """
+        ivector-extract-online2 ivector-extract ivector-extractor-init
+        ivector-extractor-acc-stats ivector-extractor-sum-accs ivector-extractor-est
+        ivector-extractor-copy gmm-global-init-from-feats gmm-gselect gmm-global-acc-stats
+        gmm-global-sum-accs gmm-global-est gmm-global-get-post gmm-global-to-fgmm
+        gmm-global-copy ivector-randomize
     """,
     "Matrices and vectors": """
         copy-matrix matrix-sum-rows copy-vector vector-sum copy-int-vector

@@ -22,7 +22,7 @@ FLOORS = [
     {"hmm"},
     {"model", "lattices"},
     {"egs", "features", "trees"},
-    {"training", "decoding"},
+    {"training", "decoding", "ivectors"},
     {"cli"},
     {"report"},
     {"launch"},

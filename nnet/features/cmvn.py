@@ -17,7 +17,7 @@ from nnet.io.tables import FEATURES, FLOAT_VECTOR, MATRIX, TOKENS, sequential_ta
 
 log = logging.getLogger("ngtrain")
 
-_VARIANCE_FLOOR = 1e-20
+VARIANCE_FLOOR = 1e-20
 
 
 def accumulate(stats: np.ndarray, features: np.ndarray, weights: np.ndarray | None = None) -> None:
@@ -55,9 +55,9 @@ def normalization(
         if len(stats) < 2:
             raise NgtrainError("the CMVN statistics have no variances")
         variance = stats[1, :-1] / count - mean * mean
-        if (variance < _VARIANCE_FLOOR).any():
+        if (variance < VARIANCE_FLOOR).any():
             log.warning("flooring cepstral variance from %g", variance.min())
-        deviation = np.sqrt(np.maximum(variance, _VARIANCE_FLOOR))
+        deviation = np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
     scale, offset = (deviation, mean) if reverse else (1.0 / deviation, -mean / deviation)
     return scale.astype(np.float32), offset.astype(np.float32)
 

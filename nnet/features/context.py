@@ -20,6 +20,31 @@ def splice(features: np.ndarray, left_context: int, right_context: int) -> np.nd
     return features[frames].reshape(num_frames, dim * len(offsets))
 
 
+class OnlineSplice:
+    """Splicing of one utterance whose frames come in parts; what comes of them is that of splice().
+
+    A frame is ready as soon as those of its right context are there, or the utterance has ended.
+    """
+
+    def __init__(self, left_context: int, right_context: int):
+        self._left, self._right = left_context, right_context
+        self._held: np.ndarray | None = None
+
+    def __call__(self, frames: np.ndarray, is_last: bool = False) -> np.ndarray:
+        """Take the next frames (T, D); return those that are ready, spliced."""
+        held = frames if self._held is None else np.concatenate([self._held, frames])
+        if self._held is None and len(frames):
+            held = np.concatenate([np.repeat(frames[:1], self._left, axis=0), frames])
+        if is_last and len(held):
+            held = np.concatenate([held, np.repeat(held[-1:], self._right, axis=0)])
+        width = self._left + 1 + self._right
+        num_ready = max(0, len(held) + 1 - width)
+        windows = np.arange(num_ready)[:, None] + np.arange(width)
+        if len(held):
+            self._held = held[num_ready:]
+        return held[windows].reshape(num_ready, width * frames.shape[1])
+
+
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
     """Append time derivatives of order 1, 2, ... to features (T, D) float32: (T, D (order + 1)).
 

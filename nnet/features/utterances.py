@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.io.losses import Losses
 from nnet.io.tables import FEATURES, sequential_table, table_writer
+from nnet.io.tokens import Holder
 
 log = logging.getLogger("ngtrain")
 
@@ -24,10 +26,13 @@ def leave_out(lost: Losses, key: str, reason: Skip) -> None:
 
 def map_features(
     feats_rspecifier: str,
-    feats_wspecifier: str,
-    function: Callable[[str, np.ndarray], np.ndarray],
+    wspecifier: str,
+    function: Callable[[str, np.ndarray], Any],
+    holder: Holder = FEATURES,
 ) -> tuple[int, int]:
     """Write function(utterance, features) of every utterance's features (T, D) float32.
+
+    What it returns is what `holder` writes: by default features.
 
     Returns:
         The number of utterances written, and that of the others: those without a frame, those for
@@ -38,7 +43,7 @@ def map_features(
     num_done = 0
     with (
         sequential_table(feats_rspecifier, FEATURES) as entries,
-        table_writer(feats_wspecifier, FEATURES) as output,
+        table_writer(wspecifier, holder) as output,
     ):
         lost = entries.losses
         for key, features in entries:

@@ -47,6 +47,13 @@ def weight_silence(
     return weighted
 
 
+def scaled(posterior: Posterior, scale: float) -> Posterior:
+    """Multiply all weights by `scale`; 0 drops them."""
+    if scale == 0.0:
+        return [[] for _ in posterior]
+    return [[(index, weight * scale) for index, weight in frame] for frame in posterior]
+
+
 def check_posterior(posterior: Posterior, transition_model: TransitionModel, key: str) -> None:
     """Raise NgtrainError when some index of utterance `key` is not a transition-id."""
     indexes = [index for frame in posterior for index, _ in frame]

@@ -74,9 +74,7 @@ def _read_integers(reader: Reader) -> np.ndarray:
     """Read a list of integers as tables hold it: in binary every element has its size before it."""
     if not reader.binary:
         return reader.parse_integers(_line(reader))
-    count = reader.integer()
-    if count < 0:
-        raise reader.fail(f"a list of {count} integers")
+    count = _count(reader)
     elements = np.frombuffer(reader.stream.read_exact(5 * count), _INTEGER)
     if not (elements["size"] == 4).all():
         raise reader.fail("expected integers of 4 bytes")
@@ -93,6 +91,31 @@ def _write_integers(writer: Writer, values) -> None:
         writer.raw(elements.tobytes())
     else:
         writer.raw("".join([f"{value} " for value in values.tolist()]) + "\n")
+
+
+def _read_integer_lists(reader: Reader) -> list[np.ndarray]:
+    """Read lists of integers: in text each is ended by a semicolon (BasicVectorVectorHolder)."""
+    if reader.binary:
+        return [_read_integers(reader) for _ in range(_count(reader))]
+    lists: list[list[bytes]] = [[]]
+    for word in _line(reader):
+        if word == b";":
+            lists.append([])
+        else:
+            lists[-1].append(word)
+    if lists.pop():
+        raise reader.fail("a list of integers without the ; at its end")
+    return [reader.parse_integers(words) for words in lists]
+
+
+def _write_integer_lists(writer: Writer, lists) -> None:
+    if writer.binary:
+        writer.integer(len(lists))
+        for values in lists:
+            _write_integers(writer, values)
+    else:
+        texts = ["".join([f"{value} " for value in np.asarray(v).tolist()]) for v in lists]
+        writer.raw("".join([f"{text}; " for text in texts]) + "\n")
 
 
 def _read_posterior(reader: Reader) -> list[list[tuple[int, float]]]:
@@ -127,7 +150,7 @@ def _single_entries(reader: Reader, most: int) -> list[list[tuple[int, float]]]:
 def _count(reader: Reader) -> int:
     count = reader.integer()
     if count < 0:
-        raise reader.fail(f"a posterior with a size of {count}")
+        raise reader.fail(f"a list of {count} elements")
     return count
 
 
@@ -195,6 +218,7 @@ FEATURES = Holder(_read_features, Writer.matrix)
 COMPRESSED_MATRIX = Holder(Reader.compressed_matrix, Writer.compressed_matrix)
 VECTOR = Holder(Reader.vector, Writer.vector)
 INTEGERS = Holder(_read_integers, _write_integers)
+INTEGER_LISTS = Holder(_read_integer_lists, _write_integer_lists)
 POSTERIOR = Holder(_read_posterior, _write_posterior)
 INTEGER = _basic(Reader.integer, Writer.integer)
 REAL = _basic(Reader.real, Writer.real)

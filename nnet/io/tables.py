@@ -21,6 +21,7 @@ from nnet.io.holders import (  # noqa: F401 - the forms of what is in tables
     FLOAT_MATRIX,
     FLOAT_VECTOR,
     INTEGER,
+    INTEGER_LISTS,
     INTEGERS,
     MATRIX,
     POSTERIOR,

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _SPACES = b" \t\n\r\f\v"
 _INT32 = struct.Struct("<bi")
 _UINT32 = struct.Struct("<bI")
+_UINT16 = struct.Struct("<bH")
 _FLOAT = struct.Struct("<bf")
 _DOUBLE = struct.Struct("<bd")
 
@@ -84,7 +85,7 @@ class Reader:
     def integer(self, form: struct.Struct = _INT32, mark: int = 4, least: int = -(1 << 31)) -> int:
         """Read a signed 32-bit integer."""
         if self.binary:
-            data = self._exactly(5, "an integer")
+            data = self._exactly(form.size, "an integer")
             size, value = form.unpack(data)
             if size != mark:
                 raise self.stream.fail(f"expected an integer, found a size marker of {size}", data)
@@ -101,6 +102,10 @@ class Reader:
     def unsigned(self) -> int:
         """Read an unsigned 32-bit integer, marked as such in binary (as in Kaldi's event maps)."""
         return self.integer(_UINT32, -4, 0)
+
+    def unsigned16(self) -> int:
+        """Read an unsigned 16-bit integer, as flags are stored."""
+        return self.integer(_UINT16, -2, 0)
 
     def boolean(self) -> bool:
         """Read `T` or `F`."""
@@ -305,6 +310,11 @@ class Writer:
     def unsigned(self, value: int) -> "Writer":
         """Write an unsigned 32-bit integer."""
         self.stream.write(_UINT32.pack(-4, value) if self.binary else b"%d " % value)
+        return self
+
+    def unsigned16(self, value: int) -> "Writer":
+        """Write an unsigned 16-bit integer."""
+        self.stream.write(_UINT16.pack(-2, value) if self.binary else b"%d " % value)
         return self
 
     def boolean(self, value: bool) -> None:

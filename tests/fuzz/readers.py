@@ -41,6 +41,10 @@ from nnet.io import random_access, tables
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import archive_entries
 from nnet.io.tokens import Reader, read_object, start_writing
+from nnet.ivectors.extractor import IvectorExtractor
+from nnet.ivectors.extractor_training import EstimationOptions, ExtractorStatistics, estimate
+from nnet.ivectors.mixture_training import GmmStatistics, UpdateOptions, update
+from nnet.ivectors.mixtures import DiagGmm, FullGmm
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.report.file_info import describe
@@ -305,6 +309,47 @@ def lda_statistics() -> LdaStatistics:
     statistics = LdaStatistics(3, 2)
     statistics.zero += 1
     return statistics
+
+
+# Mixtures and extractors of i-vectors -------------------------------------------------------------
+
+
+def mixture() -> DiagGmm:
+    return DiagGmm.of(np.array([0.25, 0.75]), RNG.standard_normal((2, 3)), 1 + RNG.random((2, 3)))
+
+
+def mixture_statistics() -> GmmStatistics:
+    statistics = GmmStatistics(2, 3)
+    statistics.add_frames(RNG.standard_normal((40, 3)), RNG.random((2, 40)))
+    return statistics
+
+
+def extractor() -> IvectorExtractor:
+    return IvectorExtractor.from_mixture(FullGmm.of_diagonal(mixture()), 2, RNG)
+
+
+def extractor_statistics() -> ExtractorStatistics:
+    statistics = ExtractorStatistics(2, 3, 2)
+    for _ in range(5):
+        frames, posteriors = RNG.standard_normal((9, 3)), RNG.random((2, 9))
+        statistics.accumulate(extractor(), frames, posteriors)
+    return statistics
+
+
+def load_and_update_mixture(path: str) -> None:
+    update(mixture(), GmmStatistics.load(path), UpdateOptions())
+
+
+def load_and_estimate_extractor(path: str) -> None:
+    options = EstimationOptions(gaussian_min_count=0.0)
+    estimate(extractor(), ExtractorStatistics.load(path), options)
+
+
+def load_and_use_extractor(path: str) -> None:
+    loaded = IvectorExtractor.load(path)
+    statistics = ExtractorStatistics(*loaded.projections.shape)
+    frames = RNG.standard_normal((4, loaded.feature_dim))
+    statistics.accumulate(loaded, frames, RNG.random((len(loaded), 4)))
 
 
 # Examples -----------------------------------------------------------------------------------------
@@ -657,6 +702,28 @@ READERS = [
         "LDA statistics",
         lambda path: read_object(path, LdaStatistics.read),
         lambda: written(lda_statistics().write),
+    ),
+    FuzzedReader("Gaussian mixture", DiagGmm.load, lambda: written(mixture().write)),
+    FuzzedReader(
+        "Gaussian mixture with full covariances",
+        FullGmm.load,
+        lambda: written(FullGmm.of_diagonal(mixture()).write),
+    ),
+    FuzzedReader(
+        "statistics of a mixture",
+        load_and_update_mixture,
+        lambda: written(mixture_statistics().write),
+    ),
+    FuzzedReader("i-vector extractor", load_and_use_extractor, lambda: written(extractor().write)),
+    FuzzedReader(
+        "statistics of an extractor",
+        load_and_estimate_extractor,
+        lambda: written(extractor_statistics().write),
+    ),
+    FuzzedReader(
+        "lists of lists of integers",
+        lambda path: exhaust(tables.sequential_table(f"ark:{path}", tables.INTEGER_LISTS)),
+        lambda: [b"a 3 1 ; ; 7 ; \nb \n"],
     ),
     FuzzedReader(
         "examples",
