@@ -100,6 +100,40 @@ def alignments(kaldi) -> dict:
     return read_table(f"ark:gunzip -c {kaldi}/exp/tri2_ali/ali.*.gz |", INTEGERS)
 
 
+@pytest.fixture(scope="session")
+def kaldi_ivector(reference):
+    """ivector(name) is one of Kaldi's files; what is compressed is unpacked by a pipe."""
+
+    def path(name: str) -> str:
+        file = reference(f"kaldi/golden/ivector/{name}")
+        return f"gunzip -c {file} |" if name.endswith(".gz") else str(file)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def ivector_scp(kaldi_ivector, reference, shared, tmp_path_factory):
+    """feats.scp of every tenth utterance, with the place where the features are."""
+    reference("kaldi/mfcc/raw_mfcc_train.2.ark")  # where that is, the first is whole, too
+    text = Path(kaldi_ivector("feats.scp")).read_text().replace("../shared", str(shared))
+    path = tmp_path_factory.mktemp("ivectors") / "feats.scp"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ivector_features(kaldi_ivector, ivector_scp, run_program, tmp_path_factory):
+    """Normalized online, spliced and transformed, as what Kaldi trained on; ark:FILE."""
+    ark = tmp_path_factory.mktemp("ivectors") / "features.ark"
+    spliced = (
+        f"ark:apply-cmvn-online --config={kaldi_ivector('online_cmvn.conf')} "
+        f"{kaldi_ivector('global_cmvn.stats')} scp:{ivector_scp} ark:- | "
+        "splice-feats --left-context=3 --right-context=3 ark:- ark:- |"
+    )
+    run_program("transform-feats", kaldi_ivector("final.mat"), spliced, f"ark:{ark}")
+    return f"ark:{ark}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def environment():
     """The search paths that path.sh sets; pipes inside rspecifiers need them too."""

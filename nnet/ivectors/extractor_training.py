@@ -224,6 +224,21 @@ def estimate(
         raise NgtrainError(
             f"no Gaussian has a count of {options.gaussian_min_count:g} (--gaussian-min-count)"
         )
+    try:
+        return _estimated(extractor, statistics, enough, options)
+    except np.linalg.LinAlgError as error:
+        raise NgtrainError(
+            f"statistics of the i-vector extractor are degenerate: {error}"
+        ) from None
+
+
+def _estimated(
+    extractor: IvectorExtractor,
+    statistics: ExtractorStatistics,
+    enough: np.ndarray,
+    options: EstimationOptions,
+) -> IvectorExtractor:
+    """Estimate projections and covariances of those Gaussians, then the prior."""
     projections, improvement = _new_projections(extractor, statistics, enough)
     inv_covars = extractor.inv_covars
     if statistics.scatter.size:
