@@ -93,8 +93,8 @@ def test_estimation_agrees(kaldi_ivector, caplog, before, statistics, after):
 @pytest.mark.slow
 def test_statistics_of_extractor_agree(kaldi_ivector, ivector_features, run_program, tmp_path):
     posteriors = (
-        f"ark:gmm-global-get-post --n=5 --min-post=0.025 {kaldi_ivector('final.dubm')} {ivector_features} "
-        "ark:- | scale-post ark:- 0.5 ark:- |"
+        f"ark:gmm-global-get-post --n=5 --min-post=0.025 {kaldi_ivector('final.dubm')} "
+        f"{ivector_features} ark:- | scale-post ark:- 0.5 ark:- |"
     )
     run_program(
         "ivector-extractor-acc-stats",
@@ -207,8 +207,9 @@ def test_ivectors_of_speakers(kaldi_ivector, run_program, tmp_path):
 @pytest.mark.slow
 def test_online_ivectors_agree(kaldi_ivector, ivector_scp, conf, run_program, tmp_path):
     speakers = f"ark:{kaldi_ivector('spk2utt')}"
-    done = run_program("ivector-extract-online2", f"--config={conf}", speakers, f"scp:{ivector_scp}",
-                       f"ark:{tmp_path}/ivectors")  # fmt: skip
+    data = speakers, f"scp:{ivector_scp}"
+    output = f"ark:{tmp_path}/ivectors"
+    done = run_program("ivector-extract-online2", f"--config={conf}", *data, output)
     ours = read_table(f"ark:{tmp_path}/ivectors", MATRIX)
     theirs = read_table(f"ark:{kaldi_ivector('ivectors_online.txt')}", MATRIX)
     assert len(theirs) == 12

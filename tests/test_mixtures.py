@@ -106,14 +106,10 @@ def test_mixture_with_full_covariances(kaldi_ivector):
 def test_statistics_and_update_agree(kaldi_ivector, ivector_features, run_program, tmp_path):
     """gmm-gselect, gmm-global-acc-stats and gmm-global-est on the same mixture."""
     selections = f"ark:{tmp_path}/gselect"
-    said = run_program(
-        "gmm-gselect", "--n=5", kaldi_ivector("0.dubm"), ivector_features, selections
-    ).stderr
+    inputs = kaldi_ivector("0.dubm"), ivector_features
+    said = run_program("gmm-gselect", "--n=5", *inputs, selections).stderr
     assert b"average UBM log-likelihood is -63.9108 over 7958 frames" in said
-    run_program(
-        "gmm-global-acc-stats", f"--gselect={selections}", kaldi_ivector("0.dubm"), ivector_features,
-        tmp_path / "acc",
-    )  # fmt: skip
+    run_program("gmm-global-acc-stats", f"--gselect={selections}", *inputs, tmp_path / "acc")
     ours = GmmStatistics.load(str(tmp_path / "acc"))
     theirs = GmmStatistics.load(kaldi_ivector("0.acc.gz"))
     for name in "occupancy", "first", "second":
