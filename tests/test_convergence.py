@@ -1,152 +1,343 @@
-"""The paper's experiments on digits: their trainings, and what is found from their results."""
+"""The experiment on the claim of the paper, benchmarks/convergence."""
 
+from __future__ import annotations
+
+import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nnet.device.device import CPU
 from nnet.errors import NgtrainError
+from nnet.hmm.topology import HmmTopology
+from nnet.hmm.transition_model import TransitionModel
+from nnet.hmm.tree import monophone_tree
+from nnet.model.acoustic_model import AcousticModel
+from nnet.model.network import Network
 
-LOCAL = Path(__file__).parents[1] / "egs" / "digits" / "local"
+HERE = Path(__file__).parents[1] / "benchmarks" / "convergence"
 
 
 @pytest.fixture(autouse=True)
-def local(monkeypatch):
-    monkeypatch.syspath_prepend(LOCAL)
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
 
 
-def outcome(method: str, n: int, held_out: float, nonlin: str = "pnorm", iteration_s=None):
-    """Of a training whose curve rises in a straight line to its final value."""
-    from outcomes import Outcome
-    from trials import Trial
-
-    epochs = np.arange(0, 4.01, 0.1 * n)
-    curve = np.column_stack([epochs, held_out - (4 - epochs)])
-    return Outcome(Trial(nonlin, method, n), curve, iteration_s, held_out, -0.5, 5.0)
+# Cells and tables ---------------------------------------------------------------------------------
 
 
-def grid_of(*outcomes):
-    return {(o.trial.nonlin, o.trial.method, o.trial.num_jobs): o for o in outcomes}
+def test_cells_have_different_names():
+    from cells import PARTS, plan
+
+    cells = plan(list(PARTS), [0, 1, 2], 12800)
+    assert len({cell.name for cell in cells}) == len(cells) > 150
+    assert cells[0].method == "plain" and cells[0].seed == 0
+    with pytest.raises(NgtrainError, match="there is no part x: parts are control, grid"):
+        plan(["x"], [0], 12800)
 
 
-def found(grid, sweeps=None) -> dict[str, str]:
-    """By the beginning of each finding, its line."""
-    from findings import findings
+def test_the_decisive_control_is_first():
+    from cells import Cell, plan
 
-    lines = findings(grid, sweeps or {}).splitlines()
-    return {line[2:].split(": **")[0]: line for line in lines if line.startswith("- ")}
-
-
-def test_trials_have_different_names_and_options():
-    from trials import GRID_JOBS, METHODS, NONLINEARITIES, PARTS, numbers, trials
-
-    for quick in False, True:
-        all_trials = trials(PARTS.split(), numbers(GRID_JOBS), quick)
-        assert len({trial.name for trial in all_trials}) == len(all_trials)
-        assert len({tuple(trial.options) for trial in all_trials}) == len(all_trials)
-    grid = {(t.nonlin, t.method, t.num_jobs) for t in trials(["pnorm", "relu"], [1, 4], False)}
-    assert grid == {(x, m, n) for x in NONLINEARITIES for m in METHODS for n in (1, 4)}
+    first = plan(["control"], [0], 100)
+    for limit in True, False:
+        assert Cell("plain", limit, 1, 100, rate=4) in first
+        assert Cell("plain", limit, 4, 100) in first
 
 
-def test_numbers_of_jobs():
-    from trials import GRID_JOBS, numbers
+def test_effective_rates_of_outer_steps_are_common():
+    """Of each pair the first has the common rate: momentum lengthens the way by so much."""
+    from cells import plan
 
-    assert sorted(numbers(GRID_JOBS)) == [1, 2, 4, 8, 16]
-    for text in "1 x", "0 4", "-1":
-        with pytest.raises(NgtrainError, match="expected positive numbers"):
-            numbers(text)
-
-
-def test_learning_rate_sweep_changes_both_ends():
-    from trials import Trial
-
-    options = Trial("pnorm", "none", 4, "lrate", 0.25).options
-    assert "--initial-effective-lrate=0.0025" in options
-    assert "--final-effective-lrate=0.00025" in options
+    cells = [cell for cell in plan(["outer"], [0], 100) if cell.outer == "bmuf"]
+    assert [cell.rate * cell.amplification for cell in cells] == pytest.approx([1, 2, 1, 2])
 
 
-def test_findings_that_hold():
-    lines = found(
-        grid_of(
-            outcome("none", 1, -1.0, iteration_s=1.0),
-            outcome("none", 4, -2.0),
-            outcome("simple", 1, -0.81),
-            outcome("online", 1, -0.80, iteration_s=1.2),
-            outcome("online", 4, -0.82),
-        )
-    )
-    assert len(lines) == 5
-    assert all("**holds**" in line for line in lines.values())
-    assert "-0.020 for N = 4" in lines[next(key for key in lines if "N up to 4" in key)]
-    assert "20 % longer" in lines["Online NG-SGD takes 10 to 25 % more time than plain SGD"]
+def test_tables_are_read_as_they_are_written(tmp_path):
+    from cells import Cell
+    from table import Result, add_result, read_curves, read_results
+
+    cell = Cell("online", True, 4, 3200, 0.0625, "bmuf", 2)
+    lost = Result(Cell("plain", False, 1, 3200), 6400, error="the objective function is nan, alas")
+    result = Result(cell, 12800, -1.25, 0.5, -1.24, -1.1, -1.0, -1.2, 0.125, 33.5)
+    add_result(tmp_path, result, [(0, -2.5), (12800, -1.25)])
+    add_result(tmp_path, lost, [(0, -2.5)])
+    assert read_results(tmp_path / "trials.csv") == [result, lost]
+    curves = read_curves(tmp_path / "curves.csv")
+    assert curves == {cell: [(0, -2.5), (12800, -1.25)], lost.cell: [(0, -2.5)]}
+
+
+# Statistics and findings --------------------------------------------------------------------------
+
+
+def test_interval_of_known_values():
+    """t with two degrees of freedom is 4.303 at 97.5 %; the standard error of 1, 2, 3 is 0.577."""
+    from statistics_of_seeds import Sample
+
+    low, high = Sample((1.0, 2.0, 3.0)).interval()
+    assert (low, high) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-3)
+    assert str(Sample((1.0,))) == "1.000 (one seed)"
 
 
 @pytest.mark.parametrize(
-    ("changed", "finding"),
+    ("values", "found"),
     [
-        (("online", 4, -1.99), "NG-SGD is ahead of plain SGD for every N"),
-        (("online", 4, -0.84), "With online NG-SGD and N up to 4"),
-        (("none", 4, -1.01), "Plain SGD, which has no limit"),
-        (("simple", 1, -0.9), "Simple and online"),
+        ((0.001, 0.002, -0.001), True),
+        ((0.101, 0.102, 0.099), False),
+        ((0.02, -0.02, 0.06), None),  # too uncertain
+        ((0.015, 0.018, 0.021), None),  # too near to the margin
     ],
 )
-def test_a_finding_that_does_not_hold(changed, finding):
-    grid = grid_of(
-        outcome("none", 1, -1.0),
-        outcome("none", 4, -2.0),
-        outcome("simple", 1, -0.81),
-        outcome("online", 1, -0.80),
-        outcome("online", 4, -0.81),
-        outcome(*changed),
+def test_equivalence_has_three_answers(values, found):
+    from statistics_of_seeds import Sample, is_equivalent
+
+    assert is_equivalent(Sample(values)) is found
+
+
+def test_pairs_are_of_the_same_seed():
+    from statistics_of_seeds import paired
+
+    assert paired({0: 1.0, 1: 2.0, 2: 5.0}, {1: 1.5, 2: 4.5, 3: 9.0}).values == (0.5, 0.5)
+
+
+def results(**scores: dict) -> list:
+    """Trainings with three seeds: method, limit, N and rate in a name, and the mean."""
+    from cells import Cell
+    from table import Result
+
+    return [
+        Result(
+            Cell(method, limit == "limit", int(n), 100, float(rate), seed=seed), 1, mean + jitter
+        )
+        for name, mean in scores.items()
+        for method, limit, n, rate in [name.split("_")]
+        for seed, jitter in enumerate((0.0, 0.001, -0.001 * int(n)))
+    ]
+
+
+def verdicts(found: list) -> dict[str, bool | None]:
+    from findings import findings, scores_of
+
+    return {finding.statement: finding.holds for finding in findings(scores_of(found))}
+
+
+def test_findings_are_two_sided():
+    found = verdicts(
+        results(
+            online_limit_1_1=-1.0,
+            online_limit_4_1=-1.01,
+            plain_limit_1_1=-1.2,
+            plain_limit_4_1=-0.9,
+            plain_limit_1_4=-1.25,
+        )
     )
-    lines = found(grid)
-    for key, line in lines.items():
-        if key.startswith(finding):
-            assert "**does not hold**" in line
-            break
-    else:
-        pytest.fail(f"{finding} was not judged")
+    ahead = "online NG-SGD is ahead of plain SGD, both with the limit, N = {}"
+    assert found[ahead.format(1)] is True
+    assert found[ahead.format(4)] is False  # it is behind
+    alike = "{} SGD with the limit ends alike by 4 jobs and by one, within 0.02"
+    assert found[alike.format("online NG-").replace("NG- ", "NG-")] is True
+    assert found[alike.format("plain")] is False
+    assert found["plain SGD with the limit: one job stands 4 times the rate, within 0.02"] is False
 
 
-def test_curves_are_compared_after_the_same_data():
-    from findings import Findings
-
-    faster = outcome("online", 4, -0.8)
-    faster.curve[:, 1] += 0.5
-    outcomes = {("online", 1): outcome("online", 1, -0.8), ("online", 4): faster}
-    assert Findings(outcomes).distance(4) == pytest.approx(0.5)
+def test_one_seed_decides_nothing():
+    found = [r for r in results(online_limit_1_1=-1.0, plain_limit_1_1=-2.0) if r.cell.seed == 0]
+    assert list(verdicts(found).values()) == [None]
 
 
-def test_simulated_time_is_iterations_times_seconds():
-    clock = outcome("online", 4, -0.8, iteration_s=30.0).clock
-    assert clock[:, 0] == pytest.approx(0.5 * np.arange(11))
-    assert len(outcome("online", 4, -0.8).clock) == 0
+def test_report_of_a_few_trainings(tmp_path):
+    from report import write_report
+    from table import Result, add_result
+
+    found = results(online_limit_1_1=-1.0, online_limit_4_1=-1.0, plain_limit_1_1=-1.2)
+    for result in found:
+        whole = dataclasses.replace(result, combined=-1.0, trained=-0.9, limited=0.25, cpu_s=9.0)
+        add_result(tmp_path, whole, [(0, -2.0), (1, result.held_out)])
+    lost = dataclasses.replace(found[0].cell, rate=4.0)
+    add_result(tmp_path, Result(lost, 1, error="the parameters are not finite"), [])
+    write_report(tmp_path)
+    page = (tmp_path / "results.md").read_text()
+    assert "| online NG-SGD, limited, N = 4 | -1.001 ± 0.007 |" in page
+    assert "25.0%" in page
+    assert "both with the limit, N = 1: **holds**" in page
+    assert "the parameters are not finite" in page
+
+
+# Frames and trainings -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frames():
+    """Two utterances, of 5 and of 3 frames, that are numbered."""
+    from frames import Frames
+
+    numbers = np.arange(8, dtype=np.float32)[:, np.newaxis]
+    return Frames(numbers, np.arange(8, dtype=np.int32), np.array([0, 5, 8]))
+
+
+def test_context_ends_where_an_utterance_does(frames):
+    minibatch = frames.minibatch(np.array([0, 4, 5, 6]), 2, 1)
+    assert minibatch.frames[..., 0].tolist() == [
+        [0, 0, 0, 1], [2, 3, 4, 4], [5, 5, 5, 6], [5, 5, 6, 7],
+    ]  # fmt: skip
+    assert minibatch.pdfs.tolist() == [0, 4, 5, 6]
+    assert [len(m) for m in frames.minibatches(np.arange(7), 3, (0, 0))] == [3, 3, 1]
+
+
+def test_block_momentum_is_what_its_equations_say():
+    from block_momentum import BlockMomentum
+
+    def network(value: float) -> Network:
+        made = Network.from_config(
+            ["AffineComponent input-dim=1 output-dim=1"], np.random.default_rng(0)
+        )
+        for parameter in made.components[0].parameters:
+            parameter[...] = value
+        return made
+
+    for nesterov in True, False:
+        outer, theta, delta = BlockMomentum(0.5, 2.0, nesterov), 1.0, 0.0
+        at = network(theta)
+        for average in 2.0, 3.0, 1.0:
+            gradient = average - theta
+            delta = 0.5 * delta + 2.0 * gradient
+            theta += 2.0 * gradient + 0.5 * delta if nesterov else delta
+            at = outer.step(at, network(average))
+            assert at.components[0].bias_params[0] == pytest.approx(theta)
+
+
+@pytest.fixture
+def setting(tmp_path):
+    """A tiny network, and frames that it can learn."""
+    from frames import Frames
+    from trial import Setting
+
+    rng = np.random.default_rng(1)
+    lines = [
+        "SpliceComponent input-dim=4 context=-1:0:1",
+        "AffineComponent input-dim=12 output-dim=20",
+        "PnormComponent input-dim=20 output-dim=10 p=2",
+        "NormalizeComponent dim=10",
+        "AffineComponent input-dim=10 output-dim=3 param-stddev=0 bias-stddev=0",
+        "SoftmaxComponent dim=3",
+    ]
+    topology = HmmTopology.load(str(topo_file(tmp_path)))
+    transitions = TransitionModel.from_tree(monophone_tree([[1]], {1: 3}), topology)
+    model = AcousticModel(transitions, Network.from_config(lines, rng), np.ones(3, np.float32))
+    model.save(str(tmp_path / "start.mdl"))
+
+    def some(count: int) -> Frames:
+        pdfs = rng.integers(0, 3, count).astype(np.int32)
+        features = rng.standard_normal((count, 4)).astype(np.float32)
+        features[np.arange(count), pdfs] += 2
+        return Frames(features, pdfs, np.array([0, count // 2, count]))
+
+    return Setting(
+        str(tmp_path / "start.mdl"), some(2000), some(500), 400, 1920, (0.01, 0.002), 16, 0.1
+    )
+
+
+def topo_file(directory: Path) -> Path:
+    file = directory / "topo"
+    states = "".join(
+        f"<State> {n} <PdfClass> {n} <Transition> {n} 0.5 <Transition> {n + 1} 0.5 </State> "
+        for n in range(3)
+    )
+    file.write_text(
+        f"<Topology> <TopologyEntry> <ForPhones> 1 </ForPhones> {states} <State> 3 </State> "
+        "</TopologyEntry> </Topology>\n"
+    )
+    return file
+
+
+def trained(cell, setting, directory: Path):
+    from trial import Trial
+
+    directory.mkdir(exist_ok=True)
+    return Trial(cell, setting, directory, CPU).run()
 
 
 @pytest.mark.slow
-def test_pictures_have_their_numbers_beside_them(tmp_path):
-    pytest.importorskip("matplotlib")
-    from figures import draw_curves, draw_sweeps
+@pytest.mark.parametrize("method", ["plain", "simple", "online"])
+def test_trainings_learn(method, setting, tmp_path):
+    from cells import Cell
 
-    outcomes = [outcome("none", 1, -1.0), outcome("online", 4, -0.8, "relu")]
-    draw_curves(outcomes, "curve", "epochs", tmp_path / "figure1")
-    rows = (tmp_path / "figure1.csv").read_text().splitlines()
-    assert rows[0] == "nonlin,method,num_jobs,epochs,held_out_log_prob"
-    assert len(rows) == 1 + sum(len(o.curve) for o in outcomes)
-    assert rows[-1] == "relu,online,4,4,-0.80000"
-    points = [(0.5, outcomes[0]), (1.0, outcomes[0])]
-    draw_sweeps({"lrate": {("none", 1): points}}, tmp_path / "sweeps")
-    assert len((tmp_path / "sweeps.csv").read_text().splitlines()) == 3
-    for name in "figure1.png", "sweeps.png":
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for num_jobs in 1, 4:
+        result, curve = trained(
+            Cell(method, True, num_jobs, 160), setting, tmp_path / f"n{num_jobs}"
+        )
+        assert result.samples == 1920 and not result.error
+        assert curve[0][1] == pytest.approx(np.log(1 / 3), abs=1e-3)
+        assert result.held_out == curve[-1][1] > -0.9
+        assert result.combined > -0.9 and 0 <= result.limited < 1
 
 
-def test_failure_is_told_in_its_own_words(tmp_path):
-    from outcomes import failure
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_to_the_same(setting, tmp_path, monkeypatch):
+    from cells import Cell
+    from trial import Trial
 
-    (tmp_path / "log").mkdir()
-    (tmp_path / "log" / "trial.3.log").write_text(
-        f"steps/train_multisplice.py: error: {tmp_path}/pnorm_none_16/3.1.mdl: has NaN\n# Ended\n"
-    )
-    assert failure(tmp_path, 3) == "pnorm_none_16/3.1.mdl: has NaN"
-    assert failure(tmp_path, 4) == "has not ended"
+    cell = Cell("online", True, 4, 32, rate=0.25, outer="bmuf")
+    whole = trained(cell, setting, tmp_path / "whole")
+    monkeypatch.setattr("trial.SECONDS_BETWEEN_STATES", 0.0)
+    place, iteration = tmp_path / "broken", Trial.iteration
+    place.mkdir()
+
+    def ends_after_five(self, x):
+        if x == 5:
+            raise KeyboardInterrupt
+        iteration(self, x)
+
+    monkeypatch.setattr(Trial, "iteration", ends_after_five)
+    with pytest.raises(KeyboardInterrupt):
+        Trial(cell, setting, place, CPU).run()
+    monkeypatch.setattr(Trial, "iteration", iteration)
+    trial = Trial(cell, setting, place, CPU)
+    assert trial.state.iteration == 5
+    again = trial.run()
+    assert again[1] == whole[1]
+    for name in "held_out", "combined", "trained", "limited":
+        assert getattr(again[0], name) == getattr(whole[0], name)
+
+
+def test_a_training_that_is_lost_says_so(setting, tmp_path):
+    from cells import Cell
+
+    result, curve = trained(Cell("plain", False, 1, 160, rate=1e38), setting, tmp_path / "lost")
+    assert "finite" in result.error or "the objective function is" in result.error
+    assert result.held_out is None and len(curve) >= 1
+
+
+def test_iterations_are_whole(setting, tmp_path):
+    from cells import Cell
+
+    with pytest.raises(NgtrainError, match="1920 samples are no multiple of 4 times 100"):
+        trained(Cell("plain", False, 4, 100), setting, tmp_path / "x")
+
+
+def test_pytorch_computes_the_same_network(setting, tmp_path):
+    torch = pytest.importorskip("torch")
+    from peer_torch import Layers
+
+    from nnet.model.propagation import Propagation
+
+    model = AcousticModel.load(setting.model)
+    rng = np.random.default_rng(0)
+    for component in model.network.updatable_components:
+        component.perturb(0.3, rng)
+    model.save(str(tmp_path / "other.mdl"))
+    layers = Layers(str(tmp_path / "other.mdl"), torch, "cpu")
+    minibatch = setting.train.minibatch(np.arange(50), *layers.context)
+    ours = Propagation(model.network).forward(minibatch.frames)
+    with torch.no_grad():
+        theirs = torch.softmax(layers(torch.tensor(minibatch.frames)), -1).numpy()
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+
+
+def test_tables_in_the_guide_are_those_of_their_trainings():
+    """What is committed under docs/ was written by report.py from the tables beside it."""
+    for file in (HERE.parents[1] / "docs" / "convergence").glob("*/trials.csv"):
+        with file.open(newline="") as lines:
+            assert list(csv.DictReader(lines))

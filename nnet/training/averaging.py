@@ -7,7 +7,9 @@ Source: Kaldi's nnet2bin/nnet-am-average.cc.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 
@@ -48,14 +50,32 @@ def average_models(
     models = load_alike(rxfilenames)
     result = next(models)
     averaged = _averaged_components(result.network, skip_last_layer, skip_layers)
-    for c in averaged:
-        result.network.components[c].convert(np.float64)
-        result.network.components[c].scale(weights[0])
-    for weight in weights[1:]:
-        _add(result.network, weight, next(models).network, averaged)
-    for c in averaged:
-        result.network.components[c].convert(np.float32)
+    average_networks(chain([result.network], map(attrgetter("network"), models)), weights, averaged)
     return result
+
+
+def average_networks(
+    networks: Iterable[Network], weights: Sequence[float], components: Sequence[int] | None = None
+) -> Network:
+    """Average networks, weighted, into the first of them, which is returned.
+
+    The sum is in double precision.  A network is asked for when the one before has been added, so
+    that jobs can run one after the other in one process.
+
+    Args:
+        components: indices of those that are averaged; all if None.  The others stay.
+    """
+    networks = iter(networks)
+    total = next(networks)
+    averaged = range(len(total.components)) if components is None else components
+    for c in averaged:
+        total.components[c].convert(np.float64)
+        total.components[c].scale(weights[0])
+    for weight in weights[1:]:
+        _add(total, weight, next(networks), averaged)
+    for c in averaged:
+        total.components[c].convert(np.float32)
+    return total
 
 
 def _add(total: Network, weight: float, addend: Network, components: Sequence[int]) -> None:

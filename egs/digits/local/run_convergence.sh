@@ -1,31 +1,24 @@
 #!/usr/bin/env bash
-# The paper's experiments (arXiv 1410.7455, section 6) on spoken digits: plain SGD, simple and online
-# natural gradient, by one job and by the average of up to sixteen with as many times the learning
-# rate, with p-norm units and with ReLU; and how alpha, rank and learning rate matter.
+# The experiment on the paper's claim (benchmarks/convergence), on spoken digits: a small form of it.
 #
 # Usage: local/run_convergence.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--hours H] [--dir EXPDIR]
-#                                 [--parts PARTS] [--grid-jobs NS] [--num-epochs E] [--num-jobs N]
-#                                 [--quick]
+#                                 [--parts PARTS] [--seeds SEEDS] [--interval I] [--quick]
 #  e.g.: local/run_convergence.sh --quick
 #        local/run_convergence.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
 #   --corpus, --fsdd-dir, --hours  as for run.sh; of fsdd, test speakers are unseen in training
-#   --parts       which of the grids "pnorm" and "relu" and the sweeps "alpha", "rank" and "lrate",
-#                 and in which order (default: all)
-#   --grid-jobs   numbers of jobs in the grids, and in which order (default: "1 4 16 2 8")
-#   --num-epochs  passes over the data, if not as in conf/convergence.conf
-#   --dir         where everything goes (default: exp/convergence/CORPUS here)
-#   --num-jobs    trainings at the same time, a core each (default: the number of processors)
-#   --quick       a few small trainings, on few data, in some minutes
+#   --parts, --seeds, --interval   of benchmarks/convergence/run.py (default: "control grid outer", 0 1 2, and 1280)
+#   --dir     where everything goes (default: exp/convergence/CORPUS here)
+#   --quick   the decisive parts with one seed less, on few data, in some minutes
 #
-# All trainings see the same examples the same number of times, from the same alignment, made by
-# run.sh.  EXPDIR/results has the figures as pictures, the numbers behind each as CSV, and results.md,
-# which says what came out.  Run again, it goes on where it stopped.  A core needs about 3 hours for
-# fsdd.  The last step measures time, and wants a machine that does nothing else.
+# All trainings branch from the network that run.sh trains on the recordings, and see these at other
+# speeds, each frame once, by the alignment that run.sh makes with that network.  They are judged on
+# the speakers for tuning and for the test, whom that network aligns, too.  EXPDIR has trials.csv,
+# results.md and a picture.  Run again, it goes on where it stopped; started twice, both share the work.
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' hours='' parts='' grid_jobs='' num_epochs='' dir='' quick=false
+corpus=synth fsdd_dir='' hours='' parts='control grid outer' seeds='0 1 2' interval=1280 dir='' quick=false
 num_jobs=$(nproc)
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
@@ -36,7 +29,7 @@ while [ $# -gt 0 ]; do
   case $option in
     --help) usage; exit ;;
     --quick) quick=true; shift; continue ;;
-    --corpus | --fsdd-dir | --hours | --parts | --grid-jobs | --num-epochs | --dir | --num-jobs) ;;
+    --corpus | --fsdd-dir | --hours | --parts | --seeds | --interval | --dir) ;;
     *) fail "there is no option $1 (--help lists them)" ;;
   esac
   if [ "$option" != "$1" ]; then value=${1#*=}; shift
@@ -44,22 +37,18 @@ while [ $# -gt 0 ]; do
   name=${option#--}
   printf -v "${name//-/_}" '%s' "$value"
 done
-[[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
-
-decode_opts=(--lmwt=5,7,10,14,20,28 --word-ins-penalty=0.0,4.0,10.0) repeats=7
-if [ $quick = true ]; then
-  : "${hours:=0.03}"
-  decode_opts=(--lmwt=7,14 --word-ins-penalty=4.0) repeats=1
-fi
 
 recipe=$(cd "$(dirname "$0")/.." && pwd)
 dir=${dir:-$recipe/exp/convergence/$corpus}
-mkdir -p "$dir/log"
+mkdir -p "$dir"
 dir=$(realpath "$dir")
 base_opts=(--corpus "$corpus" --hours "${hours:-1}" --splits unseen --stop-stage 6)
-[ $quick = false ] || base_opts+=(--tune-minutes 1 --test-minutes 2)
+if $quick; then
+  base_opts=(--corpus "$corpus" --hours "${hours:-0.03}" --splits unseen --stop-stage 6
+    --tune-minutes 1 --test-minutes 2)
+  parts=control seeds='0 1' interval=128
+fi
 if [ -n "$fsdd_dir" ]; then base_opts+=(--fsdd-dir "$(realpath "$fsdd_dir")"); fi
-
 "$recipe/run.sh" "${base_opts[@]}" --dir "$dir/base" --num-jobs "$num_jobs"
 base=$dir/base
 if [ "$corpus" = fsdd ]; then base=$dir/base/unseen; fi
@@ -67,36 +56,17 @@ if [ "$corpus" = fsdd ]; then base=$dir/base/unseen; fi
 cd "$recipe"
 ../../utils/setup_env.sh plots
 . ./path.sh
-[ -e "$base/graph/HCLG.fst" ] || mkgraph.py "$base/lang" "$base/ali2" "$base/graph"
+if [ ! -e "$dir/ali_held_out/num_jobs" ]; then
+  combine_data.py "$base/data/held_out" "$base/data/tune" "$base/data/test"
+  align.py --nj "$num_jobs" "$base/data/held_out" "$base/lang" "$base/nnet2" "$dir/ali_held_out"
+  combine_data.py "$base/data/other_speeds" "$base"/data/train_sp*
+fi
 
-# What all trainings have in common.
-cp conf/convergence.conf "$dir/train.conf"
-if [ $quick = true ]; then cat conf/convergence_quick.conf >> "$dir/train.conf"; fi
-if [ -n "$num_epochs" ]; then echo "--num-epochs=$num_epochs" >> "$dir/train.conf"; fi
-printf '%s\n' "${decode_opts[@]}" > "$dir/decode.conf"
-which=(--quick=$quick)
-if [ -n "$parts" ]; then which+=(--parts="$parts"); fi
-if [ -n "$grid_jobs" ]; then which+=(--grid-jobs="$grid_jobs"); fi
-
-num_subset=$(($(wc -l < "$base/data/train/utt2spk") / 20)) # held out, with their copies
-train_multisplice.py --config "$dir/train.conf" --exit-stage 0 \
-  --egs-opts "--num-utts-subset $num_subset --num-train-frames-combine 4000" \
-  "$base/data/augmented" "$base/lang" "$base/ali2" "$dir/examples"
-local/trials.py --print-args=false "${which[@]}" > "$dir/trials"
-
-# A training that diverges is a result, too; its log has the reason.
-run.py --max-jobs-run "$num_jobs" JOB=1:"$(wc -l < "$dir/trials")" "$dir/log/trial.JOB.log" \
-  local/train_trial.sh "$base" "$dir" JOB ||
-  echo "run_convergence.sh: some trainings failed, and are left out of what follows" >&2
-
-[ -e "$dir/times.csv" ] || local/time_iterations.py --repeats=$repeats "$dir"
-command="local/run_convergence.sh --corpus $corpus"
-for name in hours parts grid_jobs num_epochs; do
-  value=${!name}
-  if [ -n "$value" ]; then command+=" --${name//_/-} ${value@Q}"; fi
-done
-if [ $quick = true ]; then command+=" --quick"; fi
-setting="Made by \`$command\`. Networks and seed are in
-\`conf/convergence.conf\`; they were trained on $(wc -l < "$base/data/augmented/text") utterances, all of
-them on the same examples, with the learning rate of a job N times that of one job alone."
-local/compare_trials.py "${which[@]}" --setting="$setting" "$dir" "$dir/results"
+# As many samples as there are, in whole iterations of 16 jobs.
+total=$(awk '{ frames += $2 } END { print frames }' "$base/data/other_speeds/utt2num_frames")
+held_out=$(awk '{ frames += $2 } END { print frames }' "$base/data/held_out/utt2num_frames")
+which=(--parts="$parts" --seeds="$seeds" --interval="$interval" --samples=$((total / (16 * interval) * 16 * interval))
+  --held-out-frames=$((held_out < 30720 ? held_out : 30720)))
+../../benchmarks/convergence/run.py "${which[@]}" \
+  "$base/data/other_speeds" "$base/ali2" "$base/data/held_out" "$dir/ali_held_out" \
+  "$base/nnet2/final.mdl" "$dir"

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Make tables, findings and a picture of the trainings in <dir>/trials.csv: results.md, curves.png.
+
+Differences are paired by seed; what is behind ± is half of a 95 % t-interval over seeds.  That two
+cells are alike is said where two one-sided tests at 5 % reject a difference of 0.02 and more; that
+one is ahead, where the two-sided interval does not reach zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cells import OUTER, Cell
+from figures import draw_curves
+from findings import Scores, basic, best_rates, findings, scores_of
+from statistics_of_seeds import Sample
+from table import Result, read_curves, read_results
+
+from nnet.cli import argument, log, program
+from nnet.errors import NgtrainError
+from nnet.io.text import write_lines
+
+
+@program("""\
+Usage:  benchmarks/convergence/report.py [options] <dir>
+ e.g.: benchmarks/convergence/report.py docs/convergence/speechocean""")
+@argument("dir", type=Path)
+def main(dir):
+    write_report(dir)
+
+
+def write_report(dir: Path) -> None:
+    """Write results.md and curves.png into the directory of the tables.
+
+    Raises:
+        NgtrainError: no training has ended.
+    """
+    results = read_results(dir / "trials.csv")
+    if not results:
+        raise NgtrainError(f"{dir}/trials.csv: no training has ended")
+    scores = scores_of(results)
+    parts = [
+        "# Results\n\n" + INTRODUCTION,
+        picture(dir, scores),
+        "## Cells\n\n" + table_of(results),
+        "## What holds, and what does not\n\n" + "\n".join(map(str, findings(scores))),
+        "## The rate that suits each best\n\n" + rates(scores),
+        "## Samples between averages\n\n" + intervals(scores),
+        "## Instead of the plain average\n\n" + outer(scores),
+        failures(results),
+    ]
+    text = "\n\n".join(part for part in parts if not part.endswith("\n\n"))
+    write_lines(dir / "results.md", text.splitlines())
+    log.info("wrote %s", dir / "results.md")
+
+
+INTRODUCTION = (
+    "Log-probabilities are per frame, on held-out speakers unless another is said. ± is half of a "
+    "95 % t-interval over seeds, which change the order of the frames and nothing else: it says "
+    "nothing about other speakers, other data or other networks. There is no correction for the "
+    "number of statements."
+)
+
+
+def picture(dir: Path, scores: Scores) -> str:
+    """Draw the curves of the cells at the common rate, and of those beside them."""
+    shown = {cell for cell in scores if cell.outer == "average" and cell.rate in (1, 4)}
+    usual = {cell.interval for cell in basic(scores)}
+    curves = {
+        cell: points
+        for cell, points in read_curves(dir / "curves.csv").items()
+        if cell.key in shown and cell.interval in usual and len(points) > 1
+    }
+    if not curves:
+        return "\n\n"
+    try:
+        draw_curves(curves, dir / "curves.png")
+    except ImportError as error:
+        log.warning("no picture: %s (utils/setup_env.sh plots)", error)
+        return "\n\n"
+    return "![Held-out log-probability against samples](curves.png)"
+
+
+def table_of(results: list[Result]) -> str:
+    """Tabulate all quantities of the cells at the common rate and interval, and of the controls."""
+    names = "held_out", "combined", "trained", "trained_combined", "running"
+    by_name = {name: scores_of(results, name) for name in (*names, "limited", "cpu_s")}
+    cells = list(basic(by_name["held_out"]))
+    intervals = {cell.interval for cell in cells}
+    controls = [
+        cell
+        for cell in by_name["held_out"]
+        if cell.num_jobs == 1 and cell.rate == 4 and cell.interval in intervals
+    ]
+    rows = [
+        [
+            cell.title,
+            *(str(sample(by_name[name], cell)) for name in names),
+            f"{sample(by_name['limited'], cell).mean:.1%}",
+            f"{sample(by_name['cpu_s'], cell).mean:.0f}",
+        ]
+        for cell in [*cells, *controls]
+    ]
+    header = ["", "average", "combined", "average, training data", "combined, training data"]
+    return markdown([*header, "while training", "limited steps", "CPU seconds"], rows)
+
+
+def rates(scores: Scores) -> str:
+    found = [(cell, best) for cell, best in best_rates(scores) if is_swept(cell, scores)]
+    return markdown(["", "average"], [[cell.title, str(best)] for cell, best in found])
+
+
+def is_swept(cell: Cell, scores: Scores) -> bool:
+    """Tell whether there are several rates for what is like a cell."""
+    like = (cell.method, cell.limit, cell.num_jobs, cell.interval, cell.outer)
+    alike = [c for c in scores if (c.method, c.limit, c.num_jobs, c.interval, c.outer) == like]
+    return len(alike) > 1
+
+
+def intervals(scores: Scores) -> str:
+    """Tabulate the intervals of a cell that has several."""
+    rows = [
+        (cell.interval, [cell.title, str(cell.interval), str(sample(scores, cell))])
+        for cell in scores
+        if cell.rate == 1 and cell.outer == "average" and cell.num_jobs == 4
+        and cell.method == "online" and cell.limit
+    ]  # fmt: skip
+    return markdown(
+        ["", "samples", "average"], [row for _, row in sorted(rows)] if len(rows) > 1 else []
+    )
+
+
+def outer(scores: Scores) -> str:
+    """Tabulate what was tried instead of the average, beside it."""
+    numbers = {cell.num_jobs for cell in scores if cell.outer != "average"}
+    beside = [
+        c for c in basic(scores) if c.method == "online" and c.limit and c.num_jobs in numbers
+    ]
+    others = [cell for cell in scores if cell.outer != "average"]
+    cells = sorted(
+        [*beside, *others], key=lambda c: (c.num_jobs, list(OUTER).index(c.outer), c.rate)
+    )
+    return markdown(["", "average"], [[c.title, str(sample(scores, c))] for c in cells])
+
+
+def failures(results: list[Result]) -> str:
+    """List the trainings that came to no end."""
+    lines = [f"- `{r.cell.name}`, after {r.samples} samples: {r.error}" for r in results if r.error]
+    return "## Without an end\n\n" + "\n".join(lines)
+
+
+def sample(scores: Scores, cell: Cell) -> Sample:
+    return Sample(tuple(scores.get(cell, {}).values()))
+
+
+def markdown(header: list[str], rows: Iterable[list[str]]) -> str:
+    """Make a table; nothing if it has no rows."""
+    rows = list(rows)
+    lines = [header, ["---"] * len(header), *rows] if rows else []
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
