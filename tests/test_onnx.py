@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnet.components.base import component_types
 from nnet.io.tables import MATRIX, sequential_table
 from nnet.io.tokens import read_object, write_object
 from nnet.model.acoustic_model import AcousticModel
@@ -35,12 +36,63 @@ EVERY_COMPONENT = [
     "SoftmaxComponent dim=6",
     "SumGroupComponent sizes=1:3:2",
 ]
+THE_OTHERS = [
+    "SpliceMaxComponent dim=6 context=-2:0:1",
+    "BlockAffineComponent input-dim=6 output-dim=8 num-blocks=2 param-stddev=0.3 bias-stddev=0.5",
+    "DctComponent dim=8 dct-dim=4 reorder=true",
+    "DctComponent dim=8 dct-dim=4 reorder=false dct-keep-dim=3",
+    "PermuteComponent dim=6",
+    "FixedLinearComponent matrix=MATRIX",
+    "FixedBiasComponent bias=VECTOR",
+    "FixedScaleComponent scales=VECTOR",
+    "ScaleComponent dim=6 scale=0.5",
+    "SoftHingeComponent dim=6",
+    "SpliceComponent input-dim=6 context=-1:1",
+    "Convolutional1dComponent input-dim=12 output-dim=12 patch-dim=3 patch-step=1 patch-stride=6 "
+    "param-stddev=0.3",
+    "MaxpoolingComponent input-dim=12 output-dim=6 pool-size=2 pool-stride=3",
+    "Convolutional1dComponent input-dim=6 output-dim=8 patch-dim=1 patch-step=1 patch-stride=2 "
+    "appended-conv=true param-stddev=0.3",
+    "MaxoutComponent input-dim=8 output-dim=4",
+    "PowerComponent dim=4 power=0.5",
+    "LogSoftmaxComponent dim=4",
+    "BlockAffineComponentPreconditioned input-dim=4 output-dim=4 num-blocks=2 param-stddev=0.3",
+    "SoftmaxComponent dim=4",
+]
 
 
 def outputs(model, features):
     """What onnxruntime makes of each matrix."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return [session.run(["output"], {"features": matrix})[0] for matrix in features]
+
+
+@pytest.fixture
+def the_others(tmp_path) -> list[str]:
+    """Lines of components, with the files of those that are given."""
+    rng, lines = np.random.default_rng(0), "\n".join(THE_OTHERS)
+    for name, shape in ("matrix", (6, 6)), ("vector", (6,)):
+        value = rng.standard_normal(shape).astype(np.float32)
+        write_object(str(tmp_path / name), lambda w, n=name, v=value: getattr(w, n)(v))
+        lines = lines.replace(f"={name.upper()}", f"={tmp_path / name}")
+    return lines.splitlines()
+
+
+def test_the_other_components_are_computed_the_same(the_others):
+    from nnet.model.onnx_export import export
+
+    rng = np.random.default_rng(1)
+    network = Network.from_config(the_others, rng)
+    features = [rng.normal(size=(rows, 6)).astype(np.float32) for rows in (1, 3, 40)]
+    exported = export(network, None, "posteriors").SerializeToString()
+    for output, matrix in zip(outputs(exported, features), features, strict=True):
+        np.testing.assert_allclose(output, compute(network, matrix), atol=1e-6)
+
+
+def test_no_type_of_component_is_left_out(the_others):
+    lines = [*EVERY_COMPONENT, *the_others, "FixedAffineComponent", "AffineComponentPreconditioned",
+             "AdditiveNoiseComponent"]  # fmt: skip
+    assert {line.split()[0] for line in lines} == set(component_types())
 
 
 def test_every_component_is_computed_the_same():

@@ -128,6 +128,11 @@ class Convolutional1dComponent(AffineStep):
         of_filters = derivative[: len(x)].reshape(-1, self.num_filters)
         self.add_outer_products(1.0, self._patches(x), of_filters, to.linear_params, to.bias_params)
 
+    def columns_of_patches(self) -> np.ndarray:
+        """Return the column of the input that each column of the patches is, patch by patch."""
+        columns = np.arange(self.input_dim)[np.newaxis]
+        return np.concatenate([window.ravel() for window in self._windows(columns)])
+
     def _patches(self, x: Array) -> Array:
         """Copy the patches of x to the rows of a matrix, (rows * patches, filter_dim)."""
         shape = len(x), self.num_patches, self.num_splice, self.patch_dim

@@ -228,9 +228,7 @@ class Network:
             NgtrainError: the networks are not of the same structure.
         """
         mine, theirs = self.components, other.components
-        if [(c.type, c.input_dim, c.output_dim) for c in mine] != [
-            (c.type, c.input_dim, c.output_dim) for c in theirs
-        ]:
+        if [c.structure for c in mine] != [c.structure for c in theirs]:
             raise NgtrainError("the networks differ in their components or dimensions")
         return [pair for pair in zip(mine, theirs, strict=True) if isinstance(pair[0], kind)]
 

@@ -12,19 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from nnet.components.affine import AffineFunction
+from nnet.components.affine import AffineFunction, LinearFunction
 from nnet.components.base import Component
-from nnet.components.fixed import FixedAffineComponent, FixedScaleComponent
+from nnet.components.block_affine import BlockAffineComponent
+from nnet.components.convolution import Convolutional1dComponent
+from nnet.components.fixed import (
+    DctComponent,
+    FixedAffineComponent,
+    FixedBiasComponent,
+    FixedScaleComponent,
+    PermuteComponent,
+    ScaleComponent,
+)
 from nnet.components.noise import NoiseComponent
 from nnet.components.nonlinear import (
     NORM_FLOOR,
     PROBABILITY_FLOOR,
     ElementwiseComponent,
+    LogSoftmaxComponent,
     NormalizeComponent,
     PnormComponent,
+    PowerComponent,
     SoftmaxComponent,
 )
-from nnet.components.splice import SpliceComponent
+from nnet.components.pooling import MaximumComponent
+from nnet.components.splice import ContextComponent, SpliceComponent, SpliceMaxComponent
 from nnet.components.sum_group import SumGroupComponent
 from nnet.errors import NgtrainError
 from nnet.io.tokens import read_object
@@ -41,6 +53,7 @@ _ELEMENTWISE = {
     "SigmoidComponent": "Sigmoid",
     "TanhComponent": "Tanh",
     "RectifiedLinearComponent": "Relu",
+    "SoftHingeComponent": "Softplus",
 }
 
 
@@ -74,6 +87,9 @@ class OnnxGraph:
 
     def integers(self, *values: int) -> str:
         return self.constant(values, np.int64)
+
+    def reshape(self, x: str, *shape: int) -> str:
+        return self.add("Reshape", x, self.integers(*shape))
 
     def slice(self, x: str, first: int, end: int, axis: int) -> str:
         return self.add("Slice", x, *map(self.integers, (first, end, axis)))
@@ -150,10 +166,27 @@ def add_component(graph: OnnxGraph, component: Component, x: str) -> str:
         case AffineFunction():
             weights = graph.constant(component.linear_params)
             return graph.add("Gemm", x, weights, graph.constant(component.bias_params), transB=1)
+        case LinearFunction():
+            return graph.add("MatMul", x, graph.constant(component.linear_params.T))
+        case BlockAffineComponent():
+            return _add_blocks(graph, component, x)
+        case Convolutional1dComponent():
+            return _add_convolution(graph, component, x)
         case FixedScaleComponent():
             return graph.add("Mul", x, graph.constant(component.scales))
+        case FixedBiasComponent():
+            return graph.add("Add", x, graph.constant(component.bias))
+        case ScaleComponent():
+            return graph.add("Mul", x, graph.constant(component.factor))
+        case PermuteComponent():
+            places = graph.constant(np.argsort(component.reorder), np.int64)
+            return graph.add("Gather", x, places, axis=1)
+        case DctComponent():
+            return _add_cosine_transform(graph, component, x)
         case ElementwiseComponent() if component.type in _ELEMENTWISE:
             return graph.add(_ELEMENTWISE[component.type], x)
+        case PowerComponent():
+            return graph.add("Pow", graph.add("Abs", x), graph.constant(component.power))
         case NormalizeComponent():
             power = graph.add("ReduceMean", graph.add("Mul", x, x), axes=[1])
             floored = graph.add("Max", power, graph.constant(NORM_FLOOR))
@@ -161,22 +194,33 @@ def add_component(graph: OnnxGraph, component: Component, x: str) -> str:
         case SoftmaxComponent():
             floor = graph.constant(PROBABILITY_FLOOR)
             return graph.add("Max", graph.add("Softmax", x, axis=1), floor)
+        case LogSoftmaxComponent():
+            floor = graph.constant(np.log(PROBABILITY_FLOOR))
+            return graph.add("Max", graph.add("LogSoftmax", x, axis=1), floor)
         case PnormComponent():
             return _add_pnorm(graph, component, x)
+        case MaximumComponent():
+            pools = graph.reshape(x, -1, component.pool_size, component.pool_stride)
+            maxima = graph.add("ReduceMax", pools, axes=[1], keepdims=0)
+            return graph.reshape(maxima, -1, component.output_dim)
         case SumGroupComponent():
             return _add_group_sums(graph, component.sizes, x)
         case SpliceComponent():
             return _add_splice(graph, component, x)
+        case SpliceMaxComponent():
+            return graph.add("Max", *_frames_in_context(graph, component, x))
     raise NgtrainError(f"component {component.index}: {component.type} has no form in ONNX")
 
 
-def _add_splice(graph: OnnxGraph, component: SpliceComponent, x: str) -> str:
+def _frames_in_context(graph: OnnxGraph, component: ContextComponent, x: str) -> list[str]:
+    """Cut out the rows of `x` at each offset of the context."""
     first, last = component.context[0], component.context[-1]
+    return [graph.slice(x, c - first, (c - last) or _TO_THE_END, axis=0) for c in component.context]
+
+
+def _add_splice(graph: OnnxGraph, component: SpliceComponent, x: str) -> str:
     repeated = graph.slice(x, 0, component.spliced_dim, axis=1)
-    parts = [
-        graph.slice(repeated, c - first, (c - last) or _TO_THE_END, axis=0)
-        for c in component.context
-    ]
+    parts = _frames_in_context(graph, component, repeated)
     if component.const_component_dim:
         constant = graph.slice(x, component.spliced_dim, component.input_dim, axis=1)
         count = graph.slice(graph.add("Shape", parts[0]), 0, 1, axis=0)
@@ -186,8 +230,8 @@ def _add_splice(graph: OnnxGraph, component: SpliceComponent, x: str) -> str:
 
 
 def _add_pnorm(graph: OnnxGraph, component: PnormComponent, x: str) -> str:
-    shape = graph.integers(-1, component.output_dim, component.group_size)
-    groups, p = graph.add("Reshape", x, shape), float(component.p)
+    groups = graph.reshape(x, -1, component.output_dim, component.group_size)
+    p = float(component.p)
     options = {"axes": [2], "keepdims": 0}
     if p in (1.0, 2.0):
         return graph.add(f"ReduceL{p:g}", groups, **options)
@@ -199,6 +243,36 @@ def _add_pnorm(graph: OnnxGraph, component: PnormComponent, x: str) -> str:
     return graph.add("Pow", total, graph.constant(1 / p)) if p else total
 
 
+def _add_blocks(graph: OnnxGraph, component: BlockAffineComponent, x: str) -> str:
+    num_blocks, _, input_dim = component.block_shape
+    blocks = graph.add("Transpose", graph.reshape(x, -1, num_blocks, input_dim), perm=[1, 0, 2])
+    weights = component.linear_params.reshape(component.block_shape).swapaxes(1, 2)
+    products = graph.add("MatMul", blocks, graph.constant(weights))
+    rows = graph.add("Transpose", products, perm=[1, 0, 2])
+    outputs = graph.reshape(rows, -1, component.output_dim)
+    return graph.add("Add", outputs, graph.constant(component.bias_params))
+
+
+def _add_convolution(graph: OnnxGraph, component: Convolutional1dComponent, x: str) -> str:
+    columns = graph.constant(component.columns_of_patches(), np.int64)
+    patches = graph.reshape(graph.add("Gather", x, columns, axis=1), -1, component.filter_dim)
+    weights, bias = map(graph.constant, component.parameters)
+    filtered = graph.add("Gemm", patches, weights, bias, transB=1)
+    return graph.reshape(filtered, -1, component.output_dim)
+
+
+def _add_cosine_transform(graph: OnnxGraph, component: DctComponent, x: str) -> str:
+    matrix = component.matrix(np.empty(0, np.float32)).T
+    if component.reorder:
+        apart = graph.reshape(x, -1, component.dct_dim, component.num_parts)
+        x = graph.add("Transpose", apart, perm=[0, 2, 1])
+    parts = graph.reshape(x, -1, component.num_parts, component.dct_dim)
+    result = graph.add("MatMul", parts, graph.constant(matrix))
+    if component.reorder:
+        result = graph.add("Transpose", result, perm=[0, 2, 1])
+    return graph.reshape(result, -1, component.output_dim)
+
+
 def _add_group_sums(graph: OnnxGraph, sizes: Sequence[int], x: str) -> str:
     """Sums over groups, which are filled up with zeros to the same size."""
     size, total = max(sizes), sum(sizes)
@@ -207,7 +281,7 @@ def _add_group_sums(graph: OnnxGraph, sizes: Sequence[int], x: str) -> str:
     places = np.where(places < ends[:, None], places, total)  # column `total` is zero
     padded = graph.add("Pad", x, graph.integers(0, 0, 0, 1))
     taken = graph.add("Gather", padded, graph.constant(places.ravel(), np.int64), axis=1)
-    groups = graph.add("Reshape", taken, graph.integers(-1, len(sizes), size))
+    groups = graph.reshape(taken, -1, len(sizes), size)
     return graph.add("ReduceSum", groups, graph.integers(2), keepdims=0)
 
 

@@ -100,7 +100,7 @@ def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[Aco
         for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
-        this = [(c.type, c.input_dim, c.output_dim, c.context) for c in model.network.components]
+        this = [(*c.structure[:3], c.context, *c.structure[3:]) for c in model.network.components]
         structure = structure or this
         if this != structure:
             raise NgtrainError(
@@ -119,6 +119,8 @@ def _first_difference(this: list, that: list) -> str:
     a, b = (
         "{} of dimensions {} -> {} and context {}".format(*layers[c]) for layers in (this, that)
     )
+    if a == b:
+        a, b = (f"{a} with parameters of {layers[c][4:]}" for layers in (this, that))
     return f"component {c} is {a} instead of {b}"
 
 
