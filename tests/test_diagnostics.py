@@ -128,6 +128,36 @@ def test_normalization_keeps_the_output(network, features, target):
     np.testing.assert_allclose(compute(network, features), expected, rtol=1e-3, atol=1e-6)
 
 
+def test_blocks_are_normalized_and_powers_do_not_matter():
+    lines = [
+        "BlockAffineComponent input-dim=6 output-dim=8 num-blocks=2",
+        "PnormComponent input-dim=8 output-dim=4",
+        "PowerComponent dim=4 power=0.5",
+        "NormalizeComponent dim=4",
+        "AffineComponent input-dim=4 output-dim=8",
+        "PnormComponent input-dim=8 output-dim=4",
+    ]
+    network = Network.from_config(lines, np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((5, 6)).astype(np.float32)
+    expected, last = compute(network, x).copy(), parameter_stddev(network.components[4])
+    normalize_stddev(network, 2.0)
+    np.testing.assert_allclose(parameter_stddev(network.components[0]), 2, rtol=1e-6)
+    assert parameter_stddev(network.components[4]) == last
+    np.testing.assert_allclose(compute(network, x), expected, rtol=1e-4)
+
+
+def test_networks_of_other_blocks_are_not_added():
+    two, three = (
+        Network.from_config(
+            [f"BlockAffineComponent input-dim=6 output-dim=6 num-blocks={number}"],
+            np.random.default_rng(0),
+        )
+        for number in (2, 3)
+    )
+    with pytest.raises(NgtrainError, match="differ in their components"):
+        two.add(1.0, three)
+
+
 def test_normalization_to_another_model(network, experiment):
     reference = load_network(str(experiment / "5.mdl"))
     normalize_stddev(network, reference)

@@ -11,7 +11,7 @@ from archives import read_table, write_table
 from nnet.errors import NgtrainError
 from nnet.features import cmvn
 from nnet.features.context import add_deltas, splice
-from nnet.features.lda import LdaStatistics, estimate_lda
+from nnet.features.lda import LdaStatistics, estimate_lda, estimate_lda_by_parts
 from nnet.features.transforms import transform
 from nnet.features.utterances import Skip
 from nnet.features.wave import WAVE, Wave
@@ -155,6 +155,10 @@ def test_feature_transform_is_nearly_kaldis(kaldi, reference, golden, run_progra
         stats,
     )
     assert b"LDA singular values are  [ " in result.stderr
+    (tmp_path / "indexes").write_text("0 5 10\n1 2\n")
+    multi = "nnet-get-feature-transform-multi", tmp_path / "indexes", stats, tmp_path / "multi.mat"
+    assert b"Wrote transform to" in run_program(*multi).stderr
+    assert read_object(f"{tmp_path}/multi.mat", Reader.matrix).shape == (5, 201)
     ours = read_object(f"{tmp_path}/lda.mat", Reader.matrix)
     theirs = read_object(str(kaldis), Reader.matrix)
     assert ours.shape == (20, 201)
@@ -304,6 +308,24 @@ def test_within_class_factor_offset_and_ceiling(rng):
     limited = np.linalg.svd(estimate_lda(stats, 5, max_singular_value=limit).matrix)[1]
     np.testing.assert_allclose(limited[:3], limit, rtol=1e-5)
     np.testing.assert_allclose(limited[3:], np.linalg.svd(plain.matrix)[1][3:], rtol=1e-5)
+
+
+def test_lda_of_parts_is_that_of_each_alone(rng):
+    vectors, classes = rng.normal(size=(400, 5)), rng.integers(0, 4, 400)
+    vectors[:, :3] += classes[:, None]
+    stats, parts = LdaStatistics(4, 5), [[3, 0], [1, 2, 4]]
+    stats.accumulate(vectors, classes, np.ones(400))
+    options = {"within_class_factor": 0.01, "max_singular_value": 5.0, "remove_offset": True}
+    matrix = estimate_lda_by_parts(stats, parts, **options)
+    assert matrix.shape == (5, 6) and not matrix[:2, [1, 2, 4]].any()
+    for part, rows in zip(parts, (matrix[:2], matrix[2:]), strict=True):
+        alone = LdaStatistics(4, len(part))
+        alone.accumulate(vectors[:, part], classes, np.ones(400))
+        expected = estimate_lda(alone, len(part), **options).matrix
+        np.testing.assert_allclose(rows[:, [*part, 5]], expected, rtol=1e-4, atol=1e-5)
+    for bad in [], [0, 0], [5], [-1]:
+        with pytest.raises(NgtrainError, match="list 2 of indexes"):
+            estimate_lda_by_parts(stats, [[0], bad])
 
 
 def test_lda_of_degenerate_data(rng, caplog):

@@ -19,6 +19,7 @@ NONLINEAR = {
     "Relu": "RectifiedLinearComponent",
     "Sigmoid": "SigmoidComponent",
     "Tanh": "TanhComponent",
+    "Softplus": "SoftHingeComponent",
     "Softmax": "SoftmaxComponent",
     "LogSoftmax": "SoftmaxComponent",  # the output of a network of nnet2 is the posterior
 }

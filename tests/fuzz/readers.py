@@ -47,6 +47,7 @@ from nnet.ivectors.mixture_training import GmmStatistics, UpdateOptions, update
 from nnet.ivectors.mixtures import DiagGmm, FullGmm
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
+from nnet.model.nnet1 import read_nnet1
 from nnet.report.file_info import describe
 from nnet.trees.building import best_question
 from nnet.trees.phones import read_phone_map, read_roots
@@ -177,6 +178,41 @@ RectifiedLinearComponent dim=24
 AffineComponent input-dim=24 output-dim=NUM_PDFS
 SoftmaxComponent dim=NUM_PDFS
 """
+OTHER_COMPONENTS = """\
+SpliceMaxComponent dim=6 context=-2:0:1
+BlockAffineComponent input-dim=6 output-dim=8 num-blocks=2
+DctComponent dim=8 dct-dim=4 reorder=true
+DctComponent dim=8 dct-dim=4 reorder=false dct-keep-dim=3
+PermuteComponent dim=6
+ScaleComponent dim=6 scale=0.5
+SoftHingeComponent dim=6
+Convolutional1dComponent input-dim=6 output-dim=12 patch-dim=2 patch-step=1 patch-stride=3
+MaxpoolingComponent input-dim=12 output-dim=6 pool-size=2 pool-stride=3
+MaxoutComponent input-dim=6 output-dim=3
+PowerComponent dim=3 power=0.5
+BlockAffineComponentPreconditioned input-dim=3 output-dim=6 num-blocks=3 alpha=4
+LogSoftmaxComponent dim=6
+"""
+NNET1 = b"""<Nnet>
+<Splice> 6 2
+[ -1 0 1 ]
+<!EndOfComponent>
+<AddShift> 6 6
+<LearnRateCoef> 0 [ 1 2 3 4 5 6 ]
+<!EndOfComponent>
+<Rescale> 6 6
+[ 1 2 3 4 5 6 ]
+<AffineTransform> 2 6
+<LearnRateCoef> 1 <BiasLearnRateCoef> 1 <MaxNorm> 0
+[ 0.5 0 0 0 0 1
+1 2 3 4 5 6 ]
+[ 0.1 0.2 ]
+<!EndOfComponent>
+<Sigmoid> 2 2
+<!EndOfComponent>
+<Softmax> 2 2
+</Nnet>
+"""
 OLD_COMPONENTS = b"""<Nnet> <NumComponents> 3 <Components>
 <SpliceComponent> <InputDim> 2 <LeftContext> 1 <RightContext> 1 <ConstComponentDim> 0 \
 </SpliceComponent>
@@ -199,6 +235,15 @@ def network() -> Network:
         text = text.replace("NUM_PDFS", str(transition_model().num_pdfs))
         rng = np.random.default_rng(0)
         return Network(component_from_config(line, rng) for line in text.splitlines())
+
+
+def network_seeds() -> list[bytes]:
+    others = Network.from_config(OTHER_COMPONENTS.splitlines(), np.random.default_rng(0))
+    return [*written(network().write), *written(others.write), OLD_COMPONENTS]
+
+
+def load_nnet1(path: str) -> None:
+    written(read_object(path, read_nnet1).write)
 
 
 def acoustic_model() -> AcousticModel:
@@ -228,7 +273,8 @@ def config_seeds() -> list[bytes]:
     text = CONFIG.replace("NUM_PDFS", "10").replace("FixedAffineComponent matrix=MATRIX\n", "")
     text = text.replace("input-dim=6", "input-dim=13")
     groups = text + "SumGroupComponent sizes=1:2:3:4\n"
-    return [text.encode(), groups.encode(), b"# none\n\nSigmoidComponent dim=3\n"]
+    others = OTHER_COMPONENTS.encode()
+    return [text.encode(), groups.encode(), others, b"# none\n\nSigmoidComponent dim=3\n"]
 
 
 # Numbers ------------------------------------------------------------------------------------------
@@ -640,7 +686,8 @@ def files_to_describe() -> list[bytes]:
 READERS = [
     FuzzedReader("file info", describe_file, files_to_describe),
     FuzzedReader("model", load_model, lambda: written(acoustic_model().write)),
-    FuzzedReader("network", load_network, lambda: [*written(network().write), OLD_COMPONENTS]),
+    FuzzedReader("network", load_network, network_seeds),
+    FuzzedReader("nnet1", load_nnet1, lambda: [NNET1]),
     FuzzedReader("network config", load_network_config, config_seeds),
     FuzzedReader(
         "transition model",
