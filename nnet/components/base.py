@@ -267,11 +267,6 @@ class Component:
         if not condition:
             raise NgtrainError(f"{self.type}: {what}")
 
-    @property
-    def structure(self) -> tuple:
-        """What components that are added have in common: type, dimensions, shapes of parameters."""
-        return self.type, self.input_dim, self.output_dim
-
     def copy(self) -> Component:
         """Return an independent copy, the state of preconditioners included."""
         return copy.deepcopy(self)
@@ -403,10 +398,6 @@ class UpdatableComponent(Component):
         Returns how many of these `num_updates` a limit on the change has shortened.
         """
         return 0
-
-    @property
-    def structure(self) -> tuple:
-        return *super().structure, *(parameter.shape for parameter in self.parameters)
 
     @property
     def parameters(self) -> list[Array]:

@@ -24,6 +24,13 @@ from nnet.io.tokens import Reader, Writer
 log = logging.getLogger("ngtrain")
 
 
+def structure(component: Component) -> tuple:
+    """Return what components have in common that are added: type, dimensions, parameters' shapes."""
+    parameters = component.parameters if isinstance(component, UpdatableComponent) else ()
+    dims = component.input_dim, component.output_dim
+    return component.type, *dims, *(parameter.shape for parameter in parameters)
+
+
 class Network:
     """A list of components, each of which takes the output of the one before.
 
@@ -228,7 +235,7 @@ class Network:
             NgtrainError: the networks are not of the same structure.
         """
         mine, theirs = self.components, other.components
-        if [c.structure for c in mine] != [c.structure for c in theirs]:
+        if [*map(structure, mine)] != [*map(structure, theirs)]:
             raise NgtrainError("the networks differ in their components or dimensions")
         return [pair for pair in zip(mine, theirs, strict=True) if isinstance(pair[0], kind)]
 

@@ -17,7 +17,7 @@ from nnet.device.device import CPU, Device
 from nnet.errors import NgtrainError
 from nnet.io.checksums import check_file
 from nnet.model.acoustic_model import AcousticModel
-from nnet.model.network import Network
+from nnet.model.network import Network, structure
 
 log = logging.getLogger("ngtrain")
 
@@ -93,19 +93,19 @@ def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[Aco
             not of the kinds and dimensions that the first one's are, or a file is not what its
             checksum says; it names the file.
     """
-    structure: list | None = None
+    expected: list | None = None
     for rxfilename in rxfilenames:
         model = AcousticModel.load(rxfilename)
         model.network.move_to(device)
         for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
-        this = [(*c.structure[:3], c.context, *c.structure[3:]) for c in model.network.components]
-        structure = structure or this
-        if this != structure:
+        this = [(c.context, *structure(c)) for c in model.network.components]
+        expected = expected or this
+        if this != expected:
             raise NgtrainError(
                 f"{rxfilename}: the network is unlike that of {rxfilenames[0]}: "
-                f"{_first_difference(this, structure)}"
+                f"{_first_difference(this, expected)}"
             )
         check_file(rxfilename)
         yield model
@@ -117,7 +117,7 @@ def _first_difference(this: list, that: list) -> str:
         return f"{len(this)} components instead of {len(that)}"
     c = next(c for c, (a, b) in enumerate(zip(this, that, strict=True)) if a != b)
     a, b = (
-        "{} of dimensions {} -> {} and context {}".format(*layers[c]) for layers in (this, that)
+        "{1} of dimensions {2} -> {3} and context {0}".format(*layers[c]) for layers in (this, that)
     )
     if a == b:
         a, b = (f"{a} with parameters of {layers[c][4:]}" for layers in (this, that))
