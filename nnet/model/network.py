@@ -25,7 +25,7 @@ log = logging.getLogger("ngtrain")
 
 
 def structure(component: Component) -> tuple:
-    """Return what components have in common that are added: type, dimensions, parameters' shapes."""
+    """Return what components that are added share: type, dimensions, shapes of parameters."""
     parameters = component.parameters if isinstance(component, UpdatableComponent) else ()
     dims = component.input_dim, component.output_dim
     return component.type, *dims, *(parameter.shape for parameter in parameters)
