@@ -21,6 +21,26 @@ _OPTIONS = [
         True,
         "Only output frames that completely fit in the file; if false, reflect at the edges",
     ),
+    option(
+        "--vtln-warp",
+        1.0,
+        "Vtln warp factor (only applicable if --vtln-map not specified)",
+        above=0,
+    ),
+    option(
+        "--vtln-map",
+        "",
+        "Map from utterance or speaker-id to vtln warp factor (rspecifier).  Utterances without "
+        "one are left out",
+    ),
+    option("--utt2spk", "", "Utterance to speaker-id map rspecifier (if doing VTLN per speaker)"),
+    option("--vtln-low", 100.0, "Low inflection point in piecewise linear VTLN warping function"),
+    option(
+        "--vtln-high",
+        -500.0,
+        "High inflection point in piecewise linear VTLN warping function (if negative, offset from "
+        "Nyquist)",
+    ),
     option("--num-mel-bins", 23, "Number of triangular mel-frequency bins", "num_bins"),
     option("--low-freq", 20.0, "Low cutoff frequency for mel bins"),
     option("--high-freq", 0.0, "High cutoff frequency (if <= 0, offset from Nyquist)"),
@@ -42,6 +62,7 @@ _OPTIONS = [
         "Accept recordings of a lower sample frequency than specified, and resample",
     ),
     option("--srand", 0, "Seed of the dither"),
+    option("--output-format", "kaldi", "Format of the output files", type=Choice(["kaldi", "htk"])),
     option("--subtract-mean", False, "Subtract mean of each file"),
     option("--channel", -1, "Channel to extract (-1 -> expect mono, 0 -> left, 1 -> right)"),
     option("--min-duration", 0.0, "Minimum duration of recordings to process (in seconds)"),
@@ -69,19 +90,28 @@ def run(
     min_duration: float,
     subtract_mean: bool,
     write_utt2dur: str,
+    vtln_warp: float,
+    vtln_map: str,
+    utt2spk: str,
+    output_format: str,
     **options,
 ) -> int:
     """Compute features with the options as they were given; returns the program's exit status."""
+    from nnet.features.foreign import form_of
     from nnet.features.spectral import SpectralFeatures, compute_features
+    from nnet.features.vtln import warps
 
-    num_done, num_recordings = compute_features(
-        wav_rspecifier,
-        feats_wspecifier,
-        SpectralFeatures(kind, **options),
-        channel,
-        min_duration,
-        subtract_mean,
-        write_utt2dur,
-    )
+    with warps(vtln_warp, vtln_map, utt2spk) as warp_of:
+        num_done, num_recordings = compute_features(
+            wav_rspecifier,
+            feats_wspecifier,
+            SpectralFeatures(kind, **options),
+            channel,
+            min_duration,
+            subtract_mean,
+            write_utt2dur,
+            warp_of,
+            form_of(output_format, kind, options["use_energy"]),
+        )
     log.info("Done %d out of %d utterances.", num_done, num_recordings)
     return 0 if num_done else 1

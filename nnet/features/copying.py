@@ -8,8 +8,6 @@ from nnet.io.holders import COMPRESSED_MATRIX, FLOAT_MATRIX, INTEGER, Holder
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import sequential_table, table_writer
 
-_FEATURES = Holder(FLOAT_MATRIX.parse, COMPRESSED_MATRIX.format)
-
 
 def copy_features(
     source: str,
@@ -18,12 +16,14 @@ def copy_features(
     compress: bool,
     layout: str | None,
     num_frames_wspecifier: str,
+    source_form: Holder = FLOAT_MATRIX,
 ) -> int | None:
     """Copy a table of features, or one matrix in a file; the number of utterances, None for a file.
 
     Args:
         compress, layout: whether and how, see :meth:`CompressedMatrix.compress`.
         num_frames_wspecifier: where to write the utterances' lengths, if not empty.
+        source_form: how they are stored in the source.
     Raises:
         NgtrainError: one has NaN or infinity and is to be compressed.
     """
@@ -37,7 +37,7 @@ def copy_features(
             except NgtrainError as error:
                 raise NgtrainError(f"{source}, key {key}: {error}") from error
 
-        return copy_objects(source, target, _FEATURES, binary, change)
+        return copy_objects(source, target, source_form, binary, change, written=COMPRESSED_MATRIX)
 
 
 def total_frames(feats_rspecifier: str) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip
+from nnet.io.tokens import read_object, write_object
 
 
 def paste(parts: Sequence[np.ndarray], length_tolerance: int = 0) -> np.ndarray:
@@ -34,6 +35,22 @@ def paster(
         return paste([features, *(table[key] for table in others)], length_tolerance)
 
     return append
+
+
+def paste_files(
+    rxfilenames: Sequence[str], wxfilename: str, length_tolerance: int, binary: bool = True
+) -> None:
+    """Write a file of the features that some files hold, joined by paste().
+
+    Raises:
+        NgtrainError: one cannot be read, or their lengths differ by too much.
+    """
+    parts = [read_object(file, lambda reader: reader.matrix(np.float32)) for file in rxfilenames]
+    try:
+        pasted = paste(parts, length_tolerance)
+    except Skip as reason:
+        raise NgtrainError(f"{', '.join(rxfilenames)}: {reason}") from None
+    write_object(wxfilename, lambda writer: writer.matrix(pasted), binary)
 
 
 def subsample(features: np.ndarray, n: int, offset: int = 0) -> np.ndarray:

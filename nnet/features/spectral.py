@@ -3,15 +3,18 @@
 import logging
 import math
 import zlib
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip, leave_out
+from nnet.features.vtln import WarpedFeatures
 from nnet.features.wave import WAVE, Wave
 from nnet.io.losses import Losses
-from nnet.io.tables import FLOAT_MATRIX, REAL, sequential_table, table_writer
+from nnet.io.tables import FLOAT_MATRIX, REAL, Holder, sequential_table, table_writer
 
 log = logging.getLogger("ngtrain")
 
@@ -69,12 +72,18 @@ class SpectralFeatures:
         self._allow_downsample = allow_downsample
         self._allow_upsample = allow_upsample
 
-    def __call__(self, key: str, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    def __call__(
+        self, key: str, samples: np.ndarray, sample_rate: int, warp: float = 1.0
+    ) -> np.ndarray:
         """Compute features (T, D) float32 of samples (n,) on the scale of 16-bit integers.
+
+        warp: of the frequencies, for vocal tract length normalisation; below 1 for voices whose
+            formants are higher.
 
         Raises:
             Skip: too short for one frame; the sample rate is not the configured one, and may not
                 be changed; samples are so large that features are infinite.
+            NgtrainError: as WarpedFeatures does, for a warp that is not 1.
         """
         expected = self._options.frame_opts.samp_freq
         if sample_rate != expected:
@@ -98,9 +107,15 @@ class SpectralFeatures:
         if extractor.num_frames_ready == 0:
             raise Skip("too short for one frame")
         matrix = np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])
+        if warp != 1.0:
+            matrix = self._warped(matrix, np.asarray(samples, np.float32), warp)
         if not np.isfinite(matrix).all():
             raise Skip("NaN or infinity in its features: its samples are too large")
         return matrix
+
+    @cached_property
+    def _warped(self) -> WarpedFeatures:
+        return WarpedFeatures(self._options)
 
 
 def _check_frames(options) -> None:
@@ -131,6 +146,8 @@ def compute_features(
     min_duration: float,
     subtract_mean: bool,
     utt2dur_wspecifier: str,
+    warp_of: Callable[[str], float] = lambda key: 1.0,
+    form: Holder = FLOAT_MATRIX,
 ) -> tuple[int, int]:
     """Write features of every recording (Kaldi featbin/compute-mfcc-feats.cc).
 
@@ -138,6 +155,8 @@ def compute_features(
         channel: which one to use; -1 for the first, with a warning if there are more.
         min_duration: shorter recordings give no output (seconds).
         utt2dur_wspecifier: where to write durations in seconds, if not empty.
+        warp_of: the warp of an utterance; raises Skip where there is none.
+        form: how features are stored.
     Returns:
         The numbers of recordings with output and of recordings; NgtrainError if all lack it.
     """
@@ -145,7 +164,7 @@ def compute_features(
     several_channels, silent = Losses(), Losses()
     with (
         sequential_table(wav_rspecifier, WAVE) as recordings,
-        table_writer(feats_wspecifier, FLOAT_MATRIX) as output,
+        table_writer(feats_wspecifier, form) as output,
         table_writer(utt2dur_wspecifier or "ark:/dev/null", REAL) as durations,
     ):
         lost = recordings.losses
@@ -154,7 +173,7 @@ def compute_features(
                 if recording.duration < min_duration:
                     raise Skip(f"of {recording.duration:g} seconds, too short")
                 samples = _channel(key, recording, channel, several_channels)
-                matrix = features(key, samples, recording.sample_rate)
+                matrix = features(key, samples, recording.sample_rate, warp_of(key))
             except Skip as reason:
                 leave_out(lost, key, reason)
                 continue

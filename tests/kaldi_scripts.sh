@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# Run the scripts of Kaldi's steps/nnet2, unmodified, with only this project's programs, and print a table.
+#
+# Usage: tests/kaldi_scripts.sh <egs/wsj/s5-of-Kaldi> [<script> ...]
+#
+# Of Kaldi its scripts are needed alone: the folders steps and utils of a copy of egs/wsj/s5; no
+# program of it is on the PATH. Data are those of ../shared/kaldi or $NGTRAIN_SHARED/kaldi, every
+# eighth utterance, and networks are small. The folder of the run is $KALDI_SCRIPTS_DIR if given (it
+# stays, and what has run there is not run again), else a temporary one. A row of the table has the
+# script, ran or failed, its seconds, and the last thing that was said where it failed.
+set -u
+[ $# -ge 1 ] || { sed -n '2,/^set/s/^# \?//p' "$0"; exit 1; }
+root=$(cd "$(dirname "$0")/.." && pwd)
+kaldi=$(cd "$1" && pwd) || exit 1
+shift
+shared=${NGTRAIN_SHARED:-$root/../shared}
+dir=${KALDI_SCRIPTS_DIR:-$(mktemp -d)}
+mkdir -p "$dir/s5" && cd "$dir/s5" || exit 1
+
+make_s5() {
+  ln -sfn "$(cd "$shared" && pwd)" ../shared
+  ln -sfn "$kaldi/steps" steps; ln -sfn "$kaldi/utils" utils
+  mkdir -p log conf exp data/train data/test local
+  echo "export PATH=$root/.venv/bin:$root/bin:$dir/s5/utils:/usr/bin:/bin LC_ALL=C OMP_NUM_THREADS=1" > path.sh
+  printf '%s\n' --sample-frequency=8000 --num-mel-bins=24 --dither=0 > conf/fbank.conf
+  printf '%s\n' '#!/bin/bash' 'exit 0' > local/score.sh; chmod +x local/score.sh
+  . ./path.sh
+  local part every
+  for part in train test; do
+    every=8; [ $part = test ] && every=50
+    for file in feats.scp wav.scp utt2spk text; do
+      awk "NR % $every == 1" "../shared/kaldi/data/$part/$file" > data/$part/$file
+    done
+    utils/utt2spk_to_spk2utt.pl data/$part/utt2spk > data/$part/spk2utt
+    cp "../shared/kaldi/data/$part/cmvn.scp" data/$part/
+  done
+  cp -rL ../shared/kaldi/data/lang data/; chmod -R u+w data/lang
+  [ -f data/lang/G.fst ] || cp ../shared/kaldi/data/lang_test/G.fst data/lang/
+  # One job: the subset would be split elsewhere than the alignments.
+  mkdir -p exp/ali
+  cp ../shared/kaldi/exp/tri2_ali/{final.mdl,final.mat,tree,phones.txt,splice_opts,cmvn_opts} exp/ali
+  gunzip -c ../shared/kaldi/exp/tri2_ali/ali.{1,2}.gz | gzip > exp/ali/ali.1.gz
+  echo 1 > exp/ali/num_jobs
+  chmod -R u+w exp
+}
+[ -f exp/ali/num_jobs ] || make_s5
+. ./path.sh
+wanted=" $* "
+
+run() { # <script> [--of <log folder>] <command> ...: try a script, unless it has run
+  local name=$1 of=; shift
+  [ "$wanted" = "  " ] || [[ $wanted == *" $name "* ]] || return
+  if ! grep -q "^ran" "log/$name.result" 2>/dev/null; then
+    local start=$SECONDS status
+    timeout "${TIMEOUT:-900}" "$@" > "log/$name.log" 2>&1 < /dev/null
+    status=$?
+    if [ $status = 0 ]; then echo "ran $((SECONDS - start))"
+    else echo "failed $((SECONDS - start)) $(reason $status "log/$name.log")"; fi > "log/$name.result"
+  fi
+  show "$name"
+}
+
+reason() { # <status> <log>: the first complaint of a program, or else the last line of a script
+  [ "$1" = 124 ] && { echo "took too long"; return; }
+  local file
+  file=$(grep -o '[^ ]*\.log' "$2" | tail -1); file=${file//\*/1}
+  grep -h -m 1 'command not found\|ERROR (' "$2" ${file:+$file} 2>/dev/null | head -1 | grep . ||
+    grep -v '^#\|^$' "$2" | tail -1
+}
+
+show() {
+  local outcome seconds why
+  read -r outcome seconds why < "log/$1.result"
+  printf '| %s | %s | %s | %s |\n' "$1" "$outcome" "$seconds" "$why"
+}
+
+echo "| script of steps/nnet2 | | s | |"; echo "|---|---|---|---|"
+
+# Networks of two small layers, and as few iterations as the scripts allow.
+egs=(--num-utts-subset 20 --num-frames-diagnostic 300)
+common=(--cmd run.pl --num-hidden-layers 2 --add-layers-period 1 --minibatch-size 64 --mix-up 150 --cleanup false)
+pnorm=(--pnorm-input-dim 60 --pnorm-output-dim 20)
+old=("${common[@]}" --num-threads 2 --num-jobs-nnet 2 --num-epochs 3 --num-epochs-extra 1
+  --samples-per-iter 3000 --egs-opts "${egs[*]}")
+simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 3 --samples-per-iter 3000
+  --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
+accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 2
+  --samples-per-iter 3000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
+splice=(--splice-indexes "layer0/-2:-1:0:1:2 layer1/-1:1")
+in=(data/train data/lang exp/ali)
+steps=steps/nnet2
+
+# Examples and transforms
+run get_num_frames.sh $steps/get_num_frames.sh data/train
+run get_egs.sh $steps/get_egs.sh --cmd run.pl "${egs[@]}" --num-jobs-nnet 2 --samples-per-iter 3000 "${in[@]}" exp/old
+run get_egs2.sh $steps/get_egs2.sh --cmd run.pl "${egs[@]}" --samples-per-iter 3000 data/train exp/ali exp/egs2
+run get_lda.sh $steps/get_lda.sh --cmd run.pl "${in[@]}" exp/lda
+run get_lda_block.sh $steps/get_lda_block.sh --cmd run.pl --block-size 7 --block-shift 6 "${in[@]}" exp/lda_block
+run make_multisplice_configs.py mkdir -p exp/configs
+run get_perturbed_feats.sh $steps/get_perturbed_feats.sh --cmd run.pl --nj 2 --num-copies 3 \
+  conf/fbank.conf exp/perturbed/feats exp/perturbed data/train data/train_perturbed
+
+# Training
+run train_tanh.sh $steps/train_tanh.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/tanh
+run train_tanh_fast.sh $steps/train_tanh_fast.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/tanh_fast
+run train_tanh_bottleneck.sh $steps/train_tanh_bottleneck.sh "${old[@]}" --hidden-layer-dim 30 --bottleneck-dim 10 \
+  "${in[@]}" exp/tanh_bottleneck
+run train_pnorm.sh $steps/train_pnorm.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm
+run train_pnorm_fast.sh $steps/train_pnorm_fast.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_fast
+run train_pnorm_bottleneck_fast.sh $steps/train_pnorm_bottleneck_fast.sh "${old[@]}" "${pnorm[@]}" --bottleneck-dim 10 \
+  "${in[@]}" exp/pnorm_bottleneck
+run train_pnorm_ensemble.sh $steps/train_pnorm_ensemble.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_ensemble
+run train_block.sh $steps/train_block.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/block
+run train_pnorm_simple.sh $steps/train_pnorm_simple.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple
+run train_pnorm_simple2.sh $steps/train_pnorm_simple2.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple2
+run train_pnorm_multisplice.sh $steps/train_pnorm_multisplice.sh "${simple[@]}" "${pnorm[@]}" "${splice[@]}" \
+  "${in[@]}" exp/pnorm_multisplice
+run train_pnorm_multisplice2.sh $steps/train_pnorm_multisplice2.sh "${simple[@]}" "${pnorm[@]}" "${splice[@]}" \
+  "${in[@]}" exp/pnorm_multisplice2
+run train_pnorm_accel2.sh $steps/train_pnorm_accel2.sh "${accel[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_accel2
+run train_multisplice_accel2.sh $steps/train_multisplice_accel2.sh "${accel[@]}" "${pnorm[@]}" "${splice[@]}" \
+  "${in[@]}" exp/multisplice
+run train_multisplice_ensemble.sh $steps/train_multisplice_ensemble.sh "${accel[@]}" "${pnorm[@]}" "${splice[@]}" \
+  --ensemble-size 2 "${in[@]}" exp/multisplice_ensemble
+run train_convnet_accel2.sh $steps/train_convnet_accel2.sh "${accel[@]}" --hidden-dim 30 --num-filters1 4 \
+  --patch-dim1 4 --pool-size 2 --num-filters2 4 --patch-dim2 2 "${in[@]}" exp/convnet
+
+# Going on from networks
+run train_more.sh $steps/train_more.sh --cmd run.pl --num-threads 2 --num-epochs 2 --mix-up 150 \
+  exp/pnorm_fast/final.mdl exp/pnorm_fast/egs exp/more
+run train_more2.sh $steps/train_more2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 2 \
+  --prior-subset-size 300 --combine-num-threads 1 exp/pnorm_simple2/final.mdl exp/egs2 exp/more2
+run retrain_tanh.sh $steps/retrain_tanh.sh --cmd run.pl --num-threads 2 --num-epochs 2 --num-epochs-extra 1 --widen 40 \
+  exp/tanh/egs exp/tanh exp/retrained_tanh
+run retrain_fast.sh $steps/retrain_fast.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
+  --num-epochs-extra 1 --samples-per-iter 3000 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
+run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 2 \
+  --samples-per-iter 3000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
+  "${in[@]}" exp/retrained_simple2
+run update_nnet.sh $steps/update_nnet.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
+  --samples-per-iter 3000 --egs-opts "${egs[*]}" "${in[@]}" exp/pnorm_fast exp/updated
+run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 1 \
+  --mix-up "0 0" --prior-subset-size 300 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \
+  exp/pnorm_simple2/final.mdl exp/multilang
+run create_appended_model.sh $steps/create_appended_model.sh exp/pnorm_simple2 exp/pnorm_simple2 exp/appended
+run convert_lda_to_raw.sh $steps/convert_lda_to_raw.sh exp/pnorm_simple2 exp/raw
+run convert_nnet1_to_nnet2.sh $steps/convert_nnet1_to_nnet2.sh exp/nnet1 exp/from_nnet1
+run dump_bottleneck_features.sh $steps/dump_bottleneck_features.sh --nj 2 data/train data/bottleneck \
+  exp/pnorm_bottleneck exp/bottleneck_feats exp/bottleneck_feats
+
+# Alignment, decoding, lattices, sequence training
+run align.sh $steps/align.sh --cmd run.pl --nj 2 data/train data/lang exp/pnorm_simple2 exp/aligned
+run relabel_egs.sh $steps/relabel_egs.sh --cmd run.pl exp/ali exp/tanh/egs exp/relabelled
+run relabel_egs2.sh $steps/relabel_egs2.sh --cmd run.pl exp/ali exp/egs2 exp/relabelled2
+run decode.sh $steps/decode.sh --cmd run.pl --nj 2 exp/graph data/test exp/pnorm_simple2/decode
+run make_denlats.sh $steps/make_denlats.sh --cmd run.pl --nj 2 data/train data/lang exp/pnorm_simple2 exp/denlats
+run get_egs_discriminative2.sh $steps/get_egs_discriminative2.sh --cmd run.pl --num-frames-per-archive 4000 \
+  data/train data/lang exp/aligned exp/denlats exp/pnorm_simple2/final.mdl exp/degs
+run train_discriminative2.sh $steps/train_discriminative2.sh --cmd run.pl --num-epochs 1 --num-jobs-nnet 1 \
+  --num-threads 1 exp/degs exp/smbr
+run adjust_priors.sh $steps/adjust_priors.sh --cmd run.pl --iter epoch1 exp/degs exp/smbr
+run train_discriminative.sh $steps/train_discriminative.sh --cmd run.pl --num-epochs 1 --num-jobs-nnet 1 --num-threads 1 \
+  --samples-per-iter 4000 data/train data/lang exp/aligned exp/denlats exp/pnorm_simple2/final.mdl exp/smbr1
+run train_discriminative_multilang2.sh $steps/train_discriminative_multilang2.sh --cmd run.pl --num-epochs 1 \
+  --num-jobs-nnet "1 1" --num-threads 1 exp/degs exp/degs exp/smbr_multilang
+run get_ivector_id.sh $steps/get_ivector_id.sh ../shared/kaldi/golden/ivector
+run check_ivectors_compatible.sh $steps/check_ivectors_compatible.sh ../shared/kaldi/golden/ivector ../shared/kaldi/golden/ivector
+run remove_egs.sh $steps/remove_egs.sh exp/egs2
+
+echo
+echo "$(cat log/*.result | grep -c '^ran') of $(ls "$kaldi"/steps/nnet2 | wc -l) ran, in $dir"
