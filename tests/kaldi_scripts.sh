@@ -5,7 +5,7 @@
 #
 # Of Kaldi its scripts are needed alone: the folders steps and utils of a copy of egs/wsj/s5; no
 # program of it is on the PATH. Data are those of ../shared/kaldi or $NGTRAIN_SHARED/kaldi, every
-# eighth utterance, and networks are small. The folder of the run is $KALDI_SCRIPTS_DIR if given (it
+# fortieth utterance, and networks are small. The folder of the run is $KALDI_SCRIPTS_DIR if given (it
 # stays, and what has run there is not run again), else a temporary one. A row of the table has the
 # script, ran or failed, its seconds, and the last thing that was said where it failed.
 set -u
@@ -27,7 +27,7 @@ make_s5() {
   . ./path.sh
   local part every
   for part in train test; do
-    every=8; [ $part = test ] && every=50
+    every=35; [ $part = test ] && every=100
     for file in feats.scp wav.scp utt2spk text; do
       awk "NR % $every == 1" "../shared/kaldi/data/$part/$file" > data/$part/$file
     done
@@ -77,26 +77,29 @@ show() {
 echo "| script of steps/nnet2 | | s | |"; echo "|---|---|---|---|"
 
 # Networks of two small layers, and as few iterations as the scripts allow.
-egs=(--num-utts-subset 20 --num-frames-diagnostic 300)
+egs=(--num-utts-subset 6 --num-frames-diagnostic 100)
 common=(--cmd run.pl --num-hidden-layers 2 --add-layers-period 1 --minibatch-size 64 --mix-up 150 --cleanup false)
 pnorm=(--pnorm-input-dim 60 --pnorm-output-dim 20)
-old=("${common[@]}" --num-threads 2 --num-jobs-nnet 2 --num-epochs 3 --num-epochs-extra 1
-  --samples-per-iter 3000 --egs-opts "${egs[*]}")
-simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 3 --samples-per-iter 3000
+old=("${common[@]}" --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 --num-epochs-extra 1
+  --samples-per-iter 700 --egs-opts "${egs[*]}")
+simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 3 --samples-per-iter 700
   --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
 accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 2
-  --samples-per-iter 3000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
+  --samples-per-iter 700 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
 splice=(--splice-indexes "layer0/-2:-1:0:1:2 layer1/-1:1")
 in=(data/train data/lang exp/ali)
 steps=steps/nnet2
 
 # Examples and transforms
 run get_num_frames.sh $steps/get_num_frames.sh data/train
-run get_egs.sh $steps/get_egs.sh --cmd run.pl "${egs[@]}" --num-jobs-nnet 2 --samples-per-iter 3000 "${in[@]}" exp/old
-run get_egs2.sh $steps/get_egs2.sh --cmd run.pl "${egs[@]}" --samples-per-iter 3000 data/train exp/ali exp/egs2
+run get_egs.sh $steps/get_egs.sh --cmd run.pl "${egs[@]}" --num-jobs-nnet 2 --samples-per-iter 700 "${in[@]}" exp/old
+run get_egs2.sh $steps/get_egs2.sh --cmd run.pl "${egs[@]}" --samples-per-iter 700 data/train exp/ali exp/egs2
 run get_lda.sh $steps/get_lda.sh --cmd run.pl "${in[@]}" exp/lda
 run get_lda_block.sh $steps/get_lda_block.sh --cmd run.pl --block-size 7 --block-shift 6 "${in[@]}" exp/lda_block
-run make_multisplice_configs.py mkdir -p exp/configs
+mkdir -p exp/configs
+run make_multisplice_configs.py $steps/make_multisplice_configs.py --splice-indexes "${splice[1]}" --total-input-dim 13 \
+  --ivector-dim 0 --lda-mat exp/lda/lda.mat --lda-dim 65 --num-hidden-layers 2 "${pnorm[@]}" --num-targets 128 \
+  --online-preconditioning-opts "alpha=4.0" --initial-learning-rate 0.01 --bias-stddev 0.5 configs exp/configs
 run get_perturbed_feats.sh $steps/get_perturbed_feats.sh --cmd run.pl --nj 2 --num-copies 3 \
   conf/fbank.conf exp/perturbed/feats exp/perturbed data/train data/train_perturbed
 
@@ -133,12 +136,12 @@ run train_more2.sh $steps/train_more2.sh --cmd run.pl --num-threads 1 --num-jobs
 run retrain_tanh.sh $steps/retrain_tanh.sh --cmd run.pl --num-threads 2 --num-epochs 2 --num-epochs-extra 1 --widen 40 \
   exp/tanh/egs exp/tanh exp/retrained_tanh
 run retrain_fast.sh $steps/retrain_fast.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
-  --num-epochs-extra 1 --samples-per-iter 3000 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
+  --num-epochs-extra 1 --samples-per-iter 700 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
 run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 2 \
-  --samples-per-iter 3000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
+  --samples-per-iter 700 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
   "${in[@]}" exp/retrained_simple2
 run update_nnet.sh $steps/update_nnet.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
-  --samples-per-iter 3000 --egs-opts "${egs[*]}" "${in[@]}" exp/pnorm_fast exp/updated
+  --samples-per-iter 700 --egs-opts "${egs[*]}" "${in[@]}" exp/pnorm_fast exp/updated
 run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 1 \
   --mix-up "0 0" --prior-subset-size 300 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \
   exp/pnorm_simple2/final.mdl exp/multilang
