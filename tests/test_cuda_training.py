@@ -15,6 +15,7 @@ from nnet.device import select_device
 from nnet.device.cuda import cublas
 from nnet.device.cuda.staging import NUM_SLOTS
 from nnet.device.device import Device, Elementwise, to_host
+from nnet.device.gathered_frames import GatheredFrames
 from nnet.egs.minibatches import Minibatch, read_minibatches
 from nnet.io.compressed_frames import CompressedFrames
 from nnet.model.acoustic_model import load_network
@@ -269,6 +270,26 @@ def test_a_minibatch_travels_compressed_at_the_cost_of_one_launch(gpu, golden, r
         # A graph, a copy to the device and one into place, and this for each minibatch.
         assert abs(fake_cupy.counts.pop("launches") - 4 * 16) <= 2 * NUM_SLOTS
         assert not fake_cupy.counts
+
+
+@pytest.mark.slow
+def test_frames_are_gathered_where_the_features_are(gpu):
+    features = np.random.default_rng(1).standard_normal((500, DIM)).astype(np.float32)
+    places = np.random.default_rng(2).integers(0, 500, (12, 16, 3), dtype=np.int32)
+    labels = np.arange(16, dtype=np.int32)
+    with gpu() as device:
+        on_device = device.asarray(features)
+        networks = []
+        for frames in (
+            [features[rows] for rows in places],
+            [GatheredFrames(on_device, rows) for rows in places],
+        ):
+            networks.append(network_of("online", device))
+            group = [Minibatch(f, labels, labels % 12, np.ones(16, np.float32)) for f in frames]
+            train(networks[-1], group)
+        for one, other in zip(*(n.updatable_components for n in networks), strict=True):
+            for a, b in zip(one.parameters, other.parameters, strict=True):
+                np.testing.assert_array_equal(to_host(a), to_host(b))
 
 
 @pytest.mark.slow

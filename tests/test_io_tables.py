@@ -2,6 +2,9 @@
 
 import gzip
 import os
+import shlex
+import subprocess
+import sys
 import threading
 import time
 
@@ -286,6 +289,18 @@ def test_random_access(words):
         assert "e" not in table
         with pytest.raises(NgtrainError, match="no key e in ark:"):
             table["e"]
+
+
+def test_entries_that_nobody_asks_for_are_read_from_standard_input():
+    """Their writer would end by SIGPIPE, and with it a pipeline that does not overlook that."""
+    reader = (
+        "from nnet.io.tables import TOKEN\n"
+        "from nnet.io.random_access import random_access_table\n"
+        "with random_access_table('ark,s,cs:-', TOKEN) as table: assert table['k000000'] == 'v'"
+    )
+    writer = "awk 'BEGIN { for (n = 0; n < 200000; n++) printf \"k%06d v\\n\", n }'"
+    command = f"{writer} | {shlex.join([sys.executable, '-c', reader])}"
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True)
 
 
 def test_once_does_not_keep(words):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nnet.cli import log
+from nnet.device.device import Device, array_module
+from nnet.device.gathered_frames import GatheredFrames
 from nnet.drivers.driver import read_integer
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.egs.minibatches import Minibatch
@@ -25,7 +27,7 @@ class Frames:
     """Utterances one after the other.
 
     Attributes:
-        features: float32 (T, dim).
+        features: float32 (T, dim), on the host or on a device.
         pdfs: int32 (T,), the label of each frame.
         starts: int64 (utterances + 1,), where each utterance begins, and T.
     """
@@ -43,21 +45,34 @@ class Frames:
         names = "features", "pdfs", "starts"
         return cls(*(np.load(dir / f"{name}.npy", mmap_mode="r") for name in names))
 
-    def minibatch(self, frames: np.ndarray, left: int, right: int) -> Minibatch:
-        """Take frames, (n,), with their context, in which the ends of utterances are repeated."""
+    def on(self, device: Device) -> Frames:
+        """Put the features on a device."""
+        return replace(self, features=device.asarray(self.features))
+
+    def minibatch(
+        self, frames: np.ndarray, left: int, right: int, travels: bool = False
+    ) -> Minibatch:
+        """Take frames, (n,), with their context, in which the ends of utterances are repeated.
+
+        travels: leave it to a device that has the features to gather them.
+        """
         utterance = np.searchsorted(self.starts, frames, side="right") - 1
         first, last = self.starts[utterance], self.starts[utterance + 1] - 1
         around = frames[:, np.newaxis] + np.arange(-left, right + 1)
         around = np.clip(around, first[:, np.newaxis], last[:, np.newaxis])
         rows, weights = np.arange(len(frames), dtype=np.int32), np.ones(len(frames), np.float32)
-        return Minibatch(self.features[around], rows, self.pdfs[frames], weights)
+        if travels and not isinstance(self.features, np.ndarray):
+            inputs = GatheredFrames(self.features, around.astype(np.int32))
+        else:
+            inputs = self.features[array_module(self.features).asarray(around)]
+        return Minibatch(inputs, rows, self.pdfs[frames], weights)
 
     def minibatches(
-        self, frames: np.ndarray, size: int, context: tuple[int, int]
+        self, frames: np.ndarray, size: int, context: tuple[int, int], travel: bool = False
     ) -> Iterator[Minibatch]:
         """Take frames in their order, in minibatches of `size`; the last may be smaller."""
         for begin in range(0, len(frames), size):
-            yield self.minibatch(frames[begin : begin + size], *context)
+            yield self.minibatch(frames[begin : begin + size], *context, travel)
 
 
 def make_frames(data: Path, ali: Path, features: FeaturePipeline, dir: Path) -> Frames:

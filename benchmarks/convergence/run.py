@@ -51,8 +51,10 @@ def main(
     features = FeaturePipeline.of(ali_dir)
     setting = Setting(
         model=model,
-        train=make_frames(data, ali_dir, features, dir / "frames/train"),
-        held_out=make_frames(held_out_data, held_out_ali_dir, features, dir / "frames/held_out"),
+        train=make_frames(data, ali_dir, features, dir / "frames/train").on(device),
+        held_out=make_frames(held_out_data, held_out_ali_dir, features, dir / "frames/held_out").on(
+            device
+        ),
         num_held_out=held_out_frames,
         samples=samples,
         rates=(initial_effective_lrate, final_effective_lrate),

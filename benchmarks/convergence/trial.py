@@ -179,7 +179,7 @@ class Trial:
         network.set_learning_rate(effective * cell.num_jobs)
         block = self.order[self.samples_after(x) : self.samples_after(x + 1)]
         minibatches = setting.train.minibatches(
-            block[n :: cell.num_jobs], setting.minibatch_size, self.context
+            block[n :: cell.num_jobs], setting.minibatch_size, self.context, travel=True
         )
         total.add(train(network, minibatches, minibatches_per_phase=1000))
         return network

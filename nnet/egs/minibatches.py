@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.device.gathered_frames import GatheredFrames
 from nnet.egs.block import ExampleBlock, ExampleGroup
 from nnet.egs.tables import keep_freed_memory, read_frames
 from nnet.io.compressed_frames import CompressedFrames
@@ -23,12 +24,12 @@ class Minibatch:
 
     Attributes:
         frames: float32 (num_examples, left_context + 1 + right_context, input_dim), the input with
-            spk_info appended to every frame; or the same as CompressedFrames.
+            spk_info appended to every frame; or the same as CompressedFrames or GatheredFrames.
         rows, pdfs, weights: parallel arrays over labels, int32, int32 and float32: example
             rows[i] has the label pdfs[i] with weights[i]. In the order of the examples.
     """
 
-    frames: np.ndarray | CompressedFrames
+    frames: np.ndarray | CompressedFrames | GatheredFrames
     rows: np.ndarray
     pdfs: np.ndarray
     weights: np.ndarray

@@ -6,7 +6,7 @@ from typing import Any
 from nnet.errors import NgtrainError
 from nnet.io.holders import TOKEN
 from nnet.io.losses import Losses
-from nnet.io.streams import open_input
+from nnet.io.streams import CHUNK, open_input
 from nnet.io.tables import (
     READ_OPTIONS,
     ClosingContext,
@@ -111,6 +111,7 @@ class _RandomAccessArchive(RandomAccessTable):
         options = specifier.options
         self._is_sorted, self._once = "s" in options, "o" in options
         self._is_called_sorted = self._is_sorted and "cs" in options
+        self._archive = specifier.archive
         self._stream = open_input(specifier.archive)
         self._entries = archive_entries(self._stream, holder, Losses() if "p" in options else None)
         self._kept: dict[str, Any] = {}
@@ -150,6 +151,16 @@ class _RandomAccessArchive(RandomAccessTable):
 
     def _value(self, key: str) -> Any:
         return self._kept.pop(key) if self._once else self._kept[key]
+
+    def __exit__(self, kind, error, traceback) -> None:
+        """Close it; where all went well, the program that writes our input comes to its end, too.
+
+        A pipeline would fail with its SIGPIPE, for nothing but entries that nobody asks for.
+        """
+        if kind is None and self._archive in ("", "-"):
+            while self._stream.read(CHUNK):
+                pass
+        super().__exit__(kind, error, traceback)
 
     def close(self) -> None:
         self._entries.close()

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnet.device.cuda.kernels import THREADS, launch
 from nnet.device.device import Array
+from nnet.device.gathered_frames import GatheredFrames
 from nnet.io.compressed_frames import CompressedFrames
 
 NUM_SLOTS = 8  # one being filled, one that waits, and some that the device has yet to receive
@@ -35,27 +36,28 @@ class PinnedStagingBuffer:
         self._frames: dict[int, Array] = {}
         self.age = 0
 
-    def send(self, arrays: tuple[np.ndarray | CompressedFrames, ...]) -> Any:
+    def send(self, arrays: tuple[np.ndarray | CompressedFrames | GatheredFrames, ...]) -> Any:
         """Send some arrays on their way, from any thread; return what receive() takes.
 
         No more than two calls may be ahead of receive().
         """
-        shape = None
-        if isinstance(arrays[0], CompressedFrames):
-            shape = arrays[0].shape
-            arrays = arrays[0].data, arrays[0].places, *arrays[1:]
+        frames = arrays[0]
+        if isinstance(frames, CompressedFrames):
+            arrays = frames.data, frames.places, *arrays[1:]
+        elif isinstance(frames, GatheredFrames):
+            arrays = frames.places, *arrays[1:]
         if not self._layout.has_room_for(arrays):
             self._layout = _MemoryLayout(arrays)
         slot = next(self._slots)
         with self._device:
             slot.fill(arrays, self._layout, self._copying)
-        return slot, shape
+        return slot, frames
 
     def receive(self, sent: Any, place: int) -> tuple[Array, ...]:
         """Return the arrays on the device, where they stay until the next call for `place`."""
         import cupy
 
-        slot, shape = sent
+        slot, frames = sent
         stream = cupy.cuda.get_current_stream()
         stream.wait_event(slot.has_arrived)
         layout, received = self._places.get(place, (None, None))
@@ -66,22 +68,26 @@ class PinnedStagingBuffer:
         received[...] = slot.on_device
         slot.is_free.record(stream)
         arrays = slot.layout.cut(received, slot.kinds)
-        if shape is not None:
-            arrays = self._decompressed(*arrays[:2], shape, place), *arrays[2:]
+        if isinstance(frames, CompressedFrames):
+            data, places, *others = arrays
+            out = self._room_for(frames.shape, place)
+            args = data, places, data.shape[1], *frames.shape[1:], out
+            launch("decompress", len(data), THREADS, *args)
+            arrays = out, *others
+        elif isinstance(frames, GatheredFrames):
+            out = self._room_for(frames.shape, place)
+            frames.features.take(arrays[0], axis=0, out=out)
+            arrays = out, *arrays[1:]
         return arrays
 
-    def _decompressed(
-        self, data: Array, places: Array, shape: tuple[int, int, int], place: int
-    ) -> Array:
-        """Decompress the frames of CompressedFrames to where those for `place` always are."""
+    def _room_for(self, shape: tuple[int, int, int], place: int) -> Array:
+        """Return memory for frames, where those for `place` always are."""
         import cupy
 
         frames, size = self._frames.get(place), math.prod(shape)
         if frames is None or frames.size < size:
             frames = self._frames[place] = cupy.empty(size, np.float32)
             self.age += 1
-        args = data, places, data.shape[1], *shape[1:], frames
-        launch("decompress", len(data), THREADS, *args)
         return frames[:size].reshape(shape)
 
 
