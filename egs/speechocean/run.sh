@@ -56,7 +56,10 @@ cd "$here"
 . ./cmd.sh
 
 rounds=3 network=(--config conf/hours.conf --num-epochs 6) lmwt=8,10,12,14,17 penalty=0.0,0.5
-if $quick; then rounds=1 network=(--config conf/small.conf) lmwt=10,14 penalty=0.0; fi
+if $quick; then
+  rounds=1 network=(--config conf/small.conf --num-epochs 6 --add-layers-period 1)
+  lmwt=10,14 penalty=0.0
+fi
 data=$dir/data lang=$dir/lang
 mkdir -p "$data"
 
