@@ -121,8 +121,7 @@ def best_question(
     present, number = np.unique(values, return_inverse=True)
     sums = sums_by(number, statistics.sums, len(present))
     total, floor = sums.sum(axis=0), statistics.var_floor
-    asked = np.array([np.isin(present, values) for values in questions.sets], float)
-    yes = asked @ sums
+    yes = questions.asked_of(present) @ sums
     gains = objective(total - yes, floor) + objective(yes, floor) - objective(total, floor)
     best = int(gains.argmax())
     gain, yes_set = (float(gains[best]), questions.sets[best]) if gains[best] > 0 else (0.0, ())

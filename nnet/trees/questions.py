@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -37,6 +39,22 @@ class KeyQuestions:
     sets: list[Values]
     num_rounds: int = 0
     num_closest: int = 2
+
+    @cached_property
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """List the values of all sets, one after the other, and the number of the set of each."""
+        sizes = [len(values) for values in self.sets]
+        values = np.fromiter(chain.from_iterable(self.sets), int, sum(sizes))
+        return values, np.repeat(np.arange(len(sizes)), sizes)
+
+    def asked_of(self, present: np.ndarray) -> np.ndarray:
+        """Ask every question of some values, sorted: (sets, values), 1 where the answer is yes."""
+        values, set_of = self.members
+        place = np.minimum(np.searchsorted(present, values), len(present) - 1)
+        yes = present[place] == values
+        asked = np.zeros((len(self.sets), len(present)))
+        asked[set_of[yes], place[yes]] = 1
+        return asked
 
 
 class Questions(Stored):
