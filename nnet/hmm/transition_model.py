@@ -327,6 +327,15 @@ class TransitionModel(Stored):
             *(floored, skipped, self.num_transition_states),
         )
 
+    def info(self) -> str:
+        """Describe the model as am-info does: a line per property."""
+        return (
+            f"number of phones {len(self.phones)}\n"
+            f"number of pdfs {self.num_pdfs}\n"
+            f"number of transition-ids {self.num_transition_ids}\n"
+            f"number of transition-states {self.num_transition_states}\n"
+        )
+
     # --- Files ------------------------------------------------------------------------------------
 
     @classmethod
