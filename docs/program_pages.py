@@ -27,7 +27,8 @@ SUBJECTS = {
         nnet-adjust-priors nnet-train-transitions
     """,
     "Diagnostics of a training": """
-        nnet-compute-prob nnet-show-progress nnet-am-info am-info gmm-info raw-nnet-info nnet-file-info
+        nnet-compute-prob nnet-show-progress nnet-am-info am-info gmm-info raw-nnet-info
+        nnet-file-info
     """,
     "Making and changing networks": """
         nnet-init nnet-am-init nnet-insert nnet-replace-last-layers nnet-am-reinitialize

@@ -348,6 +348,22 @@ def test_realignment(interrupted):
     assert len(before) == len(after) and 0 < (before != after).mean() < 0.6
 
 
+def test_mixing_up_halfway(train, tmp_path):
+    process = train(tmp_path / "nnet", "--mix-up", "128", "--realign-times", "")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode != 0 and "--mix-up 128: must be more than 128" in output
+    assert not (tmp_path / "nnet").exists()
+    directory = tmp_path / "mixed"
+    finish(train(directory, "--mix-up", "150", "--realign-times", ""))
+    sizes = [load_network(str(directory / f"{x}.mdl")).components[-1] for x in (3, 4, 5, "final")]
+    assert [c.type for c in sizes] == ["SoftmaxComponent", *["SumGroupComponent"] * 3]
+    assert all(128 < c.input_dim <= 150 and c.output_dim == 128 for c in sizes[1:])
+    assert not (directory / "log" / "progress.4.log").exists()
+    assert (directory / "log" / "progress.5.log").exists()
+    rates = [last_number(OBJECTIVE, directory / f"log/train.{x}.1.log") for x in range(5)]
+    assert rates[-1] > rates[0] + 0.5
+
+
 def test_nothing_is_done_twice(interrupted, train):
     output = finish(train(interrupted.dir))
     assert "nothing to do" in output

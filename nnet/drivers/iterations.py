@@ -177,18 +177,23 @@ class Iterations(ExitStack):
         """Average the models of an iteration's jobs, or take the best one; then remove them."""
         training, o, x = self.training, self.training.options, jobs.number
         averages = self.schedule.averages(x)
-        merged, writing, fixing = training.model(x + 1), "--write-checksum=true", []
+        merged, writing, changes = training.model(x + 1), "--write-checksum=true", []
         if o.fix_nnet and x <= self.schedule.num_iters // 2:
-            fixing = [
+            changes += [
                 "-", "|", "nnet-am-fix", f"--max-average-deriv={o.max_average:g}",
                 f"--min-average-deriv={o.min_average:g}", writing, "-",
+            ]  # fmt: skip
+        if self.mixes_up(x):
+            changes += [
+                "-", "|", "nnet-am-mixup", "--min-count=10", f"--num-mixtures={o.mix_up}",
+                f"--srand={o.srand + x}", writing, "-",
             ]  # fmt: skip
         while not merged.exists():
             jobs.decide(o.min_jobs)
             chosen = map(jobs.model, jobs.counted() if averages else [jobs.best])
             log_file = training.log(f"{'average' if averages else 'select'}.{x}")
             try:
-                run(training.cmd, log_file, "nnet-am-average", writing, *chosen, *fixing, merged)
+                run(training.cmd, log_file, "nnet-am-average", writing, *chosen, *changes, merged)
             except NgtrainError:
                 if not jobs.discard_broken(o.max_retries):
                     forget_left_out(training.dir, x)  # nothing came of it
@@ -199,6 +204,10 @@ class Iterations(ExitStack):
                     raise NgtrainError(f"{log_file}: it ended well, but there is no {merged}")
         remove_models_of_jobs(training.dir, x + 1)
 
+    def mixes_up(self, x: int) -> bool:
+        """Tell whether iteration x ends with a split of outputs of the softmax."""
+        return self.training.options.mix_up > 0 and x == self.schedule.halfway
+
     def diagnose(self, x: int | str) -> None:
         """Start to compute how good model x is, and how it differs from the one before."""
         training, s = self.training, self.schedule
@@ -208,8 +217,8 @@ class Iterations(ExitStack):
                 training.cmd, training.log(f"compute_prob_{subset}.{x}"),
                 "nnet-compute-prob", model, f"ark:{egs}/{subset}_diagnostic.egs",
             )  # fmt: skip
-        if x == "final" or x == 0 or not s.averages(x - 1):
-            return
+        if x == "final" or x == 0 or not s.averages(x - 1) or self.mixes_up(x - 1):
+            return  # there is no model before it that is like it
         if (before := training.model(x - 1)).exists():
             self.diagnostics.start(
                 training.cmd, training.log(f"progress.{x}"),

@@ -61,7 +61,7 @@ class TrainingChecks:
         of_files = self.gather(self.files, self.programs)
         problems = [*of_options, *of_files]
         if not of_files:
-            problems += self.gather(self.system, self.utterances, self.given_egs)
+            problems += self.gather(self.system, self.utterances, self.given_egs, self.mixtures)
         if not problems:
             problems += self.gather(self.features, self.amounts)
         return problems
@@ -85,6 +85,11 @@ class TrainingChecks:
         if o.nonlin == "pnorm" and o.pnorm_input_dim % o.pnorm_output_dim:
             wanted = f"must be a multiple of --pnorm-output-dim {o.pnorm_output_dim}"
             yield f"--pnorm-input-dim {o.pnorm_input_dim}: {wanted}"
+
+    def mixtures(self) -> Iterator[str]:
+        num_mixtures, num_pdfs = self.options.mix_up, self.training.num_targets
+        if 0 < num_mixtures <= num_pdfs:
+            yield f"--mix-up {num_mixtures}: must be more than {num_pdfs}, the number of pdf-ids"
 
     def splices(self) -> list[str]:
         return [] if self.training.splices else ["--splice-indexes: nothing is spliced"]

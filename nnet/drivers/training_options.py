@@ -137,6 +137,8 @@ class TrainingOptions:
     fix_nnet: bool = setting(False, ITERATIONS, "Run nnet-am-fix during the first half")
     min_average: float = setting(0.05, ITERATIONS, "Passed to nnet-am-fix", least=0)
     max_average: float = setting(0.95, ITERATIONS, "Passed to nnet-am-fix", least=0)
+    mix_up: int = setting(0, ITERATIONS, least=0,
+        help="Outputs of the softmax, more than pdf-ids, that these get halfway; 0: one each")
     num_jobs_compute_prior: int = setting(10, REALIGNMENT | PRIORS,
         "Jobs that compute posteriors", least=1)
     prior_subset_size: int = setting(10000, REALIGNMENT | PRIORS,
