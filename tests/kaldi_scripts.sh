@@ -78,24 +78,41 @@ echo "| script of steps/nnet2 | | s | |"; echo "|---|---|---|---|"
 
 # Networks of two small layers, and as few iterations as the scripts allow.
 egs=(--num-utts-subset 6 --num-frames-diagnostic 100)
-common=(--cmd run.pl --num-hidden-layers 2 --add-layers-period 1 --minibatch-size 64 --mix-up 150 --cleanup false)
-pnorm=(--pnorm-input-dim 60 --pnorm-output-dim 20)
+common=(--cmd run.pl --add-layers-period 1 --minibatch-size 64 --mix-up 150 --cleanup false)
+layers=(--num-hidden-layers 2)
+pnorm=("${layers[@]}" --pnorm-input-dim 60 --pnorm-output-dim 20)
 old=("${common[@]}" --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 --num-epochs-extra 1
-  --samples-per-iter 700 --egs-opts "${egs[*]}")
-simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 3 --samples-per-iter 700
+  --samples-per-iter 1000 --egs-opts "${egs[*]}")
+simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 4 --samples-per-iter 1000
   --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
-accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 2
-  --samples-per-iter 700 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
+accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 4
+  --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
 splice=(--splice-indexes "layer0/-2:-1:0:1:2 layer1/-1:1")
 in=(data/train data/lang exp/ali)
 steps=steps/nnet2
 
+# What scripts take as given
+make_nnet1() { # a network of nnet1 with one layer
+  mkdir -p exp/nnet1; cp exp/ali/{final.mdl,tree,phones.txt} exp/nnet1
+  local ones zeros
+  ones=$(printf '1 %.0s' {1..128}); zeros=$(printf '0 %.0s' {1..13})
+  echo "<Nnet> <AddShift> 13 13 <LearnRateCoef> 0 [ $zeros] </Nnet>" > exp/nnet1/final.feature_transform
+  { echo "<Nnet> <AffineTransform> 128 13 <LearnRateCoef> 1 <BiasLearnRateCoef> 1 <MaxNorm> 0 ["
+    for _ in {1..127}; do echo " $zeros"; done; echo " $zeros] [ $ones]"
+    echo "<Softmax> 128 128 </Nnet>"; } > exp/nnet1/final.nnet
+  echo " [ $ones]" > exp/nnet1/ali_train_pdf.counts
+}
+make_nnet1
+# Its LDA takes lists that only get_egs.sh, which it calls later, makes.
+with_lists() { mkdir -p "$1"; cp exp/old/{valid,train_subset}_uttlist "$1" 2> /dev/null; }
+
 # Examples and transforms
 run get_num_frames.sh $steps/get_num_frames.sh data/train
-run get_egs.sh $steps/get_egs.sh --cmd run.pl "${egs[@]}" --num-jobs-nnet 2 --samples-per-iter 700 "${in[@]}" exp/old
-run get_egs2.sh $steps/get_egs2.sh --cmd run.pl "${egs[@]}" --samples-per-iter 700 data/train exp/ali exp/egs2
+run get_egs.sh $steps/get_egs.sh --cmd run.pl "${egs[@]}" --num-jobs-nnet 2 --samples-per-iter 1000 "${in[@]}" exp/old
+run get_egs2.sh $steps/get_egs2.sh --cmd run.pl "${egs[@]}" --samples-per-iter 1000 data/train exp/ali exp/egs2
 run get_lda.sh $steps/get_lda.sh --cmd run.pl "${in[@]}" exp/lda
-run get_lda_block.sh $steps/get_lda_block.sh --cmd run.pl --block-size 7 --block-shift 6 "${in[@]}" exp/lda_block
+with_lists exp/lda_block
+run get_lda_block.sh $steps/get_lda_block.sh --cmd run.pl "${in[@]}" exp/lda_block
 mkdir -p exp/configs
 run make_multisplice_configs.py $steps/make_multisplice_configs.py --splice-indexes "${splice[1]}" --total-input-dim 13 \
   --ivector-dim 0 --lda-mat exp/lda/lda.mat --lda-dim 65 --num-hidden-layers 2 "${pnorm[@]}" --num-targets 128 \
@@ -104,15 +121,16 @@ run get_perturbed_feats.sh $steps/get_perturbed_feats.sh --cmd run.pl --nj 2 --n
   conf/fbank.conf exp/perturbed/feats exp/perturbed data/train data/train_perturbed
 
 # Training
-run train_tanh.sh $steps/train_tanh.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/tanh
-run train_tanh_fast.sh $steps/train_tanh_fast.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/tanh_fast
-run train_tanh_bottleneck.sh $steps/train_tanh_bottleneck.sh "${old[@]}" --hidden-layer-dim 30 --bottleneck-dim 10 \
+run train_tanh.sh $steps/train_tanh.sh "${old[@]}" "${layers[@]}" --hidden-layer-dim 30 "${in[@]}" exp/tanh
+run train_tanh_fast.sh $steps/train_tanh_fast.sh "${old[@]}" "${layers[@]}" --hidden-layer-dim 30 "${in[@]}" exp/tanh_fast
+run train_tanh_bottleneck.sh $steps/train_tanh_bottleneck.sh "${old[@]}" "${layers[@]}" --hidden-layer-dim 30 --bottleneck-dim 10 \
   "${in[@]}" exp/tanh_bottleneck
 run train_pnorm.sh $steps/train_pnorm.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm
 run train_pnorm_fast.sh $steps/train_pnorm_fast.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_fast
 run train_pnorm_bottleneck_fast.sh $steps/train_pnorm_bottleneck_fast.sh "${old[@]}" "${pnorm[@]}" --bottleneck-dim 10 \
   "${in[@]}" exp/pnorm_bottleneck
 run train_pnorm_ensemble.sh $steps/train_pnorm_ensemble.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_ensemble
+with_lists exp/block
 run train_block.sh $steps/train_block.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/block
 run train_pnorm_simple.sh $steps/train_pnorm_simple.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple
 run train_pnorm_simple2.sh $steps/train_pnorm_simple2.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple2
@@ -125,7 +143,7 @@ run train_multisplice_accel2.sh $steps/train_multisplice_accel2.sh "${accel[@]}"
   "${in[@]}" exp/multisplice
 run train_multisplice_ensemble.sh $steps/train_multisplice_ensemble.sh "${accel[@]}" "${pnorm[@]}" "${splice[@]}" \
   --ensemble-size 2 "${in[@]}" exp/multisplice_ensemble
-run train_convnet_accel2.sh $steps/train_convnet_accel2.sh "${accel[@]}" --hidden-dim 30 --num-filters1 4 \
+run train_convnet_accel2.sh $steps/train_convnet_accel2.sh "${accel[@]}" "${layers[@]}" --hidden-dim 30 --num-filters1 4 \
   --patch-dim1 4 --pool-size 2 --num-filters2 4 --patch-dim2 2 "${in[@]}" exp/convnet
 
 # Going on from networks
@@ -136,12 +154,13 @@ run train_more2.sh $steps/train_more2.sh --cmd run.pl --num-threads 1 --num-jobs
 run retrain_tanh.sh $steps/retrain_tanh.sh --cmd run.pl --num-threads 2 --num-epochs 2 --num-epochs-extra 1 --widen 40 \
   exp/tanh/egs exp/tanh exp/retrained_tanh
 run retrain_fast.sh $steps/retrain_fast.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
-  --num-epochs-extra 1 --samples-per-iter 700 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
+  --num-epochs-extra 1 --samples-per-iter 1000 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
 run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 2 \
-  --samples-per-iter 700 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
+  --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
   "${in[@]}" exp/retrained_simple2
 run update_nnet.sh $steps/update_nnet.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
-  --samples-per-iter 700 --egs-opts "${egs[*]}" "${in[@]}" exp/pnorm_fast exp/updated
+  --samples-per-iter 1000 --egs-opts "${egs[*]}" "${in[@]}" exp/pnorm_fast exp/updated
+chmod -R u+w exp
 run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 1 \
   --mix-up "0 0" --prior-subset-size 300 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \
   exp/pnorm_simple2/final.mdl exp/multilang
