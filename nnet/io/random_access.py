@@ -111,7 +111,7 @@ class _RandomAccessArchive(RandomAccessTable):
         options = specifier.options
         self._is_sorted, self._once = "s" in options, "o" in options
         self._is_called_sorted = self._is_sorted and "cs" in options
-        self._archive = specifier.archive
+        self._archive, self._at_end = specifier.archive, False
         self._stream = open_input(specifier.archive)
         self._entries = archive_entries(self._stream, holder, Losses() if "p" in options else None)
         self._kept: dict[str, Any] = {}
@@ -133,6 +133,7 @@ class _RandomAccessArchive(RandomAccessTable):
                 return False
             entry = next(self._entries, None)
             if entry is None:
+                self._at_end = True
                 return False
             self._keep(*entry, asked=key)
         return True
@@ -157,7 +158,7 @@ class _RandomAccessArchive(RandomAccessTable):
 
         A pipeline would fail with its SIGPIPE, for nothing but entries that nobody asks for.
         """
-        if kind is None and self._archive in ("", "-"):
+        if kind is None and self._archive in ("", "-") and not self._at_end:
             while self._stream.read(CHUNK):
                 pass
         super().__exit__(kind, error, traceback)
