@@ -148,7 +148,8 @@ def load(chain: Chain, features: FeaturePipeline, splice: str = ""):
 def monophones(chain: Chain, corpus, num_utterances: int, num_gauss: int) -> None:
     """Train monophones from a flat start (train_mono.sh), and align all (align_si.sh)."""
     import kaldifst
-    from gaussians import GaussianSystem, Sample
+    from gaussians import GaussianSystem
+    from mixture_sums import Sample
 
     from nnet.drivers.programs import output_of
 
@@ -173,7 +174,8 @@ def monophones(chain: Chain, corpus, num_utterances: int, num_gauss: int) -> Non
 
 def triphones(chain: Chain, name: str, tree: Path, corpus, num_gauss: int, matrix=None) -> None:
     """Train triphones (train_deltas.sh, or with a matrix train_lda_mllt.sh), and align all."""
-    from gaussians import GaussianSystem, Sample
+    from gaussians import GaussianSystem
+    from mixture_sums import Sample
 
     system = GaussianSystem(tree / "tree", chain.lang / "topo")
     alignments = read_alignments(tree)
@@ -199,7 +201,7 @@ def train(
     spliced=None, matrix=None,
 ):  # fmt: skip
     """Iterate: align, estimate MLLT, re-estimate and split; returns the matrix at the end."""
-    from gaussians import Sample, estimate_mllt
+    from mixture_sums import Sample, estimate_mllt
 
     now = system.mixtures.num_gauss
     increment = (num_gauss - now) // schedule.max_iter_inc
@@ -211,7 +213,7 @@ def train(
         if x in schedule.mllt:
             ids = corpus.joined(alignments)
             ids[np.isin(system.model.phone_of[ids], chain.silence)] = 0
-            mllt = estimate_mllt(system, Sample(system.model, corpus.frames, ids))
+            mllt = estimate_mllt(system.mixtures.get_pdf, Sample(system.model, corpus.frames, ids))
             system.transform_means(mllt)
             matrix, sample = mllt @ matrix, None
             corpus = spliced.transformed(matrix)
