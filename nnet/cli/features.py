@@ -81,6 +81,54 @@ def spectral_options(function: Callable) -> Callable:
     return function
 
 
+def _with_own(*own: Callable) -> Callable:
+    """Make a decorator of the shared options and those of one kind of features."""
+
+    def decorate(function: Callable) -> Callable:
+        for declare in reversed(own):
+            function = declare(function)
+        return spectral_options(function)
+
+    return decorate
+
+
+mfcc_options = _with_own(
+    option("--num-ceps", 13, "Number of cepstra (including C0)", least=1),
+    option("--use-energy", True, "Use energy (not C0)"),
+    option("--energy-floor", 0.0, "Floor on energy (absolute, not relative)"),
+    option("--raw-energy", True, "Energy before preemphasis and windowing"),
+    option("--cepstral-lifter", 22.0, "Constant that scales the cepstra"),
+    option("--htk-compat", False, "Put energy or C0 last"),
+)
+"""Decorator for the options of compute-mfcc-feats, which mfcc.conf has."""
+
+fbank_options = _with_own(
+    option("--use-energy", False, "Add an extra dimension with energy"),
+    option("--energy-floor", 0.0, "Floor on energy (absolute, not relative)"),
+    option("--raw-energy", True, "Energy before preemphasis and windowing"),
+    option("--htk-compat", False, "Put energy last"),
+    option("--use-log-fbank", True, "Log filter-bank, not linear"),
+    option("--use-power", True, "Use power, not magnitude"),
+)
+"""Decorator for the options of compute-fbank-feats, which fbank.conf has."""
+
+_OF_TABLES = "channel", "min_duration", "subtract_mean", "write_utt2dur"
+
+
+def read_spectral(kind: str, filename: str):
+    """Make the SpectralFeatures of "mfcc" or "fbank" that a file of options asks for.
+
+    An empty name stands for the defaults.  Raises NgtrainError.
+    """
+    from nnet.cli.config_options import read_options
+    from nnet.features.spectral import SpectralFeatures
+
+    given = read_options({"mfcc": mfcc_options, "fbank": fbank_options}[kind], filename)
+    for name in _OF_TABLES:  # of programs that read recordings from tables
+        given.pop(name)
+    return SpectralFeatures(kind, **given)
+
+
 def run(
     kind: str,
     *,

@@ -6,42 +6,11 @@ are read from it by read_options().
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from nnet.cli import option, program, read_config
+from nnet.cli import Choice, option
+from nnet.cli.config_options import options, read_options
 from nnet.errors import NgtrainError
-
-Decorator = Callable[[Callable], Callable]
-
-
-def options(*declared: Decorator) -> Decorator:
-    """Make one decorator of several, which stand in its order in what --help says."""
-
-    def decorate(function: Callable) -> Callable:
-        for declare in reversed(declared):
-            function = declare(function)
-        return function
-
-    return decorate
-
-
-def read_options(declared: Decorator, filename: str) -> dict[str, Any]:
-    """Read a file of options that a decorator declares, with their defaults.
-
-    Raises:
-        NgtrainError: the file cannot be read, or has another option or a bad value.
-    """
-
-    @program("")
-    @declared
-    def reader(**_):
-        """Hold options."""
-
-    with reader.make_context(filename, read_config(filename)) as context:
-        standard = {parameter.name for parameter in reader.standard_options}
-        return {name: value for name, value in context.params.items() if name not in standard}
-
 
 online_cmvn_options = options(
     option(
@@ -201,3 +170,68 @@ def ivector_system(**given: Any):
         **read_options(splice_options, files["splice_config"]),
         options=OnlineIvectorOptions(**given),
     )
+
+
+front_end_options = options(
+    option("--feature-type", "mfcc", "Base feature type", type=Choice(["mfcc", "fbank"])),
+    option("--mfcc-config", "", "Configuration file for MFCC features (e.g. conf/mfcc.conf)"),
+    option(
+        "--fbank-config", "", "Configuration file for filterbank features (e.g. conf/fbank.conf)"
+    ),
+    option(
+        "--cmvn-config",
+        "",
+        "Configuration file for online cmvn features (e.g. conf/online_cmvn.conf), of the features "
+        "that the network sees (not of i-vectors).  If not set, these are not normalized.",
+    ),
+    option(
+        "--global-cmvn-stats",
+        "",
+        "File with global statistics for that normalization",
+    ),
+    option(
+        "--ivector-extraction-config",
+        "",
+        "Configuration file for online iVector extraction; options as of ivector-extract-online2",
+    ),
+)
+"""Decorator for the options of the front end of online decoding."""
+
+
+def front_end_system(
+    feature_type: str,
+    mfcc_config: str,
+    fbank_config: str,
+    cmvn_config: str,
+    global_cmvn_stats: str,
+    ivector_extraction_config: str,
+    online: bool,
+):
+    """Load the FrontEndSystem of what `front_end_options` declares.
+
+    Args:
+        online: whether i-vectors are of what has come in; otherwise of all frames.
+    Raises:
+        NgtrainError: a file was not given or cannot be read, or they do not go together.
+    """
+    from nnet.cli.features import read_spectral
+    from nnet.features.online_cmvn import read_global_statistics
+    from nnet.ivectors.front_end import FrontEndSystem
+
+    spectral = read_spectral(
+        feature_type, {"mfcc": mfcc_config, "fbank": fbank_config}[feature_type]
+    )
+    system = FrontEndSystem(spectral)
+    if cmvn_config:
+        if not global_cmvn_stats:
+            raise NgtrainError("--cmvn-config needs --global-cmvn-stats")
+        system.cmvn = online_cmvn(**read_options(online_cmvn_options, cmvn_config))
+        system.global_cmvn_stats = read_global_statistics(global_cmvn_stats)
+    if ivector_extraction_config:
+        given = read_options(ivector_extraction_options, ivector_extraction_config)
+        if not online:
+            given |= {"use_most_recent_ivector": True, "greedy_ivector_extractor": True}
+        elif given["greedy_ivector_extractor"]:
+            given["use_most_recent_ivector"] = True
+        system.ivectors = ivector_system(**given)
+    return system

@@ -72,6 +72,23 @@ class SpectralFeatures:
         self._allow_downsample = allow_downsample
         self._allow_upsample = allow_upsample
 
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one frame to the next."""
+        return self._options.frame_opts.frame_shift_ms / 1000.0
+
+    def stream(self, key: str, sample_rate: int | None = None) -> "SpectralStream":
+        """Begin with a recording that comes in chunk by chunk.
+
+        Raises:
+            Skip: it has not the configured sample rate.
+        """
+        expected = self._options.frame_opts.samp_freq
+        if sample_rate not in (None, expected):
+            raise Skip(f"utterance {key} is sampled at {sample_rate} Hz, not at {expected:g} Hz")
+        rng = np.random.default_rng([self._srand, zlib.crc32(key.encode("utf-8", "replace"))])
+        return SpectralStream(self._extractor(self._options), expected, self._dither, rng)
+
     def __call__(
         self, key: str, samples: np.ndarray, sample_rate: int, warp: float = 1.0
     ) -> np.ndarray:
@@ -94,28 +111,65 @@ class SpectralFeatures:
                     "of --sample-frequency (see --allow-downsample and --allow-upsample)"
                 )
             samples = _resample(samples, sample_rate, round(expected))
-        if self._dither:
-            rng = np.random.default_rng([self._srand, zlib.crc32(key.encode("utf-8", "replace"))])
-            noise = rng.standard_normal(len(samples), np.float32)
-            samples = samples + np.float32(self._dither) * noise
-        extractor = self._extractor(self._options)
-        try:
-            extractor.accept_waveform(expected, samples)
-            extractor.input_finished()
-        except RuntimeError as error:
-            raise Skip(str(error)) from error
-        if extractor.num_frames_ready == 0:
+        stream = self.stream(key)
+        samples = stream.dithered(samples)
+        matrix = stream.frames(samples, is_last=True)
+        if not len(matrix):
             raise Skip("too short for one frame")
-        matrix = np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])
         if warp != 1.0:
-            matrix = self._warped(matrix, np.asarray(samples, np.float32), warp)
-        if not np.isfinite(matrix).all():
-            raise Skip("NaN or infinity in its features: its samples are too large")
+            matrix = finite(self._warped(matrix, np.asarray(samples, np.float32), warp))
         return matrix
 
     @cached_property
     def _warped(self) -> WarpedFeatures:
         return WarpedFeatures(self._options)
+
+
+class SpectralStream:
+    """The features of one recording that comes in chunk by chunk."""
+
+    def __init__(self, extractor, sample_rate: float, dither: float, rng: np.random.Generator):
+        self._extractor, self._sample_rate = extractor, sample_rate
+        self._dither, self._rng = dither, rng
+        self._num_frames = 0
+
+    def __call__(self, samples: np.ndarray, is_last: bool = False) -> np.ndarray:
+        """Take the next samples (n,); return the frames (T, D) float32 that are ready with them.
+
+        Raises:
+            Skip: samples are so large that features are infinite.
+        """
+        return self.frames(self.dithered(samples), is_last)
+
+    def dithered(self, samples: np.ndarray) -> np.ndarray:
+        """Add noise to the next samples."""
+        if not self._dither:
+            return samples
+        noise = self._rng.standard_normal(len(samples), np.float32)
+        return samples + np.float32(self._dither) * noise
+
+    def frames(self, samples: np.ndarray, is_last: bool = False) -> np.ndarray:
+        """Take the next samples as they are."""
+        extractor = self._extractor
+        try:
+            if len(samples):
+                extractor.accept_waveform(self._sample_rate, samples)
+            if is_last:
+                extractor.input_finished()
+        except RuntimeError as error:
+            raise Skip(str(error)) from error
+        ready = range(self._num_frames, extractor.num_frames_ready)
+        self._num_frames = extractor.num_frames_ready
+        frames = [extractor.get_frame(index) for index in ready]
+        matrix = np.array(frames, np.float32).reshape(len(frames), extractor.dim)
+        return finite(matrix)
+
+
+def finite(matrix: np.ndarray) -> np.ndarray:
+    """Return features; Skip if some are not finite."""
+    if not np.isfinite(matrix).all():
+        raise Skip("NaN or infinity in its features: its samples are too large")
+    return matrix
 
 
 def _check_frames(options) -> None:

@@ -58,12 +58,16 @@ class AcousticModel:
             )
             self.priors = np.pad(self.priors, (0, num_outputs - len(priors)))
 
-    def log_likelihoods(self, features: np.ndarray, key: str = "") -> np.ndarray:
+    def log_likelihoods(
+        self, features: np.ndarray, key: str = "", pad_input: bool = True
+    ) -> np.ndarray:
         """Compute scaled log-likelihoods: log posterior minus log prior, (T, num_pdfs) float32.
 
         Args:
-            features: (T, D); copies of the first and the last frame fill the network's context.
+            features: (T, D).
             key: the utterance, for messages.
+            pad_input: fill the network's context with copies of the first and the last frame; else
+                the outputs are fewer than the frames.
 
         Raises:
             NgtrainError: the priors are not set, or the features have the wrong dimension or are
@@ -74,7 +78,7 @@ class AcousticModel:
                 raise NgtrainError("the priors in the model are not set up (nnet-adjust-priors)")
             if not np.isfinite(features).all():
                 raise NgtrainError("the features have NaN or infinite values")
-            posteriors = compute(self.network, features)
+            posteriors = compute(self.network, features, pad_input)
         except NgtrainError as error:
             raise NgtrainError(f"utterance {key}: {error}" if key else str(error)) from None
         return np.log(np.maximum(posteriors, np.float32(PROBABILITY_FLOOR))) - np.log(self.priors)

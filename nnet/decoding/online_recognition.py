@@ -1,0 +1,141 @@
+"""Decoding of recordings as if they came in chunk by chunk, speaker after speaker.
+
+After Kaldi's online2bin/online2-wav-nnet2-latgen-faster.cc, with its log lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from nnet.decoding.decoder import Decoder
+from nnet.decoding.online import ENDPOINT_RULES, EndpointRule, OnlineDecoding
+from nnet.decoding.symbols import SymbolTable
+from nnet.errors import NgtrainError
+from nnet.features.speakers import by_speaker
+from nnet.features.utterances import Skip, leave_out
+from nnet.features.wave import WAVE, Wave
+from nnet.io.losses import Losses
+from nnet.io.tables import Holder, table_writer
+from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd
+from nnet.lattices.conversion import to_compact_lattice
+from nnet.lattices.lattice import CompactLattice
+from nnet.lattices.operations import scaled
+from nnet.lattices.tables import COMPACT_LATTICE
+from nnet.model.acoustic_model import AcousticModel
+
+log = logging.getLogger("ngtrain")
+
+
+@dataclass(frozen=True)
+class OnlineOptions:
+    """How recordings are decoded.
+
+    Attributes:
+        acoustic_scale: of likelihoods in the search; lattices are written without it.
+        chunk_length: seconds that come in at once; the whole utterance if it is not positive.
+        max_nnet_batch_size: frames for which the network computes outputs at once.
+        do_endpointing: stop where the utterance seems to have ended.
+        silence_phones: for that.
+        rules: likewise.
+    """
+
+    acoustic_scale: float = 0.1
+    chunk_length: float = 0.05
+    max_nnet_batch_size: int = 256
+    do_endpointing: bool = False
+    silence_phones: Collection[int] = ()
+    rules: Collection[EndpointRule] = ENDPOINT_RULES
+
+    def __post_init__(self) -> None:
+        if self.do_endpointing and not self.silence_phones:
+            raise NgtrainError("Endpointing requires nonempty --endpoint.silence-phones option")
+
+
+@dataclass
+class OnlineRecognition:
+    """A recogniser of recordings that come in chunk by chunk, with counts of what was done.
+
+    Attributes:
+        symbols: to write the words of each utterance on standard error.
+    """
+
+    model: AcousticModel
+    decoder: Decoder
+    front_end: FrontEndSystem
+    options: OnlineOptions
+    symbols: SymbolTable | None = None
+    num_done: int = 0
+    lost: Losses = field(default_factory=Losses)
+    _num_frames: int = 0
+    _log_likelihood: float = 0.0
+
+    def run(self, spk2utt_rspecifier: str, wav_rspecifier: str, lattice_wspecifier: str) -> None:
+        """Write a lattice of each utterance; each adapts to those of its speaker before it."""
+        with table_writer(lattice_wspecifier, cast(Holder, COMPACT_LATTICE)) as output:
+            for _, utterances in by_speaker(spk2utt_rspecifier, wav_rspecifier, WAVE, self.lost):
+                state = FrontEndState()
+                for key, recording in utterances:
+                    try:
+                        lattice, state = self.decode(key, recording, state)
+                    except Skip as reason:
+                        leave_out(self.lost, key, reason)
+                        continue
+                    output.write(key, lattice)
+                    log.info("Decoded utterance %s", key)
+                    self.num_done += 1
+
+    def decode(
+        self, key: str, recording: Wave, state: FrontEndState
+    ) -> tuple[CompactLattice, FrontEndState]:
+        """Decode an utterance, of which the first channel counts.
+
+        Returns:
+            Its lattice, and what is known of the speaker then.
+        Raises:
+            Skip: it is too short, or no path survived.
+            NgtrainError: its features do not fit the model.
+        """
+        options = self.options
+        source = OnlineFrontEnd(self.front_end, key, state, recording.sample_rate)
+        decoding = OnlineDecoding(
+            key, self.model, self.decoder, source, options.acoustic_scale,
+            options.max_nnet_batch_size,
+        )  # fmt: skip
+        for samples, is_last in self._chunks(recording):
+            source.accept(samples, is_last)
+            decoding.advance()
+            if options.do_endpointing and decoding.is_at_end(
+                options.silence_phones, self.front_end.frame_shift, options.rules
+            ):
+                break
+        path, lattice = decoding.best_path(), self.decoder.best_lattice()
+        if path is None or lattice is None:
+            raise Skip("no frame could be decoded")
+        self._num_frames += decoding.num_frames
+        self._log_likelihood += path.log_likelihood
+        if self.symbols:
+            print(key, *(self.symbols[word] for word in path.words), file=sys.stderr)
+        return to_compact_lattice(scaled(lattice, 1, 1 / options.acoustic_scale)), source.state()
+
+    def _chunks(self, recording: Wave) -> Iterator[tuple[np.ndarray, bool]]:
+        """Cut the samples of the first channel; tells of each part whether it is the last."""
+        samples = recording.samples[0]
+        length = int(recording.sample_rate * self.options.chunk_length)
+        size = max(length, 1) if self.options.chunk_length > 0 else max(len(samples), 1)
+        for begin in range(0, max(len(samples), 1), size):
+            yield samples[begin : begin + size], begin + size >= len(samples)
+
+    def report(self) -> None:
+        """Log the lines of Kaldi's program."""
+        log.info("Decoded %d utterances, %d with errors.", self.num_done, self.lost.count)
+        log.info(
+            "Overall likelihood per frame was %g per frame over %d frames.",
+            *(self._log_likelihood / max(self._num_frames, 1), self._num_frames),
+        )
+        self.lost.report(f"%d of {self.num_done + self.lost.count} utterances were not decoded")

@@ -1,0 +1,98 @@
+"""The front end of online decoding: from samples to the input of a network, chunk by chunk.
+
+After Kaldi's online2/online-nnet2-feature-pipeline.cc: cepstra or filter banks, normalized online
+if that is asked for, and beside them i-vectors that were estimated from frames as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.features.online_cmvn import OnlineCmvn, OnlineCmvnOptions
+from nnet.features.spectral import SpectralFeatures
+from nnet.ivectors.online import IvectorSystem, OnlineIvectors, SpeakerState
+
+
+@dataclass
+class FrontEndSystem:
+    """All that a front end is made of.
+
+    Attributes:
+        spectral: computes cepstra or filter banks.
+        cmvn: how these are normalized, with `global_cmvn_stats`; None for not at all.
+        ivectors: what i-vectors are made with; None for none.
+    """
+
+    spectral: SpectralFeatures
+    cmvn: OnlineCmvnOptions | None = None
+    global_cmvn_stats: np.ndarray | None = None
+    ivectors: IvectorSystem | None = None
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.spectral.frame_shift
+
+
+@dataclass
+class FrontEndState:
+    """What earlier utterances of a speaker have left."""
+
+    ivectors: SpeakerState | None = None
+    cmvn_stats: np.ndarray | None = None
+
+
+class OnlineFrontEnd:
+    """The front end of one utterance.
+
+    Attributes:
+        num_frames_ready: frames that can be asked for.
+        is_finished: whether there will be no more.
+    """
+
+    def __init__(self, system: FrontEndSystem, key: str, state: FrontEndState, sample_rate: int):
+        """Begin with an utterance; Skip if it has not the configured sample rate."""
+        self._stream = system.spectral.stream(key, sample_rate)
+        self._cmvn = None
+        if system.cmvn is not None and system.global_cmvn_stats is not None:
+            self._cmvn = OnlineCmvn(system.cmvn, system.global_cmvn_stats, state.cmvn_stats)
+        self._ivectors = None
+        if system.ivectors is not None:
+            known = state.ivectors or SpeakerState.of_nothing(system.ivectors)
+            self._ivectors = OnlineIvectors(system.ivectors, known)
+        self._frames: list[np.ndarray] = []
+        self.is_finished = False
+
+    def accept(self, samples: np.ndarray, is_last: bool = False) -> None:
+        """Take the samples (n,) that come next, on the scale of 16-bit integers.
+
+        Raises:
+            NgtrainError: features do not have the dimension that statistics have.
+        """
+        frames = self._stream(samples, is_last)
+        self.is_finished = is_last
+        if self._ivectors is not None and (len(frames) or is_last):
+            self._ivectors.accept(frames, is_last)
+        self._frames.extend(self._cmvn(frames) if self._cmvn is not None else frames)
+
+    @property
+    def num_frames_ready(self) -> int:
+        if self._ivectors is None:
+            return len(self._frames)
+        return min(len(self._frames), self._ivectors.num_frames_ready)
+
+    def frames(self, indexes: np.ndarray) -> np.ndarray:
+        """Return frames by their numbers (n,), each with the i-vector that there is for it now."""
+        rows = np.array([self._frames[index] for index in indexes])
+        if self._ivectors is None:
+            return rows
+        return np.hstack([rows, self._ivectors.rows(indexes.tolist())])
+
+    def state(self) -> FrontEndState:
+        """Return what the next utterance of the speaker is to begin with."""
+        return FrontEndState(
+            self._ivectors.speaker_state() if self._ivectors is not None else None,
+            self._cmvn.speaker_statistics() if self._cmvn is not None else None,
+        )
