@@ -75,12 +75,17 @@ SUBJECTS = {
     """,
     "Recordings and features": """
         steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats
-        compute-fbank-feats compute-cmvn-stats apply-cmvn apply-cmvn-online add-deltas splice-feats
+        compute-fbank-feats compute-cmvn-stats apply-cmvn add-deltas splice-feats
         transform-feats paste-feats subsample-feats copy-feats feat-to-dim feat-to-len
         acc-lda sum-lda-accs est-lda wav-copy wav-augment wav-to-duration
         extract-segments
     """,
+    "Online decoding": """
+        steps/prepare_online_decoding.py steps/decode_online.py online2-wav-nnet2-latgen-faster
+        apply-cmvn-online
+    """,
     "Gaussian mixtures and i-vectors": """
+        steps/train_diag_ubm.py steps/train_ivector_extractor.py steps/extract_ivectors_online.py
         ivector-extract-online2 ivector-extract ivector-extractor-init
         ivector-extractor-acc-stats ivector-extractor-sum-accs ivector-extractor-est
         ivector-extractor-copy gmm-global-init-from-feats gmm-gselect gmm-global-acc-stats
