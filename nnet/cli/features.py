@@ -112,7 +112,10 @@ fbank_options = _with_own(
 )
 """Decorator for the options of compute-fbank-feats, which fbank.conf has."""
 
-_OF_TABLES = "channel", "min_duration", "subtract_mean", "write_utt2dur"
+_OF_TABLES = (
+    *("channel", "min_duration", "subtract_mean", "write_utt2dur", "vtln_warp", "vtln_map"),
+    *("utt2spk", "output_format"),
+)
 
 
 def read_spectral(kind: str, filename: str):
