@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 RIDDLES = ("What ", "Of ", "That ", "Those ", "The same", "Whether ", "How ", "Which ")
 ROOMS = (
     *("cli", "components", "decoding", "device", "drivers", "egs", "features", "hmm", "io"),
-    *("launch", "model", "natural_gradient", "report", "training"),
+    *("ivectors", "launch", "model", "natural_gradient", "report", "training"),
 )
 """The packages of nnet/."""
 

@@ -18,7 +18,7 @@ from nnet.model.acoustic_model import AcousticModel
 
 
 class FrameSource(Protocol):
-    """What frames come from; see nnet/ivectors/front_end.py."""
+    """A source of frames; see nnet/ivectors/front_end.py."""
 
     is_finished: bool
 

@@ -34,7 +34,7 @@ log = logging.getLogger("ngtrain")
 
 @dataclass(frozen=True)
 class OnlineOptions:
-    """How recordings are decoded.
+    """Options of the decoding of recordings.
 
     Attributes:
         acoustic_scale: of likelihoods in the search; lattices are written without it.

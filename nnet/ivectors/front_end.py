@@ -38,7 +38,7 @@ class FrontEndSystem:
 
 @dataclass
 class FrontEndState:
-    """What earlier utterances of a speaker have left."""
+    """The rest of earlier utterances of a speaker."""
 
     ivectors: SpeakerState | None = None
     cmvn_stats: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""What a mixture says of the utterances of a table: selected Gaussians, posteriors, statistics.
+"""Tables made of utterances by a mixture: selected Gaussians, posteriors, statistics.
 
 After Kaldi's gmmbin/gmm-gselect.cc, gmm-global-get-post.cc and gmm-global-acc-stats.cc.
 """

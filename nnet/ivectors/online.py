@@ -26,7 +26,7 @@ _HIGHEST_MIN_POST = 0.99
 
 @dataclass(frozen=True)
 class OnlineIvectorOptions:
-    """How i-vectors are estimated (Kaldi's OnlineIvectorExtractionConfig, but for files).
+    """Options of the estimation of i-vectors (OnlineIvectorExtractionConfig, but for files).
 
     Attributes:
         ivector_period: frames from one i-vector to the next.
@@ -59,7 +59,7 @@ class OnlineIvectorOptions:
 
 @dataclass
 class IvectorSystem:
-    """All that i-vectors are made with.
+    """A collection of all that i-vectors are made with.
 
     Attributes:
         lda_matrix: float32 (D, spliced dimension, perhaps + 1).
@@ -98,7 +98,7 @@ class IvectorSystem:
 
 @dataclass
 class SpeakerState:
-    """What is known of a speaker after some utterances.
+    """The knowledge of a speaker after some utterances.
 
     Attributes:
         cmvn_stats: float64 (2, base dimension + 1).

@@ -61,7 +61,7 @@ class OnlineStatistics:
 
     @property
     def _prior_scale(self) -> float:
-        """How much the prior counts."""
+        """Scale of the prior."""
         return max(self.num_frames / self.max_count, 1.0) if self.max_count > 0 else 1.0
 
     def _add_prior(self, scale: float) -> None:

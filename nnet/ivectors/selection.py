@@ -1,4 +1,4 @@
-"""Which Gaussians of a mixture a frame belongs to: the best few, and their posteriors.
+"""Gaussians of a mixture to which a frame belongs: the best few, and their posteriors.
 
 After Kaldi's DiagGmm::GaussianSelection (gmm/diag-gmm.cc) and VectorToPosteriorEntry
 (hmm/posterior.cc), for all frames at once.
