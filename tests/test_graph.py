@@ -20,9 +20,10 @@ from nnet.decoding.graph import (
     push_weights,
 )
 from nnet.decoding.lexicon import loop_grammar
-from nnet.decoding.symbols import SymbolTable, read_integers
+from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
+from nnet.io.integer_lists import read_integers
 from nnet.io.streams import InputStream
 from nnet.io.tables import INTEGERS, MATRIX, sequential_table, table_writer
 

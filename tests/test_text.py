@@ -7,10 +7,11 @@ import pytest
 from nnet.decoding.dictionary import read_phone_sets
 from nnet.decoding.lexicon import read_lexicon
 from nnet.decoding.nist import MappingRules, read_stm
-from nnet.decoding.symbols import SymbolTable, read_integer_lists
+from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import UnknownWords
 from nnet.drivers.data_dir import read_rows
 from nnet.errors import NgtrainError
+from nnet.io.integer_lists import read_integer_lists
 from nnet.io.tables import TOKENS, read_script, sequential_table
 from nnet.io.text import split_key, split_words, text_lines, visible
 

@@ -7,9 +7,10 @@ words (words whose pronunciations have only silence phones) and the one for unkn
 
 from pathlib import Path
 
-from nnet.decoding.symbols import SymbolTable, read_integer_lists, read_integers
+from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
+from nnet.io.integer_lists import read_integer_lists, read_integers
 from nnet.io.text import split_words, text_lines
 
 

@@ -29,9 +29,10 @@ def main(lang_dir, model_dir, graph_dir, transition_scale, self_loop_scale, remo
     from nnet.decoding.fst import ArrayFst
     from nnet.decoding.fst_operations import remove_arcs
     from nnet.decoding.graph import decoding_graph
-    from nnet.decoding.symbols import SymbolTable, read_integers
+    from nnet.decoding.symbols import SymbolTable
     from nnet.hmm.transition_model import TransitionModel
     from nnet.hmm.tree import ContextDependency
+    from nnet.io.integer_lists import read_integers
 
     lang, graph_dir = Path(lang_dir), Path(graph_dir)
     tree, model = Path(model_dir, "tree"), Path(model_dir, "final.mdl")

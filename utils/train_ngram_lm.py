@@ -10,11 +10,12 @@ The result is in the ARPA format; it is compressed when its name ends in .gz.
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnet.decoding.symbols import SymbolTable, read_integers
+from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
 from nnet.drivers.driver import argument, driver, log, option, require_files
 from nnet.errors import NgtrainError
+from nnet.io.integer_lists import read_integers
 from nnet.io.text import split_words
 from nnet.launch.commands import quote
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnet.decoding.symbols import read_integer_lists
+from nnet.io.integer_lists import read_integer_lists
 
 Pronunciations = Mapping[int, Sequence[tuple[int, ...]]]
 

@@ -1,7 +1,7 @@
 """Forms in which objects are stored as values of tables (Kaldi util/kaldi-holder-inl.h)."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,32 @@ def _write_posterior(writer: Writer, frames) -> None:
         writer.newline()
 
 
+def _read_pairs(reader: Reader) -> list[tuple[float, float]]:
+    """Read pairs of numbers (Kaldi util/kaldi-holder-inl.h, BasicPairVectorHolder)."""
+    if reader.binary:
+        count = reader.integer()
+        if count < 0:
+            raise reader.fail(f"a list of {count} pairs")
+        return [(reader.real(), reader.real()) for _ in range(count)]
+    words = b" ".join(_line(reader))
+    try:
+        pairs = [tuple(map(float, pair.split())) for pair in words.split(b";")] if words else []
+        return [(first, second) for first, second in pairs]
+    except ValueError:
+        raise reader.fail("expected pairs of numbers with ; between them") from None
+
+
+def _write_pairs(writer: Writer, pairs: Iterable[tuple[float, float]]) -> None:
+    pairs = list(pairs)
+    if writer.binary:
+        writer.integer(len(pairs))
+    for number, (first, second) in enumerate(pairs):
+        if number and not writer.binary:
+            writer.raw("; ")
+        writer.real(first).real(second)
+    writer.newline()
+
+
 def _basic(parse: Callable[[Reader], Any], format: Callable[[Writer, Any], Any]):
     """Make the form of one number, alone on its line in text."""
 
@@ -219,6 +245,7 @@ COMPRESSED_MATRIX = Holder(Reader.compressed_matrix, Writer.compressed_matrix)
 VECTOR = Holder(Reader.vector, Writer.vector)
 INTEGERS = Holder(_read_integers, _write_integers)
 INTEGER_LISTS = Holder(_read_integer_lists, _write_integer_lists)
+REAL_PAIRS = Holder(_read_pairs, _write_pairs)
 POSTERIOR = Holder(_read_posterior, _write_posterior)
 INTEGER = _basic(Reader.integer, Writer.integer)
 REAL = _basic(Reader.real, Writer.real)

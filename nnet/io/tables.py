@@ -26,6 +26,7 @@ from nnet.io.holders import (  # noqa: F401 - the forms of what is in tables
     MATRIX,
     POSTERIOR,
     REAL,
+    REAL_PAIRS,
     TOKEN,
     TOKENS,
     VECTOR,

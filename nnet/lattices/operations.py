@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from nnet.errors import NgtrainError
-from nnet.lattices.lattice import EPSILON, GRAPH, CompactLattice, _Lattice
+from nnet.lattices.lattice import COMPACT_ARC, EPSILON, GRAPH, CompactLattice, _Lattice
 from nnet.lattices.order import connected, topsorted
 from nnet.lattices.strings import LabelStrings
 from nnet.lattices.sweep import Sweep
@@ -76,12 +76,44 @@ def pruned(lattice: L, beam: float) -> L:
     finals[alpha + final_cost > cutoff] = np.inf
     result = lattice.with_weights(lattice.arcs["weight"], finals).with_arcs(kept)
     if isinstance(result, CompactLattice):
-        result.final_strings = _without(result.final_strings, ~result.is_final)
+        result.final_strings = result.final_strings.where(result.is_final)
     return connected(result)
 
 
-def _without(strings: LabelStrings, dropped: np.ndarray) -> LabelStrings:
-    """Make some strings empty."""
-    lengths = strings.lengths
-    kept = np.repeat(~dropped, lengths)
-    return LabelStrings.of_lengths(strings.values[kept], np.where(dropped, 0, lengths))
+def with_strings_on_arcs(lattice: CompactLattice) -> CompactLattice:
+    """Move the transition-ids of final states that nothing leaves onto the arcs that lead there.
+
+    So does determinization, which writes what is common to all paths as soon as it can.
+    """
+    moves = np.diff(lattice.first_arc) == 0
+    if lattice.start >= 0:
+        moves[lattice.start] = False
+    moved = lattice.final_strings.where(moves).take(lattice.arcs["nextstate"])
+    result = lattice.with_weights(lattice.arcs["weight"], lattice.finals)
+    result.arc_strings = lattice.arc_strings.followed_by(moved)
+    result.final_strings = lattice.final_strings.where(~moves)
+    return result
+
+
+def with_super_final(lattice: CompactLattice) -> CompactLattice:
+    """Let all paths end in one state that nothing leaves and that costs nothing.
+
+    It is added unless there is one already; arcs without a word lead to it, with what it cost to
+    end.
+    """
+    ends = np.flatnonzero(lattice.is_final)
+    ends_for_nothing = not lattice.finals[ends].any() and not lattice.final_strings.lengths.any()
+    if len(ends) == 1 and ends_for_nothing and not np.diff(lattice.first_arc)[ends[0]]:
+        return lattice
+    arcs = np.zeros(len(ends), COMPACT_ARC)
+    arcs["weight"], arcs["nextstate"] = lattice.finals[ends], lattice.num_states
+    finals = np.full((lattice.num_states + 1, 2), np.inf, np.float32)
+    finals[-1] = 0
+    return CompactLattice.from_arcs(
+        lattice.start,
+        finals,
+        np.concatenate([lattice.source, ends]),
+        np.concatenate([lattice.arcs, arcs]),
+        LabelStrings.concatenate([lattice.arc_strings, lattice.final_strings.take(ends)]),
+        LabelStrings.empty(lattice.num_states + 1),
+    )

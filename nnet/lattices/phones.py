@@ -16,7 +16,7 @@ def with_phones_as_words(lattice: Lattice, model: TransitionModel) -> Lattice:
     Raises:
         NgtrainError: the lattice has transition-ids that the model does not have.
     """
-    ids = _known(lattice.arcs["ilabel"], model)
+    ids = known_ids(lattice.arcs["ilabel"], model)
     begins = (ids != EPSILON) & (model.hmm_state_of[ids] == 0) & ~model.is_self_loop[ids]
     phones = np.where(begins, model.phone_of[ids], EPSILON)
     result = lattice.with_weights(lattice.arcs["weight"], lattice.finals)
@@ -37,14 +37,15 @@ def with_phones_as_ids(lattice: CompactLattice, model: TransitionModel) -> Compa
 
 
 def _phones_that_end(strings: LabelStrings, model: TransitionModel) -> LabelStrings:
-    ids = _known(strings.values, model)
+    ids = known_ids(strings.values, model)
     ends = model.is_final[ids]
     owner = np.repeat(np.arange(len(strings)), strings.lengths)
     lengths = np.bincount(owner[ends], minlength=len(strings))
     return LabelStrings.of_lengths(model.phone_of[ids[ends]], lengths)
 
 
-def _known(ids: np.ndarray, model: TransitionModel) -> np.ndarray:
+def known_ids(ids: np.ndarray, model: TransitionModel) -> np.ndarray:
+    """Return transition-ids; NgtrainError if the model does not have all of them."""
     if len(ids) and ids.max() > model.num_transition_ids:
         raise NgtrainError(
             f"the lattice has the transition-id {ids.max()}, the model only "

@@ -67,6 +67,20 @@ class LabelStrings:
             self.values[ranges(self.first[:-1][indices], lengths)], lengths
         )
 
+    def followed_by(self, others: LabelStrings) -> LabelStrings:
+        """Put behind each string the one of as many others."""
+        count = len(self)
+        both = LabelStrings.concatenate([self, others])
+        in_turn = np.arange(2 * count).reshape(2, count).T.ravel()
+        lengths = self.lengths + others.lengths
+        return LabelStrings.of_lengths(both.take(in_turn).values, lengths)
+
+    def where(self, kept: np.ndarray) -> LabelStrings:
+        """Make the strings empty that are not `kept`, bool (strings,)."""
+        lengths = self.lengths
+        values = self.values[np.repeat(kept, lengths)]
+        return LabelStrings.of_lengths(values, np.where(kept, lengths, 0))
+
     def lists(self) -> list[list[int]]:
         """Return the strings as lists."""
         values, first = self.values.tolist(), self.first.tolist()

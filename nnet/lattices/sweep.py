@@ -11,20 +11,26 @@ import numpy as np
 from nnet.lattices.lattice import _Lattice
 from nnet.lattices.order import levels_of
 
+Level = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Arcs of one level, where those of each state begin among them, and the states."""
 
-class _Groups:
-    """Arcs ordered by one of their ends, the states at that end ordered by level."""
 
-    def __init__(self, ends: np.ndarray, levels: np.ndarray):
-        order = np.lexsort((ends, levels[ends]))
-        self.arcs = order
-        at = ends[order]
-        self.first = np.flatnonzero(np.diff(at, prepend=-1))  # of each state's arcs
-        self.states = at[self.first]
-        # Level by level: where its states begin, and where its arcs do.
-        bounds = np.flatnonzero(np.diff(levels[self.states], prepend=-1))
-        self.bounds = [*bounds.tolist(), len(self.states)]
-        self.first_arc = [*self.first[bounds].tolist(), len(order)]
+def _by_level(ends: np.ndarray, levels: np.ndarray) -> list[Level]:
+    """Group arcs by the level of one of their ends, and in it by the state at that end."""
+    arcs = np.lexsort((ends, levels[ends]))
+    at = ends[arcs]
+    first = np.flatnonzero(np.diff(at, prepend=-1))  # of each state's arcs
+    states = at[first]
+    bounds = [*np.flatnonzero(np.diff(levels[states], prepend=-1)).tolist(), len(states)]
+    arc_bounds = [*first[bounds[:-1]].tolist(), len(arcs)]
+    return [
+        (
+            arcs[arc : arc_bounds[n + 1]],
+            first[bounds[n] : bounds[n + 1]] - arc,
+            states[bounds[n] : bounds[n + 1]],
+        )
+        for n, arc in enumerate(arc_bounds[:-1])
+    ]
 
 
 class Sweep:
@@ -39,8 +45,8 @@ class Sweep:
         self.source = lattice.source
         self.into = lattice.arcs["nextstate"].astype(np.int64)
         levels = levels_of(lattice)
-        self._forward = _Groups(self.into, levels)
-        self._backward = _Groups(self.source, levels)
+        self.by_target = _by_level(self.into, levels)
+        self.by_source = _by_level(self.source, levels)[::-1]
 
     def forward(self, weights: np.ndarray, add: np.ufunc) -> np.ndarray:
         """Sum up over all ways from the start to each state.
@@ -55,15 +61,8 @@ class Sweep:
         alpha = np.full(self.lattice.num_states, -np.inf)
         if self.lattice.start >= 0:
             alpha[self.lattice.start] = 0.0
-        groups = self._forward
-        source, weights = self.source[groups.arcs], weights[groups.arcs]
-        for level in range(len(groups.bounds) - 1):
-            begin, end = groups.bounds[level : level + 2]
-            arcs = slice(*groups.first_arc[level : level + 2])
-            sums = add.reduceat(
-                alpha[source[arcs]] + weights[arcs], groups.first[begin:end] - arcs.start
-            )
-            states = groups.states[begin:end]
+        for arcs, first, states in self.by_target:
+            sums = add.reduceat(alpha[self.source[arcs]] + weights[arcs], first)
             alpha[states] = add(alpha[states], sums)
         return alpha
 
@@ -78,14 +77,7 @@ class Sweep:
             float64 (states,): -inf where no way leads to the end.
         """
         beta = np.array(finals, np.float64)
-        groups = self._backward
-        into, weights = self.into[groups.arcs], weights[groups.arcs]
-        for level in reversed(range(len(groups.bounds) - 1)):
-            begin, end = groups.bounds[level : level + 2]
-            arcs = slice(*groups.first_arc[level : level + 2])
-            sums = add.reduceat(
-                beta[into[arcs]] + weights[arcs], groups.first[begin:end] - arcs.start
-            )
-            states = groups.states[begin:end]
+        for arcs, first, states in self.by_source:
+            sums = add.reduceat(beta[self.into[arcs]] + weights[arcs], first)
             beta[states] = add(beta[states], sums)
         return beta

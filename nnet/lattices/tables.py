@@ -83,8 +83,8 @@ class CompactLatticeHolder:
         write_lattice(stream, value, binary)
 
 
-LATTICE = LatticeHolder()
-COMPACT_LATTICE = CompactLatticeHolder()
+LATTICE: Any = LatticeHolder()
+COMPACT_LATTICE: Any = CompactLatticeHolder()
 
 
 def change_lattices(

@@ -24,7 +24,7 @@ from nnet.decoding.arpa import LanguageModel
 from nnet.decoding.fst import ARC, FST, ArrayFst
 from nnet.decoding.lexicon import read_lexicon, usual_topology
 from nnet.decoding.nist import MappingRules, WordGraph, read_stm
-from nnet.decoding.symbols import SymbolTable, read_integer_lists
+from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import DataDir
 from nnet.egs import store as example_store
 from nnet.egs.minibatches import read_minibatches
@@ -38,6 +38,7 @@ from nnet.hmm.topology import HmmTopology
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency, Leaf, Split, Table, monophone_tree
 from nnet.io import random_access, tables
+from nnet.io.integer_lists import read_integer_lists
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import archive_entries
 from nnet.io.tokens import Reader, read_object, start_writing
