@@ -29,7 +29,7 @@ _MATCH, _DELETE, _INSERT = 1, 2, 3  # the last step of a way, as numbered in the
 
 
 @dataclass(frozen=True)
-class Counts:
+class BinCounts:
     """How often words stand against positions of R; one entry for each pair that occurs.
 
     Attributes:
@@ -61,7 +61,7 @@ class EditDistance:
         self.start, self.end = lattice.start, int(np.flatnonzero(lattice.is_final)[0])
         self.deletion = np.where(self.word == EPSILON, 0, 1 + _DELTA)
 
-    def between(self, r: np.ndarray) -> tuple[float, Counts]:
+    def between(self, r: np.ndarray) -> tuple[float, BinCounts]:
         """Compute the expected distance to R, int (Q,), and what stands against it."""
         insertion = np.concatenate(([0.0], np.cumsum(r != EPSILON)))  # of R(1 ... q)
         alpha = np.zeros((len(self.time), len(insertion)))
@@ -87,7 +87,7 @@ class EditDistance:
         np.minimum(least[:, 1:], match, out=least[:, 1:])
         return match, delete, np.minimum.accumulate(least - insertion, axis=1) + insertion
 
-    def _counts(self, r: np.ndarray, alpha: np.ndarray, insertion: np.ndarray) -> Counts:
+    def _counts(self, r: np.ndarray, alpha: np.ndarray, insertion: np.ndarray) -> BinCounts:
         """Go back from the end, and collect what stands against each position."""
         beta = np.zeros_like(alpha)
         beta[self.end, -1] = 1.0
@@ -146,7 +146,7 @@ class _Tally:
         row, position = np.nonzero(gamma)
         self.parts.append((position, word[row], gamma[row, position], begin[row], end[row]))
 
-    def counts(self) -> Counts:
+    def counts(self) -> BinCounts:
         position, word, gamma, begin, end = map(np.concatenate, zip(*self.parts, strict=True))
         pairs, which = np.unique(
             word.astype(np.int64) * self.num_positions + position, return_inverse=True
@@ -155,7 +155,7 @@ class _Tally:
         total, begin, end = (
             np.bincount(which, weights)[order] for weights in (gamma, gamma * begin, gamma * end)
         )
-        return Counts(
+        return BinCounts(
             pairs[order] % self.num_positions,
             (pairs[order] // self.num_positions).astype(np.int32),
             total,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nnet.io.losses import Losses
-from nnet.lattices.edit_distance import Counts, EditDistance
+from nnet.lattices.edit_distance import BinCounts, EditDistance
 from nnet.lattices.lattice import EPSILON, CompactLattice
 from nnet.lattices.order import connected, topsorted
 from nnet.lattices.paths import best_path
@@ -147,8 +147,8 @@ def decode(
 
 
 @dataclass
-class Totals:
-    """Totals over the utterances of a table, for the log.
+class MbrTotals:
+    """MbrTotals over the utterances of a table, for the log.
 
     Attributes:
         num_done, num_words: utterances and their words.
@@ -193,7 +193,7 @@ def _with_epsilons(words: Sequence[int]) -> list[int]:
     return result
 
 
-def _bins(counts: Counts) -> list[Bin]:
+def _bins(counts: BinCounts) -> list[Bin]:
     """Sort each position's words by their posterior; of equal ones, the higher number first."""
     order = np.lexsort((-counts.word, -counts.gamma, counts.position))
     ends = np.cumsum(np.bincount(counts.position))

@@ -110,7 +110,7 @@ Output = tuple[int, Ids, Pending]
 """A word, its transition-ids, and what remains pending."""
 
 
-class Aligner(Protocol):
+class WritingRule(Protocol):
     """What decides what is written."""
 
     def take(self, pending: Pending) -> Output | None:
@@ -120,7 +120,7 @@ class Aligner(Protocol):
         """Write something at the end, where no more can be read."""
 
 
-def unfold(lattice: CompactLattice, aligner: Aligner, most_nodes: int = 0) -> Unfolding | None:
+def unfold(lattice: CompactLattice, rule: WritingRule, most_nodes: int = 0) -> Unfolding | None:
     """Write what is complete as soon as it is read, and the rest at the end.
 
     most_nodes: give up, and return None, beyond so many; any number if 0.
@@ -144,12 +144,12 @@ def unfold(lattice: CompactLattice, aligner: Aligner, most_nodes: int = 0) -> Un
         node, (state, pending) = unfolding.queue.pop()
         if most_nodes and len(unfolding.rank) > most_nodes:
             return None
-        output = aligner.take(pending)
+        output = rule.take(pending)
         if output is None and state == end:
             if pending == Pending():
                 unfolding.finals.add(node)
             else:
-                output = aligner.flush(pending)
+                output = rule.flush(pending)
         if output is not None:
             word, ids, left = output
             if word != EPSILON or ids:
