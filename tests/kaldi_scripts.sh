@@ -83,9 +83,9 @@ layers=(--num-hidden-layers 2)
 pnorm=("${layers[@]}" --pnorm-input-dim 60 --pnorm-output-dim 20)
 old=("${common[@]}" --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 --num-epochs-extra 1
   --samples-per-iter 1000 --egs-opts "${egs[*]}")
-simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 4 --samples-per-iter 1000
+simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 6 --samples-per-iter 1000
   --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
-accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 4
+accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 5
   --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
 splice=(--splice-indexes "layer0/-2:-1:0:1:2 layer1/-1:1")
 in=(data/train data/lang exp/ali)
