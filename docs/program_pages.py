@@ -26,6 +26,12 @@ SUBJECTS = {
         nnet-train-ensemble nnet-average nnet-am-average nnet-combine-fast nnet-combine
         nnet-adjust-priors nnet-train-transitions
     """,
+    "Sequence training": """
+        steps/make_denlats.py steps/get_egs_discriminative2.py steps/train_discriminative2.py
+        nnet-get-egs-discriminative nnet-copy-egs-discriminative nnet-shuffle-egs-discriminative
+        nnet-combine-egs-discriminative nnet-compare-hash-discriminative
+        nnet-train-discriminative-simple nnet-train-discriminative-parallel
+    """,
     "Diagnostics of a training": """
         nnet-compute-prob nnet-show-progress nnet-am-info am-info gmm-info raw-nnet-info
         nnet-file-info

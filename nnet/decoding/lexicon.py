@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import add
 from typing import NamedTuple
 
@@ -156,6 +156,16 @@ def loop_grammar(words: Sequence[int], end_probability: float = 0.5) -> ArrayFst
     go_on_cost = word_cost - math.log(1 - end_probability)
     arcs += [(spoken, spoken, word, word, go_on_cost) for word in words]
     return _compile([*arcs, (spoken, -math.log(end_probability))], sort_by="ilabel")
+
+
+def unigram_grammar(counts: Mapping[int, int], num_sentences: int) -> ArrayFst:
+    """Make G of any words, each as probable as it is often, and so is the end of a sentence.
+
+    Source: Kaldi's utils/make_unigram_grammar.pl.
+    """
+    total = math.log(sum(counts.values()) + num_sentences)
+    arcs = [(0, 0, word, word, total - math.log(count)) for word, count in sorted(counts.items())]
+    return _compile([*arcs, (0, total - math.log(num_sentences))], sort_by="ilabel")
 
 
 def _compile(lines: Iterable[tuple], sort_by: str) -> ArrayFst:

@@ -25,6 +25,10 @@ OBJECTIVE = LogLine(
 )
 LIMITED = LogLine("Limited %d of %d steps of layers", r"Limited (\d+) of (\d+) steps of layers")
 """How often the limit on the change shortened what a minibatch did to a layer, in all of a job."""
+SEQUENCE_OBJECTIVE = LogLine(
+    "%s objective function is %s per frame, over %g frames.",
+    r"objective function is (?:.* = )?(\S+) per frame",
+)
 STEPS_SECONDS = LogLine(
     "Finished training, processed %d training examples in %.2f seconds.  Wrote model to %s",
     r"training examples in (\S+) seconds",
@@ -67,6 +71,10 @@ EXAMPLES = LogLine(
     "Finished generating examples, successfully processed %d feature files, wrote %d examples,  "
     "with %d egs in total; %d files had errors.",
     r"processed (?P<utterances>\d+) feature files, .* with (?P<frames>\d+) egs in total",
+)
+DISCRIMINATIVE_EXAMPLES = LogLine(
+    "Finished generating examples, successfully processed %d feature files, %d had errors.",
+    r"processed (?P<utterances>\d+) feature files, (?P<failed>\d+) had errors",
 )
 RELABELLED = LogLine(
     "Read %d alignments containing a total of %d frames; labelled %d frames out of %d examples; "

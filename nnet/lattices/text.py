@@ -9,6 +9,7 @@ are zero, with empty strings, are left out.  The first line begins with the star
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 
@@ -123,18 +124,23 @@ def _parse_compact(lines: list[list[str]]) -> CompactLattice:
 # Writing ------------------------------------------------------------------------------------------
 
 
-def write_text(stream: OutputStream, lattice: Lattice | CompactLattice) -> None:
-    """Write a lattice, with six significant digits."""
+def write_text(
+    stream: OutputStream, lattice: Lattice | CompactLattice, num_digits: int = 6
+) -> None:
+    """Write a lattice, with so many significant digits."""
     weights = lattice.arcs["weight"].tolist()
     arcs = lattice.arcs
     if isinstance(lattice, CompactLattice):
         labels = [f"{word}" for word in arcs["label"].tolist()]
-        ends = list(map(_compact, weights, lattice.arc_strings.lists()))
-        final_ends = list(map(_compact, lattice.finals.tolist(), lattice.final_strings.lists()))
+        strings, final_strings = lattice.arc_strings.lists(), lattice.final_strings.lists()
+        compact = partial(_compact, num_digits)
+        ends = list(map(compact, weights, strings))
+        final_ends = list(map(compact, lattice.finals.tolist(), final_strings))
     else:
         labels = [f"{i}\t{o}" for i, o in arcs[["ilabel", "olabel"]].tolist()]
-        ends = list(map(_pair, weights))
-        final_ends = list(map(_pair, lattice.finals.tolist()))
+        pair = partial(_pair, num_digits)
+        ends = list(map(pair, weights))
+        final_ends = list(map(pair, lattice.finals.tolist()))
     lines = [
         f"{source}\t{to}\t{label}{end}\n"
         for source, to, label, end in zip(
@@ -151,13 +157,14 @@ def write_text(stream: OutputStream, lattice: Lattice | CompactLattice) -> None:
     stream.write("".join([*parts, "\n"]).encode())
 
 
-def _pair(weight: list[float]) -> str:
+def _pair(num_digits: int, weight: list[float]) -> str:
     graph, acoustic = weight
-    return f"\t{graph:g},{acoustic:g}" if graph or acoustic else ""
+    return f"\t{graph:.{num_digits}g},{acoustic:.{num_digits}g}" if graph or acoustic else ""
 
 
-def _compact(weight: list[float], string: list[int]) -> str:
+def _compact(num_digits: int, weight: list[float], string: list[int]) -> str:
     graph, acoustic = weight
     if not graph and not acoustic and not string:
         return ""
-    return f"\t{graph:g},{acoustic:g},{'_'.join(map(str, string))}"
+    costs = f"{graph:.{num_digits}g},{acoustic:.{num_digits}g}"
+    return f"\t{costs},{'_'.join(map(str, string))}"

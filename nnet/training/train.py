@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from nnet.device.device import Array, SparseRows
 from nnet.errors import NgtrainError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nnet.egs.minibatches import Minibatch
 
 log = logging.getLogger("ngtrain")
+
+L = TypeVar("L")
+F = TypeVar("F", bound=Callable[..., SparseRows])
 
 
 def train(
@@ -61,20 +64,32 @@ def train(
     return total
 
 
-class Trainer:
-    """Stochastic gradient ascent, which changes a network in place by a step per minibatch."""
+class GradientAscent(Generic[L, F]):
+    """Changes a network in place, by steps that raise an objective.
 
-    def __init__(self, network: Network):
+    Args:
+        objective: called with output and labels it returns its derivative w.r.t. the logarithm of
+            the output.
+    """
+
+    def __init__(self, network: Network, objective: F):
         self.network, self.device = network, network.device
         self.propagation = Propagation(network)
-        self.objective = LogProbability(network.device)
+        self.objective = objective
 
-    def step(self, frames: Array, labels: SparseRows) -> None:
+    def step(self, frames: Array, labels: L) -> None:
         """Change the network by one minibatch; a layer as soon as the derivative has passed it."""
         output = self.propagation.forward(frames)
         log_derivative = self.objective(output, labels)
         for component, x, y, derivative in self.propagation.backward(log_derivative):
             component.update(x, y, derivative)
+
+
+class Trainer(GradientAscent[SparseRows, LogProbability]):
+    """Stochastic gradient ascent on the log-probability of labels, by a step per minibatch."""
+
+    def __init__(self, network: Network):
+        super().__init__(network, LogProbability(network.device))
 
     def run(self, minibatches: Iterable[Minibatch]) -> Iterator[list[Totals]]:
         """Make a step for each minibatch; yield the sums of those made since, without objective.

@@ -51,6 +51,7 @@ FILES = """
     kaldi/exp/tri2_ali/final.occs kaldi/exp/tri2_ali/num_jobs kaldi/exp/tri2_ali/phones.txt
     kaldi/exp/tri2_ali/tree
     kaldi/golden/*.head.txt kaldi/golden/feats.ark kaldi/golden/fixed_*.mat
+    kaldi/golden/discriminative/combined.degs
     kaldi/golden/ivector/*.dubm kaldi/golden/ivector/final.ubm kaldi/golden/ivector/0.acc.gz
     kaldi/golden/in40.ark kaldi/golden/pdf_ali.txt kaldi/golden/programs/block.*
     kaldi/golden/vec40.vec

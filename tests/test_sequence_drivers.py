@@ -1,0 +1,84 @@
+"""The drivers of sequence training, on the utterances of which Kaldi made lattices."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from nnet.decoding.lexicon import unigram_grammar
+from nnet.model.acoustic_model import AcousticModel
+
+FOLDER = "kaldi/golden/discriminative"
+
+
+@pytest.fixture
+def material(reference, tmp_path):
+    """Data of some utterances, and a directory of their lattices."""
+    train, data, denlats = reference("kaldi/data/train"), tmp_path / "data", tmp_path / "denlats"
+    data.mkdir()
+    denlats.mkdir()
+    for name in "feats.scp", "utt2spk", "text":
+        lines = (train / name).read_text().splitlines(keepends=True)
+        (data / name).write_text("".join(lines[2::125]))
+    (data / "cmvn.scp").write_text((train / "cmvn.scp").read_text())
+    speakers: dict[str, list[str]] = {}
+    for line in (data / "utt2spk").read_text().splitlines():
+        utterance, speaker = line.split()
+        speakers.setdefault(speaker, []).append(utterance)
+    lines = [f"{speaker} {' '.join(of)}\n" for speaker, of in speakers.items()]
+    (data / "spk2utt").write_text("".join(lines))
+    lattices = reference(f"{FOLDER}/denlats.ark").read_bytes()
+    (denlats / "lat.1.gz").write_bytes(gzip.compress(lattices))
+    (denlats / "num_jobs").write_text("1\n")
+    return data, denlats
+
+
+@pytest.mark.slow
+def test_from_lattices_to_networks_of_epochs(run_program, reference, material, tmp_path):
+    data, denlats = material
+    lang, ali = reference("kaldi/data/lang"), reference("kaldi/exp/tri2_ali")
+    model, degs, exp = reference(f"{FOLDER}/0.mdl"), tmp_path / "degs", tmp_path / "exp"
+    run_program(
+        "get_egs_discriminative2.py", "--samples-per-iter", 250, data, lang, ali, denlats, model,
+        degs,
+    )  # fmt: skip
+    assert (degs / "info/num_archives").read_text() == "3\n"
+    assert sorted(path.name for path in degs.glob("*.ark")) == [f"degs.{n}.ark" for n in (1, 2, 3)]
+    options = ["--num-jobs-nnet", 2, "--num-epochs", 2, "--learning-rate", 0.0005]
+    said = run_program("train_discriminative2.py", *options, degs, exp).stderr.decode()
+    objectives = [float(x) for x in re.findall(r"smbr objective (\S+) per frame", said)]
+    assert len(objectives) == 3 and np.isfinite(objectives).all()
+    there = {path.name for path in exp.glob("*.mdl")}
+    assert there == {
+        "0.mdl",
+        "1.mdl",
+        "3.mdl",
+        "epoch0.mdl",
+        "epoch1.mdl",
+        "epoch2.mdl",
+        "final.mdl",
+    }
+    final, last = (AcousticModel.load(str(exp / name)) for name in ("final.mdl", "3.mdl"))
+    start = AcousticModel.load(str(exp / "0.mdl"))
+    for mine, same, before in zip(
+        *(m.network.updatable_components for m in (final, last, start)), strict=True
+    ):
+        np.testing.assert_array_equal(mine.linear_params, same.linear_params)
+        assert not np.array_equal(mine.linear_params, before.linear_params)
+
+    (exp / "final.mdl").unlink()  # goes on from the latest network that is there
+    (exp / "3.mdl").unlink()
+    shutil.copyfile(exp / "1.mdl", exp / "2.mdl")
+    again = run_program("train_discriminative2.py", *options, degs, exp).stderr.decode()
+    assert "going on from" in again and again.count("smbr objective") == 1
+
+
+def test_unigram_grammar_sums_to_one():
+    grammar = unigram_grammar({3: 6, 5: 2}, num_sentences=4)
+    costs = dict(zip(grammar.arcs["ilabel"].tolist(), grammar.arcs["weight"].tolist(), strict=True))
+    assert np.exp(-costs[3]) == pytest.approx(6 / 12)
+    assert np.exp(-costs[5]) == pytest.approx(2 / 12)
