@@ -56,7 +56,7 @@ cd "$here"
 . ./cmd.sh
 
 # For four hours of speech the preset's layers are made smaller, between it and Kaldi's for as much.
-network=(--config conf/hours.conf --pnorm-input-dim 1000 --pnorm-output-dim 200 --num-epochs 4)
+network=(--config conf/hours.conf --pnorm-input-dim 1000 --pnorm-output-dim 200 --num-epochs 2)
 rounds=3 lmwt=8,10,12,14,17 penalty=0.0,0.5
 if $quick; then
   network=(--config conf/small.conf --num-epochs 6 --add-layers-period 1)
