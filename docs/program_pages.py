@@ -75,7 +75,7 @@ SUBJECTS = {
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """
         fsttablecompose fstdeterminizestar fstminimizeencoded fstpushspecial fstcomposecontext
         make-h-transducer fstrmsymbols fstrmepslocal add-self-loops fstisstochastic fstarcsort
-        fstconvert
+        fstconvert fstcompile
     """,
     "Dictionary and language model": """
         utils/make_dict.py utils/prepare_lang.py utils/make_loop_grammar.py

@@ -21,7 +21,6 @@ make_s5() {
   ln -sfn "$(cd "$shared" && pwd)" ../shared
   ln -sfn "$kaldi/steps" steps; ln -sfn "$kaldi/utils" utils
   mkdir -p log conf exp data/train data/test local
-  echo "export PATH=$root/.venv/bin:$root/bin:$dir/s5/utils:/usr/bin:/bin LC_ALL=C OMP_NUM_THREADS=1" > path.sh
   printf '%s\n' --sample-frequency=8000 --num-mel-bins=24 --dither=0 > conf/fbank.conf
   printf '%s\n' '#!/bin/bash' 'exit 0' > local/score.sh; chmod +x local/score.sh
   . ./path.sh
@@ -41,8 +40,10 @@ make_s5() {
   cp ../shared/kaldi/exp/tri2_ali/{final.mdl,final.mat,tree,phones.txt,splice_opts,cmvn_opts} exp/ali
   gunzip -c ../shared/kaldi/exp/tri2_ali/ali.{1,2}.gz | gzip > exp/ali/ali.1.gz
   echo 1 > exp/ali/num_jobs
+  cp -rL ../shared/kaldi/exp/tri2/graph exp/
   chmod -R u+w exp
 }
+echo "export PATH=$root/.venv/bin:$root/bin:$dir/s5/utils:/usr/bin:/bin LC_ALL=C OMP_NUM_THREADS=1" > path.sh
 [ -f exp/ali/num_jobs ] || make_s5
 . ./path.sh
 wanted=" $* "

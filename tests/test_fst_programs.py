@@ -9,6 +9,7 @@ from nnet.decoding.decoder import Decoder, SearchOptions
 from nnet.decoding.epsilons import remove_epsilons_locally
 from nnet.decoding.fst import FST, ArrayFst
 from nnet.decoding.fst_operations import connected, state_costs
+from nnet.decoding.fst_text import compile_fst
 from nnet.decoding.graph import HmmExpansion
 from nnet.decoding.phone_windows import read_windows, write_windows
 from nnet.errors import NgtrainError
@@ -278,3 +279,46 @@ def test_a_central_position_outside_of_the_window(run_program, kaldi, tmp_path):
     result = run_program("fstcomposecontext", *arguments, tmp_path / "out", check=False)
     assert result.returncode == 1 and b"no central position 3" in result.stderr
     assert b"Disambiguation symbols list is empty" in result.stderr
+
+
+# Text ---------------------------------------------------------------------------------------------
+
+TEXT = "4 7 one two 0.5\n4 2 <eps> one\n7 2 two two -1\n\n2 0.25\n7\n"
+SYMBOLS = "<eps> 0\none 1\ntwo 2\n"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_text_is_compiled_as_by_openfst(run_program, tmp_path, keep):
+    import kaldifst
+
+    (tmp_path / "symbols").write_text(SYMBOLS)
+    for name, options, text in [
+        ("symbols", {"isymbols": f"{tmp_path}/symbols", "osymbols": f"{tmp_path}/symbols"}, TEXT),
+        ("numbers", {}, "3 1 5 6\n1 0 0 7 2.5\n0 1\n"),
+        ("acceptor", {"acceptor": True}, "3 1 5 0.5\n1 0 7\n0 1\n"),
+    ]:
+        given = {**options, "keep_state_numbering": keep}
+        arguments = [f"--{key}={str(value).lower()}" for key, value in given.items()]
+        run_program("fstcompile", *arguments, "-", f"{tmp_path}/{name}.fst", stdin=text.encode())
+        for side in "isymbols", "osymbols":
+            if side in given:
+                given[side] = kaldifst.SymbolTable.read_text(given[side])
+        theirs = ArrayFst.from_kaldifst(kaldifst.compile(text, **given))
+        assert lines(ArrayFst.load(f"{tmp_path}/{name}.fst")) == lines(theirs)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0 1 one one\n1 1 one\n", "line 2 is neither an arc nor a final state: 1 1 one"),
+        ("0 1 one one 0.5 0.5\n", "neither an arc nor"),
+        ("-1 1 one one\n", "line 1 is neither"),
+        ("0 1 one three\n", "symbols has no symbol three"),
+        ("0 1 one one x\n", "could not convert"),
+    ],
+)
+def test_text_that_is_no_transducer(tmp_path, text, reason):
+    (tmp_path / "symbols").write_text(SYMBOLS)
+    (tmp_path / "text").write_text(text)
+    with pytest.raises(NgtrainError, match=reason):
+        compile_fst(f"{tmp_path}/text", *[f"{tmp_path}/symbols"] * 2)

@@ -225,6 +225,7 @@ GZIP = "this is compressed by gzip: read it as 'gunzip -c {files}/feats.gz |'"
         ("nnet-am-info {files}/gmm_of_nnet3", "this is a network of nnet3"),
         ("nnet-am-info {files}/tree", "this is a decision tree"),
         ("nnet-am-info {files}/network", "this is a network without its transition model"),
+        ("gmm-info {files}/model", "found '<Nnet>'.*: this is a neural network's model"),
         ("nnet-am-info {files}/fst", "this is a transducer"),
         ("nnet-am-info {files}/empty", "this is an empty file"),
         ("nnet-am-info {files}/torch", "this is a PyTorch checkpoint"),

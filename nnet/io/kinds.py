@@ -7,7 +7,7 @@ of other formats, most of which users meet because a download failed or a file i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HEAD_SIZE = 1024
 """Bytes that are enough to tell a kind."""
@@ -23,12 +23,18 @@ class FileKind:
         is_foreign: whether no reader of this project reads it as it stands.
         form: how what follows is laid out, where nnet-file-info looks further: the name of one of
             its functions.
+        part: what it is where something else comes before it in the file, if that is not the name.
     """
 
     name: str
     remedy: str = ""
     is_foreign: bool = False
     form: str = ""
+    part: str = ""
+
+    def as_part(self) -> FileKind:
+        """Return the kind that it is where something else comes before it in the file."""
+        return replace(self, name=self.part) if self.part else self
 
     def of(self, file: str) -> str:
         """Describe a file of this kind, with the remedy."""
@@ -92,7 +98,9 @@ _OBJECTS: dict[bytes, FileKind] = {
     rb"\xd6\xfd\xb2\x7e": FileKind("a transducer (FST)", form="transducer"),
     rb"\x74\xfb\xb2\x7e": FileKind("a symbol table of OpenFst in binary form"),
     rb"<TransitionModel>": FileKind("a transition model", form="model"),
-    rb"<Nnet>": FileKind("a network without its transition model", form="network"),
+    rb"<Nnet>": FileKind(
+        "a network without its transition model", form="network", part="a neural network's model"
+    ),
     rb"<Nnet3>": FileKind("a network of nnet3, which is another format than nnet2"),
     rb"<DIMENSION>": FileKind("a Gaussian mixture model"),
     rb"<DiagGMM": FileKind("a Gaussian mixture"),

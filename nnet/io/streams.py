@@ -106,8 +106,10 @@ class InputStream:
             return kind
         if not found:
             return None
-        at_the_start = self.tell() - len(found) < _AHEAD
-        return kind_of_object(found + self.peek(_AHEAD)) or (kind if at_the_start else None)
+        of_object = kind_of_object(found + self.peek(_AHEAD))
+        if self.tell() - len(found) < _AHEAD:
+            return of_object or kind
+        return of_object and of_object.as_part()
 
     @property
     def place(self) -> str:
