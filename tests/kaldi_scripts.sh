@@ -86,6 +86,7 @@ old=("${common[@]}" --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 --num-epoch
   --samples-per-iter 1000 --egs-opts "${egs[*]}")
 simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 6 --samples-per-iter 1000
   --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
+longer=("${simple[@]}" --num-epochs 12)  # with iterations after mixing up, which are combined
 accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 5
   --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
 splice=(--splice-indexes "layer0/-2:-1:0:1:2 layer1/-1:1")
@@ -104,6 +105,11 @@ make_nnet1() { # a network of nnet1 with one layer
   echo " [ $ones]" > exp/nnet1/ali_train_pdf.counts
 }
 make_nnet1
+make_layer_onto() { # a network of one layer that takes what another one's last hidden layer gives
+  mkdir -p exp/onto; cp exp/ali/tree exp/onto
+  printf '%s\n' 'AffineComponent input-dim=20 output-dim=128 learning-rate=0.01' 'SoftmaxComponent dim=128' > exp/onto/config
+  nnet-init exp/onto/config - | nnet-am-init exp/ali/tree data/lang/topo - exp/onto/final.mdl
+}
 # Its LDA takes lists that only get_egs.sh, which it calls later, makes.
 with_lists() { mkdir -p "$1"; cp exp/old/{valid,train_subset}_uttlist "$1" 2> /dev/null; }
 
@@ -133,9 +139,9 @@ run train_pnorm_bottleneck_fast.sh $steps/train_pnorm_bottleneck_fast.sh "${old[
 run train_pnorm_ensemble.sh $steps/train_pnorm_ensemble.sh "${old[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_ensemble
 with_lists exp/block
 run train_block.sh $steps/train_block.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/block
-run train_pnorm_simple.sh $steps/train_pnorm_simple.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple
+run train_pnorm_simple.sh $steps/train_pnorm_simple.sh "${longer[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple
 run train_pnorm_simple2.sh $steps/train_pnorm_simple2.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple2
-run train_pnorm_multisplice.sh $steps/train_pnorm_multisplice.sh "${simple[@]}" "${pnorm[@]}" "${splice[@]}" \
+run train_pnorm_multisplice.sh $steps/train_pnorm_multisplice.sh "${longer[@]}" "${pnorm[@]}" "${splice[@]}" \
   "${in[@]}" exp/pnorm_multisplice
 run train_pnorm_multisplice2.sh $steps/train_pnorm_multisplice2.sh "${simple[@]}" "${pnorm[@]}" "${splice[@]}" \
   "${in[@]}" exp/pnorm_multisplice2
@@ -165,7 +171,8 @@ chmod -R u+w exp
 run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 1 \
   --mix-up "0 0" --prior-subset-size 300 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \
   exp/pnorm_simple2/final.mdl exp/multilang
-run create_appended_model.sh $steps/create_appended_model.sh exp/pnorm_simple2 exp/pnorm_simple2 exp/appended
+[ -s exp/onto/final.mdl ] || make_layer_onto 2> /dev/null
+run create_appended_model.sh $steps/create_appended_model.sh exp/pnorm exp/onto exp/appended
 run convert_lda_to_raw.sh $steps/convert_lda_to_raw.sh exp/pnorm_simple2 exp/raw
 run convert_nnet1_to_nnet2.sh $steps/convert_nnet1_to_nnet2.sh exp/nnet1 exp/from_nnet1
 run dump_bottleneck_features.sh $steps/dump_bottleneck_features.sh --nj 2 data/train data/bottleneck \
