@@ -199,3 +199,15 @@ def test_scales_exclude_each_other(run_program, folder):
 def test_empty_lattice():
     empty = Lattice.from_arcs(-1, [], [], np.zeros(0, LATTICE_ARC))
     assert best_path(empty) is None and pruned(empty, 1).num_states == 0
+
+
+def test_determinization(folder, run_program, tmp_path):
+    result = run_program(
+        "lattice-determinize-pruned", "--acoustic-scale=0.1", "--beam=4",
+        f"ark:gunzip -c {folder}/raw.ark.gz |", f"ark:{tmp_path}/out",
+    )  # fmt: skip
+    found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
+    assert_equal(found, read_table(f"ark:{folder}/determinized.txt", COMPACT_LATTICE))
+    log = (folder / "lattice-determinize-pruned.log").read_text()
+    said = [line.partition(") ")[2] for line in result.stderr.decode().splitlines()]
+    assert said[-2:] == [line.partition(") ")[2] for line in log.splitlines()[-2:]]

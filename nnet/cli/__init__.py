@@ -1,6 +1,11 @@
 """The command line, logs and errors that programs share."""
 
-from nnet.cli.options import checksum_option, gpu_option, tf32_option  # noqa: F401
+from nnet.cli.options import (  # noqa: F401
+    checksum_option,
+    determinization_options,
+    gpu_option,
+    tf32_option,
+)
 from nnet.cli.program import (  # noqa: F401 - for the programs
     Choice,
     Program,

@@ -104,3 +104,13 @@ def transform_options(function: Callable) -> Callable:
     for declare in reversed(options):
         function = declare(function)
     return function
+
+
+def determinization_options(function: Callable) -> Callable:
+    """Give a program ``--delta`` and ``--max-mem``, of the determinization of lattices."""
+    max_mem = option(
+        "--max-mem",
+        50_000_000,
+        "Maximum approximate memory usage in determinization (real usage might be many times this)",
+    )
+    return option("--delta", 1.0 / 1024, "Tolerance used in determinization")(max_mem(function))

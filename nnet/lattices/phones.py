@@ -10,17 +10,25 @@ from nnet.lattices.lattice import EPSILON, CompactLattice, Lattice
 from nnet.lattices.strings import LabelStrings
 
 
-def with_phones_as_words(lattice: Lattice, model: TransitionModel) -> Lattice:
-    """Replace words by phones, each where it begins (ConvertLatticeToPhones).
+def phones_that_begin(lattice: Lattice, model: TransitionModel) -> np.ndarray:
+    """Find the phone that begins with each arc, EPSILON where none does; int32 (arcs,).
 
     Raises:
         NgtrainError: the lattice has transition-ids that the model does not have.
     """
     ids = known_ids(lattice.arcs["ilabel"], model)
     begins = (ids != EPSILON) & (model.hmm_state_of[ids] == 0) & ~model.is_self_loop[ids]
-    phones = np.where(begins, model.phone_of[ids], EPSILON)
+    return np.where(begins, model.phone_of[ids], EPSILON)
+
+
+def with_phones_as_words(lattice: Lattice, model: TransitionModel) -> Lattice:
+    """Replace words by phones, each where it begins (ConvertLatticeToPhones).
+
+    Raises:
+        NgtrainError: the lattice has transition-ids that the model does not have.
+    """
     result = lattice.with_weights(lattice.arcs["weight"], lattice.finals)
-    result.arcs["olabel"] = phones
+    result.arcs["olabel"] = phones_that_begin(lattice, model)
     return result
 
 
