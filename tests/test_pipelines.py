@@ -69,7 +69,10 @@ PARTS = {
     ],
     "get_lda.py": ["gunzip", "ali-to-post", "weight-silence-post", "subset_scp.py", "apply-cmvn"],
     "align.py": ["sym2int.py", "compile-train-graphs", "apply-cmvn", "splice-feats", "gzip"],
-    "decode.py": ["apply-cmvn", "splice-feats", "transform-feats", "nnet-decode-faster"],
+    "decode.py": [
+        "apply-cmvn", "splice-feats", "transform-feats", "nnet-latgen-faster", "gzip", "gunzip",
+        "lattice-best-path",
+    ],
     "flat_start.py": ["sym2int.py", "compile-train-graphs", "init-mono", "gzip"],
     "relabel_egs2.py": ["gunzip", "ali-to-pdf", "nnet-relabel-egs"],
     "copy_alignments.py": ["gunzip", "copy-int-vector", "gzip"],

@@ -141,8 +141,8 @@ done
 # test speakers are looked at.
 decode() { # decode NNET SUBSET LMWT PENALTY
   fresh "$1/decode_$2"
-  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lmwt "$3" --word-ins-penalty "$4" \
-    "$1/graph" "$data/$2" "$1/decode_$2"
+  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lattices false --lmwt "$3" \
+    --word-ins-penalty "$4" "$1/graph" "$data/$2" "$1/decode_$2"
 }
 
 if todo 8 "decoding and scoring"; then

@@ -4,6 +4,7 @@ from nnet.cli.options import (  # noqa: F401
     checksum_option,
     determinization_options,
     gpu_option,
+    scoring_options,
     tf32_option,
 )
 from nnet.cli.program import (  # noqa: F401 - for the programs

@@ -114,3 +114,17 @@ def determinization_options(function: Callable) -> Callable:
         "Maximum approximate memory usage in determinization (real usage might be many times this)",
     )
     return option("--delta", 1.0 / 1024, "Tolerance used in determinization")(max_mem(function))
+
+
+def scoring_options(function: Callable) -> Callable:
+    """Give a program ``--inv-acoustic-scales`` and ``--word-ins-penalties``, for many outputs."""
+    penalties = option(
+        "--word-ins-penalties", "0.0", "Values of PENALTY, the cost added to each word"
+    )
+    scales = option(
+        "--inv-acoustic-scales",
+        "",
+        "If given, values of LMWT, numbers and ranges first:last[:step], separated by commas, e.g. "
+        "7:17,20:60:5",
+    )
+    return scales(penalties(function))

@@ -57,21 +57,48 @@ class SearchOptions:
             )
 
 
+def check_labels(graph: ArrayFst, transition_model: TransitionModel) -> None:
+    """Check that a graph can be searched with a model.
+
+    Raises:
+        NgtrainError: it is empty, or has transition-ids that the model does not have.
+    """
+    labels = graph.arcs["ilabel"]
+    if graph.start < 0:
+        raise NgtrainError("the graph is empty")
+    if len(labels) and labels.max() > transition_model.num_transition_ids:
+        raise NgtrainError(
+            f"the graph has the label {labels.max()} but the model only "
+            f"{transition_model.num_transition_ids} transition-ids: it was made for another"
+        )
+
+
+class ScaledLikelihoods:
+    """Likelihoods of an utterance as kaldi-decoder takes them."""
+
+    def __init__(self, transition_model: TransitionModel):
+        self._pdf_of_column = transition_model.pdf_of[1:]
+
+    def decodable(self, log_likelihoods: np.ndarray, acoustic_scale: float, begin: int = 0):
+        """Scale log-likelihoods, float32 (T, num_pdfs), and give each transition-id a column.
+
+        The decoder looks up column i - 1 for the label i; `begin` is the number of the first frame.
+        """
+        from kaldi_decoder import DecodableCtc
+
+        scaled = log_likelihoods * np.float32(acoustic_scale)
+        columns = np.ascontiguousarray(scaled[:, self._pdf_of_column], np.float32)
+        return DecodableCtc(columns, begin)
+
+
 class Decoder:
     """A decoder with one graph, of transition-ids and words, for any number of utterances."""
 
     def __init__(self, graph: ArrayFst, transition_model: TransitionModel, options: SearchOptions):
         from kaldi_decoder import FasterDecoder, FasterDecoderOptions
 
-        labels = graph.arcs["ilabel"]
-        if graph.start < 0:
-            raise NgtrainError("the graph is empty")
-        if len(labels) and labels.max() > transition_model.num_transition_ids:
-            raise NgtrainError(
-                f"the graph has the label {labels.max()} but the model only "
-                f"{transition_model.num_transition_ids} transition-ids: it was made for another"
-            )
-        self._pdf_of_column = transition_model.pdf_of[1:]
+        check_labels(graph, transition_model)
+        self._likelihoods = ScaledLikelihoods(transition_model)
         self._graph = graph.to_const_kaldifst()  # the decoder does not keep it alive
         self._decoder = FasterDecoder(self._graph, FasterDecoderOptions(**asdict(options)))
 
@@ -101,12 +128,10 @@ class Decoder:
 
         log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
         """
-        from kaldi_decoder import DecodableCtc
-
-        # One column per transition-id: the decoder looks up column i - 1 for the label i.
-        scaled = log_likelihoods * np.float32(acoustic_scale)
-        columns = np.ascontiguousarray(scaled[:, self._pdf_of_column], dtype=np.float32)
-        self._decoder.advance_decoding(DecodableCtc(columns, self._decoder.num_frames_decoded()))
+        begin = self._decoder.num_frames_decoded()
+        self._decoder.advance_decoding(
+            self._likelihoods.decodable(log_likelihoods, acoustic_scale, begin)
+        )
 
     def best_path(self, use_final: bool = True) -> GraphPath | None:
         """Find the best path until now; it ends in a final state where one was reached."""
@@ -167,6 +192,19 @@ def decoding_settings(
         for penalty in parse_values(word_ins_penalties)
         for lmwt, scale in scales.items()
     ]
+
+
+def check_outputs(settings: Sequence[DecodingSetting], names: Sequence[str | None]) -> None:
+    """Check that LMWT and PENALTY tell the outputs of settings apart.
+
+    Raises:
+        NgtrainError: two have the same name.
+    """
+    for name in filter(None, names):
+        if len({setting.fill_in(name) for setting in settings}) < len(settings):
+            raise NgtrainError(
+                f"{name}: LMWT and PENALTY must tell the outputs of {len(settings)} settings apart"
+            )
 
 
 class MultiDecoder:

@@ -73,7 +73,7 @@ class ArrayFst:
         """Convert any kaldifst transducer."""
         import kaldifst
 
-        with _scratch_file() as path:
+        with scratch_file() as path:
             kaldifst.StdConstFst(fst).write(path)
             return cls.load(path)
 
@@ -87,7 +87,7 @@ class ArrayFst:
         """Convert to a `kaldifst.StdConstFst`, which is smaller and faster but cannot change."""
         import kaldifst
 
-        with _scratch_file() as path:
+        with scratch_file() as path:
             with open(path, "wb") as file:
                 self.write(file, const=True)
             return kaldifst.StdConstFst.read(path)
@@ -229,7 +229,7 @@ def _read_const_body(stream: InputStream, header: FstHeader) -> tuple:
 
 
 @contextlib.contextmanager
-def _scratch_file() -> Iterator[str]:
+def scratch_file() -> Iterator[str]:
     """Make a file to hand a transducer over to or from kaldifst: in memory where the system can."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("fst")

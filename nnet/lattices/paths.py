@@ -54,17 +54,23 @@ class Path:
         )
 
 
-def best_path(lattice: _Lattice) -> Path | None:
+def best_path(lattice: _Lattice, sweep: Sweep | None = None) -> Path | None:
     """Find the path of the least cost; None when the lattice has none.
+
+    Args:
+        sweep: of the lattice, or of one that differs in costs alone, if there is one already.
 
     Raises:
         ValueError: the lattice has a cycle.
     """
-    return next(iter(best_paths(lattice, 1)), None)
+    return next(iter(best_paths(lattice, 1, sweep)), None)
 
 
-def best_paths(lattice: _Lattice, n: int) -> list[Path]:
+def best_paths(lattice: _Lattice, n: int, sweep: Sweep | None = None) -> list[Path]:
     """Find the n paths of the least cost, in that order; fewer if there are no more.
+
+    Args:
+        sweep: as for `best_path`.
 
     Raises:
         ValueError: the lattice has a cycle.
@@ -72,7 +78,7 @@ def best_paths(lattice: _Lattice, n: int) -> list[Path]:
     if lattice.start < 0:
         return []
     costs, final_costs = lattice.costs, lattice.final_costs
-    to_end = -Sweep(lattice).backward(-costs, -final_costs, np.maximum)
+    to_end = -(sweep or Sweep(lattice)).backward(-costs, -final_costs, np.maximum)
     into, first_arc = lattice.arcs["nextstate"].tolist(), lattice.first_arc.tolist()
     arc_cost, final_cost, left = costs.tolist(), final_costs.tolist(), to_end.tolist()
     infinite = float("inf")

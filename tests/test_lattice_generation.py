@@ -1,0 +1,93 @@
+"""nnet-latgen-faster beside Kaldi's, on the same utterances."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+from archives import read_table, write_table
+from test_lattice_operations import assert_equal
+
+from nnet.io.tables import MATRIX
+from nnet.lattices.paths import best_path
+from nnet.lattices.tables import COMPACT_LATTICE, LATTICE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def inputs(reference, kaldi, tmp_path_factory, run_program):
+    """Model, graph and features of the utterances in golden/lattices."""
+    model = reference("kaldi/exp/nnet_ms/final.mdl")
+    folder = tmp_path_factory.mktemp("latgen")
+    lines = reference("kaldi/data/test/feats.scp").read_text().splitlines()[4::80]
+    root = f"{kaldi.parent}/kaldi"
+    lines = [line.replace("../shared/kaldi", root) for line in lines]
+    (folder / "feats.scp").write_text("".join(f"{line}\n" for line in lines))
+    data = f"--utt2spk=ark:{kaldi}/data/test/utt2spk"
+    cmvn = (kaldi / "data/test/cmvn.scp").read_text().replace("../shared/kaldi", root)
+    (folder / "cmvn.scp").write_text(cmvn)
+    run_program(
+        "transform-feats", kaldi / "exp/tri2_ali/final.mat",
+        f"ark:apply-cmvn {data} scp:{folder}/cmvn.scp scp:{folder}/feats.scp ark:- |"
+        " splice-feats --left-context=3 --right-context=3 ark:- ark:- |",
+        f"ark:{folder}/feats.ark",
+    )  # fmt: skip
+    return model, kaldi / "exp/tri2/graph/HCLG.fst", f"ark:{folder}/feats.ark"
+
+
+def test_the_lattices_of_kaldi(inputs, golden, run_program, tmp_path):
+    """Kaldi searches on with 200 states where the beam leaves fewer: one lattice is deeper there."""
+    folder = golden / "lattices"
+    result = run_program(
+        "nnet-latgen-faster", "--acoustic-scale=0.1", "--beam=30", "--lattice-beam=25", *inputs,
+        f"ark:{tmp_path}/lat", f"ark,t:{tmp_path}/words", f"ark,t:{tmp_path}/ali",
+    )  # fmt: skip
+    assert (tmp_path / "words").read_bytes() == (folder / "words.txt").read_bytes()
+    assert (tmp_path / "ali").read_bytes() == (folder / "ali.txt").read_bytes()
+    said = result.stderr.decode()
+    assert "Done 13 utterances, failed for 0" in said
+    assert "Log-like per frame for utterance lucas-0-04 is 0.0225225 over 49 frames." in said
+    found = read_table(f"ark:{tmp_path}/lat", COMPACT_LATTICE)
+    expected = read_table(f"ark:{folder}/lat.ark", COMPACT_LATTICE)
+    sizes = [(found[key].num_arcs, expected[key].num_arcs) for key in expected]
+    assert sum(ours == theirs for ours, theirs in sizes) >= 11
+    same = [key for key in expected if found[key].num_arcs == expected[key].num_arcs]
+    assert_equal({k: found[k] for k in same}, {k: expected[k] for k in same})
+
+
+def test_without_determinization(inputs, golden, run_program, tmp_path):
+    run_program(
+        "nnet-latgen-faster", "--determinize-lattice=false", "--beam=20", "--lattice-beam=8",
+        *inputs, f"ark:{tmp_path}/lat",
+    )  # fmt: skip
+    found = read_table(f"ark:{tmp_path}/lat", LATTICE)
+    (tmp_path / "raw").write_bytes(gzip.decompress((golden / "lattices/raw.ark.gz").read_bytes()))
+    expected = read_table(f"ark:{tmp_path}/raw", LATTICE)
+    assert list(found) == list(expected)
+    for key, lattice in found.items():
+        ours, theirs = best_path(lattice), best_path(expected[key])
+        np.testing.assert_allclose(
+            ours.weight(lattice), theirs.weight(expected[key]), rtol=1e-4, atol=1e-2
+        )
+        assert lattice.num_states == pytest.approx(expected[key].num_states, rel=0.1)
+
+
+def test_what_cannot_be_decoded(inputs, run_program, tmp_path):
+    """No features, no frames; a graph for each utterance."""
+    model, graph, features = inputs
+    some = dict(list(read_table(features, MATRIX).items())[:2])
+    first, second = some
+    some[second] = some[second][:0]
+    write_table(f"ark:{tmp_path}/feats", MATRIX, some)
+    (tmp_path / "graphs.scp").write_text(f"{first} {graph}\n{second} {graph}\nother {graph}\n")
+    result = run_program(
+        "nnet-latgen-faster", "--beam=12", "--lattice-beam=4", model,
+        f"scp:{tmp_path}/graphs.scp", f"ark:{tmp_path}/feats", f"ark:{tmp_path}/lat",
+    )  # fmt: skip
+    said = result.stderr.decode()
+    assert f"Zero-length utterance: {second}" in said
+    assert "Not decoding utterance other because no features available." in said
+    assert "Done 1 utterances, failed for 2" in said
+    assert list(read_table(f"ark:{tmp_path}/lat", COMPACT_LATTICE)) == [first]
