@@ -38,7 +38,7 @@ def inputs(reference, kaldi, tmp_path_factory, run_program):
 
 
 def test_the_lattices_of_kaldi(inputs, golden, run_program, tmp_path):
-    """Kaldi searches on with 200 states where the beam leaves fewer: one lattice is deeper there."""
+    """Kaldi searches on where the beam leaves fewer than 200 states: one lattice is deeper."""
     folder = golden / "lattices"
     result = run_program(
         "nnet-latgen-faster", "--acoustic-scale=0.1", "--beam=30", "--lattice-beam=25", *inputs,
