@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 
@@ -135,7 +134,7 @@ def write_lattices(
     alignments_wspecifier: str | None,
 ) -> int:
     """Decode, write what is found, and report; the number of utterances that were decoded."""
-    holder: Any = COMPACT_LATTICE if generator.options.determinize_lattice else LATTICE
+    holder = COMPACT_LATTICE if generator.options.determinize_lattice else LATTICE
     with ExitStack() as files:
         lattices = files.enter_context(table_writer(lattice_wspecifier, holder))
         words, alignments = (

@@ -59,16 +59,13 @@ def write_best_paths(
     level = logging.DEBUG if len(settings) > 1 else logging.INFO
     with ExitStack() as files:
         lattices = files.enter_context(sequential_table(lattice_rspecifier, COMPACT_LATTICE))
+
+        def open_table(name: str | None, setting: DecodingSetting) -> TableWriter:
+            wspecifier = setting.fill_in(name or "ark:/dev/null")
+            return files.enter_context(table_writer(wspecifier, INTEGERS))
+
         outputs = [
-            _Output(
-                setting,
-                *(
-                    files.enter_context(
-                        table_writer(setting.fill_in(name or "ark:/dev/null"), INTEGERS)
-                    )
-                    for name in names
-                ),
-            )
+            _Output(setting, open_table(names[0], setting), open_table(names[1], setting))
             for setting in settings
         ]
         for key, lattice in lattices:

@@ -83,6 +83,7 @@ class CompactLatticeHolder:
         write_lattice(stream, value, binary)
 
 
+# Any: they have what tables use of a Holder, but no mark of binary form.
 LATTICE: Any = LatticeHolder()
 COMPACT_LATTICE: Any = CompactLatticeHolder()
 
