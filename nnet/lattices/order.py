@@ -2,7 +2,8 @@
 
 The level of a state is the number of arcs on the longest way to it from a state without arcs in.
 Every arc goes to a higher level, so that what is to be summed over paths is an array operation for
-each level, and not a step for each arc.
+each level, and not a step for each arc.  What is here walks over arcs as lists: lattices are
+narrow, and arrays of a few states are slower.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 
 from nnet.lattices.lattice import _Lattice
-from nnet.lattices.strings import ranges
 
 L = TypeVar("L", bound=_Lattice)
 
@@ -23,21 +23,20 @@ def levels_of(lattice: _Lattice) -> np.ndarray:
     Raises:
         ValueError: the lattice has a cycle.
     """
-    next_states, first_arc = lattice.arcs["nextstate"], lattice.first_arc
-    missing = np.bincount(next_states, minlength=lattice.num_states)  # arcs in, not yet followed
-    levels = np.zeros(lattice.num_states, np.int64)
-    ready, level, num_seen = np.flatnonzero(missing == 0), 0, 0
-    while len(ready):
-        levels[ready] = level
-        num_seen += len(ready)
-        followed = ranges(first_arc[ready], first_arc[ready + 1] - first_arc[ready])
-        reached, counts = np.unique(next_states[followed], return_counts=True)
-        missing[reached] -= counts
-        ready = reached[missing[reached] == 0]
-        level += 1
-    if num_seen < lattice.num_states:
+    into, first_arc = lattice.arcs["nextstate"].tolist(), lattice.first_arc.tolist()
+    missing = np.bincount(into, minlength=lattice.num_states).tolist()  # arcs in, not yet followed
+    levels = [0] * lattice.num_states
+    ready = [state for state, count in enumerate(missing) if not count]
+    for state in ready:
+        level = levels[state] + 1
+        for to in into[first_arc[state] : first_arc[state + 1]]:
+            levels[to] = max(levels[to], level)
+            missing[to] -= 1
+            if not missing[to]:
+                ready.append(to)
+    if len(ready) < lattice.num_states:
         raise ValueError("the lattice has a cycle")
-    return levels
+    return np.array(levels, np.int64)
 
 
 def topsorted(lattice: L) -> L:
@@ -57,32 +56,32 @@ def topsorted(lattice: L) -> L:
 
 def accessible(lattice: _Lattice) -> np.ndarray:
     """Find the states that can be reached from the start; bool (states,)."""
-    reached = np.zeros(lattice.num_states, bool)
-    if lattice.start < 0:
-        return reached
-    frontier, first_arc = np.array([lattice.start]), lattice.first_arc
-    reached[frontier] = True
-    while len(frontier):
-        followed = ranges(first_arc[frontier], first_arc[frontier + 1] - first_arc[frontier])
-        found = np.unique(lattice.arcs["nextstate"][followed])
-        frontier = found[~reached[found]]
-        reached[frontier] = True
-    return reached
+    begin = [lattice.start] if lattice.start >= 0 else []
+    return _reached(begin, lattice.first_arc, lattice.arcs["nextstate"])
 
 
 def coaccessible(lattice: _Lattice) -> np.ndarray:
     """Find the states from which a final one can be reached; bool (states,)."""
-    reaches = lattice.is_final.copy()
-    source, into = lattice.source, lattice.arcs["nextstate"]
-    order = np.argsort(into, kind="stable")
-    first_in = np.concatenate(([0], np.cumsum(np.bincount(into, minlength=lattice.num_states))))
-    frontier = np.flatnonzero(reaches)
-    while len(frontier):
-        followed = ranges(first_in[frontier], first_in[frontier + 1] - first_in[frontier])
-        found = np.unique(source[order[followed]])
-        frontier = found[~reaches[found]]
-        reaches[frontier] = True
-    return reaches
+    into = lattice.arcs["nextstate"]
+    num_in = np.bincount(into, minlength=lattice.num_states)
+    first_in = np.concatenate(([0], np.cumsum(num_in)))
+    sources = lattice.source[np.argsort(into, kind="stable")]
+    return _reached(np.flatnonzero(lattice.is_final).tolist(), first_in, sources)
+
+
+def _reached(begin: list[int], first: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Find what can be reached; those next to state s are neighbours[first[s] : first[s + 1]]."""
+    bounds, others = first.tolist(), neighbours.tolist()
+    reached = [False] * (len(bounds) - 1)
+    for state in begin:
+        reached[state] = True
+    found = list(begin)
+    for state in found:
+        for other in others[bounds[state] : bounds[state + 1]]:
+            if not reached[other]:
+                reached[other] = True
+                found.append(other)
+    return np.array(reached, bool)
 
 
 def connected(lattice: L) -> L:
