@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnet.decoding.fst import ArrayFst, _scratch_file
+from nnet.decoding.fst import ArrayFst, scratch_file
 from nnet.decoding.graph import add_word_insertion_penalty
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
@@ -91,6 +91,14 @@ class ScaledLikelihoods:
         return DecodableCtc(columns, begin)
 
 
+def lattice_from_kaldifst(lattice) -> Lattice:
+    """Convert a `kaldifst.Lattice`."""
+    with scratch_file() as path:
+        lattice.write(path)
+        with open_input(path) as stream:
+            return read_lattice(stream)
+
+
 class Decoder:
     """A decoder with one graph, of transition-ids and words, for any number of utterances."""
 
@@ -146,12 +154,7 @@ class Decoder:
     def best_lattice(self) -> Lattice | None:
         """Give the best path as a lattice, with the cost of each frame apart."""
         found, lattice = self._decoder.get_best_path()
-        if not found:
-            return None
-        with _scratch_file() as path:
-            lattice.write(path)
-            with open_input(path) as stream:
-                return read_lattice(stream)
+        return lattice_from_kaldifst(lattice) if found else None
 
     def relative_cost(self) -> float:
         """Compute how much more the best path to a final state costs than the best of all."""

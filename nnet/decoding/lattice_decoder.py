@@ -12,18 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.decoding.decoder import GraphPath, ScaledLikelihoods, check_labels
-from nnet.decoding.fst import ArrayFst, scratch_file
+from nnet.decoding.decoder import (
+    GraphPath,
+    ScaledLikelihoods,
+    check_labels,
+    lattice_from_kaldifst,
+)
+from nnet.decoding.fst import ArrayFst
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
-from nnet.io.streams import open_input
 from nnet.lattices.determinization import DeterminizationOptions
 from nnet.lattices.lattice import CompactLattice, Lattice
 from nnet.lattices.operations import scaled
 from nnet.lattices.order import connected, topsorted
 from nnet.lattices.paths import best_path
 from nnet.lattices.phone_determinization import determinize_phones_and_words
-from nnet.lattices.tables import read_lattice
 
 log = logging.getLogger("ngtrain")
 
@@ -97,7 +100,7 @@ class LatticeDecoder:
         if not found:
             return None
         try:
-            lattice = topsorted(connected(_from_kaldifst(raw)))
+            lattice = topsorted(connected(lattice_from_kaldifst(raw)))
         except ValueError as error:
             raise NgtrainError(f"the lattice of the search: {error}") from None
         path = best_path(lattice)
@@ -121,11 +124,3 @@ class LatticeDecoder:
             options.phone_determinize,
             options.word_determinize,
         )
-
-
-def _from_kaldifst(lattice) -> Lattice:
-    """Convert a lattice of kaldifst."""
-    with scratch_file() as path:
-        lattice.write(path)
-        with open_input(path) as stream:
-            return read_lattice(stream)
