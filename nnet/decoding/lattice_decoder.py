@@ -33,7 +33,7 @@ log = logging.getLogger("ngtrain")
 
 @dataclass(frozen=True)
 class LatticeOptions:
-    """How wide the search and the lattices are; costs are with the acoustic scale.
+    """Say how wide the search and the lattices are; costs are with the acoustic scale.
 
     Attributes:
         beam: of the search, on each frame.
@@ -56,7 +56,7 @@ class LatticeOptions:
 
 @dataclass(frozen=True)
 class DecodedUtterance:
-    """What a search found; the lattice's costs are without the acoustic scale, the path's with."""
+    """Hold what a search found; the lattice has costs without the acoustic scale, the path with."""
 
     lattice: Lattice | CompactLattice
     path: GraphPath

@@ -26,7 +26,7 @@ log = logging.getLogger("ngtrain")
 
 
 class LatticeGenerator:
-    """Lattices of utterances, with counts of what was done.
+    """Make lattices of utterances, and count what was done.
 
     Args:
         acoustic_scale: of likelihoods, in the search; lattices are written without it.

@@ -24,7 +24,7 @@ log = logging.getLogger("ngtrain")
 
 @dataclass
 class _Output:
-    """Where the best paths of one setting go, and what they come to."""
+    """Hold where the best paths of one setting go, and what they come to."""
 
     setting: DecodingSetting
     transcriptions: TableWriter
