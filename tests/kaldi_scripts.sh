@@ -162,11 +162,12 @@ run retrain_tanh.sh $steps/retrain_tanh.sh --cmd run.pl --num-threads 2 --num-ep
   exp/tanh/egs exp/tanh exp/retrained_tanh
 run retrain_fast.sh $steps/retrain_fast.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
   --num-epochs-extra 1 --samples-per-iter 1000 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
-run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 2 \
+run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 8 \
   --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
   "${in[@]}" exp/retrained_simple2
 run update_nnet.sh $steps/update_nnet.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
-  --samples-per-iter 1000 --egs-opts "${egs[*]}" "${in[@]}" exp/pnorm_fast exp/updated
+  --samples-per-iter 1000 --egs-opts "${egs[*]}" --learning-rates 0.0008:0.0008:0.0008 \
+  "${in[@]}" exp/pnorm_fast exp/updated
 chmod -R u+w exp
 run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 1 \
   --mix-up "0 0" --prior-subset-size 300 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \

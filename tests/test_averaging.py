@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnet.decoding.lexicon import usual_topology
 from nnet.errors import NgtrainError
+from nnet.hmm.transition_model import TransitionModel
+from nnet.hmm.tree import monophone_tree
 from nnet.io.tokens import write_object
 from nnet.model.acoustic_model import AcousticModel
 from nnet.training.averaging import average_models, load_alike
+from nnet.training.reinitialize import resize_output_layer
 
 HALF_ULP = 2.0**-24 * (1 + 1e-6)
 """What rounding a result to single precision may change of it, relatively."""
@@ -85,6 +89,25 @@ def test_skipped_layers_are_those_of_the_first_model(models, options, kept):
             mean = np.mean([first[i], *(other[i] for other in others)], axis=0)
             assert not np.allclose(first[i], mean)
             np.testing.assert_allclose(result, mean, rtol=HALF_ULP)
+
+
+def test_last_layers_of_languages_may_differ(models, tmp_path):
+    """As in Kaldi's train_multilang2.sh, where all layers but the last are shared."""
+    topology = usual_topology([2, 3], [1])
+    tree = monophone_tree([[1], [2], [3]], {p: topology.num_pdf_classes(p) for p in (1, 2, 3)})
+    transitions = TransitionModel.from_tree(tree, topology)
+    network = AcousticModel.load(models[1]).network
+    resize_output_layer(network, transitions.num_pdfs)
+    other = AcousticModel(transitions, network, np.ones(transitions.num_pdfs))
+    first = AcousticModel.load(models[0])
+    write_object(f"{tmp_path}/other.mdl", other.write)
+    average = average_models([models[0], f"{tmp_path}/other.mdl"], skip_last_layer=True)
+    *shared, last = zip(*map(parameters, (average, first, other)), strict=True)
+    for got, a, b in shared:
+        np.testing.assert_allclose(got, (a + b) / 2, rtol=HALF_ULP)
+    np.testing.assert_array_equal(last[0], last[1])
+    with pytest.raises(NgtrainError, match="unlike"):
+        average_models([models[0], f"{tmp_path}/other.mdl"])
 
 
 def test_memory_holds_two_models(models, monkeypatch):

@@ -7,7 +7,7 @@ Source: Kaldi's nnet2bin/nnet-am-average.cc.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 
@@ -39,7 +39,8 @@ def average_models(
         weights: one for each model, brought to a sum of one; equal if None.
         sum_only: take the sum instead, the weights being what they are, or 1 if None.
         skip_last_layer: the last updatable component and what follows it stay those of the first
-            model.
+            model, as where networks of several languages share all other layers; there models may
+            be of other dimensions.
         skip_layers: indices of more components that do; negative ones count from the end.
 
     Raises:
@@ -47,9 +48,13 @@ def average_models(
             do not fit.
     """
     weights = _final_weights(weights, len(rxfilenames), sum_only)
-    models = load_alike(rxfilenames)
+
+    def chosen(network: Network) -> list[int]:
+        return _averaged_components(network, skip_last_layer, skip_layers)
+
+    models = load_alike(rxfilenames, compared=chosen if skip_last_layer or skip_layers else None)
     result = next(models)
-    averaged = _averaged_components(result.network, skip_last_layer, skip_layers)
+    averaged = chosen(result.network)
     average_networks(chain([result.network], map(attrgetter("network"), models)), weights, averaged)
     return result
 
@@ -85,23 +90,33 @@ def _add(total: Network, weight: float, addend: Network, components: Sequence[in
         total.components[c].add(weight, addend.components[c])
 
 
-def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[AcousticModel]:
+def load_alike(
+    rxfilenames: Sequence[str],
+    device: Device = CPU,
+    compared: Callable[[Network], Sequence[int]] | None = None,
+) -> Iterator[AcousticModel]:
     """Load models one after the other.
+
+    Args:
+        compared: finds in the first network the indices of components in which the others must be
+            like it; all if None, and as many.
 
     Raises:
         NgtrainError: there is NaN or infinity among the parameters, the components of a network are
             not of the kinds and dimensions that the first one's are, or a file is not what its
             checksum says; it names the file.
     """
-    expected: list | None = None
+    expected: dict[int, tuple] = {}
     for rxfilename in rxfilenames:
         model = AcousticModel.load(rxfilename)
         model.network.move_to(device)
         for c, component in enumerate(model.network.components):
             if not component.is_finite():
                 raise NgtrainError(f"{rxfilename}: component {c} has NaN or infinity in it")
-        this = [(c.context, *structure(c)) for c in model.network.components]
-        expected = expected or this
+        this = {c: (x.context, *structure(x)) for c, x in enumerate(model.network.components)}
+        expected = expected or {c: this[c] for c in (compared(model.network) if compared else this)}
+        if compared:
+            this = {c: this[c] for c in expected if c in this}
         if this != expected:
             raise NgtrainError(
                 f"{rxfilename}: the network is unlike that of {rxfilenames[0]}: "
@@ -112,10 +127,10 @@ def load_alike(rxfilenames: Sequence[str], device: Device = CPU) -> Iterator[Aco
         del model, component  # so that they can be freed before the next one is loaded
 
 
-def _first_difference(this: list, that: list) -> str:
+def _first_difference(this: dict[int, tuple], that: dict[int, tuple]) -> str:
     if len(this) != len(that):
         return f"{len(this)} components instead of {len(that)}"
-    c = next(c for c, (a, b) in enumerate(zip(this, that, strict=True)) if a != b)
+    c = next(c for c in this if this[c] != that[c])
     a, b = (
         "{1} of dimensions {2} -> {3} and context {0}".format(*layers[c]) for layers in (this, that)
     )

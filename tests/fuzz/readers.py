@@ -13,6 +13,7 @@ import wave
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from unittest import mock
 
@@ -21,17 +22,22 @@ import numpy as np
 from nnet.cli import read_config
 from nnet.components import component_from_config
 from nnet.decoding.arpa import LanguageModel
+from nnet.decoding.const_arpa import ConstArpa, build
 from nnet.decoding.fst import ARC, FST, ArrayFst
+from nnet.decoding.fst_text import compile_fst
 from nnet.decoding.lexicon import read_lexicon, usual_topology
 from nnet.decoding.nist import MappingRules, WordGraph, read_stm
+from nnet.decoding.phone_windows import read_windows, write_windows
 from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import DataDir
 from nnet.egs import store as example_store
+from nnet.egs.discriminative import DISCRIMINATIVE, DiscriminativeExample
 from nnet.egs.minibatches import read_minibatches
 from nnet.egs.record import EXAMPLE, NnetExample
 from nnet.egs.store import ExampleStore
 from nnet.egs.tables import ExampleSummary, ExampleWriter, read_blocks
 from nnet.errors import NgtrainError
+from nnet.features.foreign import HTK, SPHINX, form_of
 from nnet.features.lda import LdaStatistics
 from nnet.features.wave import WAVE, Wave
 from nnet.hmm.topology import HmmTopology
@@ -46,6 +52,10 @@ from nnet.ivectors.extractor import IvectorExtractor
 from nnet.ivectors.extractor_training import EstimationOptions, ExtractorStatistics, estimate
 from nnet.ivectors.mixture_training import GmmStatistics, UpdateOptions, update
 from nnet.ivectors.mixtures import DiagGmm, FullGmm
+from nnet.lattices.conversion import to_compact_lattice
+from nnet.lattices.lattice import Lattice
+from nnet.lattices.paths import best_paths
+from nnet.lattices.tables import COMPACT_LATTICE, LATTICE
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.model.nnet1 import read_nnet1
@@ -482,6 +492,50 @@ def read_fst_table(path: str) -> None:
             graph.to_kaldifst()
 
 
+LATTICE_TEXT = b"""
+0 1 1 2 0.5,1.5
+0 2 3 1 0.25,-2
+1 2 2 0 1,0
+1 0,3.5
+2
+
+"""
+
+
+def lattice() -> Lattice:
+    return read_object_of(LATTICE, LATTICE_TEXT)
+
+
+def read_object_of(holder: tables.Holder, contents: bytes):
+    """Read one object of a table."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(contents)
+        file.flush()
+        with tables.open_input(file.name) as stream:
+            return holder.read(stream)
+
+
+def read_lattices(path: str) -> None:
+    """And find the best paths, which walks over all."""
+    with tables.sequential_table(f"ark:{path}", COMPACT_LATTICE) as table:
+        for _, loaded in table:
+            exhaust(best_paths(loaded, 3))
+
+
+def lattice_seeds() -> list[bytes]:
+    compact = to_compact_lattice(lattice())
+    return [
+        *archive_seeds(LATTICE, lattice(), lattice())(),
+        *archive_seeds(COMPACT_LATTICE, compact, compact)(),
+    ]
+
+
+def discriminative_example() -> DiscriminativeExample:
+    rows = CompressedMatrix.compress(RNG.standard_normal((5, 3)))
+    alignment = np.array([1, 2], np.int32)
+    return DiscriminativeExample(1.0, alignment, to_compact_lattice(lattice()), rows, 2)
+
+
 # Recordings ---------------------------------------------------------------------------------------
 
 
@@ -517,6 +571,16 @@ def audio_seeds() -> list[bytes]:
 def wave_archive_seeds() -> list[bytes]:
     recording = Wave(np.ones((1, 100), np.float32), 8000)
     return archive_seeds(WAVE, recording, recording)()[:1]
+
+
+def htk_seeds() -> list[bytes]:
+    form = form_of("htk", "mfcc", use_energy=True)
+    return archive_seeds(form, MATRIX_32, MATRIX_32[:1])()[:1]
+
+
+def sphinx_seeds() -> list[bytes]:
+    features = RNG.standard_normal((3, 13)).astype(">f4")
+    return [b"utt1 " + np.array(features.size, ">i4").tobytes() + features.tobytes()]
 
 
 # Text ---------------------------------------------------------------------------------------------
@@ -593,10 +657,29 @@ rec2 sph2pipe x |
 """
 
 
-def load_arpa(path: str) -> None:
+def word_symbols() -> SymbolTable:
     pairs = (line.split() for line in SYMBOLS.decode().splitlines())
-    words = SymbolTable((symbol, int(number)) for symbol, number in pairs)
-    LanguageModel.load(path, words).grammar()
+    return SymbolTable((symbol, int(number)) for symbol, number in pairs)
+
+
+def load_arpa(path: str) -> None:
+    LanguageModel.load(path, word_symbols()).grammar()
+
+
+def load_const_arpa(path: str) -> None:
+    """And ask for words after all histories of two, which follows its steps."""
+    loaded = ConstArpa.load(path)
+    for history in product(range(8), repeat=2):
+        for word in range(8):
+            loaded.step(history, word)
+
+
+def const_arpa_seeds() -> list[bytes]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(ARPA)
+        file.flush()
+        model = LanguageModel.load(file.name, word_symbols())
+    return written(build(model, 1, 2, -1).write, True)
 
 
 def load_glm(path: str) -> None:
@@ -785,6 +868,21 @@ READERS = [
     ),
     FuzzedReader("transducer", load_fst, fst_seeds),
     FuzzedReader("transducers", read_fst_table, archive_seeds(FST, fst(), fst())),
+    FuzzedReader("transducer in text", compile_fst, lambda: [b"0 1 5 6 0.5\n1 0 7 0\n1 0.25\n"]),
+    FuzzedReader("lattices", read_lattices, lattice_seeds),
+    FuzzedReader(
+        "discriminative examples",
+        archive_of(DISCRIMINATIVE),
+        archive_seeds(DISCRIMINATIVE, discriminative_example()),
+    ),
+    FuzzedReader(
+        "phones in context",
+        lambda path: read_object(path, read_windows),
+        lambda: written(lambda writer: write_windows(writer, [[], [0], [-4], [1, 2, 3]])),
+    ),
+    FuzzedReader("features of HTK", archive_of(HTK), htk_seeds),
+    FuzzedReader("features of Sphinx", archive_of(SPHINX), sphinx_seeds),
+    FuzzedReader("language model in one array", load_const_arpa, const_arpa_seeds),
     FuzzedReader("recording", read_wave, audio_seeds),
     FuzzedReader("recordings", archive_of(WAVE), wave_archive_seeds),
     FuzzedReader("symbols", SymbolTable.load, lambda: [SYMBOLS]),
