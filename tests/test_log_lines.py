@@ -12,6 +12,7 @@ VECTOR, DATE = " [ 0.5 1.25 ]", "Mon Sep  1 10:00:00 UTC 2025"
 OTHERS = {
     "LEFT_OUT": (7, 3, "it was killed by SIGKILL"),
     "COUNTED": ("no features of 3 of 10 recordings", "u4: too short"),
+    "SEQUENCE_OBJECTIVE": ("MMI", "-0.5 - 2 = -2.5", 650),
     "STARTED": (DATE,),
     "ENDED": ("code 0", DATE, 3),
 }

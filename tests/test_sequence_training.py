@@ -317,9 +317,9 @@ def test_examples_are_kaldis(make_examples, kaldis, model, name, options):
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         assert one.num_ali.tolist() == other.num_ali.tolist()
-        # Compressed: a level up or down where a value was on the edge.
-        np.testing.assert_allclose(one.features(), other.features(), atol=0.05)
-        assert (np.abs(one.features() - other.features()) > 1e-4).mean() < 1e-3
+        # Compressed: some values, and quantiles, are a level higher or lower.
+        np.testing.assert_allclose(one.features(), other.features(), atol=0.1)
+        assert (np.abs(one.features() - other.features()) > 1e-3).mean() < 1e-3
         assert one.left_context == other.left_context
         if name == "whole":
             assert one.den_lat.num_arcs == other.den_lat.num_arcs
