@@ -185,7 +185,7 @@ run relabel_egs.sh $steps/relabel_egs.sh --cmd run.pl exp/ali exp/tanh/egs exp/r
 run relabel_egs2.sh $steps/relabel_egs2.sh --cmd run.pl exp/ali exp/egs2 exp/relabelled2
 run decode.sh $steps/decode.sh --cmd run.pl --nj 2 exp/graph data/test exp/pnorm_simple2/decode
 run make_denlats.sh $steps/make_denlats.sh --cmd run.pl --nj 2 data/train data/lang exp/pnorm_simple2 exp/denlats
-run get_egs_discriminative2.sh $steps/get_egs_discriminative2.sh --cmd run.pl --num-frames-per-archive 4000 \
+run get_egs_discriminative2.sh $steps/get_egs_discriminative2.sh --cmd run.pl --samples-per-iter 4000 --num-archives-priors 1 \
   data/train data/lang exp/aligned exp/denlats exp/pnorm_simple2/final.mdl exp/degs
 run train_discriminative2.sh $steps/train_discriminative2.sh --cmd run.pl --num-epochs 1 --num-jobs-nnet 1 \
   --num-threads 1 exp/degs exp/smbr
