@@ -62,7 +62,8 @@ SUBJECTS = {
         build-tree convert-ali tree-info copy-tree draw-tree
     """,
     "Decoding and scoring": """
-        steps/decode.py steps/recognize.py steps/score.py steps/score_nist.py utils/mkgraph.py
+        steps/decode.py steps/recognize.py steps/score.py steps/score_nist.py steps/get_ctm_conf.py
+        utils/convert_ctm.py utils/mkgraph.py
         nnet-decode-faster compute-wer
     """,
     "Lattices": """
