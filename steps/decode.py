@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Decode a data directory with a network, and score the result (Kaldi's steps/nnet2/decode.sh).
 
-The model is <iter>.mdl in the directory above <decode-dir>.  One search, with the acoustic scale
---acwt, makes lattices, <decode-dir>/lat.JOB.gz; from them come the words for all acoustic scales
-1/LMWT and word insertion penalties.  With --lattices false there are none: every utterance is
-searched anew with each of these, and the network is computed once.  Either way
+The model is <iter>.mdl in the directory above <decode-dir>.  The network is computed once, and
+every utterance is searched with each acoustic scale 1/LMWT and word insertion penalty.  With
+--lattices true one search, with the acoustic scale --acwt, makes lattices,
+<decode-dir>/lat.JOB.gz, from which the words for all of these come; that search has no limit on the
+states that are active, so that it is for small graphs.  Either way
 <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold the words as numbers.
 """
 
@@ -32,7 +33,7 @@ from nnet.launch.commands import JOB, unzipped, zipped
 @job_options
 @option("--lmwt", "7:17", "Values of LMWT, such as 7:17 or 7:17,20:60:5")
 @option("--word-ins-penalty", "0.0,0.5,1.0", "Values of PENALTY, such as 0:20:2")
-@option("--lattices", True, "Write lattices, and take the words of all settings from them")
+@option("--lattices", False, "Write lattices, and take the words of all settings from them")
 @option("--acwt", 0.1, "Acoustic scale of the search for lattices", above=0)
 @option("--beam", 15.0, "Decoding beam", above=0)
 @option("--lattice-beam", 8.0, "Beam of the lattices", above=0)

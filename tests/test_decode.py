@@ -430,7 +430,7 @@ def test_decoding_and_scoring_drivers(run_program, kaldi, experiment):
     decode = experiment / "nnet/decode_test"
     run_program(
         *("decode.py", "--nj", "3", "--lmwt", "10,40", "--word-ins-penalty", "0.0,2.0"),
-        *("--lattices", "false", graph, data, decode),
+        *(graph, data, decode),
     )
     assert (decode / "num_jobs").read_text() == "3\n"  # more than there are speakers
     results = {p.name: p.read_text() for p in decode.glob("wer_[0-9]*")}
@@ -463,13 +463,14 @@ def test_decoding_through_lattices(run_program, kaldi, experiment):
     graph, data = kaldi / "exp/tri2/graph", experiment / "test"
     decode = experiment / "nnet/decode_lattices"
     settings = "--lmwt", "10,40", "--word-ins-penalty", "0.0,2.0"
-    run_program("decode.py", "--nj", "2", *settings, graph, data, decode)
+    run_program("decode.py", "--nj", "2", "--lattices", "true", *settings, graph, data, decode)
     assert sorted(p.name for p in decode.glob("lat.*.gz")) == ["lat.1.gz", "lat.2.gz"]
     lattices = f"ark:gunzip -c {decode}/lat.1.gz {decode}/lat.2.gz |"
     found = run_program("lattice-best-path", "--acoustic-scale=0.025", lattices, "ark,t:-")
     words = "".join((decode / f"scoring/40_0.0.{job}.tra").read_text() for job in (1, 2))
     assert found.stdout.decode() == words and words.count("\n") == 50
-    run_program("decode.py", "--stage", "2", "--lmwt", "20", graph, data, decode)
+    again = "--lattices", "true", "--stage", "2", "--lmwt", "20"
+    run_program("decode.py", *again, graph, data, decode)
     assert "Scored 50 sentences, 0 not" in (decode / "wer_20_0.5").read_text()
 
 

@@ -218,7 +218,7 @@ if todo 8 "decoding"; then
   mkgraph.py "$lang" "$nnet" "$graph"
   for name in $tune_set $plain_sets $nist_sets; do
     fresh "$nnet/decode_$name"
-    decode.py --nj "$nj" --cmd "$decode_cmd" --lattices false $decode_opts --lmwt "$lmwt" \
+    decode.py --nj "$nj" --cmd "$decode_cmd" $decode_opts --lmwt "$lmwt" \
       --word-ins-penalty "$word_ins_penalty" --skip-scoring true \
       "$graph" "$data/$name" "$nnet/decode_$name"
   done

@@ -141,7 +141,7 @@ done
 # test speakers are looked at.
 decode() { # decode NNET SUBSET LMWT PENALTY
   fresh "$1/decode_$2"
-  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lattices false --lmwt "$3" \
+  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lmwt "$3" \
     --word-ins-penalty "$4" "$1/graph" "$data/$2" "$1/decode_$2"
 }
 
