@@ -9,6 +9,8 @@ import pytest
 from archives import read_table, write_table
 from test_lattice_operations import assert_same_paths
 
+from nnet.decoding.fst import ARC, ArrayFst
+from nnet.decoding.lattice_decoder import LatticeDecoder, LatticeOptions
 from nnet.io.tables import MATRIX
 from nnet.lattices.paths import best_path
 from nnet.lattices.tables import COMPACT_LATTICE, LATTICE
@@ -93,3 +95,19 @@ def test_what_cannot_be_decoded(inputs, run_program, tmp_path):
     assert "Not decoding utterance other because no features available." in said
     assert "Done 1 utterances, failed for 2" in said
     assert list(read_table(f"ark:{tmp_path}/lat", COMPACT_LATTICE)) == [first]
+
+
+def test_no_final_state(model):
+    """Partial output where it is asked for; none where no path is long enough."""
+    arcs = np.array([(3, 0, 0.0, 1), (1, 0, 0.0, 2), (12, 0, 0.0, 3)], ARC)
+    graph = ArrayFst.from_arcs(0, [np.inf, np.inf, np.inf, 0.0], [0, 1, 2], arcs)
+    decoder = LatticeDecoder(graph, model, LatticeOptions())
+
+    def decoded(num_frames, allow_partial=False):
+        likelihoods = np.zeros((num_frames, model.num_pdfs), np.float32)
+        return decoder.decode(likelihoods, 0.1, allow_partial)
+
+    whole, part = decoded(3), decoded(2, allow_partial=True)
+    assert whole.reached_final and whole.path.alignment == [3, 1, 12]
+    assert not part.reached_final and part.path.alignment == [3, 1]
+    assert decoded(2) is None and decoded(4, allow_partial=True) is None

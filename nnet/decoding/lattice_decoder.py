@@ -91,8 +91,8 @@ class LatticeDecoder:
         Raises:
             NgtrainError: the graph has a cycle without transition-ids that costs nothing.
         """
-        if not self._decoder.decode(self._likelihoods.decodable(log_likelihoods, acoustic_scale)):
-            return None
+        # It returns whether a final state was reached.
+        self._decoder.decode(self._likelihoods.decodable(log_likelihoods, acoustic_scale))
         reached_final = bool(np.isfinite(self._decoder.final_relative_cost()))
         if not (reached_final or allow_partial):
             return None
