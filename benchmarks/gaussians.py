@@ -19,11 +19,12 @@ import kaldifst
 import numpy as np
 from mixture_sums import Sample, parts_of, posteriors_of
 
-from nnet.decoding.symbols import SymbolTable, read_integers
+from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency
+from nnet.io.integer_lists import read_integers
 from nnet.io.tables import FEATURES, sequential_table
 from nnet.io.tokens import Writer, write_object
 

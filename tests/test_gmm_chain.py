@@ -8,9 +8,10 @@ import pytest
 from nnet.decoding.alignment import Aligner, AlignmentOptions
 from nnet.decoding.fst import ArrayFst
 from nnet.decoding.graph import TrainingGraphCompiler, add_transition_probs
-from nnet.decoding.symbols import SymbolTable, read_integers
+from nnet.decoding.symbols import SymbolTable
 from nnet.drivers.data_dir import read_table
 from nnet.drivers.feature_pipeline import FeaturePipeline
+from nnet.io.integer_lists import read_integers
 from nnet.io.tables import MATRIX, sequential_table
 
 

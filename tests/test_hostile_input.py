@@ -53,7 +53,7 @@ def test_no_reader_fails(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     header, *rows, last = result.stdout.splitlines()
     assert header.split() == ["reader", "inputs", "read", "refused", "failed", "seconds"]
-    assert len(rows) == 37
+    assert len(rows) == 50
     numbers = [list(map(int, row.split()[-5:-1])) for row in rows]
     assert all(count >= 20 and failed == 0 for count, _, _, failed in numbers)
     assert last.split()[:2] == ["all", str(sum(count for count, *_ in numbers))]

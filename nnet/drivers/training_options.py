@@ -22,7 +22,6 @@ from nnet.drivers.settings import (
     shared,
 )
 from nnet.io.text import write_lines
-from nnet.natural_gradient.simple import UNIT_ALPHA
 from nnet.report.training_logs import read_options
 
 TRANSFORM, EXAMPLES, NETWORK, ITERATIONS, REALIGNMENT, COMBINATION, PRIORS = Part
@@ -190,6 +189,8 @@ class TrainingOptions:
 
         max_change_per_sample: the limit on its change by a minibatch, over the minibatch size.
         """
+        from nnet.natural_gradient.simple import UNIT_ALPHA
+
         learning_rate = f"learning-rate={self.initial_effective_lrate * self.num_jobs_initial:g}"
         return {
             "online": f"AffineComponentPreconditionedOnline {learning_rate} alpha={self.alpha:g} "
