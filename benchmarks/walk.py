@@ -101,6 +101,7 @@ def write_inputs(directory):
     from nnet.device.device import CPU
     from nnet.model.acoustic_model import AcousticModel
     from nnet.model.network import Network
+    from nnet.training.programs import train_model
 
     config = network_config("online", **DIMS, rank_in=5, rank_out=5)
     network = Network.from_config(config, np.random.default_rng(0))
@@ -111,7 +112,8 @@ def write_inputs(directory):
     defaults = {option.name: option.default for option in function.params}
     names = {"model_in": model, "training_examples_in": archive, "model_out": f"{directory}/1.mdl"}
     given = defaults | names | {"minibatch_size": MINIBATCH_SIZE, "device": CPU}
-    return {name: given[name] for name in signature(function.callback).parameters}
+    taken = signature(function.callback).parameters | signature(train_model).parameters
+    return {name: given[name] for name in taken if name in given}
 
 
 if __name__ == "__main__":
