@@ -38,7 +38,7 @@ def paths(source, destination, start, end):
 def test_sums_are_those_over_all_paths(seed):
     rng = np.random.default_rng(seed)
     trellis = trellis_of(*random_graph(rng, 8, 24))
-    source, destination = trellis.source, trellis.destination
+    source, destination = trellis.source, trellis.into
     score, value = rng.normal(size=(2, len(source)))
     every_path = paths(source, destination, trellis.start, trellis.end)
     if not every_path:

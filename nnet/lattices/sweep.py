@@ -33,20 +33,21 @@ def _by_level(ends: np.ndarray, levels: np.ndarray) -> list[Level]:
     ]
 
 
-class Sweep:
-    """The order in which sums over a lattice's paths are made.
+class PathSums:
+    """The order in which sums over the paths of an acyclic graph are made.
 
-    Raises:
-        ValueError: the lattice has a cycle.
+    Attributes:
+        start: the state where paths begin, -1 if there are none.
+        source, into: the states that arcs join, int64 (arcs,).
+        by_target: arcs by the level of the state they lead into, in ascending order.
+        by_source: arcs by the level of the state they come from, in descending order.
     """
 
-    def __init__(self, lattice: _Lattice):
-        self.lattice = lattice
-        self.source = lattice.source
-        self.into = lattice.arcs["nextstate"].astype(np.int64)
-        levels = levels_of(lattice)
-        self.by_target = _by_level(self.into, levels)
-        self.by_source = _by_level(self.source, levels)[::-1]
+    def __init__(self, start: int, source: np.ndarray, into: np.ndarray, levels: np.ndarray):
+        self.start, self.source, self.into = start, source, into
+        self.num_states = len(levels)
+        self.by_target = _by_level(into, levels)
+        self.by_source = _by_level(source, levels)[::-1]
 
     def forward(self, weights: np.ndarray, add: np.ufunc) -> np.ndarray:
         """Sum up over all ways from the start to each state.
@@ -58,9 +59,9 @@ class Sweep:
         Returns:
             float64 (states,): 0 for the start, -inf where no way leads.
         """
-        alpha = np.full(self.lattice.num_states, -np.inf)
-        if self.lattice.start >= 0:
-            alpha[self.lattice.start] = 0.0
+        alpha = np.full(self.num_states, -np.inf)
+        if self.start >= 0:
+            alpha[self.start] = 0.0
         for arcs, first, states in self.by_target:
             sums = add.reduceat(alpha[self.source[arcs]] + weights[arcs], first)
             alpha[states] = add(alpha[states], sums)
@@ -81,3 +82,15 @@ class Sweep:
             sums = add.reduceat(beta[self.into[arcs]] + weights[arcs], first)
             beta[states] = add(beta[states], sums)
         return beta
+
+
+class Sweep(PathSums):
+    """The order in which sums over a lattice's paths are made.
+
+    Raises:
+        ValueError: the lattice has a cycle.
+    """
+
+    def __init__(self, lattice: _Lattice):
+        into = lattice.arcs["nextstate"].astype(np.int64)
+        super().__init__(lattice.start, lattice.source, into, levels_of(lattice))
