@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from nnet.cli import option
@@ -51,6 +50,8 @@ def take_endpointing(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         NgtrainError: the silence phones are no list of integers.
     """
+    from dataclasses import fields
+
     from nnet.cli.option_lists import parse_integers
     from nnet.decoding.online import EndpointRule
 

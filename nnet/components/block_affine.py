@@ -10,8 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from nnet.components.affine import check_bias, random_parameters, take_dims
-from nnet.components.affine_steps import AffineStep, NaturalGradientStep
+from nnet.components.affine import (
+    AffineStep,
+    NaturalGradientStep,
+    check_bias,
+    random_parameters,
+    take_dims,
+)
 from nnet.components.base import (
     BOOLEAN,
     INTEGER,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nnet.components.affine import (
+    AffineStep,
     check_bias,
     random_parameters,
     read_affine_matrix,
@@ -18,7 +19,6 @@ from nnet.components.affine import (
     root_mean_square,
     take_dims,
 )
-from nnet.components.affine_steps import AffineStep
 from nnet.components.base import (
     BOOLEAN,
     INTEGER,

@@ -297,18 +297,12 @@ class LogSoftmaxComponent(NonlinearComponent):
         self.device.in_row_blocks(derivatives, y)
 
 
-@component_type
-class PnormComponent(Component):
-    """y_j = (sum_{i in group j} |x_i|^p)^{1/p}, over groups of neighbours of equal size.
+class GroupComponent(Component):
+    """An output for each group of neighbours, which are of equal size.
 
-    p = 0 counts what is not zero, p = inf takes the largest magnitude (matrix/kaldi-vector.cc).
+    A config line without ``input-dim`` has groups of ten.
     """
 
-    fields = (
-        option("input_dim", INTEGER),
-        option("output_dim", INTEGER),
-        option("p", REAL, 2.0, label="p"),
-    )
     info_equals = " = "
 
     @classmethod
@@ -323,6 +317,23 @@ class PnormComponent(Component):
             self.input_dim % self.output_dim == 0,
             f"output-dim={self.output_dim} does not divide input-dim={self.input_dim}",
         )
+
+
+@component_type
+class PnormComponent(GroupComponent):
+    """y_j = (sum_{i in group j} |x_i|^p)^{1/p}, over groups of neighbours of equal size.
+
+    p = 0 counts what is not zero, p = inf takes the largest magnitude (matrix/kaldi-vector.cc).
+    """
+
+    fields = (
+        option("input_dim", INTEGER),
+        option("output_dim", INTEGER),
+        option("p", REAL, 2.0, label="p"),
+    )
+
+    def check(self) -> None:
+        super().check()
         self.require(self.p >= 0, f"p={self.p:g} is negative")
 
     @property

@@ -7,9 +7,8 @@ Source: Kaldi's nnet2/nnet-component.cc.
 
 from __future__ import annotations
 
-import numpy as np
-
-from nnet.components.base import INTEGER, Component, ConfigLine, component_type, option
+from nnet.components.base import INTEGER, Component, component_type, option
+from nnet.components.nonlinear import GroupComponent
 from nnet.device.device import Array, Workspace
 
 
@@ -56,7 +55,7 @@ class MaximumComponent(Component):
 
 
 @component_type
-class MaxoutComponent(MaximumComponent):
+class MaxoutComponent(GroupComponent, MaximumComponent):
     """y_j = max_{i in group j} x_i, over groups of neighbours of equal size."""
 
     fields = (
@@ -64,19 +63,6 @@ class MaxoutComponent(MaximumComponent):
         option("output_dim", INTEGER),
     )
     pool_stride = 1
-
-    @classmethod
-    def from_config(cls, line: ConfigLine, rng: np.random.Generator) -> Component:
-        values = cls.configured(line)
-        values["input_dim"] = values["input_dim"] or 10 * values["output_dim"]
-        return line.build(cls, values)
-
-    def check(self) -> None:
-        super().check()
-        self.require(
-            self.input_dim % self.output_dim == 0,
-            f"output-dim={self.output_dim} does not divide input-dim={self.input_dim}",
-        )
 
     @property
     def pool_size(self) -> int:  # type: ignore[override]
