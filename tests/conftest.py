@@ -17,6 +17,8 @@ from tiny_training import Corpus, make_corpus
 from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency
 from nnet.io.tables import INTEGERS
+from nnet.lattices.lattice import CompactLattice
+from nnet.lattices.tables import COMPACT_LATTICE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +66,17 @@ def reference(shared):
         return file
 
     return path
+
+
+@pytest.fixture(scope="session")
+def kaldi_lattices(reference) -> Path:
+    """The folder with Kaldi's lattices of 13 utterances, lat.ark, and what it makes of these."""
+    return reference("kaldi/golden/lattices/lat.ark").parent
+
+
+@pytest.fixture(scope="session")
+def lattices(kaldi_lattices) -> dict[str, CompactLattice]:
+    return read_table(f"ark:{kaldi_lattices}/lat.ark", COMPACT_LATTICE)
 
 
 @pytest.fixture(scope="session")

@@ -15,25 +15,15 @@ from nnet.lattices.paths import best_paths
 from nnet.lattices.tables import COMPACT_LATTICE
 
 
-@pytest.fixture(scope="module")
-def folder(reference):
-    return reference("kaldi/golden/lattices/lat.ark").parent
-
-
-@pytest.fixture(scope="module")
-def lattices(folder) -> dict[str, CompactLattice]:
-    return read_table(f"ark:{folder}/lat.ark", COMPACT_LATTICE)
-
-
 @pytest.mark.slow
-def test_mbr_and_ctm_are_kaldis(folder, run_program, tmp_path):
-    source = f"ark:{folder}/lat.ark"
+def test_mbr_and_ctm_are_kaldis(kaldi_lattices, run_program, tmp_path):
+    source = f"ark:{kaldi_lattices}/lat.ark"
     result = run_program("lattice-to-ctm-conf", "--acoustic-scale=0.1", source, tmp_path / "ctm")
-    assert (tmp_path / "ctm").read_bytes() == (folder / "conf.ctm").read_bytes()
+    assert (tmp_path / "ctm").read_bytes() == (kaldi_lattices / "conf.ctm").read_bytes()
     assert b"Done 13 lattices." in result.stderr
     outputs = [f"ark,t:{tmp_path}/{name}" for name in ("mbr", "risk", "sausages", "times")]
     run_program("lattice-mbr-decode", "--acoustic-scale=0.1", source, *outputs)
-    assert (tmp_path / "mbr").read_bytes() == (folder / "mbr.txt").read_bytes()
+    assert (tmp_path / "mbr").read_bytes() == (kaldi_lattices / "mbr.txt").read_bytes()
     risks, bins, times = (
         read_table(output, holder)
         for output, holder in zip(outputs[1:], (REAL, POSTERIOR, REAL_PAIRS), strict=True)
@@ -47,12 +37,14 @@ def test_mbr_and_ctm_are_kaldis(folder, run_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_map_decoding_keeps_the_words_that_are_given(lattices, folder, run_program, tmp_path):
+def test_map_decoding_keeps_the_words_that_are_given(
+    lattices, kaldi_lattices, run_program, tmp_path
+):
     given = {key: [2, 3] for key in list(lattices)[1:]}
     with table_writer(f"ark:{tmp_path}/words", INTEGERS) as table:
         for key, words in given.items():
             table.write(key, words)
-    arguments = ["--decode-mbr=false", "--inv-acoustic-scale=10", f"ark:{folder}/lat.ark"]
+    arguments = ["--decode-mbr=false", "--inv-acoustic-scale=10", f"ark:{kaldi_lattices}/lat.ark"]
     result = run_program(
         "lattice-to-ctm-conf", *arguments, f"ark:{tmp_path}/words", tmp_path / "ctm"
     )
@@ -177,13 +169,13 @@ def test_no_path_has_fewer_errors_and_none_with_as_few_costs_less(lattices):
 
 
 @pytest.mark.slow
-def test_oracle_is_kaldis(folder, kaldi, run_program, tmp_path):
+def test_oracle_is_kaldis(kaldi_lattices, kaldi, run_program, tmp_path):
     text = f"ark:sym2int.py -f 2- {kaldi}/data/lang/words.txt {kaldi}/data/test/text |"
     outputs = [f"ark,t:{tmp_path}/words", f"ark,t:{tmp_path}/errors"]
     written = f"--write-lattices=ark:{tmp_path}/lattices"
-    result = run_program("lattice-oracle", written, f"ark:{folder}/lat.ark", text, *outputs)
-    assert (tmp_path / "words").read_bytes() == (folder / "oracle.txt").read_bytes()
-    theirs = (folder / "lattice-oracle.log").read_text()
+    result = run_program("lattice-oracle", written, f"ark:{kaldi_lattices}/lat.ark", text, *outputs)
+    assert (tmp_path / "words").read_bytes() == (kaldi_lattices / "oracle.txt").read_bytes()
+    theirs = (kaldi_lattices / "lattice-oracle.log").read_text()
     overall = "Overall %WER 0 [ 0 / 13, 0 insertions, 0 deletions, 0 substitutions ]"
     assert overall in theirs and overall in result.stderr.decode()
     for key, lattice in sequential_table(f"ark:{tmp_path}/lattices", COMPACT_LATTICE):

@@ -4,8 +4,8 @@ import subprocess
 
 import numpy as np
 import pytest
+from test_graph import assert_same_best_paths
 
-from nnet.decoding.decoder import Decoder, SearchOptions
 from nnet.decoding.epsilons import remove_epsilons_locally
 from nnet.decoding.fst import FST, ArrayFst
 from nnet.decoding.fst_operations import connected, state_costs
@@ -81,13 +81,7 @@ def test_commands_of_mkgraph_make_the_graph_of_kaldi(kaldi, model, tmp_path, env
     ours = ArrayFst.load(str(tmp_path / "HCLG.fst"))
     theirs = ArrayFst.load(str(kaldi / "exp/tri2/graph/HCLG.fst"))
     assert (ours.num_states, len(ours.arcs)) == (theirs.num_states, len(theirs.arcs))
-    decoders = [Decoder(graph, model, SearchOptions(beam=1e4)) for graph in (ours, theirs)]
-    rng = np.random.default_rng(1)
-    for frames in 12, 30, 60:
-        log_likelihoods = rng.normal(size=(frames, model.num_pdfs)).astype(np.float32) * 3
-        path, expected = [decoder.decode(log_likelihoods, 0.3) for decoder in decoders]
-        assert path.words == expected.words
-        assert path.log_likelihood == pytest.approx(expected.log_likelihood, abs=0.02)
+    assert_same_best_paths(model, ours, theirs)
 
 
 # What follows is in comments of Kaldi's programs, as examples of what they do.

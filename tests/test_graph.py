@@ -319,18 +319,23 @@ def test_pushing_makes_states_sum_to_the_same_and_keeps_paths():
         assert cost_of(pushed, sentence) == pytest.approx(cost_of(graph, sentence), abs=1e-4)
 
 
-def test_decoding_graph_finds_the_paths_of_kaldis(kaldi, tree, model, disambig):
-    lexicon, grammar = load(kaldi, "data/lang/L_disambig.fst"), load(kaldi, FSTS[2])
-    ours = decoding_graph(lexicon, grammar, tree, model, disambig)
-    theirs = load(kaldi, FSTS[0])
-    assert (ours.num_states, len(ours.arcs)) == (theirs.num_states, len(theirs.arcs)) == (188, 423)
-    decoders = [Decoder(g, model, SearchOptions(beam=1e4)) for g in (ours, theirs)]
+def assert_same_best_paths(model, *graphs) -> None:
+    """Check that searches in two graphs find the same words in random likelihoods."""
+    decoders = [Decoder(graph, model, SearchOptions(beam=1e4)) for graph in graphs]
     rng = np.random.default_rng(1)
     for frames in 12, 30, 60:
         log_likelihoods = rng.normal(size=(frames, model.num_pdfs)).astype(np.float32) * 3
         path, expected = [decoder.decode(log_likelihoods, 0.3) for decoder in decoders]
         assert path.words == expected.words
         assert path.log_likelihood == pytest.approx(expected.log_likelihood, abs=0.02)
+
+
+def test_decoding_graph_finds_the_paths_of_kaldis(kaldi, tree, model, disambig):
+    lexicon, grammar = load(kaldi, "data/lang/L_disambig.fst"), load(kaldi, FSTS[2])
+    ours = decoding_graph(lexicon, grammar, tree, model, disambig)
+    theirs = load(kaldi, FSTS[0])
+    assert (ours.num_states, len(ours.arcs)) == (theirs.num_states, len(theirs.arcs)) == (188, 423)
+    assert_same_best_paths(model, ours, theirs)
 
 
 @pytest.mark.slow

@@ -9,23 +9,13 @@ from archives import read_table
 from nnet.errors import NgtrainError
 from nnet.io.tables import INTEGERS, POSTERIOR, REAL
 from nnet.lattices.conversion import to_lattice
-from nnet.lattices.lattice import LATTICE_ARC, CompactLattice, Lattice
+from nnet.lattices.lattice import LATTICE_ARC, Lattice
 from nnet.lattices.operations import pruned, scaled
 from nnet.lattices.paths import best_path, best_paths, linear, random_paths
 from nnet.lattices.posteriors import forward_backward
 from nnet.lattices.sweep import Sweep
 from nnet.lattices.tables import COMPACT_LATTICE, naming
 from nnet.lattices.times import depth, depth_per_frame, state_times
-
-
-@pytest.fixture(scope="module")
-def folder(reference):
-    return reference("kaldi/golden/lattices/lat.ark").parent
-
-
-@pytest.fixture(scope="module")
-def lattices(folder) -> dict[str, CompactLattice]:
-    return read_table(f"ark:{folder}/lat.ark", COMPACT_LATTICE)
 
 
 def assert_equal(found: dict, expected: dict) -> None:
@@ -61,19 +51,19 @@ def assert_same_paths(found: dict, expected: dict, acoustic_scale: float = 0.1) 
         (("lattice-depth-per-frame",), "depth_per_frame.txt"),
     ],
 )
-def test_the_bytes_of_kaldi(command, expected, folder, run_program, tmp_path):
-    run_program(*command, f"ark:{folder}/lat.ark", f"ark,t:{tmp_path}/out")
-    assert (tmp_path / "out").read_bytes() == (folder / expected).read_bytes()
+def test_the_bytes_of_kaldi(command, expected, kaldi_lattices, run_program, tmp_path):
+    run_program(*command, f"ark:{kaldi_lattices}/lat.ark", f"ark,t:{tmp_path}/out")
+    assert (tmp_path / "out").read_bytes() == (kaldi_lattices / expected).read_bytes()
 
 
-def test_best_path(folder, run_program, tmp_path):
+def test_best_path(kaldi_lattices, run_program, tmp_path):
     result = run_program(
-        "lattice-best-path", "--acoustic-scale=0.05", f"ark:{folder}/lat.ark",
+        "lattice-best-path", "--acoustic-scale=0.05", f"ark:{kaldi_lattices}/lat.ark",
         f"ark,t:{tmp_path}/words", f"ark,t:{tmp_path}/ali",
     )  # fmt: skip
     for name, expected in ("words", "best_path.txt"), ("ali", "best_path_ali.txt"):
-        assert (tmp_path / name).read_bytes() == (folder / expected).read_bytes()
-    log = (folder / "lattice-best-path.log").read_text()
+        assert (tmp_path / name).read_bytes() == (kaldi_lattices / expected).read_bytes()
+    log = (kaldi_lattices / "lattice-best-path.log").read_text()
     said = [line.partition(") ")[2] for line in result.stderr.decode().splitlines()]
     assert said[-2:] == [line.partition(") ")[2] for line in log.splitlines()[-2:]]
 
@@ -86,36 +76,36 @@ def test_best_path(folder, run_program, tmp_path):
         (("lattice-to-phone-lattice", "MODEL"), "phones.txt"),
     ],
 )
-def test_the_lattices_of_kaldi(command, expected, folder, run_program, tmp_path, reference):
+def test_the_lattices_of_kaldi(command, expected, kaldi_lattices, run_program, tmp_path, reference):
     model = reference("kaldi/exp/tri2_ali/final.mdl")
     command = [str(model) if word == "MODEL" else word for word in command]
-    run_program(*command, f"ark:{folder}/lat.ark", f"ark:{tmp_path}/out")
+    run_program(*command, f"ark:{kaldi_lattices}/lat.ark", f"ark:{tmp_path}/out")
     found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
-    assert_equal(found, read_table(f"ark:{folder}/{expected}", COMPACT_LATTICE))
+    assert_equal(found, read_table(f"ark:{kaldi_lattices}/{expected}", COMPACT_LATTICE))
 
 
-def test_posteriors(folder, run_program, tmp_path):
-    result = run_program("lattice-to-post", "--acoustic-scale=0.1", f"ark:{folder}/lat.ark",
+def test_posteriors(kaldi_lattices, run_program, tmp_path):
+    result = run_program("lattice-to-post", "--acoustic-scale=0.1", f"ark:{kaldi_lattices}/lat.ark",
                          f"ark:{tmp_path}/post", f"ark:{tmp_path}/loglikes")  # fmt: skip
     found = read_table(f"ark:{tmp_path}/post", POSTERIOR)
-    expected = read_table(f"ark:{folder}/post.txt", POSTERIOR)
+    expected = read_table(f"ark:{kaldi_lattices}/post.txt", POSTERIOR)
     assert list(found) == list(expected)
     for ours, theirs in zip(found.values(), expected.values(), strict=True):
         for frame, other in zip(ours, theirs, strict=True):
             assert [index for index, _ in frame] == [index for index, _ in other]
             np.testing.assert_allclose(*([p for _, p in pairs] for pairs in (frame, other)), 1e-5)
-    log = (folder / "lattice-to-post.log").read_text()
+    log = (kaldi_lattices / "lattice-to-post.log").read_text()
     said = log[log.index("Overall") :].splitlines()[0]
     assert said in result.stderr.decode()
     assert len(read_table(f"ark:{tmp_path}/loglikes", REAL)) == len(found)
 
 
-def test_phones_instead_of_transition_ids(folder, run_program, tmp_path, reference, model):
+def test_phones_instead_of_transition_ids(kaldi_lattices, run_program, tmp_path, reference, model):
     """Of one path, they are the phones of its alignment."""
     final = reference("kaldi/exp/tri2_ali/final.mdl")
     run_program("lattice-to-phone-lattice", "--replace-words=false", final,
-                f"ark:{folder}/1best.txt", f"ark:{tmp_path}/out")  # fmt: skip
-    best = read_table(f"ark:{folder}/1best.txt", COMPACT_LATTICE)
+                f"ark:{kaldi_lattices}/1best.txt", f"ark:{tmp_path}/out")  # fmt: skip
+    best = read_table(f"ark:{kaldi_lattices}/1best.txt", COMPACT_LATTICE)
     for key, lattice in read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE).items():
         ids = np.array(best_path(best[key]).alignment(best[key]))
         assert (
@@ -164,8 +154,10 @@ def test_pruning_keeps_the_best(lattices):
         )
 
 
-def test_frames(lattices, folder):
-    lengths = {key: len(ali) for key, ali in read_table(f"ark:{folder}/ali.txt", INTEGERS).items()}
+def test_frames(lattices, kaldi_lattices):
+    lengths = {
+        key: len(ali) for key, ali in read_table(f"ark:{kaldi_lattices}/ali.txt", INTEGERS).items()
+    }
     for key, lattice in lattices.items():
         value, num_frames = depth(lattice)
         assert num_frames == lengths[key] == len(depth_per_frame(lattice))
@@ -174,7 +166,7 @@ def test_frames(lattices, folder):
         assert (state_times(expanded)[: lattice.num_states] == state_times(lattice)).all()
 
 
-def test_random_paths(lattices, run_program, folder, tmp_path):
+def test_random_paths(lattices, run_program, kaldi_lattices, tmp_path):
     lattice = next(iter(lattices.values()))
     first = random_paths(lattice, 20, np.random.default_rng(1))
     again = random_paths(lattice, 20, np.random.default_rng(1))
@@ -183,7 +175,7 @@ def test_random_paths(lattices, run_program, folder, tmp_path):
     for path in first:
         assert lattice.is_final[path.final]
         assert linear(lattice, path).num_arcs == len(path.arcs)
-    run_program("lattice-to-nbest", "--random=true", "--n=2", f"ark:{folder}/lat.ark",
+    run_program("lattice-to-nbest", "--random=true", "--n=2", f"ark:{kaldi_lattices}/lat.ark",
                 f"ark:{tmp_path}/out")  # fmt: skip
     assert len(read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)) == 2 * len(lattices)
 
@@ -196,9 +188,9 @@ def test_a_lattice_that_is_no_utterance(lattices):
         forward_backward(lattice)
 
 
-def test_scales_exclude_each_other(run_program, folder):
+def test_scales_exclude_each_other(run_program, kaldi_lattices):
     result = run_program("lattice-scale", "--acoustic-scale=2", "--inv-acoustic-scale=2",
-                         f"ark:{folder}/lat.ark", "ark:-", check=False)  # fmt: skip
+                         f"ark:{kaldi_lattices}/lat.ark", "ark:-", check=False)  # fmt: skip
     assert result.returncode == 1 and b"exclude each other" in result.stderr
 
 
@@ -207,13 +199,13 @@ def test_empty_lattice():
     assert best_path(empty) is None and pruned(empty, 1).num_states == 0
 
 
-def test_determinization(folder, run_program, tmp_path):
+def test_determinization(kaldi_lattices, run_program, tmp_path):
     result = run_program(
         "lattice-determinize-pruned", "--acoustic-scale=0.1", "--beam=4",
-        f"ark:gunzip -c {folder}/raw.ark.gz |", f"ark:{tmp_path}/out",
+        f"ark:gunzip -c {kaldi_lattices}/raw.ark.gz |", f"ark:{tmp_path}/out",
     )  # fmt: skip
     found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
-    assert_equal(found, read_table(f"ark:{folder}/determinized.txt", COMPACT_LATTICE))
-    log = (folder / "lattice-determinize-pruned.log").read_text()
+    assert_equal(found, read_table(f"ark:{kaldi_lattices}/determinized.txt", COMPACT_LATTICE))
+    log = (kaldi_lattices / "lattice-determinize-pruned.log").read_text()
     said = [line.partition(") ")[2] for line in result.stderr.decode().splitlines()]
     assert said[-2:] == [line.partition(") ")[2] for line in log.splitlines()[-2:]]

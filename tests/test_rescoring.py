@@ -45,11 +45,6 @@ ngram 3=2
 BEGIN, END, UNKNOWN = 20, 21, 5
 
 
-@pytest.fixture(scope="module")
-def folder(reference):
-    return reference("kaldi/golden/lattices/lat.ark").parent
-
-
 @pytest.fixture
 def arpa(tmp_path):
     (tmp_path / "arpa").write_text(ARPA)
@@ -62,12 +57,14 @@ def model(arpa) -> LanguageModel:
 
 
 @pytest.mark.slow
-def test_costs_of_the_grammar_are_taken_away_as_by_kaldi(folder, kaldi, run_program, tmp_path):
+def test_costs_of_the_grammar_are_taken_away_as_by_kaldi(
+    kaldi_lattices, kaldi, run_program, tmp_path
+):
     grammar = kaldi / "data/lang_test/G.fst"
-    arguments = ["--lm-scale=-1", f"ark:{folder}/lat.ark", grammar, f"ark:{tmp_path}/out"]
+    arguments = ["--lm-scale=-1", f"ark:{kaldi_lattices}/lat.ark", grammar, f"ark:{tmp_path}/out"]
     result = run_program("lattice-lmrescore", *arguments)
     assert b"Done 13 lattices, failed for 0" in result.stderr
-    theirs = read_table(f"ark:{folder}/lm_removed.txt", COMPACT_LATTICE)
+    theirs = read_table(f"ark:{kaldi_lattices}/lm_removed.txt", COMPACT_LATTICE)
     for key, ours in read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE).items():
         expected = theirs.pop(key)
         assert (ours.num_states, ours.num_arcs) == (expected.num_states, expected.num_arcs)
@@ -80,7 +77,7 @@ def test_costs_of_the_grammar_are_taken_away_as_by_kaldi(folder, kaldi, run_prog
     assert not theirs
 
 
-def test_the_best_way_through_a_model_counts(folder):
+def test_the_best_way_through_a_model_counts(kaldi_lattices):
     """With epsilons and several arcs for a word, whatever the sign of the scale."""
     text = [
         "0 0 2 2 1.5",
@@ -98,7 +95,7 @@ def test_the_best_way_through_a_model_counts(folder):
     state, more = fst.step(state, 11)
     assert cost + more + fst.final(state) == pytest.approx(0.5 + 0.25 + 1 + 0.125)
     assert fst.step(state, 3) is None
-    lattice = read_table(f"ark:{folder}/lat.ark", COMPACT_LATTICE)["lucas-0-04"]
+    lattice = read_table(f"ark:{kaldi_lattices}/lat.ark", COMPACT_LATTICE)["lucas-0-04"]
     for scale in 1.0, -2.0:
         rescored = add_language_model(lattice, fst, scale)
         costs = {tuple(p.words(lattice)): p.weight(lattice) for p in best_paths(lattice, 1000)}
@@ -152,13 +149,13 @@ def test_children_far_from_their_parents(model, monkeypatch):
 
 
 @pytest.mark.slow
-def test_rescoring_with_a_model_in_one_array(folder, arpa, model, run_program, tmp_path):
+def test_rescoring_with_a_model_in_one_array(kaldi_lattices, arpa, model, run_program, tmp_path):
     symbols = [f"--bos-symbol={BEGIN}", f"--eos-symbol={END}", f"--unk-symbol={UNKNOWN}"]
     run_program("arpa-to-const-arpa", *symbols, arpa, tmp_path / "carpa")
-    arguments = [f"ark:{folder}/lat.ark", tmp_path / "carpa", f"ark:{tmp_path}/out"]
+    arguments = [f"ark:{kaldi_lattices}/lat.ark", tmp_path / "carpa", f"ark:{tmp_path}/out"]
     run_program("lattice-lmrescore-const-arpa", "--lm-scale=0.5", *arguments)
     carpa = ConstArpa.load(str(tmp_path / "carpa"))
-    given = read_table(f"ark:{folder}/lat.ark", COMPACT_LATTICE)
+    given = read_table(f"ark:{kaldi_lattices}/lat.ark", COMPACT_LATTICE)
     for key, rescored in read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE).items():
         lattice = given[key]
         costs = {tuple(p.words(lattice)): p.weight(lattice) for p in best_paths(lattice, 1000)}

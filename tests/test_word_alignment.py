@@ -17,23 +17,18 @@ from nnet.lattices.word_boundaries import WordBoundaryAligner, read_word_boundar
 from nnet.lattices.word_lexicon import WordLexicon
 
 
-@pytest.fixture(scope="module")
-def folder(reference):
-    return reference("kaldi/golden/lattices/lat.ark").parent
-
-
 def parse(*lines: str) -> CompactLattice:
     return COMPACT_LATTICE.read(
         InputStream(io.BytesIO("\n".join(["", *lines, "", ""]).encode()), "x")
     )
 
 
-def test_lattices_aligned_by_a_lexicon_are_kaldis(folder, kaldi, run_program, tmp_path):
+def test_lattices_aligned_by_a_lexicon_are_kaldis(kaldi_lattices, kaldi, run_program, tmp_path):
     lexicon, model = kaldi / "data/lang/phones/align_lexicon.int", kaldi / "exp/tri2_ali/final.mdl"
-    arguments = [lexicon, model, f"ark:{folder}/lat.ark", f"ark:{tmp_path}/aligned"]
+    arguments = [lexicon, model, f"ark:{kaldi_lattices}/lat.ark", f"ark:{tmp_path}/aligned"]
     result = run_program("lattice-align-words-lexicon", *arguments)
     assert b"Successfully aligned 13 lattices; 0 had errors." in result.stderr
-    theirs = read_table(f"ark:{folder}/aligned.txt", COMPACT_LATTICE)
+    theirs = read_table(f"ark:{kaldi_lattices}/aligned.txt", COMPACT_LATTICE)
     for key, ours in read_table(f"ark:{tmp_path}/aligned", COMPACT_LATTICE).items():
         expected = theirs.pop(key)
         assert (ours.num_states, ours.num_arcs) == (expected.num_states, expected.num_arcs)
@@ -132,10 +127,10 @@ def test_lattices_that_were_forced_out(by_lexicon, ids, ends):
     assert sum(aligned.arc_strings.lengths) == len(cut.arc_strings.values) + 1
 
 
-def test_a_lattice_that_becomes_too_large_is_left_out(folder, kaldi, run_program, tmp_path):
+def test_a_lattice_that_becomes_too_large_is_left_out(kaldi_lattices, kaldi, run_program, tmp_path):
     (tmp_path / "lexicon").write_text((kaldi / "data/lang/phones/align_lexicon.int").read_text())
     model = kaldi / "exp/tri2_ali/final.mdl"
-    source = f"ark:{folder}/lat.ark"
+    source = f"ark:{kaldi_lattices}/lat.ark"
     arguments = [tmp_path / "lexicon", model, source, f"ark:{tmp_path}/out"]
     result = run_program("lattice-align-words-lexicon", "--max-expand=0.1", *arguments)
     assert b"4 lattices did not align correctly" in result.stderr
