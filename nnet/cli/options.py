@@ -50,6 +50,22 @@ info_dir_option = option(
 )
 """Decorator for programs that write examples."""
 
+zero_stats_option = option(
+    "--zero-stats",
+    True,
+    "If true, zero the statistics stored with the neural net (activations, and occupation counts "
+    "for mixing up)",
+)
+"""Decorator for programs that train on labelled frames."""
+
+minibatches_per_phase_option = option(
+    "--minibatches-per-phase",
+    50,
+    "Number of minibatches to wait before printing training-set objective",
+    least=1,
+)
+"""The same."""
+
 learning_rate_option = option(
     "--learning-rate",
     -1.0,

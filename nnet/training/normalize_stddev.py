@@ -1,10 +1,9 @@
 """Rescaling of layers whose scale has no effect.
 
 A p-norm, and a power of it, is homogeneous, and a NormalizeComponent after it undoes any scale, so
-that with an affine
-layer before the two the network computes the same whatever its parameters are multiplied by.  In
-training, and in a combination of networks, that multiple may wander, and with it the effective
-learning rate.
+that with an affine layer before the two the network computes the same whatever its parameters are
+multiplied by.  In training, and in a combination of networks, that multiple may wander, and with it
+the effective learning rate.
 
 Source: Kaldi's nnet2bin/nnet-normalize-stddev.cc.
 """
