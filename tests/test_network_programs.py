@@ -271,7 +271,7 @@ def test_training_that_fails_writes_nothing(golden, run_program, tmp_path):
         ([], f"ark:{empty}", "there are no examples"),
         ([], f"ark:{golden}/egs_8frames.ark", "labelled frames"),
         (["--frame=x"], egs, "expected an index or random"),
-        (["--minibatch-size=0"], egs, "must be positive"),
+        (["--minibatch-size=0"], egs, "is not in the range 1<=x"),
     ):
         result = run_program("nnet-train-simple", *options, model, source, out, check=False)
         lines = result.stderr.decode().splitlines()
