@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Decode a data directory with a network, and score the result (Kaldi's steps/nnet2/decode.sh).
 
-The model is <iter>.mdl in the directory above <decode-dir>.  The network is computed once, and
-every utterance is searched with each acoustic scale 1/LMWT and word insertion penalty.  With
---lattices true one search, with the acoustic scale --acwt, makes lattices,
-<decode-dir>/lat.JOB.gz, from which the words for all of these come; that search has no limit on the
-states that are active, so that it is for small graphs.  Either way
+The model is <iter>.mdl in the directory above <decode-dir>.  One search, with the acoustic scale
+--acwt, makes the lattices <decode-dir>/lat.JOB.gz, from which the words for each scale 1/LMWT and
+word insertion penalty come.  With --lattices false there are none of them, and every utterance is
+searched with each scale and penalty, which is exact for each.  Either way
 <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold the words as numbers.
 """
 
@@ -33,12 +32,12 @@ from nnet.launch.commands import JOB, unzipped, zipped
 @job_options
 @option("--lmwt", "7:17", "Values of LMWT, such as 7:17 or 7:17,20:60:5")
 @option("--word-ins-penalty", "0.0,0.5,1.0", "Values of PENALTY, such as 0:20:2")
-@option("--lattices", False, "Write lattices, and take the words of all settings from them")
+@option("--lattices", True, "Write lattices, and take the words of all settings from them")
 @option("--acwt", 0.1, "Acoustic scale of the search for lattices", above=0)
 @option("--beam", 15.0, "Decoding beam", above=0)
 @option("--lattice-beam", 8.0, "Beam of the lattices", above=0)
-@option("--max-active", 7000, "States active at most, without lattices", least=1)
-@option("--min-active", 200, "States active at least, without lattices", least=0)
+@option("--max-active", 7000, "States active at most", least=1)
+@option("--min-active", 200, "States active at least", least=0)
 @option("--iter", "final", "Decode with this model")
 @gpu_option
 @feature_options("feat_type", "transform_dir", "online_ivector_dir")
@@ -60,13 +59,16 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, lattices,
     if stage <= 1:
         split, nj = split_anywhere(data, nj)
         make_room(directory, nj)
-        options = (f"--beam={o['beam']:g}", "--allow-partial=true", f"--use-gpu={o['use_gpu']}")
+        search = (
+            *(f"--beam={o['beam']:g}", f"--max-active={o['max_active']}"),
+            *(f"--min-active={o['min_active']}", "--allow-partial=true"),
+            f"--use-gpu={o['use_gpu']}",
+        )
         if lattices:
             widths = f"--lattice-beam={o['lattice_beam']:g}", f"--acoustic-scale={o['acwt']:g}"
-            search = ("nnet-latgen-faster", *options, *widths)
+            search = ("nnet-latgen-faster", *search, *widths)
         else:
-            widths = f"--max-active={o['max_active']}", f"--min-active={o['min_active']}"
-            search = ("nnet-decode-faster", *options, *widths, *settings)
+            search = ("nnet-decode-faster", *search, *settings)
         log_file = f"{directory}/log/decode.{JOB}.log"
         run(
             *(cmd, log_file, *search, model, f"{graph}/HCLG.fst"),

@@ -1,24 +1,18 @@
-"""Generation of lattices: the search by kaldi-decoder, and what is then made of its result.
+"""Generation of lattices: the search, and what is then made of its result.
 
-After Kaldi's decoder/lattice-simple-decoder.h and decoder/decoder-wrappers.cc
-(DecodeUtteranceLatticeFaster).  The search keeps all that is within `beam` of the best on each
-frame; of that, what is on a path within `lattice_beam` of the best path is in the lattice.
+After Kaldi's decoder/decoder-wrappers.cc (DecodeUtteranceLatticeFaster).
 """
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.decoding.decoder import (
-    GraphPath,
-    ScaledLikelihoods,
-    check_labels,
-    lattice_from_kaldifst,
-)
+from nnet.decoding.decoder import GraphPath, check_labels
 from nnet.decoding.fst import ArrayFst
+from nnet.decoding.lattice_search import LatticeSearch, LatticeSearchOptions
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.lattices.determinization import DeterminizationOptions
@@ -28,25 +22,17 @@ from nnet.lattices.order import connected, topsorted
 from nnet.lattices.paths import best_path
 from nnet.lattices.phone_determinization import determinize_phones_and_words
 
-log = logging.getLogger("ngtrain")
-
 
 @dataclass(frozen=True)
-class LatticeOptions:
-    """Say how wide the search and the lattices are; costs are with the acoustic scale.
+class LatticeOptions(LatticeSearchOptions):
+    """Say how wide the search is, and what is made of the lattices that it finds.
 
     Attributes:
-        beam: of the search, on each frame.
-        lattice_beam: of paths in the lattice.
-        prune_interval: frames after which what is beyond it is dropped, to save memory.
         determinize_lattice: keep one path for each sequence of words.
         phone_determinize, word_determinize: passes of that.
         delta, max_mem: see DeterminizationOptions.
     """
 
-    beam: float = 16.0
-    lattice_beam: float = 10.0
-    prune_interval: int = 25
     determinize_lattice: bool = True
     phone_determinize: bool = True
     word_determinize: bool = True
@@ -68,16 +54,9 @@ class LatticeDecoder:
     """A search of one graph, of transition-ids and words, for any number of utterances."""
 
     def __init__(self, graph: ArrayFst, model: TransitionModel, options: LatticeOptions):
-        from kaldi_decoder import LatticeSimpleDecoder, LatticeSimpleDecoderConfig
-
         check_labels(graph, model)
-        config = LatticeSimpleDecoderConfig()
-        config.beam, config.lattice_beam = options.beam, options.lattice_beam
-        config.prune_interval = options.prune_interval
         self._model, self._options = model, options
-        self._likelihoods = ScaledLikelihoods(model)
-        self._graph = graph.to_const_kaldifst()  # the decoder does not keep it alive
-        self._decoder = LatticeSimpleDecoder(self._graph, config)
+        self._search = LatticeSearch(graph, model.pdf_of, options)
 
     def decode(
         self, log_likelihoods: np.ndarray, acoustic_scale: float, allow_partial: bool = False
@@ -91,25 +70,21 @@ class LatticeDecoder:
         Raises:
             NgtrainError: the graph has a cycle without transition-ids that costs nothing.
         """
-        # It returns whether a final state was reached.
-        self._decoder.decode(self._likelihoods.decodable(log_likelihoods, acoustic_scale))
-        reached_final = bool(np.isfinite(self._decoder.final_relative_cost()))
+        self._search.begin()
+        if not self._search.advance(log_likelihoods, acoustic_scale):
+            return None
+        reached_final = math.isfinite(self._search.relative_cost())
         if not (reached_final or allow_partial):
             return None
-        found, raw = self._decoder.get_raw_lattice()
-        if not found:
-            return None
         try:
-            lattice = topsorted(connected(lattice_from_kaldifst(raw)))
+            lattice = topsorted(connected(self._search.lattice()))
         except ValueError as error:
             raise NgtrainError(f"the lattice of the search: {error}") from None
         path = best_path(lattice)
-        if path is None:
-            return None
-        alignment = path.alignment(lattice)
-        if len(alignment) != len(log_likelihoods):
-            return None
-        graph_path = GraphPath(alignment, path.words(lattice), *path.weight(lattice).tolist())
+        assert path is not None  # the search has reached the end
+        graph_path = GraphPath(
+            path.alignment(lattice), path.words(lattice), *path.weight(lattice).tolist()
+        )
         result, is_complete = self._determinized(lattice)
         unscaled = scaled(result, 1, 1 / acoustic_scale) if acoustic_scale else result
         return DecodedUtterance(unscaled, graph_path, reached_final, is_complete)
