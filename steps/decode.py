@@ -13,13 +13,14 @@ from pathlib import Path
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
+from nnet.drivers.decode_dir import make_room
 from nnet.drivers.driver import argument, driver, gpu_option, job_options, log, option
 from nnet.drivers.feature_pipeline import FeaturePipeline, feature_options, given_features
 from nnet.drivers.losses import Tally
 from nnet.drivers.programs import output_of, read_integer, require_files, run
 from nnet.drivers.splitting import split_anywhere
 from nnet.io.log_lines import DECODED
-from nnet.io.text import text_lines, write_lines
+from nnet.io.text import text_lines
 from nnet.launch.commands import JOB, unzipped, zipped
 
 
@@ -89,16 +90,6 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, lattices,
     if not o["skip_scoring"]:
         output_of("score.py", *o["scoring_opts"].split(), data, graph, directory)
         log.info(next(text_lines(directory / "best_wer")))
-
-
-def make_room(directory, nj):
-    """Make the folders of results, without those of a run before."""
-    for name in "log", "scoring":
-        (directory / name).mkdir(parents=True, exist_ok=True)
-    for pattern in "scoring/*.tra", "lat.*.gz":
-        for old in directory.glob(pattern):
-            old.unlink()
-    write_lines(directory / "num_jobs", [str(nj)])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 (Kaldi's steps/online/nnet2/decode.sh).
 
 What decodes is in the directory above <decode-dir>, made by steps/prepare_online_decoding.py.
-<decode-dir> gets lattices, lat.JOB.gz, and scoring/LMWT_0.0.JOB.tra with LMWT = 1 / --acwt.
+<decode-dir> gets lattices, lat.JOB.gz, and the words of all scales and penalties from them,
+scoring/LMWT_PENALTY.JOB.tra.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
 from nnet.drivers.data_dir import read_rows
+from nnet.drivers.decode_dir import make_room
 from nnet.drivers.driver import argument, driver, job_options, log, option
 from nnet.drivers.programs import output_of, require_files, run
 from nnet.drivers.splitting import split_anywhere, split_by_speaker
@@ -25,28 +27,27 @@ from nnet.launch.commands import JOB, unzipped, zipped
 )
 @argument("graph_dir", "data", "decode_dir", type=Path)
 @job_options
-@option("--acwt", 0.1, "Acoustic scale", above=0)
+@option("--lmwt", "7:17", "Values of LMWT, such as 7:17 or 7:17,20:60:5")
+@option("--word-ins-penalty", "0.0,0.5,1.0", "Values of PENALTY, such as 0:20:2")
+@option("--acwt", 0.1, "Acoustic scale of the search", above=0)
 @option("--beam", 15.0, "Decoding beam", above=0)
+@option("--lattice-beam", 6.0, "Beam of the lattices", above=0)
 @option("--max-active", 7000, "States active at most", least=2)
 @option("--per-utt", False, "Let no utterance adapt to those of its speaker before it")
 @option("--online", True, "false: estimate i-vectors of all frames of an utterance")
 @option("--do-endpointing", False, "Stop where an utterance seems to have ended")
 @option("--skip-scoring", False, "Do not score")
-def main(graph_dir, data, decode_dir, nj, cmd, acwt, per_utt, skip_scoring, **o):
+def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, per_utt, **o):
     directory, source = decode_dir, decode_dir.resolve().parent
     config = source / "conf/online_nnet2_decoding.conf"
     words, model = graph_dir / "words.txt", source / "final.mdl"
     require_files(config, model, graph_dir / "HCLG.fst", words)
     require_files(*(data / name for name in ("wav.scp", "spk2utt", "utt2spk")))
-    if not skip_scoring:
+    if not o["skip_scoring"]:
         require_files(data / "text")
         check_transcripts(data / "text", SymbolTable.load(str(words)))
-    (directory / "log").mkdir(parents=True, exist_ok=True)
-    (directory / "scoring").mkdir(exist_ok=True)
-    for old in directory.glob("scoring/*.tra"):
-        old.unlink()
     split, nj = split_anywhere(data, nj) if per_utt else split_by_speaker(data, nj)
-    write_lines(directory / "num_jobs", [str(nj)])
+    make_room(directory, nj)
     part = split / JOB
     recordings = f"scp:{part}/wav.scp"
     if (data / "segments").exists():
@@ -61,16 +62,17 @@ def main(graph_dir, data, decode_dir, nj, cmd, acwt, per_utt, skip_scoring, **o)
         cmd, directory / f"log/decode.{JOB}.log", "online2-wav-nnet2-latgen-faster",
         f"--config={config}", f"--online={str(o['online']).lower()}",
         f"--do-endpointing={str(o['do_endpointing']).lower()}", f"--max-active={o['max_active']}",
-        f"--beam={o['beam']:g}", f"--acoustic-scale={acwt:g}", f"--word-symbol-table={words}",
-        model, graph_dir / "HCLG.fst", speakers, recordings, zipped(directory / f"lat.{JOB}.gz"),
-        jobs=nj,
+        f"--beam={o['beam']:g}", f"--lattice-beam={o['lattice_beam']:g}",
+        f"--acoustic-scale={o['acwt']:g}", f"--word-symbol-table={words}", model,
+        graph_dir / "HCLG.fst", speakers, recordings, zipped(directory / f"lat.{JOB}.gz"), jobs=nj,
     )  # fmt: skip
     run(
         cmd, directory / f"log/best_path.{JOB}.log", "lattice-best-path",
-        f"--acoustic-scale={acwt:g}", unzipped(directory / f"lat.{JOB}.gz"),
-        f"ark,t:{directory}/scoring/{1 / acwt:g}_0.0.{JOB}.tra", jobs=nj,
+        f"--inv-acoustic-scales={lmwt}", f"--word-ins-penalties={word_ins_penalty}",
+        unzipped(directory / f"lat.{JOB}.gz"),
+        f"ark,t:{directory}/scoring/LMWT_PENALTY.{JOB}.tra", jobs=nj,
     )  # fmt: skip
-    if not skip_scoring:
+    if not o["skip_scoring"]:
         output_of("score.py", data, graph_dir, directory)
         log.info(next(text_lines(directory / "best_wer")))
 

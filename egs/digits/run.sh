@@ -193,7 +193,7 @@ for split in "${splits[@]}"; do
     mkgraph.py "$lang" "$exp/nnet" "$exp/graph"
     for name in $tune test; do
       fresh "$exp/nnet/decode_$name"
-      decode.py --nj "$num_jobs" --cmd "$decode_cmd" \
+      decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lattices false \
         --lmwt "$lmwt" --word-ins-penalty "$word_ins_penalty" \
         "$exp/graph" "$data/$name" "$exp/nnet/decode_$name"
     done

@@ -14,14 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnet.decoding.fst import ArrayFst, scratch_file
+from nnet.decoding.fst import ArrayFst
 from nnet.decoding.graph import add_word_insertion_penalty
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io import log_lines
-from nnet.io.streams import open_input
-from nnet.lattices.lattice import Lattice
-from nnet.lattices.tables import read_lattice
 from nnet.model.acoustic_model import AcousticModel
 
 log = logging.getLogger("ngtrain")
@@ -91,14 +88,6 @@ class ScaledLikelihoods:
         return DecodableCtc(columns, begin)
 
 
-def lattice_from_kaldifst(lattice) -> Lattice:
-    """Convert a `kaldifst.Lattice`."""
-    with scratch_file() as path:
-        lattice.write(path)
-        with open_input(path) as stream:
-            return read_lattice(stream)
-
-
 class Decoder:
     """A decoder with one graph, of transition-ids and words, for any number of utterances."""
 
@@ -118,52 +107,17 @@ class Decoder:
         log_likelihoods: float32 (T, num_pdfs), T > 0, without the acoustic scale.
         allow_partial: where no path reaches a final state, take the best of the others.
         """
-        self.begin()
-        self.advance(log_likelihoods, acoustic_scale)
-        if not (self._decoder.reached_final() or allow_partial):
-            return None
-        path = self.best_path()
-        return path if path and len(path.alignment) == len(log_likelihoods) else None
-
-    # An utterance in parts ------------------------------------------------------------------------
-
-    def begin(self) -> None:
-        """Begin with an utterance."""
-        self._decoder.init_decoding()
-
-    def advance(self, log_likelihoods: np.ndarray, acoustic_scale: float) -> None:
-        """Go on with the frames that come next.
-
-        log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
-        """
-        begin = self._decoder.num_frames_decoded()
-        self._decoder.advance_decoding(
-            self._likelihoods.decodable(log_likelihoods, acoustic_scale, begin)
-        )
-
-    def best_path(self, use_final: bool = True) -> GraphPath | None:
-        """Find the best path until now; it ends in a final state where one was reached."""
         import kaldifst
 
-        found, lattice = self._decoder.get_best_path(use_final)
+        self._decoder.decode(self._likelihoods.decodable(log_likelihoods, acoustic_scale))
+        if not (self._decoder.reached_final() or allow_partial):
+            return None
+        found, lattice = self._decoder.get_best_path()
         if not found:
             return None
         _, alignment, words, weight = kaldifst.get_linear_symbol_sequence(lattice)
-        return GraphPath(alignment, words, weight.value1, weight.value2)
-
-    def best_lattice(self) -> Lattice | None:
-        """Give the best path as a lattice, with the cost of each frame apart."""
-        found, lattice = self._decoder.get_best_path()
-        return lattice_from_kaldifst(lattice) if found else None
-
-    def relative_cost(self) -> float:
-        """Compute how much more the best path to a final state costs than the best of all."""
-        if not self._decoder.reached_final():
-            return math.inf
-        complete, partial = self.best_path(), self.best_path(use_final=False)
-        if complete is None or partial is None:
-            return math.inf
-        return partial.log_likelihood - complete.log_likelihood
+        path = GraphPath(alignment, words, weight.value1, weight.value2)
+        return path if len(path.alignment) == len(log_likelihoods) else None
 
 
 class DecodingSetting(NamedTuple):

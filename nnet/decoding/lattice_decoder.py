@@ -13,12 +13,10 @@ import numpy as np
 from nnet.decoding.decoder import GraphPath, check_labels
 from nnet.decoding.fst import ArrayFst
 from nnet.decoding.lattice_search import LatticeSearch, LatticeSearchOptions
-from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.lattices.determinization import DeterminizationOptions
 from nnet.lattices.lattice import CompactLattice, Lattice
 from nnet.lattices.operations import scaled
-from nnet.lattices.order import connected, topsorted
 from nnet.lattices.paths import best_path
 from nnet.lattices.phone_determinization import determinize_phones_and_words
 
@@ -56,7 +54,7 @@ class LatticeDecoder:
     def __init__(self, graph: ArrayFst, model: TransitionModel, options: LatticeOptions):
         check_labels(graph, model)
         self._model, self._options = model, options
-        self._search = LatticeSearch(graph, model.pdf_of, options)
+        self.search = LatticeSearch(graph, model.pdf_of, options)
 
     def decode(
         self, log_likelihoods: np.ndarray, acoustic_scale: float, allow_partial: bool = False
@@ -70,18 +68,18 @@ class LatticeDecoder:
         Raises:
             NgtrainError: the graph has a cycle without transition-ids that costs nothing.
         """
-        self._search.begin()
-        if not self._search.advance(log_likelihoods, acoustic_scale):
+        self.search.begin()
+        if not self.search.advance(log_likelihoods, acoustic_scale):
             return None
-        reached_final = math.isfinite(self._search.relative_cost())
-        if not (reached_final or allow_partial):
-            return None
-        try:
-            lattice = topsorted(connected(self._search.lattice()))
-        except ValueError as error:
-            raise NgtrainError(f"the lattice of the search: {error}") from None
+        found = self.decoded(acoustic_scale)
+        return found if found.reached_final or allow_partial else None
+
+    def decoded(self, acoustic_scale: float) -> DecodedUtterance:
+        """Make the lattice of what `search` has found until now, with this acoustic scale."""
+        reached_final = math.isfinite(self.search.relative_cost())
+        lattice = self.search.lattice()
         path = best_path(lattice)
-        assert path is not None  # the search has reached the end
+        assert path is not None  # to the last tokens, whatever they are, leads a way
         graph_path = GraphPath(
             path.alignment(lattice), path.words(lattice), *path.weight(lattice).tolist()
         )

@@ -14,6 +14,7 @@ comes after them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -273,19 +274,33 @@ class LatticeSearch:
         costs = self._frames[-1].costs
         return float((costs + self.final_costs()).min() - costs.min())
 
-    def lattice(self, use_final: bool = True) -> Lattice:
+    def transition_ids_backward(self) -> Iterator[int]:
+        """Follow the best way to the best of the last tokens, final or not, from its end back."""
+        token = int(self._frames[-1].costs.argmin())
+        for frame in self._frames[:0:-1]:
+            links = frame.epsilons
+            for _ in links.source:  # at most so many follow each other
+                into = np.flatnonzero((links.target == token) & (links.excess == 0))
+                if not len(into):
+                    break
+                token = int(links.source[into[0]])
+            links = frame.links_in
+            link = np.flatnonzero((links.target == token) & (links.excess == 0))[0]
+            yield int(self._emitting.arcs["ilabel"][links.arc[link]])
+            token = int(links.source[link])
+
+    def lattice(self) -> Lattice:
         """Make the lattice of what was found until now, with the acoustic scale (GetRawLattice).
 
         Its states are the tokens that are on paths within the lattice's beam, in the order of their
-        frames and in a frame in that of epsilons.
-
-        use_final: paths end in final states, if one was reached.
+        frames and in a frame in that of epsilons.  Paths end in final states, if one was reached.
+        What is on none of them is forgotten: the utterance has to end here.
 
         Raises:
             NgtrainError: the graph has a cycle that reads no frame and costs nothing.
         """
         ends = self.final_costs()
-        if not use_final or not np.isfinite(ends).any():
+        if not np.isfinite(ends).any():
             ends = np.zeros(len(ends))
         total = self._frames[-1].costs + ends
         self._prune(total - total.min())

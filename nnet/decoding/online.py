@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 import numpy as np
 
-from nnet.decoding.decoder import Decoder, GraphPath
+from nnet.decoding.lattice_decoder import DecodedUtterance, LatticeDecoder
+from nnet.features.utterances import Skip
 from nnet.model.acoustic_model import AcousticModel
 
 
@@ -80,7 +82,7 @@ class OnlineDecoding:
         self,
         key: str,
         model: AcousticModel,
-        decoder: Decoder,
+        decoder: LatticeDecoder,
         source: FrameSource,
         acoustic_scale: float,
         max_batch: int = 256,
@@ -88,13 +90,14 @@ class OnlineDecoding:
         self._key, self._model, self._source = key, model, source
         self._acoustic_scale, self._max_batch = acoustic_scale, max_batch
         self._decoder = decoder
-        decoder.begin()
+        decoder.search.begin()
         self.num_frames = 0
 
     def advance(self) -> None:
         """Decode the frames that have the context that the network needs, or all at the end.
 
         Raises:
+            Skip: no path survives.
             NgtrainError: the features do not fit the model.
         """
         network, source = self._model.network, self._source
@@ -105,15 +108,19 @@ class OnlineDecoding:
             context = np.arange(self.num_frames - left, end + right)
             inputs = source.frames(np.clip(context, 0, source.num_frames_ready - 1))
             outputs = self._model.log_likelihoods(inputs, self._key, pad_input=False)
-            self._decoder.advance(outputs, self._acoustic_scale)
+            if not self._decoder.search.advance(outputs, self._acoustic_scale):
+                raise Skip("no path survives")
             self.num_frames = end
 
-    def best_path(self, is_complete: bool = True) -> GraphPath | None:
-        """Find the best path so far; None without a frame.
+    def decoded(self) -> DecodedUtterance:
+        """Make the lattice of what was found until now.
 
-        is_complete: have it end in a final state, if one was reached.
+        Raises:
+            Skip: there was no frame.
         """
-        return self._decoder.best_path(is_complete) if self.num_frames else None
+        if not self.num_frames:
+            raise Skip("no frame could be decoded")
+        return self._decoder.decoded(self._acoustic_scale)
 
     def is_at_end(
         self,
@@ -122,11 +129,9 @@ class OnlineDecoding:
         rules: Iterable[EndpointRule] = ENDPOINT_RULES,
     ) -> bool:
         """Tell whether the utterance seems to have ended."""
-        path = self.best_path(is_complete=False)
-        if path is None:
-            return False
-        phones = self._model.transition_model.phone_of[path.alignment]
-        is_speech = ~np.isin(phones, list(silence_phones))
-        silent = len(phones) if not is_speech.any() else int(is_speech[::-1].argmax())
-        times = silent * frame_shift, self._decoder.relative_cost(), self.num_frames * frame_shift
+        phone_of = self._model.transition_model.phone_of
+        search, silence = self._decoder.search, set(silence_phones)
+        phones = (phone_of[label] for label in search.transition_ids_backward())
+        silent = sum(1 for _ in takewhile(silence.__contains__, phones))
+        times = silent * frame_shift, search.relative_cost(), self.num_frames * frame_shift
         return any(rule.holds(*times) for rule in rules)

@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 
-from nnet.decoding.decoder import Decoder
+from nnet.decoding.lattice_decoder import DecodedUtterance, LatticeDecoder
 from nnet.decoding.online import ENDPOINT_RULES, EndpointRule, OnlineDecoding
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
@@ -23,10 +23,7 @@ from nnet.features.wave import WAVE, Wave
 from nnet.io.losses import Losses
 from nnet.io.tables import Holder, table_writer
 from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd
-from nnet.lattices.conversion import to_compact_lattice
-from nnet.lattices.lattice import CompactLattice
-from nnet.lattices.operations import scaled
-from nnet.lattices.tables import COMPACT_LATTICE
+from nnet.lattices.tables import COMPACT_LATTICE, naming
 from nnet.model.acoustic_model import AcousticModel
 
 log = logging.getLogger("ngtrain")
@@ -66,7 +63,7 @@ class OnlineRecognition:
     """
 
     model: AcousticModel
-    decoder: Decoder
+    decoder: LatticeDecoder
     front_end: FrontEndSystem
     options: OnlineOptions
     symbols: SymbolTable | None = None
@@ -82,21 +79,21 @@ class OnlineRecognition:
                 state = FrontEndState()
                 for key, recording in utterances:
                     try:
-                        lattice, state = self.decode(key, recording, state)
+                        found, state = self.decode(key, recording, state)
                     except Skip as reason:
                         leave_out(self.lost, key, reason)
                         continue
-                    output.write(key, lattice)
+                    output.write(key, found.lattice)
                     log.info("Decoded utterance %s", key)
                     self.num_done += 1
 
     def decode(
         self, key: str, recording: Wave, state: FrontEndState
-    ) -> tuple[CompactLattice, FrontEndState]:
+    ) -> tuple[DecodedUtterance, FrontEndState]:
         """Decode an utterance, of which the first channel counts.
 
         Returns:
-            Its lattice, and what is known of the speaker then.
+            What was found, and what is known of the speaker then.
         Raises:
             Skip: it is too short, or no path survived.
             NgtrainError: its features do not fit the model.
@@ -114,14 +111,15 @@ class OnlineRecognition:
                 options.silence_phones, self.front_end.frame_shift, options.rules
             ):
                 break
-        path, lattice = decoding.best_path(), self.decoder.best_lattice()
-        if path is None or lattice is None:
-            raise Skip("no frame could be decoded")
+        with naming(key):
+            found = decoding.decoded()
+        if not found.is_complete:
+            log.warning("Determinization finished earlier than the beam for utterance %s", key)
         self._num_frames += decoding.num_frames
-        self._log_likelihood += path.log_likelihood
+        self._log_likelihood += found.path.log_likelihood
         if self.symbols:
-            print(key, *(self.symbols[word] for word in path.words), file=sys.stderr)
-        return to_compact_lattice(scaled(lattice, 1, 1 / options.acoustic_scale)), source.state()
+            print(key, *(self.symbols[word] for word in found.path.words), file=sys.stderr)
+        return found, source.state()
 
     def _chunks(self, recording: Wave) -> Iterator[tuple[np.ndarray, bool]]:
         """Cut the samples of the first channel; tells of each part whether it is the last."""

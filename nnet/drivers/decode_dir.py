@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import WER
-from nnet.io.text import ENCODING, split_words, text_lines
+from nnet.io.text import ENCODING, split_words, text_lines, write_lines
 
 
 class ScoredSetting(NamedTuple):
@@ -22,6 +22,16 @@ class ScoredSetting(NamedTuple):
     @property
     def values(self) -> tuple[float, float]:
         return float(self.penalty), float(self.lmwt)
+
+
+def make_room(directory: Path, num_jobs: int) -> None:
+    """Make the folders for results of so many jobs, without those of a run before."""
+    for name in "log", "scoring":
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    for pattern in "scoring/*.tra", "lat.*.gz":
+        for old in directory.glob(pattern):
+            old.unlink()
+    write_lines(directory / "num_jobs", [str(num_jobs)])
 
 
 def find_transcripts(directory: Path) -> dict[ScoredSetting, list[Path]]:

@@ -1,0 +1,38 @@
+"""Options of programs that search for lattices (Kaldi's LatticeFasterDecoderConfig)."""
+
+from nnet.cli import determinization_options, option
+from nnet.cli.config_options import options
+
+lattice_search_options = options(
+    option("--beam", 16.0, "Decoding beam.  Larger->slower, more accurate.", above=0),
+    option(
+        "--max-active", 2147483647, "Decoder max active states.  Larger->slower; more accurate",
+        least=2,
+    ),
+    option("--min-active", 200, "Decoder minimum #active states.", least=0),
+    option(
+        "--lattice-beam", 10.0, "Lattice generation beam.  Larger->slower, and deeper lattices",
+        above=0,
+    ),
+    option("--prune-interval", 25, "Interval (in frames) at which to prune tokens", least=1),
+    option("--beam-delta", 0.5, "Increment used in decoding [obscure setting]", above=0),
+    option(
+        "--determinize-lattice",
+        True,
+        "If true, determinize the lattice (lattice-determinization, keeping only best pdf-sequence "
+        "for each word-sequence).",
+    ),
+    option(
+        "--phone-determinize",
+        True,
+        "If true, do an initial pass of determinization on both phones and words (see also "
+        "--word-determinize)",
+    ),
+    option(
+        "--word-determinize",
+        True,
+        "If true, do a second pass of determinization on words only (see also --phone-determinize)",
+    ),
+    determinization_options,
+)  # fmt: skip
+"""Decorator for the fields of LatticeOptions."""
