@@ -3,9 +3,10 @@
 
 The words are those of the least expected number of errors in each lattice (minimum Bayes risk), and
 the confidence of a word is its posterior probability there.  Lattices are those of steps/decode.py.
-The words are in <decode-dir>/score_LMWT_PENALTY/NAME.ctm with NAME that of <data>: recording, channel, begin and
-length in seconds, word, confidence.  Where <data> has segments, times are those of recordings,
-named by reco2file_and_channel if it is there; else, and with --use-segments false, of utterances.
+The words are in <decode-dir>/score_LMWT_PENALTY/NAME.ctm with NAME that of <data>: recording,
+channel, begin and length in seconds, word, confidence.  Where <data> has segments, times are those
+of recordings, named by reco2file_and_channel if it is there; else, and with --use-segments false,
+of utterances.
 
 This is Kaldi's steps/get_ctm_conf.sh for one setting, with the penalty of get_ctm_conf_fast.sh.
 """
