@@ -83,11 +83,12 @@ class LatticeDecoder:
         graph_path = GraphPath(
             path.alignment(lattice), path.words(lattice), *path.weight(lattice).tolist()
         )
-        result, is_complete = self._determinized(lattice)
+        result, is_complete = self.determinized(lattice)
         unscaled = scaled(result, 1, 1 / acoustic_scale) if acoustic_scale else result
         return DecodedUtterance(unscaled, graph_path, reached_final, is_complete)
 
-    def _determinized(self, lattice: Lattice) -> tuple[Lattice | CompactLattice, bool]:
+    def determinized(self, lattice: Lattice) -> tuple[Lattice | CompactLattice, bool]:
+        """Make of a lattice with scaled costs what the options say; tells if it is complete."""
         options = self._options
         if not options.determinize_lattice:
             return lattice, True
