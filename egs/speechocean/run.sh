@@ -17,7 +17,7 @@
 #   --tree-feats  what the tree's Gaussians see, cepstra with deltas or LDA (default: lda)
 #   --speeds      copies of the training data at other speeds, such as 0.9,1.1 (default: none)
 #   --use-gpu     train on GPUs, one job on each (default: no)
-#   --quick       a fifth of the speakers, one round, small networks, few scales: to see it work
+#   --quick       a fifth of the speakers, one round, small networks: to see it work
 
 set -euo pipefail
 
@@ -57,10 +57,10 @@ cd "$here"
 
 # For four hours of speech the preset's layers are made smaller, between it and Kaldi's for as much.
 network=(--config conf/hours.conf --pnorm-input-dim 1000 --pnorm-output-dim 200 --num-epochs 2)
-rounds=3 lmwt=8,10,12,14,17 penalty=0.0,0.5
+rounds=3
 if $quick; then
   network=(--config conf/small.conf --num-epochs 6 --add-layers-period 1)
-  rounds=1 lmwt=10,14 penalty=0.0
+  rounds=1
 fi
 data=$dir/data lang=$dir/lang
 mkdir -p "$data"
@@ -137,20 +137,20 @@ for states in flat_ali=nnet_ci tree=nnet; do
   fi
 done
 
-# The scale and the penalty are those that are best on the speakers for tuning; only with these, the
-# test speakers are looked at.
-decode() { # decode NNET SUBSET LMWT PENALTY
+# The scale and the penalty are those that are best on the speakers for tuning, in lattices; only with
+# these, the test speakers are looked at.
+decode() { # decode NNET SUBSET LMWT PENALTY LATTICES
   fresh "$1/decode_$2"
-  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lmwt "$3" \
-    --word-ins-penalty "$4" "$1/graph" "$data/$2" "$1/decode_$2"
+  decode.py --nj "$num_jobs" --cmd "$decode_cmd" --beam 13 --max-active 3000 --lattice-beam 6 \
+    --lmwt "$3" --word-ins-penalty "$4" --lattices "$5" "$1/graph" "$data/$2" "$1/decode_$2"
 }
 
 if todo 8 "decoding and scoring"; then
   for nnet in "$dir"/nnet_ci "$dir"/nnet; do
     mkgraph.py "$lang" "$nnet" "$nnet/graph"
-    decode "$nnet" dev "$lmwt" "$penalty"
+    decode "$nnet" dev 6,8,10,12,14,17 0.0,0.5,1.0,1.5 true
     IFS=_ read -r -a best < <(sed 's/.*wer_//' "$nnet/decode_dev/best_wer")
-    decode "$nnet" test "${best[@]}"
+    decode "$nnet" test "${best[@]}" false
     echo "$(basename "$nnet"): $(cat "$nnet/decode_test/best_wer")," \
       "$(cat "$nnet/decode_test/wer_details/interval")"
   done
