@@ -96,7 +96,6 @@ def options_in(text: str) -> set[str]:
 
 def test_options_that_the_guide_names_exist(pages):
     known = {"--help", "--config", "--print-args", "--verbose", "--num-threads"}
-    known |= {"--mix-up", "--shrink-interval", "--vtln-warp"}  # of Kaldi, said to be missing
     known |= {"--logdir"}  # of TensorBoard
     for file in (DOCS / "programs").glob("*.md"):
         known |= options_in(file.read_text())

@@ -364,6 +364,23 @@ def test_mixing_up_halfway(train, tmp_path):
     assert rates[-1] > rates[0] + 0.5
 
 
+def test_shrinking_and_rates_of_the_last_layers(train, tmp_path):
+    """Scaled layers are better on the frames that say how; rates are those that jobs have."""
+    directory = tmp_path / "nnet"
+    options = "--shrink-interval", "2", "--final-learning-rate-factor", "0.5", "--realign-times", ""
+    finish(train(directory, *options))
+    logs = {x: (directory / f"log/average.{x}.log").read_text() for x in (3, 4)}
+    assert "nnet-combine-fast" not in logs[3]
+    before, after = map(float, re.search(r"changed from (\S+) to (\S+)", logs[4]).groups())
+    assert after > before
+    for x, num_layers in (0, 2), (4, 3):
+        command = (directory / f"log/train.{x}.1.log").read_text().splitlines()[0]
+        rates = np.array(re.search(r"--learning-rates=(\S+)", command).group(1).split(":"), float)
+        assert len(rates) == num_layers and (rates[-2:] == rates[-1]).all()
+        assert num_layers == 2 or rates[0] == pytest.approx(2 * rates[-1])
+        assert "--learning-rate=" not in command
+
+
 def test_nothing_is_done_twice(interrupted, train):
     output = finish(train(interrupted.dir))
     assert "nothing to do" in output

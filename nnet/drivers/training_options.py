@@ -136,6 +136,12 @@ class TrainingOptions:
     fix_nnet: bool = setting(False, ITERATIONS, "Run nnet-am-fix during the first half")
     min_average: float = setting(0.05, ITERATIONS, "Passed to nnet-am-fix", least=0)
     max_average: float = setting(0.95, ITERATIONS, "Passed to nnet-am-fix", least=0)
+    shrink_interval: int = setting(0, ITERATIONS, least=0,
+        help="After every so manyth iteration each layer is scaled as is best on some of the "
+        "training data; 0: never")
+    num_frames_shrink: int = setting(2000, ITERATIONS, "Frames for that", least=1)
+    final_learning_rate_factor: float = setting(1.0, ITERATIONS, above=0,
+        help="Learning rate of the last two layers, over that of the others")
     mix_up: int = setting(0, ITERATIONS, least=0,
         help="Outputs of the softmax, more than pdf-ids, that these get halfway; 0: one each")
     num_jobs_compute_prior: int = setting(10, REALIGNMENT | PRIORS,
