@@ -109,7 +109,8 @@ def train_on(exp: Path, tree: Path, nnet: Path) -> dict:
         (nnet / "log/compute_prob_valid.final.log").read_text(),
     ).groups()
     run("mkgraph.py", exp / "lang", nnet, nnet / "graph")
-    run("decode.py", "--nj", "2", "--lmwt", "8,10,12,14", "--word-ins-penalty", "0.0",
+    run("decode.py", "--nj", "2", "--beam", "13", "--max-active", "3000", "--lattice-beam", "6",
+        "--lmwt", "6,8,10,12,14", "--word-ins-penalty", "0.0,0.5,1.0,1.5",
         nnet / "graph", exp / "data/dev", nnet / "decode_dev")  # fmt: skip
     information = float(prob) + entropy(tree)
     wer = (nnet / "decode_dev/best_wer").read_text().split()[1]
