@@ -286,5 +286,10 @@ def test_an_ensemble_that_does_not_talk_trains_each_alone(minibatch):
 
 
 def test_arguments_of_an_ensemble(run_program):
+    """One too many between examples and models is not used, as in Kaldi, and that is said."""
     result = run_program("nnet-train-ensemble", "1.mdl", "ark:egs", check=False)
     assert result.returncode != 0 and b"as many models to be written" in result.stderr
+    words = "a.mdl", "b.mdl", "ark:egs", "ark:-", "c.mdl", "d.mdl"
+    said = run_program("nnet-train-ensemble", *words, check=False).stderr.decode()
+    assert "The argument ark:- between examples and models is not used" in said
+    assert "a.mdl: No such file" in said
