@@ -81,7 +81,8 @@ def test_the_lattices_of_kaldi(command, expected, kaldi_lattices, run_program, t
     command = [str(model) if word == "MODEL" else word for word in command]
     run_program(*command, f"ark:{kaldi_lattices}/lat.ark", f"ark:{tmp_path}/out")
     found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
-    assert_equal(found, read_table(f"ark:{kaldi_lattices}/{expected}", COMPACT_LATTICE))
+    file = reference(f"kaldi/golden/lattices/{expected}")
+    assert_equal(found, read_table(f"ark:{file}", COMPACT_LATTICE))
 
 
 def test_posteriors(kaldi_lattices, run_program, tmp_path):
@@ -199,10 +200,10 @@ def test_empty_lattice():
     assert best_path(empty) is None and pruned(empty, 1).num_states == 0
 
 
-def test_determinization(kaldi_lattices, run_program, tmp_path):
+def test_determinization(kaldi_lattices, run_program, tmp_path, reference):
     result = run_program(
         "lattice-determinize-pruned", "--acoustic-scale=0.1", "--beam=4",
-        f"ark:gunzip -c {kaldi_lattices}/raw.ark.gz |", f"ark:{tmp_path}/out",
+        f"ark:gunzip -c {reference('kaldi/golden/lattices/raw.ark.gz')} |", f"ark:{tmp_path}/out",
     )  # fmt: skip
     found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
     assert_equal(found, read_table(f"ark:{kaldi_lattices}/determinized.txt", COMPACT_LATTICE))

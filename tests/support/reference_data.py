@@ -56,6 +56,9 @@ FILES = """
     kaldi/golden/in40.ark kaldi/golden/pdf_ali.txt kaldi/golden/programs/block.*
     kaldi/golden/vec40.vec
 """
+LARGE_LATTICES = "phones.txt", "raw.ark.gz"
+"""Files of golden/lattices that are only in the whole."""
+
 TRAININGS = "sgd_relu", "online_multisplice"
 """Of golden/training: their models before and after, and what is small."""
 
@@ -151,6 +154,9 @@ def pack(whole: Path) -> None:
         if path.suffix != ".ark" or path.name.split(".")[0] not in WITHOUT_OUTPUT
     ]  # fmt: skip
     store_folder("kaldi/golden/components", files, whole)
+    lattices = (whole / "kaldi/golden/lattices").iterdir()
+    files = [path for path in lattices if path.name not in LARGE_LATTICES]
+    store_folder("kaldi/golden/lattices", files, whole)
     following = (whole / "kaldi/data/train/feats.scp").read_text().splitlines()[NUM_UTTERANCES]
     key, _, place = following.partition(" ")
     length = int(place.rpartition(":")[2]) - len(key) - 1
