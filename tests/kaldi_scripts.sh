@@ -7,7 +7,9 @@
 # program of it is on the PATH. Data are those of ../shared/kaldi or $NGTRAIN_SHARED/kaldi, every
 # fortieth utterance, and networks are small. The folder of the run is $KALDI_SCRIPTS_DIR if given (it
 # stays, and what has run there is not run again), else a temporary one. A row of the table has the
-# script, ran or failed, its seconds, and the last thing that was said where it failed.
+# script, ran or failed, its seconds, and the last thing that was said where it failed. Command lines
+# of programs are noted in the folder's file calls, of which tests/support/kaldi_calls.py makes the
+# table of a test.
 set -u
 [ $# -ge 1 ] || { sed -n '2,/^set/s/^# \?//p' "$0"; exit 1; }
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -43,22 +45,39 @@ make_s5() {
   cp -rL ../shared/kaldi/exp/tri2/graph exp/
   chmod -R u+w exp
 }
-echo "export PATH=$root/.venv/bin:$root/bin:$dir/s5/utils:/usr/bin:/bin LC_ALL=C OMP_NUM_THREADS=1" > path.sh
+make_recorders() { # the programs once more, which note how they are called first
+  mkdir -p ../recorders
+  cat > ../record <<END
+#!/usr/bin/env bash
+line=\${0##*/}
+[ \$# = 0 ] || { printf -v words ' %q' "\$@"; line+=\$words; }
+echo "\$line" >> $dir/calls
+exec $root/bin/\${0##*/} "\$@"
+END
+  chmod +x ../record
+  local program
+  for program in "$root"/bin/*; do
+    [ -f "$program" ] && ln -sf ../record "../recorders/${program##*/}"
+  done
+}
+make_recorders
+echo "export PATH=$dir/recorders:$root/.venv/bin:$root/bin:$dir/s5/utils:/usr/bin:/bin LC_ALL=C OMP_NUM_THREADS=1" > path.sh
 [ -f exp/ali/num_jobs ] || make_s5
 . ./path.sh
 wanted=" $* "
 
-run() { # <script> [--of <log folder>] <command> ...: try a script, unless it has run
-  local name=$1 of=; shift
+run() { # <script> <command> ...: try a script, unless it has run
+  local name=$1; shift
   [ "$wanted" = "  " ] || [[ $wanted == *" $name "* ]] || return
-  if ! grep -q "^ran" "log/$name.result" 2>/dev/null; then
+  local log=log/${name//\//.}
+  if ! grep -q "^ran" "$log.result" 2>/dev/null; then
     local start=$SECONDS status
-    timeout "${TIMEOUT:-900}" "$@" > "log/$name.log" 2>&1 < /dev/null
+    timeout "${TIMEOUT:-900}" "$@" > "$log.log" 2>&1 < /dev/null
     status=$?
     if [ $status = 0 ]; then echo "ran $((SECONDS - start))"
-    else echo "failed $((SECONDS - start)) $(reason $status "log/$name.log")"; fi > "log/$name.result"
+    else echo "failed $((SECONDS - start)) $(reason $status "$log.log")"; fi > "$log.result"
   fi
-  show "$name"
+  show "$name" "$log.result"
 }
 
 reason() { # <status> <log>: the first complaint of a program, or else the last line of a script
@@ -69,13 +88,13 @@ reason() { # <status> <log>: the first complaint of a program, or else the last 
     grep -v '^#\|^$' "$2" | tail -1
 }
 
-show() {
+show() { # <script> <its result>
   local outcome seconds why
-  read -r outcome seconds why < "log/$1.result"
+  read -r outcome seconds why < "$2"
   printf '| %s | %s | %s | %s |\n' "$1" "$outcome" "$seconds" "$why"
 }
 
-echo "| script of steps/nnet2 | | s | |"; echo "|---|---|---|---|"
+echo "| script of steps/nnet2, or of steps | | s | |"; echo "|---|---|---|---|"
 
 # Networks of two small layers, and as few iterations as the scripts allow.
 egs=(--num-utts-subset 6 --num-frames-diagnostic 100)
@@ -89,8 +108,11 @@ simple=("${common[@]}" --num-threads 1 --num-jobs-nnet 2 --num-epochs 6 --sample
 longer=("${simple[@]}" --num-epochs 12)  # with iterations after mixing up, which are combined
 accel=("${common[@]}" --num-threads 1 --num-jobs-initial 1 --num-jobs-final 2 --num-epochs 5
   --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1)
+few=(--num-epochs 4)  # as few as leave iterations after mixing up, of which one at least is combined
 splice=(--splice-indexes "layer0/-2:-1:0:1:2 layer1/-1:1")
 in=(data/train data/lang exp/ali)
+extractor=../shared/kaldi/golden/ivector
+online=(--feat-type raw --online-ivector-dir exp/ivectors --cmvn-opts "--norm-means=false --norm-vars=false")
 steps=steps/nnet2
 
 # What scripts take as given
@@ -124,6 +146,9 @@ mkdir -p exp/configs
 run make_multisplice_configs.py $steps/make_multisplice_configs.py --splice-indexes "${splice[1]}" --total-input-dim 13 \
   --ivector-dim 0 --lda-mat exp/lda/lda.mat --lda-dim 65 --num-hidden-layers 2 "${pnorm[@]}" --num-targets 128 \
   --online-preconditioning-opts "alpha=4.0" --initial-learning-rate 0.01 --bias-stddev 0.5 configs exp/configs
+printf '%s\n' --sample-frequency=8000 --use-energy=false > conf/mfcc.conf
+run online/nnet2/extract_ivectors_online.sh steps/online/nnet2/extract_ivectors_online.sh --cmd run.pl --nj 2 \
+  data/train $extractor exp/ivectors
 run get_perturbed_feats.sh $steps/get_perturbed_feats.sh --cmd run.pl --nj 2 --num-copies 3 \
   conf/fbank.conf exp/perturbed/feats exp/perturbed data/train data/train_perturbed
 
@@ -141,15 +166,15 @@ with_lists exp/block
 run train_block.sh $steps/train_block.sh "${old[@]}" --hidden-layer-dim 30 "${in[@]}" exp/block
 run train_pnorm_simple.sh $steps/train_pnorm_simple.sh "${longer[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple
 run train_pnorm_simple2.sh $steps/train_pnorm_simple2.sh "${simple[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_simple2
-run train_pnorm_multisplice.sh $steps/train_pnorm_multisplice.sh "${longer[@]}" "${pnorm[@]}" "${splice[@]}" \
+run train_pnorm_multisplice.sh $steps/train_pnorm_multisplice.sh "${longer[@]}" --num-epochs 8 "${pnorm[@]}" "${splice[@]}" \
   "${in[@]}" exp/pnorm_multisplice
 run train_pnorm_multisplice2.sh $steps/train_pnorm_multisplice2.sh "${simple[@]}" "${pnorm[@]}" "${splice[@]}" \
-  "${in[@]}" exp/pnorm_multisplice2
+  --num-jobs-compute-prior 1 "${in[@]}" exp/pnorm_multisplice2
 run train_pnorm_accel2.sh $steps/train_pnorm_accel2.sh "${accel[@]}" "${pnorm[@]}" "${in[@]}" exp/pnorm_accel2
-run train_multisplice_accel2.sh $steps/train_multisplice_accel2.sh "${accel[@]}" "${pnorm[@]}" "${splice[@]}" \
-  "${in[@]}" exp/multisplice
-run train_multisplice_ensemble.sh $steps/train_multisplice_ensemble.sh "${accel[@]}" "${pnorm[@]}" "${splice[@]}" \
-  --ensemble-size 2 "${in[@]}" exp/multisplice_ensemble
+run train_multisplice_accel2.sh $steps/train_multisplice_accel2.sh "${accel[@]}" "${few[@]}" "${pnorm[@]}" "${splice[@]}" \
+  "${online[@]}" --num-jobs-compute-prior 1 "${in[@]}" exp/multisplice
+run train_multisplice_ensemble.sh $steps/train_multisplice_ensemble.sh "${accel[@]}" "${few[@]}" "${pnorm[@]}" "${splice[@]}" \
+  --num-jobs-compute-prior 1 --ensemble-size 2 "${in[@]}" exp/multisplice_ensemble
 run train_convnet_accel2.sh $steps/train_convnet_accel2.sh "${accel[@]}" "${layers[@]}" --hidden-dim 30 --num-filters1 4 \
   --patch-dim1 4 --pool-size 2 --num-filters2 4 --patch-dim2 2 "${in[@]}" exp/convnet
 
@@ -162,15 +187,15 @@ run retrain_tanh.sh $steps/retrain_tanh.sh --cmd run.pl --num-threads 2 --num-ep
   exp/tanh/egs exp/tanh exp/retrained_tanh
 run retrain_fast.sh $steps/retrain_fast.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
   --num-epochs-extra 1 --samples-per-iter 1000 --egs-opts "${egs[*]}" "${in[@]}" exp/retrained_fast
-run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 --num-epochs 8 \
+run retrain_simple2.sh $steps/retrain_simple2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet 2 "${few[@]}" \
   --samples-per-iter 1000 --egs-opts "${egs[*]}" --prior-subset-size 300 --combine-num-threads 1 \
   "${in[@]}" exp/retrained_simple2
 run update_nnet.sh $steps/update_nnet.sh --cmd run.pl --num-threads 2 --num-jobs-nnet 2 --num-epochs 2 \
-  --samples-per-iter 1000 --egs-opts "${egs[*]}" --learning-rates 0.0008:0.0008:0.0008 \
+  --num-iters-final 2 --samples-per-iter 1000 --egs-opts "${egs[*]}" --learning-rates 0.0008:0.0008:0.0008 \
   "${in[@]}" exp/pnorm_fast exp/updated
 chmod -R u+w exp
-run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 1 \
-  --mix-up "0 0" --prior-subset-size 300 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \
+run train_multilang2.sh $steps/train_multilang2.sh --cmd run.pl --num-threads 1 --num-jobs-nnet "1 1" --num-epochs 2 \
+  --mix-up "0 0" --prior-subset-size 300 --num-jobs-compute-prior 1 --combine-num-threads 1 exp/ali exp/egs2 exp/ali exp/egs2 \
   exp/pnorm_simple2/final.mdl exp/multilang
 [ -s exp/onto/final.mdl ] || make_layer_onto 2> /dev/null
 run create_appended_model.sh $steps/create_appended_model.sh exp/pnorm exp/onto exp/appended
@@ -194,9 +219,16 @@ run train_discriminative.sh $steps/train_discriminative.sh --cmd run.pl --num-ep
   --samples-per-iter 4000 data/train data/lang exp/aligned exp/denlats exp/pnorm_simple2/final.mdl exp/smbr1
 run train_discriminative_multilang2.sh $steps/train_discriminative_multilang2.sh --cmd run.pl --num-epochs 1 \
   --num-jobs-nnet "1 1" --num-threads 1 exp/degs exp/degs exp/smbr_multilang
-run get_ivector_id.sh $steps/get_ivector_id.sh ../shared/kaldi/golden/ivector
-run check_ivectors_compatible.sh $steps/check_ivectors_compatible.sh ../shared/kaldi/golden/ivector ../shared/kaldi/golden/ivector
-run remove_egs.sh $steps/remove_egs.sh exp/egs2
+run get_ivector_id.sh $steps/get_ivector_id.sh $extractor
+run check_ivectors_compatible.sh $steps/check_ivectors_compatible.sh $extractor $extractor
+run remove_egs.sh $steps/remove_egs.sh exp/old/egs
+
+# Of other folders: online decoding with i-vectors, and decoding with Gaussian mixtures
+run online/nnet2/prepare_online_decoding.sh steps/online/nnet2/prepare_online_decoding.sh --mfcc-config conf/mfcc.conf \
+  data/lang $extractor exp/multisplice exp/multisplice_online
+run online/nnet2/decode.sh steps/online/nnet2/decode.sh --cmd run.pl --nj 2 exp/graph data/test exp/multisplice_online/decode
+run steps/decode.sh steps/decode.sh --cmd run.pl --nj 2 exp/graph data/test exp/ali/decode
 
 echo
-echo "$(cat log/*.result | grep -c '^ran') of $(ls "$kaldi"/steps/nnet2 | wc -l) ran, in $dir"
+num_ran=$(cd "$kaldi/steps/nnet2" && for name in *; do grep -l '^ran' "$dir/s5/log/$name.result"; done 2> /dev/null | wc -l)
+echo "$num_ran of $(ls "$kaldi"/steps/nnet2 | wc -l) of steps/nnet2 ran, in $dir"
