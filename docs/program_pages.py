@@ -67,7 +67,7 @@ SUBJECTS = {
         nnet-decode-faster compute-wer
     """,
     "Lattices": """
-        nnet-latgen-faster
+        nnet-latgen-faster nnet-latgen-faster-parallel
         lattice-copy lattice-scale lattice-add-penalty lattice-best-path lattice-1best
         lattice-to-nbest lattice-prune lattice-depth lattice-depth-per-frame lattice-to-post
         lattice-to-phone-lattice lattice-determinize-pruned lattice-oracle lattice-mbr-decode

@@ -78,6 +78,31 @@ def test_without_determinization(inputs, golden, run_program, tmp_path):
         assert lattice.num_states == pytest.approx(expected[key].num_states, rel=0.1)
 
 
+@pytest.mark.slow
+def test_several_utterances_at_once(inputs, run_program, tmp_path):
+    """By as many processes as may be, the same lines and bytes, through pipes, too."""
+    options = "--beam=12", "--lattice-beam=4"
+
+    def results(name, *more) -> tuple:
+        outputs = [tmp_path / each for each in ("words", "ali")]
+        pipe = f"ark:| cat > {tmp_path}/lat"
+        said = run_program(name, *options, *more, *inputs, pipe, *(f"ark:{o}" for o in outputs))
+        lines = [line.partition(") ")[2] for line in said.stderr.decode().splitlines()[1:]]
+        files = [file.read_bytes() for file in (tmp_path / "lat", *outputs)]
+        for file in tmp_path.iterdir():
+            file.unlink()
+        return [line for line in lines if "Time taken" not in line], files
+
+    alone = results("nnet-latgen-faster")
+    assert "Done 13 utterances, failed for 0" in alone[0]
+    for more in (
+        ["--num-threads=1"],
+        ["--num-threads=3"],
+        ["--num-threads=2", "--num-threads-total=2"],
+    ):
+        assert results("nnet-latgen-faster-parallel", *more) == alone
+
+
 def test_what_cannot_be_decoded(inputs, run_program, tmp_path):
     """No features, no frames; a graph for each utterance."""
     model, graph, features = inputs
@@ -86,15 +111,33 @@ def test_what_cannot_be_decoded(inputs, run_program, tmp_path):
     some[second] = some[second][:0]
     write_table(f"ark:{tmp_path}/feats", MATRIX, some)
     (tmp_path / "graphs.scp").write_text(f"{first} {graph}\n{second} {graph}\nother {graph}\n")
+    tables = (
+        f"scp:{tmp_path}/graphs.scp", f"ark:{tmp_path}/feats", f"ark:{tmp_path}/lat"
+    )  # fmt: skip
+    for program in ["nnet-latgen-faster"], ["nnet-latgen-faster-parallel", "--num-threads=2"]:
+        result = run_program(*program, "--beam=12", "--lattice-beam=4", model, *tables)
+        said = result.stderr.decode()
+        assert f"Zero-length utterance: {second}" in said
+        assert "Not decoding utterance other because no features available." in said
+        assert "Done 1 utterances, failed for 2" in said
+        assert list(read_table(f"ark:{tmp_path}/lat", COMPACT_LATTICE)) == [first]
+
+
+@pytest.mark.slow
+def test_nothing_is_written_where_a_process_fails(inputs, run_program, tmp_path):
+    """What it says is said once, as that of the program."""
+    model, graph, features = inputs
+    some = read_table(features, MATRIX)
+    last = list(some)[-1]
+    some[last] = some[last][:, :5]
+    write_table(f"ark:{tmp_path}/feats", MATRIX, some)
     result = run_program(
-        "nnet-latgen-faster", "--beam=12", "--lattice-beam=4", model,
-        f"scp:{tmp_path}/graphs.scp", f"ark:{tmp_path}/feats", f"ark:{tmp_path}/lat",
+        "nnet-latgen-faster-parallel", "--num-threads=2", "--beam=9", "--lattice-beam=4", model,
+        graph, f"ark:{tmp_path}/feats", f"ark:{tmp_path}/lat", check=False,
     )  # fmt: skip
     said = result.stderr.decode()
-    assert f"Zero-length utterance: {second}" in said
-    assert "Not decoding utterance other because no features available." in said
-    assert "Done 1 utterances, failed for 2" in said
-    assert list(read_table(f"ark:{tmp_path}/lat", COMPACT_LATTICE)) == [first]
+    assert result.returncode == 1 and said.count("ERROR") == 1 and last in said
+    assert "Traceback" not in said and not (tmp_path / "lat").exists()
 
 
 def test_no_final_state(model):

@@ -1,14 +1,17 @@
 """Threads divide work; results are the same, byte for byte, by any number of them."""
 
+import os
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from nnet.decoding.task_sequencer import TaskSequencer
 from nnet.device import blas
 from nnet.device.threads import for_each, num_threads, set_num_threads
 from nnet.egs.minibatches import Minibatch
+from nnet.errors import NgtrainError
 from nnet.model.network import Network
 from nnet.training.combination import combine
 from nnet.training.shares import Shares
@@ -289,6 +292,34 @@ def test_a_process_that_was_forked_has_threads_of_its_own():
 def test_shares_are_in_their_order(num_processes):
     with Shares(lambda share, x: share * x, [1, 2, 3], num_processes) as shares:
         assert shares(10) == [10, 20, 30]
+
+
+def test_results_are_in_the_order_of_items():
+    """However long each takes; and no more are read ahead than may wait."""
+    read = []
+
+    def items():
+        for i in range(12):
+            read.append(i)
+            yield i
+
+    def slow(i):
+        time.sleep(0.05 * (i % 3 == 0))
+        return i, os.getpid()
+
+    with TaskSequencer(slow, num_threads=3, num_threads_total=4) as sequencer:
+        found = []
+        for i, process in sequencer.results(items()):
+            found.append(i)
+            assert process != os.getpid() and len(read) <= len(found) + 4
+    assert found == list(range(12))
+
+
+def test_the_end_of_a_process_is_noticed_among_tasks():
+    with TaskSequencer(os._exit, 2) as sequencer, pytest.raises(NgtrainError, match="has ended"):
+        list(sequencer.results([3, 3]))
+    with pytest.raises(NgtrainError, match="--num-threads-total=2 is less than --num-threads=3"):
+        TaskSequencer(abs, 3, 2)
 
 
 def test_number_of_threads(monkeypatch):

@@ -1,6 +1,6 @@
 """Options of programs that search for lattices (Kaldi's LatticeFasterDecoderConfig)."""
 
-from nnet.cli import determinization_options, option
+from nnet.cli import argument, determinization_options, option
 from nnet.cli.config_options import options
 
 lattice_search_options = options(
@@ -36,3 +36,13 @@ lattice_search_options = options(
     determinization_options,
 )  # fmt: skip
 """Decorator for the fields of LatticeOptions."""
+
+lattice_generation = options(
+    argument("nnet_in", "fst_in", "features_rspecifier", "lattice_wspecifier"),
+    argument("words_wspecifier", "alignments_wspecifier", required=False),
+    option("--acoustic-scale", 0.1, "Scaling factor for acoustic likelihoods", above=0),
+    option("--word-symbol-table", "", "Symbol table for words [for debug output]"),
+    option("--allow-partial", False, "If true, produce output even if end state was not reached."),
+    lattice_search_options,
+)
+"""Decorator for what generate_lattices takes."""
