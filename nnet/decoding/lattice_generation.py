@@ -29,8 +29,8 @@ from nnet.model.acoustic_model import AcousticModel
 log = logging.getLogger("ngtrain")
 
 
-class Utterance(NamedTuple):
-    """What a search takes; the graph is None where all utterances have the same."""
+class ToSearch(NamedTuple):
+    """Hold what a search takes; the graph is None where all utterances have the same."""
 
     key: str
     features: np.ndarray
@@ -38,7 +38,7 @@ class Utterance(NamedTuple):
 
 
 class Searched(NamedTuple):
-    """What a search has found, if anything."""
+    """Hold what a search has found, if anything."""
 
     key: str
     num_frames: int
@@ -75,7 +75,7 @@ class LatticeGenerator:
     def _decoder_of(self, graph: ArrayFst) -> LatticeDecoder:
         return LatticeDecoder(graph, self.model.transition_model, self.options)
 
-    def utterances(self, features_rspecifier: str) -> Iterator[Utterance]:
+    def utterances(self, features_rspecifier: str) -> Iterator[ToSearch]:
         """Read what can be searched; the rest is counted, with a warning, and left out."""
         for key, features, graph in self._inputs(features_rspecifier):
             if features is None:
@@ -83,7 +83,7 @@ class LatticeGenerator:
             elif len(features) == 0:
                 self._fail(f"Zero-length utterance: {key}")
             else:
-                yield Utterance(key, features, graph)
+                yield ToSearch(key, features, graph)
 
     def _inputs(
         self, features_rspecifier: str
@@ -100,7 +100,7 @@ class LatticeGenerator:
             for key, graph in graphs:
                 yield key, table.get(key), graph
 
-    def search(self, utterance: Utterance) -> Searched:
+    def search(self, utterance: ToSearch) -> Searched:
         """Search the graph for an utterance; this changes nothing here.
 
         Raises:

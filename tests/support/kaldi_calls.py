@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reduce the command lines of tests/kaldi_scripts.sh to a few for each program, without names of files.
+"""Reduce command lines of tests/kaldi_scripts.sh to a few for each program, without names of files.
 
     tests/support/kaldi_calls.py CALLS > tests/reference/kaldi_calls.txt
 
