@@ -169,8 +169,9 @@ def test_no_path_has_fewer_errors_and_none_with_as_few_costs_less(lattices):
 
 
 @pytest.mark.slow
-def test_oracle_is_kaldis(kaldi_lattices, kaldi, run_program, tmp_path):
-    text = f"ark:sym2int.py -f 2- {kaldi}/data/lang/words.txt {kaldi}/data/test/text |"
+def test_oracle_is_kaldis(kaldi_lattices, reference, run_program, tmp_path):
+    symbols, transcripts = reference("kaldi/data/lang/words.txt"), reference("kaldi/data/test/text")
+    text = f"ark:sym2int.py -f 2- {symbols} {transcripts} |"
     outputs = [f"ark,t:{tmp_path}/words", f"ark,t:{tmp_path}/errors"]
     written = f"--write-lattices=ark:{tmp_path}/lattices"
     result = run_program("lattice-oracle", written, f"ark:{kaldi_lattices}/lat.ark", text, *outputs)

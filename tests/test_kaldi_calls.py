@@ -50,9 +50,11 @@ def test_lines_without_names():
         "apply-cmvn --norm-vars=true scp:c.scp scp:f ark:out",
         "nnet-copy-egs --srand=3 ark:a ark:b ark:c ark:d",
         "nnet-copy-egs --srand=4 ark:a ark:b",
+        "copy-feats --compress=true 'nnet/1.mdl' - ark,scp:a.ark,a.scp",
     ]
     assert kaldi_calls.reduced(lines) == [
         "apply-cmvn --norm-vars=true scp:FILE scp:FILE ark:FILE",
         "apply-cmvn --utt2spk=ark:FILE scp:FILE 'ark,s,cs:COMMAND |' ark:-",
+        "copy-feats --compress=true FILE - ark,scp:FILE,FILE",
         "nnet-copy-egs --srand=3 ark:FILE ark:FILE ark:FILE ark:FILE",
     ]

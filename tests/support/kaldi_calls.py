@@ -29,6 +29,8 @@ def without_names(word: str) -> str:
         name = "COMMAND |"
     elif name.startswith("|"):
         name = "| COMMAND"
+    elif ",scp" in prefix:  # an archive, and its script file
+        name = "FILE,FILE"
     elif name != "-" and (prefix or re.search(r"[/.][^0-9]", name)):
         name = "FILE"
     return prefix + name
