@@ -8,12 +8,14 @@ was held out for this; the result is in tuned_wer.
 
 wer_details/ has the errors of that result, or else of the best: per_utt, each utterance word by
 word; ops, how often which word was recognised as which; per_spk, each speaker's; and interval, that
-of 95 % of its word error rate, by bootstrap over speakers.
+of 95 % of its word error rate, by bootstrap over speakers.  With --compare, wer_details/difference
+says how much lower or higher it is than the result of another decoding directory of the same data,
+which was scored before, with the interval of that.
 """
 
 from pathlib import Path
 
-from nnet.decoding.error_details import ErrorDetails, wer_interval
+from nnet.decoding.error_details import ErrorDetails, speakers_of, wer_interval, words_and_errors
 from nnet.decoding.scoring import WordErrors, score
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.unknown_words import check_transcripts
@@ -28,7 +30,7 @@ from nnet.drivers.decode_dir import (
 from nnet.drivers.driver import argument, driver, log, option
 from nnet.drivers.programs import require_files
 from nnet.errors import NgtrainError
-from nnet.io.text import split_words, write_lines
+from nnet.io.text import split_words, text_lines, write_lines
 
 
 @driver(
@@ -41,7 +43,8 @@ from nnet.io.text import split_words, write_lines
 @option("--min-lmwt", 0.0, "Least value of LMWT to look at")
 @option("--max-lmwt", 1000.0, "Greatest value of LMWT to look at")
 @option("--tune-on", "", "Take LMWT and PENALTY that are best in this directory")
-def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
+@option("--compare", "", "Compare with the result in this directory, speaker by speaker")
+def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on, compare):
     directory = decode_dir
     require_files(data / "text", data / "utt2spk", graph_dir / "words.txt")
     words = SymbolTable.load(f"{graph_dir}/words.txt")
@@ -64,6 +67,8 @@ def main(data, graph_dir, decode_dir, min_lmwt, max_lmwt, tune_on):
     hypotheses = read_transcripts(transcripts[shown], words)
     details = ErrorDetails(references.items(), hypotheses)
     write_details(directory / "wer_details", details, read_table(data / "utt2spk"))
+    if compare:
+        write_difference(directory / "wer_details", Path(compare, "wer_details"))
 
 
 def write_details(folder: Path, details: ErrorDetails, speaker_of: dict[str, str]) -> None:
@@ -81,6 +86,24 @@ def write_details(folder: Path, details: ErrorDetails, speaker_of: dict[str, str
     log.info(interval)
     if confused := details.most_confused():
         log.info(f"{folder}/ops: most frequent are {confused}")
+
+
+def write_difference(folder: Path, other: Path) -> None:
+    """Write and say how a word error rate differs from that of the same words elsewhere."""
+    require_files(other / "per_spk")
+    ours, theirs = (speakers_of(text_lines(each / "per_spk")) for each in (folder, other))
+    counts = [{name: words_and_errors(kinds) for name, kinds in s.items()} for s in (ours, theirs)]
+    words = [{name: count[0] for name, count in each.items()} for each in counts]
+    if words[0] != words[1]:
+        raise NgtrainError(f"{other}/per_spk: other speakers or words than in {folder}/per_spk")
+    errors = [sum(count[1] for count in each.values()) for each in counts]
+    low, high = wer_interval(ours.values(), theirs.values())
+    line = (
+        f"{100 * (errors[0] - errors[1]) / sum(words[0].values()):+.2f} %WER against "
+        f"{other.parent}, 95 % interval {low:+.2f} to {high:+.2f}"
+    )
+    write_lines(folder / "difference", [line])
+    log.info(line)
 
 
 def write_result(path: Path, directory: Path, setting: ScoredSetting, errors: WordErrors) -> None:

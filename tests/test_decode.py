@@ -454,8 +454,10 @@ def test_decoding_and_scoring_drivers(run_program, kaldi, experiment):
     tuned = (decode / "tuned_wer").read_text()
     assert tuned.startswith(results["wer_10_0.0"].splitlines()[0])
     assert tuned.strip().endswith("wer_10_0.0")
-    run_program("score.py", "--max-lmwt", "20", data, graph, decode)
+    run_program("score.py", "--max-lmwt", "20", "--compare", decode, data, graph, decode)
     assert "/wer_10_" in (decode / "best_wer").read_text()
+    line = f"+0.00 %WER against {decode}, 95 % interval +0.00 to +0.00\n"
+    assert (decode / "wer_details/difference").read_text() == line
 
 
 def test_decoding_through_lattices(run_program, kaldi, experiment):

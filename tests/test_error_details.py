@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnet.decoding.decoder import parse_values
-from nnet.decoding.error_details import ErrorDetails, wer_interval
+from nnet.decoding.error_details import ErrorDetails, speakers_of, wer_interval
 
 REFERENCES = [("a", ["yes", "no"]), ("b", ["no", "no"]), ("c", []), ("absent", ["no"])]
 HYPOTHESES = {"a": ["yes", "yes", "no"], "b": ["yes", "no"], "c": []}
@@ -74,3 +74,22 @@ def test_interval_is_that_of_the_mean_over_speakers():
     half = 1.96 * np.std([kinds["S"] for kinds in speakers]) / 400**0.5
     mean = np.mean([kinds["S"] for kinds in speakers])
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.15 * half)
+
+
+def test_differences_are_paired_by_speaker():
+    """Speakers differ by much, systems by one error in ten words, and that is certain."""
+    ours = [Counter(C=9 - n, S=n, D=1) for n in range(9)]
+    theirs = [Counter(C=10 - n, S=n) for n in range(9)]
+    assert wer_interval(ours, theirs) == (10.0, 10.0)
+    low, high = wer_interval(ours)
+    assert high - low > 20
+    assert wer_interval(ours, ours) == (0.0, 0.0)
+
+
+def test_speakers_are_read_back():
+    details = ErrorDetails([("a-1", ["yes", "no"]), ("b-1", ["no"])], {"a-1": ["yes"], "b-1": []})
+    speakers = {"a-1": "a", "b-1": "b"}
+    assert speakers_of(details.speaker_lines(speakers)) == {
+        name: Counter({kind: kinds[kind] for kind in "CSID"})
+        for name, kinds in details.speakers(speakers).items()
+    }

@@ -154,5 +154,6 @@ if todo 8 "decoding and scoring"; then
     echo "$(basename "$nnet"): $(cat "$nnet/decode_test/best_wer")," \
       "$(cat "$nnet/decode_test/wer_details/interval")"
   done
+  score.py --compare "$dir/nnet_ci/decode_test" "$data/test" "$dir/nnet/graph" "$dir/nnet/decode_test"
   finish 8
 fi

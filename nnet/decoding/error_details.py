@@ -84,8 +84,21 @@ def words_and_errors(kinds: Mapping[str, int]) -> tuple[int, int]:
     return kinds["C"] + kinds["S"] + kinds["D"], errors
 
 
+def speakers_of(lines: Iterable[str]) -> dict[str, Counter[str]]:
+    """Read the lines of a file per_spk back, as `ErrorDetails.speakers` gives them."""
+    rows = [line.split() for line in lines][1:]
+    columns = {"C": 3, "S": 4, "I": 5, "D": 6}
+    return {
+        row[0]: Counter({kind: int(row[column]) for kind, column in columns.items()})
+        for row in rows
+    }
+
+
 def wer_interval(
-    speakers: Iterable[Mapping[str, int]], replications: int = 10000, srand: int = 0
+    speakers: Iterable[Mapping[str, int]],
+    others: Iterable[Mapping[str, int]] | None = None,
+    replications: int = 10000,
+    srand: int = 0,
 ) -> tuple[float, float]:
     """Compute the 95 % interval of a word error rate by bootstrap over speakers.
 
@@ -95,12 +108,16 @@ def wer_interval(
 
     Args:
         speakers: what came of the words of each, by kind; someone must have said a word.
+        others: what another system made of the same words of the same speakers; then the interval
+            is that of the difference, this rate less the other.
     Returns:
         percentages.
     """
     import numpy as np
 
     words, errors = np.array([words_and_errors(kinds) for kinds in speakers]).T
+    if others is not None:
+        errors = errors - [words_and_errors(kinds)[1] for kinds in others]
     draws = np.random.default_rng(srand).integers(len(words), size=(replications, len(words)))
     rates = 100 * errors[draws].sum(axis=1) / np.maximum(words[draws].sum(axis=1), 1)
     low, high = np.percentile(rates, [2.5, 97.5])
