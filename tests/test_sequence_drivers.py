@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from nnet.decoding.lexicon import unigram_grammar
+from nnet.io.tables import sequential_table
+from nnet.lattices.tables import COMPACT_LATTICE
 from nnet.model.acoustic_model import AcousticModel
 
 FOLDER = "kaldi/golden/discriminative"
@@ -75,6 +77,31 @@ def test_from_lattices_to_networks_of_epochs(run_program, reference, material, t
     shutil.copyfile(exp / "1.mdl", exp / "2.mdl")
     again = run_program("train_discriminative2.py", *options, degs, exp).stderr.decode()
     assert "going on from" in again and again.count("smbr objective") == 1
+
+
+@pytest.mark.slow
+def test_denominator_lattices_are_of_the_words_of_the_transcripts(
+    run_program, reference, material, tmp_path
+):
+    whole, data = material[0], tmp_path / "subset"
+    lang, ali = reference("kaldi/data/lang"), reference("kaldi/exp/tri2_ali")
+    source, denlats = tmp_path / "source", tmp_path / "own_denlats"
+    source.mkdir()
+    for name in "tree", "final.mat", "splice_opts", "cmvn_opts":
+        shutil.copyfile(ali / name, source / name)
+    shutil.copyfile(reference(f"{FOLDER}/0.mdl"), source / "final.mdl")
+    run_program("subset_data_dir.py", whole, 6, data)
+    run_program("make_denlats.py", "--nj", 2, data, lang, source, denlats)
+    assert (denlats / "num_jobs").read_text() == "2\n"
+    texts = [line.split() for line in (data / "text").read_text().splitlines()]
+    said = {word for _, *words in texts for word in words}
+    found = dict(sequential_table(f"ark:gunzip -c {denlats}/lat.*.gz |", COMPACT_LATTICE))
+    assert list(found) == [key for key, *_ in texts]
+    numbers = dict(line.split() for line in (lang / "words.txt").read_text().splitlines())
+    possible = {int(numbers[word]) for word in said}
+    of_lattices = [set(lattice.arcs["label"].tolist()) - {0} for lattice in found.values()]
+    assert all(words <= possible for words in of_lattices)
+    assert max(map(len, of_lattices)) > 1
 
 
 def test_unigram_grammar_sums_to_one():

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Sequence training of a network that run.sh has made: word error rates before and after MMI, MPFE and sMBR.
+#
+# Usage: local/run_sequence.sh [--nnet NAME] [--criteria LIST] [--rates LIST] [--num-epochs N] [--boost B]
+#                              [--acwt A] [--num-jobs N] <exp>
+#  e.g.: ./run.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd --splits unseen
+#        local/run_sequence.sh exp/fsdd/unseen
+#
+#   <exp>         the experiment, with data, lang and the network
+#   --nnet        that network: nnet (default), or one of the small ones, nnet1 and nnet2
+#   --criteria    default: "mmi mpfe smbr"
+#   --rates       learning rates to try, of which the tuning set chooses (default: "0.001 0.004")
+#   --num-epochs  default: 2
+#   --boost       of MMI (default: 0.1)
+#   --acwt        acoustic scale of lattices and training (default: 0.03, about the best to decode digits with)
+#   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
+#
+# The training data are those of run.sh, without copies at other speeds.  All is in <exp>/sequence; done again,
+# it goes on where it stopped.  In the end there is a table, in <exp>/sequence/results.md.
+
+set -euo pipefail
+
+nnet=nnet criteria='mmi mpfe smbr' rates='0.001 0.004' num_epochs=2 boost=0.1 acwt=0.03
+num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
+
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+fail() { echo "run_sequence.sh: $*" >&2; exit 1; }
+
+while [[ ${1:-} == --* ]]; do
+  option=${1%%=*}
+  case $option in
+    --help) usage; exit ;;
+    --nnet | --criteria | --rates | --num-epochs | --boost | --acwt | --num-jobs) ;;
+    *) fail "there is no option $1 (--help lists them)" ;;
+  esac
+  if [ "$option" != "$1" ]; then value=${1#*=}; shift
+  else [ $# -ge 2 ] || fail "option $1 needs a value"; value=$2; shift 2; fi
+  name=${option#--}
+  printf -v "${name//-/_}" '%s' "$value"
+done
+[ $# = 1 ] || fail "expected one argument, an experiment of run.sh (--help says more)"
+exp=$(realpath "$1")
+source=$exp/$nnet data=$exp/data lang=$exp/lang seq=$exp/sequence
+[ -e "$source/final.mdl" ] || fail "$source/final.mdl is not there: run.sh makes it"
+
+cd "$(dirname "$0")/.."
+. ./path.sh
+. ./cmd.sh
+mkdir -p "$seq"
+tune=tune
+if [ -d "$data/tune_noisy" ]; then tune=tune_noisy; fi
+
+# once NAME COMMAND: do it unless it has been done.
+once() {
+  local mark=$seq/.done.$1
+  shift
+  if [ -e "$mark" ]; then return; fi
+  "$@"
+  touch "$mark"
+}
+jobs=(--nj "$num_jobs" --cmd "$train_cmd")
+
+once ali align.py "${jobs[@]}" "$data/train" "$lang" "$source" "$seq/ali"
+once denlats make_denlats.py "${jobs[@]}" --acwt "$acwt" "$data/train" "$lang" "$source" "$seq/denlats"
+once degs get_egs_discriminative2.py --cmd "$train_cmd" --samples-per-iter 10000 \
+  "$data/train" "$lang" "$seq/ali" "$seq/denlats" "$source/final.mdl" "$seq/degs"
+once graph mkgraph.py "$lang" "$source" "$seq/graph"
+
+# decoded DIR MODEL: decode with MODEL.mdl, and score with the scale and the penalty that are best on the tuning set.
+decoded() {
+  local name
+  for name in "$tune" test; do
+    decode.py --nj "$num_jobs" --cmd "$decode_cmd" --iter "$2" --lattices false \
+      --lmwt 10,14,20,28,40,56 --word-ins-penalty 0.0,4.0 "$seq/graph" "$data/$name" "$1/decode_${2}_$name"
+  done
+  score.py --tune-on "$1/decode_${2}_$tune" "$data/test" "$seq/graph" "$1/decode_${2}_test"
+}
+
+before=''
+for criterion in $criteria; do
+  options=(--criterion "$criterion" --acoustic-scale "$acwt" --num-jobs-nnet 2 --num-epochs "$num_epochs")
+  if [ "$criterion" = mmi ]; then options+=(--boost "$boost"); fi
+  for rate in $rates; do
+    dir=$seq/${criterion}_$rate
+    once "train.$criterion.$rate" train_discriminative2.py --cmd "$train_cmd" "${options[@]}" \
+      --learning-rate "$rate" "$seq/degs" "$dir"
+    before=${before:-$dir} # epoch 0 is the same for all
+    once "decode.$criterion.$rate" decoded "$dir" final
+  done
+done
+once decode.before decoded "$before" epoch0
+
+local/sequence_results.py --tune "$tune" "$before" "$seq" | tee "$seq/results.md"
