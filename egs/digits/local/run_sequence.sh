@@ -9,8 +9,8 @@
 #   <exp>         the experiment, with data, lang and the network
 #   --nnet        that network: nnet (default), or one of the small ones, nnet1 and nnet2
 #   --criteria    default: "mmi mpfe smbr"
-#   --rates       learning rates to try, of which the tuning set chooses (default: "0.001 0.004")
-#   --num-epochs  default: 2
+#   --rates       learning rates to try, of which the tuning set chooses (default: "0.002 0.008")
+#   --num-epochs  default: 3
 #   --boost       of MMI (default: 0.1)
 #   --acwt        acoustic scale of lattices and training (default: 0.03, about the best to decode digits with)
 #   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
@@ -20,7 +20,7 @@
 
 set -euo pipefail
 
-nnet=nnet criteria='mmi mpfe smbr' rates='0.001 0.004' num_epochs=2 boost=0.1 acwt=0.03
+nnet=nnet criteria='mmi mpfe smbr' rates='0.002 0.008' num_epochs=3 boost=0.1 acwt=0.03
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
@@ -62,7 +62,7 @@ jobs=(--nj "$num_jobs" --cmd "$train_cmd")
 
 once ali align.py "${jobs[@]}" "$data/train" "$lang" "$source" "$seq/ali"
 once denlats make_denlats.py "${jobs[@]}" --acwt "$acwt" "$data/train" "$lang" "$source" "$seq/denlats"
-once degs get_egs_discriminative2.py --cmd "$train_cmd" --samples-per-iter 10000 \
+once degs get_egs_discriminative2.py --cmd "$train_cmd" --samples-per-iter 40000 \
   "$data/train" "$lang" "$seq/ali" "$seq/denlats" "$source/final.mdl" "$seq/degs"
 once graph mkgraph.py "$lang" "$source" "$seq/graph"
 
@@ -71,23 +71,23 @@ decoded() {
   local name
   for name in "$tune" test; do
     decode.py --nj "$num_jobs" --cmd "$decode_cmd" --iter "$2" --lattices false \
-      --lmwt 10,14,20,28,40,56 --word-ins-penalty 0.0,4.0 "$seq/graph" "$data/$name" "$1/decode_${2}_$name"
+      --lmwt 14,20,28,40 --word-ins-penalty 0.0 "$seq/graph" "$data/$name" "$1/decode_${2}_$name"
   done
   score.py --tune-on "$1/decode_${2}_$tune" "$data/test" "$seq/graph" "$1/decode_${2}_test"
 }
 
 before=''
-for criterion in $criteria; do
-  options=(--criterion "$criterion" --acoustic-scale "$acwt" --num-jobs-nnet 2 --num-epochs "$num_epochs")
-  if [ "$criterion" = mmi ]; then options+=(--boost "$boost"); fi
-  for rate in $rates; do
+for rate in $rates; do
+  for criterion in $criteria; do
+    options=(--criterion "$criterion" --acoustic-scale "$acwt" --num-jobs-nnet 2 --num-epochs "$num_epochs")
+    if [ "$criterion" = mmi ]; then options+=(--boost "$boost"); fi
     dir=$seq/${criterion}_$rate
     once "train.$criterion.$rate" train_discriminative2.py --cmd "$train_cmd" "${options[@]}" \
       --learning-rate "$rate" "$seq/degs" "$dir"
     before=${before:-$dir} # epoch 0 is the same for all
+    once decode.before decoded "$before" epoch0
     once "decode.$criterion.$rate" decoded "$dir" final
   done
 done
-once decode.before decoded "$before" epoch0
 
 local/sequence_results.py --tune "$tune" "$before" "$seq" | tee "$seq/results.md"
