@@ -110,9 +110,9 @@ def test_results_are_those_in_the_files(run_program, tmp_path):
 
 
 def test_results_of_sequence_training_compare_utterances(run_program, tmp_path):
-    def decoded(folder, model, tuning, of_utterances):
+    def decoded(folder, tuning, of_utterances):
         for name, count in ("tune_noisy", tuning), ("test", sum(of_utterances)):
-            directory = tmp_path / folder / f"decode_{model}_{name}"
+            directory = tmp_path / folder / f"decode_{name}"
             (directory / "wer_details").mkdir(parents=True)
             line = f"%WER {count:.2f} [ {count} / 100, 0 ins, 0 del, {count} sub ]\n"
             (directory / "wer_10_0.0").write_text(line)
@@ -120,9 +120,9 @@ def test_results_of_sequence_training_compare_utterances(run_program, tmp_path):
         lines = [f"utt{n} #csid {1 - w} {w} 0 0\n" for n, w in enumerate(of_utterances)]
         (directory / "wer_details/per_utt").write_text("".join(lines))
 
-    decoded("smbr_0.001", "epoch0", 9, [1, 1, 1, 1, 0, 0, 1])
-    decoded("smbr_0.001", "final", 8, [1, 0, 0, 0, 0, 1, 0])
-    decoded("smbr_0.004", "final", 8, [1, 1, 1, 1, 0, 0, 0])
+    decoded("degs", 9, [1, 1, 1, 1, 0, 0, 1])
+    decoded("smbr_0.001", 8, [1, 0, 0, 0, 0, 1, 0])
+    decoded("smbr_0.004", 8, [1, 1, 1, 1, 0, 0, 0])
     for epoch in 1, 2:
         (tmp_path / f"smbr_0.001/epoch{epoch}.mdl").touch()
     (tmp_path / "smbr_0.001/log").mkdir()
@@ -130,7 +130,7 @@ def test_results_of_sequence_training_compare_utterances(run_program, tmp_path):
         line = f"SMBR objective function is {value} per frame, over 8 frames.\n"
         (tmp_path / f"smbr_0.001/log/train.{x}.1.log").write_text(f"LOG (x[0.2.0]) {line}")
     program = DIGITS / "local/sequence_results.py"
-    said = run_program(program, tmp_path / "smbr_0.001", tmp_path).stdout.decode().splitlines()
+    said = run_program(program, tmp_path).stdout.decode().splitlines()
     assert said[2:] == [
         "| before |  |  | 9 | 5 | 5.00 |  |  |  |",
         "| **smbr** | 0.001 | 0.6250, 0.9375 | 8 | 2 | 2.00 | 4 | 1 | 0.38 |",

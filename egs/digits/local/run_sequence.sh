@@ -9,7 +9,7 @@
 #   <exp>         the experiment, with data, lang and the network
 #   --nnet        that network: nnet (default), or one of the small ones, nnet1 and nnet2
 #   --criteria    default: "mmi mpfe smbr"
-#   --rates       learning rates to try, of which the tuning set chooses (default: "0.002 0.008")
+#   --rates       learning rates to try, of which the tuning set chooses (default: "0.0002 0.002")
 #   --num-epochs  default: 3
 #   --boost       of MMI (default: 0.1)
 #   --acwt        acoustic scale of lattices and training (default: 0.03, about the best to decode digits with)
@@ -20,7 +20,7 @@
 
 set -euo pipefail
 
-nnet=nnet criteria='mmi mpfe smbr' rates='0.002 0.008' num_epochs=3 boost=0.1 acwt=0.03
+nnet=nnet criteria='mmi mpfe smbr' rates='0.0002 0.002' num_epochs=3 boost=0.1 acwt=0.03
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
@@ -66,17 +66,17 @@ once degs get_egs_discriminative2.py --cmd "$train_cmd" --samples-per-iter 40000
   "$data/train" "$lang" "$seq/ali" "$seq/denlats" "$source/final.mdl" "$seq/degs"
 once graph mkgraph.py "$lang" "$source" "$seq/graph"
 
-# decoded DIR MODEL: decode with MODEL.mdl, and score with the scale and the penalty that are best on the tuning set.
+# decoded DIR: decode with its final.mdl, and score with the scale and the penalty that are best on the tuning set.
 decoded() {
   local name
   for name in "$tune" test; do
-    decode.py --nj "$num_jobs" --cmd "$decode_cmd" --iter "$2" --lattices false \
-      --lmwt 14,20,28,40 --word-ins-penalty 0.0 "$seq/graph" "$data/$name" "$1/decode_${2}_$name"
+    decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lattices false \
+      --lmwt 14,20,28,40 --word-ins-penalty 0.0 "$seq/graph" "$data/$name" "$1/decode_$name"
   done
-  score.py --tune-on "$1/decode_${2}_$tune" "$data/test" "$seq/graph" "$1/decode_${2}_test"
+  score.py --tune-on "$1/decode_$tune" "$data/test" "$seq/graph" "$1/decode_test"
 }
 
-before=''
+once decode.before decoded "$seq/degs" # where the network is that training starts from
 for rate in $rates; do
   for criterion in $criteria; do
     options=(--criterion "$criterion" --acoustic-scale "$acwt" --num-jobs-nnet 2 --num-epochs "$num_epochs")
@@ -84,10 +84,8 @@ for rate in $rates; do
     dir=$seq/${criterion}_$rate
     once "train.$criterion.$rate" train_discriminative2.py --cmd "$train_cmd" "${options[@]}" \
       --learning-rate "$rate" "$seq/degs" "$dir"
-    before=${before:-$dir} # epoch 0 is the same for all
-    once decode.before decoded "$before" epoch0
-    once "decode.$criterion.$rate" decoded "$dir" final
+    once "decode.$criterion.$rate" decoded "$dir"
   done
 done
 
-local/sequence_results.py --tune "$tune" "$before" "$seq" | tee "$seq/results.md"
+local/sequence_results.py --tune "$tune" "$seq" | tee "$seq/results.md"

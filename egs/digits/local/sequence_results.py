@@ -41,15 +41,15 @@ class Decoded:
     of: dict[str, int]
 
     @classmethod
-    def read(cls, network: Path, model: str, tune: str) -> "Decoded":
-        test = network / f"decode_{model}_test"
+    def read(cls, network: Path, tune: str) -> "Decoded":
+        test = network / "decode_test"
         match = re.match(WER.pattern, (test / "tuned_wer").read_text())
         if not match:
             raise NgtrainError(f"{test}/tuned_wer: it does not start with %WER")
         lines = (test / "wer_details/per_utt").read_text().splitlines()
         rows = [line.split() for line in lines if " #csid " in line]
         of = {key: sum(map(int, wrong)) for key, _, _, *wrong in rows}
-        tuning = min(read_results(network / f"decode_{model}_{tune}").values())
+        tuning = min(read_results(network / f"decode_{tune}").values())
         return cls(network, tuning, int(match[2]), match[1], of)
 
     def row(self, before: "Decoded", is_chosen: bool) -> list[str]:
@@ -83,19 +83,19 @@ def objectives(network: Path) -> list[float]:
 
 
 @program(
-    "Usage:  local/sequence_results.py <network-before> <sequence-dir>\n"
-    " e.g.: local/sequence_results.py exp/fsdd/unseen/sequence/mmi_0.001 exp/fsdd/unseen/sequence"
+    "Usage:  local/sequence_results.py <sequence-dir>\n"
+    " e.g.: local/sequence_results.py exp/fsdd/unseen/sequence"
 )
-@argument("before", "directory")
+@argument("directory", type=Path)
 @option("--tune", "tune_noisy", "The tuning set")
-def main(before, directory, tune):
-    first = Decoded.read(Path(before), "epoch0", tune)
+def main(directory, tune):
+    first = Decoded.read(directory / "degs", tune)
     rows = [["before", "", "", str(first.tuning), str(first.errors), first.rate, "", "", ""]]
     for criterion in "mmi", "mpfe", "smbr":
         found = [
-            Decoded.read(network, "final", tune)
-            for network in sorted(Path(directory).glob(f"{criterion}_*"))
-            if (network / "decode_final_test/tuned_wer").exists()
+            Decoded.read(network, tune)
+            for network in sorted(directory.glob(f"{criterion}_*"))
+            if (network / "decode_test/tuned_wer").exists()
         ]
         chosen = min(found, key=lambda decoded: decoded.tuning, default=None)
         rows += [decoded.row(first, decoded is chosen) for decoded in found]
