@@ -88,4 +88,4 @@ for rate in $rates; do
   done
 done
 
-local/sequence_results.py --tune "$tune" "$seq" | tee "$seq/results.md"
+local/sequence_results.py --tune="$tune" "$seq" | tee "$seq/results.md"
