@@ -10,9 +10,9 @@
 #   --corpus      a copy of speechocean762 (github.com/jimbozhang/speechocean762, OpenSLR 101)
 #   --dir         where everything goes (default: exp here)
 #   --stage       do this stage and the later ones again (default: go on where the last run stopped)
-#   --stop-stage  end after this stage (default: 8, the last)
+#   --stop-stage  end after this stage (default: 9, the last)
 #   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
-#   --srand       seed of the last training (default: 0)
+#   --srand       seed of the trainings on all the data (default: 0)
 #   --num-leaves  context-dependent states at most (default: 1000)
 #   --tree-feats  what the tree's Gaussians see, cepstra with deltas or LDA (default: lda)
 #   --speeds      copies of the training data at other speeds, such as 0.9,1.1 (default: none)
@@ -21,7 +21,7 @@
 
 set -euo pipefail
 
-corpus='' dir='' stage='' stop_stage=8 srand=0 num_leaves=1000 tree_feats=lda speeds=''
+corpus='' dir='' stage='' stop_stage=9 srand=0 num_leaves=1000 tree_feats=lda speeds=''
 use_gpu=no quick=false
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
@@ -44,7 +44,7 @@ done
 [ -n "$corpus" ] || fail "--corpus must be a copy of speechocean762"
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 [[ $stage =~ ^[0-9]*$ ]] || fail "--stage is a number, not '$stage'"
-[[ $stop_stage =~ ^[1-8]$ ]] || fail "--stop-stage is 1 to 8, not '$stop_stage'"
+[[ $stop_stage =~ ^[1-9]$ ]] || fail "--stop-stage is 1 to 9, not '$stop_stage'"
 
 # Paths on the command line are relative to where the user is; the recipe's own are to this place.
 corpus=$(realpath "$corpus")
@@ -112,30 +112,44 @@ if todo 4 "flat start, and rounds of small networks on states without context"; 
   finish 4
 fi
 
-if todo 5 "decision tree, and all the data aligned to its states"; then
-  fresh "$dir/tree" "$dir/tree_nnet" "$dir/tree_ali"
-  last=$(ls -d "$dir"/flat/round* | tail -n 1)
+tree_of() { # tree_of NNET ALI TREE: align all the data by a network, and build a tree of that
+  fresh "$2" "$3"
   align.py --nj "$num_jobs" --cmd "$train_cmd" --use-gpu "$use_gpu" \
-    "$data/augmented" "$lang" "$last/nnet" "$dir/flat_ali"
+    "$data/augmented" "$lang" "$1" "$2"
   build_tree.py --cmd "$train_cmd" --num-leaves "$num_leaves" --tree-feats "$tree_feats" \
-    "$data/augmented" "$lang" "$dir/flat_ali" "$dir/tree"
+    "$data/augmented" "$lang" "$2" "$3"
+}
+
+# The same network each time, on other states.  One utterance in twenty is not trained on but shows
+# how training goes on.
+train_on() { # train_on ALI NNET
+  fresh "$2"
+  train_multisplice.py "${network[@]}" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
+    --egs-opts "--num-utts-subset $(($(wc -l <"$data/train/utt2spk") / 20))" \
+    --num-jobs-initial "$num_jobs" --num-jobs-final "$num_jobs" \
+    "$data/augmented" "$lang" "$1" "$2"
+}
+
+if todo 5 "decision tree, and all the data aligned to its states"; then
+  tree_of "$(ls -d "$dir"/flat/round*/nnet | tail -n 1)" "$dir/flat_ali" "$dir/tree"
   finish 5
 fi
 
-# The same network twice: on states without context, and on those of the tree.
-for states in flat_ali=nnet_ci tree=nnet; do
-  ali=$dir/${states%=*} nnet=$dir/${states#*=}
-  if [ "$nnet" = "$dir/nnet" ]; then number=7; else number=6; fi
-  if todo $number "network on the states of $(basename "$ali")"; then
-    fresh "$nnet"
-    # One utterance in twenty is not trained on but shows how training goes on.
-    train_multisplice.py "${network[@]}" --cmd "$train_cmd" --use-gpu "$use_gpu" --srand "$srand" \
-      --egs-opts "--num-utts-subset $(($(wc -l <"$data/train/utt2spk") / 20))" \
-      --num-jobs-initial "$num_jobs" --num-jobs-final "$num_jobs" \
-      "$data/augmented" "$lang" "$ali" "$nnet"
-    finish $number
-  fi
-done
+if todo 6 "network on states without context"; then
+  train_on "$dir/flat_ali" "$dir/nnet_ci"
+  finish 6
+fi
+
+if todo 7 "network on the states of the tree"; then
+  train_on "$dir/tree" "$dir/nnet"
+  finish 7
+fi
+
+if todo 8 "alignment by that network, a tree of this, and a network on its states"; then
+  tree_of "$dir/nnet" "$dir/nnet_ali" "$dir/tree2"
+  train_on "$dir/tree2" "$dir/nnet2"
+  finish 8
+fi
 
 # The scale and the penalty are those that are best on the speakers for tuning, in lattices; only with
 # these, the test speakers are looked at.
@@ -145,8 +159,8 @@ decode() { # decode NNET SUBSET LMWT PENALTY LATTICES
     --lmwt "$3" --word-ins-penalty "$4" --lattices "$5" "$1/graph" "$data/$2" "$1/decode_$2"
 }
 
-if todo 8 "decoding and scoring"; then
-  for nnet in "$dir"/nnet_ci "$dir"/nnet; do
+if todo 9 "decoding and scoring"; then
+  for nnet in "$dir"/nnet_ci "$dir"/nnet "$dir"/nnet2; do
     mkgraph.py "$lang" "$nnet" "$nnet/graph"
     decode "$nnet" dev 6,8,10,12,14,17 0.0,0.5,1.0,1.5 true
     IFS=_ read -r -a best < <(sed 's/.*wer_//' "$nnet/decode_dev/best_wer")
@@ -154,6 +168,9 @@ if todo 8 "decoding and scoring"; then
     echo "$(basename "$nnet"): $(cat "$nnet/decode_test/best_wer")," \
       "$(cat "$nnet/decode_test/wer_details/interval")"
   done
-  score.py --compare "$dir/nnet_ci/decode_test" "$data/test" "$dir/nnet/graph" "$dir/nnet/decode_test"
-  finish 8
+  for pair in nnet_ci=nnet nnet=nnet2; do
+    nnet=$dir/${pair#*=}
+    score.py --compare "$dir/${pair%=*}/decode_test" "$data/test" "$nnet/graph" "$nnet/decode_test"
+  done
+  finish 9
 fi
