@@ -3,8 +3,9 @@
 
 The model is <iter>.mdl in the directory above <decode-dir>.  One search, with the acoustic scale
 --acwt, makes the lattices <decode-dir>/lat.JOB.gz, from which the words for each scale 1/LMWT and
-word insertion penalty come.  With --lattices false there are none of them, and every utterance is
-searched with each scale and penalty, which is exact for each.  Either way
+word insertion penalty come: exact for scales near --acwt, while far from it, as in tasks of a few
+words, the best path may be in no lattice.  With --lattices false there are none, and every
+utterance is searched with each scale and penalty.  Either way
 <decode-dir>/scoring/LMWT_PENALTY.JOB.tra hold the words as numbers.
 """
 

@@ -62,7 +62,7 @@ train_multisplice.py --config conf/minutes.conf --srand "$srand" \
 mkgraph.py "$lang" "$dir/nnet" "$dir/graph"
 # The acoustic scale and the penalty are those in the middle of the best on the training recordings.
 for subset in train test; do
-  decode.py --nj "$num_jobs" --lmwt 5,7,10,14,20,28,40 \
+  decode.py --nj "$num_jobs" --lattices false --lmwt 5,7,10,14,20,28,40 \
     --word-ins-penalty 0.0,4.0,8.0,14.0,20.0 "$dir/graph" "$data/$subset" "$dir/nnet/decode_$subset"
 done
 score.py --tune-on "$dir/nnet/decode_train" "$data/test" "$dir/graph" "$dir/nnet/decode_test"

@@ -319,19 +319,17 @@ def read_ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
                 return
 
     def work() -> None:
-        error = None
         try:
-            for item in items:
-                offer((item, None))
-                if stopped.is_set():
-                    break
-        except BaseException as raised:
-            error = raised
-        finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+            with contextlib.ExitStack() as stack:
+                stack.callback(getattr(items, "close", lambda: None))
+                for item in items:
+                    offer((item, None))
+                    if stopped.is_set():
+                        break
+        except BaseException as error:
             offer((_END, error))
+        else:
+            offer((_END, None))
 
     thread = threading.Thread(target=work, name="read ahead", daemon=True)
     thread.start()

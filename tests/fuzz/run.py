@@ -9,6 +9,7 @@ Usage:  tests/fuzz/run.py [--seconds=60] [--inputs=0] [--srand=0] [--readers=tre
 """
 
 import argparse
+import ctypes
 import faulthandler
 import hashlib
 import logging
@@ -35,6 +36,8 @@ from nnet.io.pipes import refuse_pipes
 
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY_FACTOR, MEMORY_OFFSET = 64, 64 << 20
+M_ARENA_MAX = -8
+"""Of malloc.h: how many arenas threads may have."""
 WAITING = 20
 """Times the --timeout, which is of CPU time: when a process that does not answer is killed."""
 OUTCOMES = ("read", "refused", "failed")
@@ -193,6 +196,9 @@ class Fuzzer:
 def prepare_child() -> None:
     """In the child: no pipes, nothing to read from, no noise, and an end to every hang."""
     refuse_pipes()
+    # Else a thread that finds no memory for an arena of its own below the limit may end before it
+    # has told Thread.start() that it began, which waits for that for ever.
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
