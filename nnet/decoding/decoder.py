@@ -76,16 +76,16 @@ class ScaledLikelihoods:
     def __init__(self, transition_model: TransitionModel):
         self._pdf_of_column = transition_model.pdf_of[1:]
 
-    def decodable(self, log_likelihoods: np.ndarray, acoustic_scale: float, begin: int = 0):
+    def decodable(self, log_likelihoods: np.ndarray, acoustic_scale: float):
         """Scale log-likelihoods, float32 (T, num_pdfs), and give each transition-id a column.
 
-        The decoder looks up column i - 1 for the label i; `begin` is the number of the first frame.
+        The decoder looks up column i - 1 for the label i.
         """
         from kaldi_decoder import DecodableCtc
 
         scaled = log_likelihoods * np.float32(acoustic_scale)
         columns = np.ascontiguousarray(scaled[:, self._pdf_of_column], np.float32)
-        return DecodableCtc(columns, begin)
+        return DecodableCtc(columns)
 
 
 class Decoder:

@@ -71,12 +71,15 @@ class LatticeDecoder:
         self.search.begin()
         if not self.search.advance(log_likelihoods, acoustic_scale):
             return None
-        found = self.decoded(acoustic_scale)
-        return found if found.reached_final or allow_partial else None
+        return self.decoded(acoustic_scale) if self.reached_final or allow_partial else None
+
+    @property
+    def reached_final(self) -> bool:
+        """Whether `search` is in a final state, among others."""
+        return math.isfinite(self.search.relative_cost())
 
     def decoded(self, acoustic_scale: float) -> DecodedUtterance:
         """Make the lattice of what `search` has found until now, with this acoustic scale."""
-        reached_final = math.isfinite(self.search.relative_cost())
         lattice = self.search.lattice()
         path = best_path(lattice)
         assert path is not None  # to the last tokens, whatever they are, leads a way
@@ -85,7 +88,7 @@ class LatticeDecoder:
         )
         result, is_complete = self.determinized(lattice)
         unscaled = scaled(result, 1, 1 / acoustic_scale) if acoustic_scale else result
-        return DecodedUtterance(unscaled, graph_path, reached_final, is_complete)
+        return DecodedUtterance(unscaled, graph_path, self.reached_final, is_complete)
 
     def determinized(self, lattice: Lattice) -> tuple[Lattice | CompactLattice, bool]:
         """Make of a lattice with scaled costs what the options say; tells if it is complete."""

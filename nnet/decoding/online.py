@@ -128,7 +128,9 @@ class OnlineDecoding:
         frame_shift: float,
         rules: Iterable[EndpointRule] = ENDPOINT_RULES,
     ) -> bool:
-        """Tell whether the utterance seems to have ended."""
+        """Tell whether the utterance seems to have ended; without a frame it has not."""
+        if not self.num_frames:
+            return False
         phone_of = self._model.transition_model.phone_of
         search, silence = self._decoder.search, set(silence_phones)
         phones = (phone_of[label] for label in search.transition_ids_backward())
