@@ -29,21 +29,13 @@ lmwt=3,5,7,10,14,20,28,40 word_ins_penalty=0.0,2.0,4.0,7.0,10.0
 splits='unseen seen'
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
-fail() { echo "run.sh: $*" >&2; exit 1; }
-
+. "$(dirname "$0")/../../utils/recipe_options.sh"
 while [ $# -gt 0 ]; do
-  option=${1%%=*}
-  [ "$option" = --help ] && { usage; exit; }
-  case $option in
-    --corpus | --fsdd-dir | --splits | --dir | --stage | --stop-stage | --num-jobs | --use-gpu | \
-      --hours | --tune-minutes | --test-minutes | --lmwt | --word-ins-penalty) ;;
-    *) fail "there is no option $1 (./run.sh --help lists them)" ;;
+  case $1 in
+    --help) usage; exit ;;
+    *) parse_option "--corpus --fsdd-dir --splits --dir --stage --stop-stage --num-jobs --use-gpu \
+      --hours --tune-minutes --test-minutes --lmwt --word-ins-penalty" "$@"; shift $taken ;;
   esac
-  if [ "$option" != "$1" ]; then value=${1#*=}; shift
-  else [ $# -ge 2 ] || fail "option $1 needs a value"; value=$2; shift 2; fi
-  name=${option#--}
-  printf -v "${name//-/_}" '%s' "$value"
 done
 
 # Paths on the command line are relative to where the user is; the recipe's own are to this place.

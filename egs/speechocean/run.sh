@@ -25,21 +25,14 @@ corpus='' dir='' stage='' stop_stage=9 srand=0 num_leaves=1000 tree_feats=lda sp
 use_gpu=no quick=false
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
-fail() { echo "run.sh: $*" >&2; exit 1; }
-
+. "$(dirname "$0")/../../utils/recipe_options.sh"
 while [ $# -gt 0 ]; do
-  option=${1%%=*}
-  case $option in
-    -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit ;;
-    --quick) quick=true; shift; continue ;;
-    --corpus | --dir | --stage | --stop-stage | --num-jobs | --srand | --num-leaves | \
-      --tree-feats | --speeds | --use-gpu) ;;
-    *) fail "there is no option $1 (./run.sh --help lists them)" ;;
+  case $1 in
+    -h | --help) usage; exit ;;
+    --quick) quick=true; shift ;;
+    *) parse_option "--corpus --dir --stage --stop-stage --num-jobs --srand --num-leaves --tree-feats \
+      --speeds --use-gpu" "$@"; shift $taken ;;
   esac
-  if [ "$option" != "$1" ]; then value=${1#*=}; shift
-  else [ $# -ge 2 ] || fail "option $1 needs a value"; value=$2; shift 2; fi
-  name=${option#--}
-  printf -v "${name//-/_}" '%s' "$value"
 done
 [ -n "$corpus" ] || fail "--corpus must be a copy of speechocean762"
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"

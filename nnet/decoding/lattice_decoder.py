@@ -75,7 +75,7 @@ class LatticeDecoder:
 
     @property
     def reached_final(self) -> bool:
-        """Whether `search` is in a final state, among others."""
+        """Tell whether a path that `search` has found ends in a final state."""
         return math.isfinite(self.search.relative_cost())
 
     def decoded(self, acoustic_scale: float) -> DecodedUtterance:

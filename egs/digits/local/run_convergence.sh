@@ -21,21 +21,13 @@ set -euo pipefail
 corpus=synth fsdd_dir='' hours='' parts='control grid outer' seeds='0 1 2' interval=1280 dir='' quick=false
 num_jobs=$(nproc)
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
-fail() { echo "run_convergence.sh: $*" >&2; exit 1; }
-
+. "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [ $# -gt 0 ]; do
-  option=${1%%=*}
-  case $option in
+  case $1 in
     --help) usage; exit ;;
-    --quick) quick=true; shift; continue ;;
-    --corpus | --fsdd-dir | --hours | --parts | --seeds | --interval | --dir) ;;
-    *) fail "there is no option $1 (--help lists them)" ;;
+    --quick) quick=true; shift ;;
+    *) parse_option "--corpus --fsdd-dir --hours --parts --seeds --interval --dir" "$@"; shift $taken ;;
   esac
-  if [ "$option" != "$1" ]; then value=${1#*=}; shift
-  else [ $# -ge 2 ] || fail "option $1 needs a value"; value=$2; shift 2; fi
-  name=${option#--}
-  printf -v "${name//-/_}" '%s' "$value"
 done
 
 recipe=$(cd "$(dirname "$0")/.." && pwd)

@@ -23,20 +23,12 @@ set -euo pipefail
 nnet=nnet criteria='mmi mpfe smbr' rates='0.0002 0.002' num_epochs=3 boost=0.1 acwt=0.03
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
-fail() { echo "run_sequence.sh: $*" >&2; exit 1; }
-
+. "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [[ ${1:-} == --* ]]; do
-  option=${1%%=*}
-  case $option in
+  case $1 in
     --help) usage; exit ;;
-    --nnet | --criteria | --rates | --num-epochs | --boost | --acwt | --num-jobs) ;;
-    *) fail "there is no option $1 (--help lists them)" ;;
+    *) parse_option "--nnet --criteria --rates --num-epochs --boost --acwt --num-jobs" "$@"; shift $taken ;;
   esac
-  if [ "$option" != "$1" ]; then value=${1#*=}; shift
-  else [ $# -ge 2 ] || fail "option $1 needs a value"; value=$2; shift 2; fi
-  name=${option#--}
-  printf -v "${name//-/_}" '%s' "$value"
 done
 [ $# = 1 ] || fail "expected one argument, an experiment of run.sh (--help says more)"
 exp=$(realpath "$1")
