@@ -149,7 +149,7 @@ def test_one_seed_decides_nothing():
 
 def test_report_of_a_few_trainings(tmp_path):
     from report import write_report
-    from table import Result, add_result
+    from table import PEER_HEADER, Result, add_result, append
 
     found = results(online_limit_1_1=-1.0, online_limit_4_1=-1.0, plain_limit_1_1=-1.2)
     for result in found:
@@ -157,8 +157,15 @@ def test_report_of_a_few_trainings(tmp_path):
         add_result(tmp_path, whole, [(0, -2.0), (1, result.held_out)])
     lost = dataclasses.replace(found[0].cell, rate=4.0)
     add_result(tmp_path, Result(lost, 1, error="the parameters are not finite"), [])
+    points = [
+        ["adamw", "0.001", "0", 1, "3.0", "-1.3", "-1.2"],
+        ["adamw", "0.001", "0", 2, "7.0", "-1.1", "-1"],
+    ]
+    append(tmp_path / "peers.csv", PEER_HEADER, points)
     write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
+    assert "| PyTorch, AdamW | 0.001 | -1.100 (one seed) | 7 |" in page
+    assert "| online NG-SGD | 1 | -1.000 ± 0.002 | 9 |" in page
     assert "| online NG-SGD, limited, N = 4 | -1.001 ± 0.007 |" in page
     assert "25.0%" in page
     assert "both with the limit, N = 1: **holds**" in page

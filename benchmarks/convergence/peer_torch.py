@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from frames import Frames, spread
-from table import append, locked, rows_of
+from table import PEER_HEADER, append, locked, rows_of
 
 from nnet.cli import argument, log, option, program
 from nnet.errors import NgtrainError
@@ -32,7 +32,6 @@ RATES = {
 
 DECAY = 0.1
 NUM_POINTS = 12
-HEADER = ["optimizer", "rate", "seed", "samples", "cpu_s", "held_out", "trained"]
 
 
 @program("""\
@@ -71,13 +70,13 @@ def main(
                     judged = spread(len(held_out), held_out_frames)
                     points = peer.run(train, order, held_out, judged, minibatch_size)
                     with locked(dir / ".tables"):
-                        append(dir / "peers.csv", HEADER, [[*key, *point] for point in points])
+                        append(dir / "peers.csv", PEER_HEADER, [[*key, *point] for point in points])
                     log.info("held-out log-probability %s after %s s", points[-1][2], points[-1][1])
 
 
 def done(file: Path) -> list[list[str]]:
     """List the trainings that are in the table."""
-    return [[row[name] for name in HEADER[:3]] for row in rows_of(file, HEADER)]
+    return [[row[name] for name in PEER_HEADER[:3]] for row in rows_of(file, PEER_HEADER)]
 
 
 class Peer:

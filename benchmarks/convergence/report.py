@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cells import OUTER, Cell
+from cells import METHODS, OUTER, Cell
 from figures import draw_curves
 from findings import Scores, basic, best_rates, findings, scores_of
 from statistics_of_seeds import Sample
-from table import Result, read_curves, read_results
+from table import Result, read_curves, read_peers, read_results
 
 from nnet.cli import argument, log, program
 from nnet.errors import NgtrainError
@@ -47,6 +47,7 @@ def write_report(dir: Path) -> None:
         "## The rate that suits each best\n\n" + rates(scores),
         "## Samples between averages\n\n" + intervals(scores),
         "## Instead of the plain average\n\n" + outer(scores),
+        "## The same by PyTorch's optimizers\n\n" + peers(dir, results),
         failures(results),
     ]
     text = "\n\n".join(part for part in parts if not part.endswith("\n\n"))
@@ -141,6 +142,27 @@ def outer(scores: Scores) -> str:
         [*beside, *others], key=lambda c: (c.num_jobs, list(OUTER).index(c.outer), c.rate)
     )
     return markdown(["", "average"], [[c.title, str(sample(scores, c))] for c in cells])
+
+
+def peers(dir: Path, results: list[Result]) -> str:
+    """Tabulate what peer_torch.py has trained, beside our methods by one job.
+
+    Rates are in terms of the common one, but those of AdamW as they are.
+    """
+    of_peers = read_peers(dir / "peers.csv")
+    if not of_peers:
+        return ""
+    ours: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    for result in results:
+        cell = result.cell
+        if cell.num_jobs == 1 and cell.limit == (cell.method != "plain") and not result.error:
+            point = result.held_out, result.cpu_s
+            ours.setdefault((METHODS[cell.method], cell.rate), []).append(point)
+    rows = []
+    for (name, rate), points in [*ours.items(), *of_peers.items()]:
+        held_out, seconds = (Sample(values) for values in zip(*points, strict=True))
+        rows.append([name, f"{rate:g}", str(held_out), f"{seconds.mean:.0f}"])
+    return markdown(["one process", "rate", "held out", "CPU seconds"], rows)
 
 
 def failures(results: list[Result]) -> str:

@@ -47,6 +47,9 @@ OF_RESULT = [field.name for field in fields(Result) if field.name != "cell"]
 HEADER = [*OF_CELL, *OF_RESULT]
 CURVE_HEADER = [*OF_CELL, "samples", "held_out"]
 
+PEERS = {"sgd": "PyTorch, SGD", "momentum": "PyTorch, SGD with momentum", "adamw": "PyTorch, AdamW"}
+PEER_HEADER = ["optimizer", "rate", "seed", "samples", "cpu_s", "held_out", "trained"]
+
 
 def read_results(file: Path) -> list[Result]:
     """Read the trainings that have ended; none if there is no file.
@@ -72,6 +75,18 @@ def read_curves(file: Path) -> dict[Cell, list[tuple[int, float]]]:
         point = int(row["samples"]), float(row["held_out"])
         curves.setdefault(cell_of(row), []).append(point)
     return curves
+
+
+def read_peers(file: Path) -> dict[tuple[str, float], list[tuple[float, float]]]:
+    """Read log-probability and seconds at the end, for each seed, by optimizer and rate."""
+    last: dict[tuple[str, float, int], tuple[float, float]] = {}
+    for row in rows_of(file, PEER_HEADER):
+        key = PEERS[row["optimizer"]], float(row["rate"]), int(row["seed"])
+        last[key] = float(row["held_out"]), float(row["cpu_s"])
+    ends: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    for (name, rate, _), end in last.items():
+        ends.setdefault((name, rate), []).append(end)
+    return ends
 
 
 def add_result(dir: Path, result: Result, curve: Sequence[tuple[int, float]]) -> None:
