@@ -4,7 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from test_graph import assert_same_best_paths
+from test_graph import assert_same_best_paths, leaving
 
 from nnet.decoding.epsilons import remove_epsilons_locally
 from nnet.decoding.fst import FST, ArrayFst
@@ -247,25 +247,30 @@ def test_windows_of_another_width_are_refused(tree, model):
 
 
 @pytest.mark.parametrize(
-    ("label", "options", "reason"),
-    [
-        (100000, [], b"not transition-ids"),
-        (2, [], b"already has self-loops"),
-        (1, ["--reorder=false"], b"not made here"),
-    ],
+    ("label", "reason"), [(100000, b"not transition-ids"), (2, b"already has self-loops")]
 )
 def test_self_loops_are_not_added_to_every_graph(
-    run_program, kaldi, model, tmp_path, label, options, reason
+    run_program, kaldi, model, tmp_path, label, reason
 ):
     label = int(model.self_loop_of[1]) if label == 2 else label
     fst(f"0 1 {label} 0", "1 0").save(str(tmp_path / "fst"))
-    arguments = [*options, kaldi / "exp/tri2_ali/final.mdl", tmp_path / "fst", tmp_path / "out"]
+    arguments = [kaldi / "exp/tri2_ali/final.mdl", tmp_path / "fst", tmp_path / "out"]
     result = run_program("add-self-loops", *arguments, check=False)
     assert result.returncode == 1 and reason in result.stderr
     if label == 100000:
         (tmp_path / "syms").write_text("100000\n")
         run_program("add-self-loops", f"--disambig-syms={tmp_path}/syms", *arguments)
         assert lines(ArrayFst.load(str(tmp_path / "out")))[0][:3] == [0, 1, 100000]
+
+
+def test_self_loops_come_first_without_reorder(run_program, kaldi, model, tmp_path):
+    leave, loop = leaving(model, 1), int(model.self_loop_of[1])
+    fst(f"0 1 {leave} 7", "1 0").save(str(tmp_path / "fst"))
+    for reorder, place in ("true", 1), ("false", 0):
+        arguments = [kaldi / "exp/tri2_ali/final.mdl", tmp_path / "fst", tmp_path / "out"]
+        run_program("add-self-loops", f"--reorder={reorder}", *arguments)
+        made = lines(ArrayFst.load(str(tmp_path / "out")))
+        assert [place, place, loop, 0] in [line[:4] for line in made]
 
 
 def test_a_central_position_outside_of_the_window(run_program, kaldi, tmp_path):

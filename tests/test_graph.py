@@ -9,10 +9,12 @@ import pytest
 
 from nnet.decoding.alignment import equal_alignment, flat_alignment, forbid_early_end
 from nnet.decoding.decoder import Decoder, SearchOptions
-from nnet.decoding.fst import FST, ArrayFst
-from nnet.decoding.fst_operations import remove_arcs
+from nnet.decoding.fst import ARC, FST, ArrayFst
+from nnet.decoding.fst_operations import remove_arcs, state_costs
 from nnet.decoding.graph import (
+    HmmExpansion,
     TrainingGraphCompiler,
+    add_self_loops,
     add_transition_probs,
     add_word_insertion_penalty,
     decoding_graph,
@@ -338,6 +340,56 @@ def test_decoding_graph_finds_the_paths_of_kaldis(kaldi, tree, model, disambig):
     assert_same_best_paths(model, ours, theirs)
 
 
+def test_graphs_with_self_loops_first_say_the_same(kaldi, tree, model, disambig):
+    lg = lexicon_and_grammar(load(kaldi, "data/lang/L_disambig.fst"), load(kaldi, FSTS[2]))
+    graphs = [
+        HmmExpansion(tree, model, disambig, 1.0, 0.1, reorder).expand(lg.to_kaldifst())
+        for reorder in (True, False)
+    ]
+    assert_same_best_paths(model, *graphs)
+    rng = np.random.default_rng(2)
+    log_likelihoods = rng.normal(size=(80, model.num_pdfs)).astype(np.float32)
+    reordered, plain = [
+        np.array(
+            Decoder(graph, model, SearchOptions(beam=1e4)).decode(log_likelihoods, 1.0).alignment
+        )
+        for graph in graphs
+    ]
+    assert model.is_reordered(reordered) and not model.is_reordered(plain)
+    assert np.array_equal(model.with_other_order(plain), reordered)
+
+
+def leaving(model, state: int) -> int:
+    """A transition-id that leaves a transition-state."""
+    return int(np.flatnonzero((model.state_of == state) & ~model.is_self_loop)[0])
+
+
+def test_self_loops_first_where_states_are_left_in_several_ways(model):
+    """Each arc of a mixed state gets a state of its own, and sums of a state stay what they are."""
+    first, second = leaving(model, 1), leaving(model, 2)
+    graph = ArrayFst.parse(f"0 1 {first} 5 0.5\n0 1 {second} 6 1\n0 0.25\n1 2 {first} 7\n2 0")
+    made = add_self_loops(graph, model, 1.0, reorder=False)
+    assert made.num_states == 3 + 2
+    loops = made.arcs[made.arcs["nextstate"] == made.source]
+    assert loops["ilabel"].tolist() == model.self_loop_of[[1, 1, 2]].tolist()
+    expected = [*state_costs(graph, True)[:1], 0, 0, 0, 0]
+    assert state_costs(made, True) == pytest.approx(expected, abs=1e-5)
+    loop = int(model.self_loop_of[2])
+    assert cost_of(made, [loop, second, first]) < np.inf == cost_of(made, [second, loop, first])
+
+
+def test_labels_and_states_may_be_many(model):
+    """The product of the numbers of states and of transition-states does not fit into 32 bits."""
+    labels = [leaving(model, state) for state in (5, model.num_transition_states)]
+    num_states = 2**31 // model.num_transition_states + 10
+    arcs = np.zeros(2, ARC)
+    arcs["ilabel"], arcs["nextstate"] = labels, num_states - 1
+    finals = np.full(num_states, np.inf)
+    finals[-1] = 0
+    made = add_self_loops(ArrayFst.from_arcs(0, finals, [0, 0], arcs), model, 0.1)
+    assert made.num_states == num_states + 2
+
+
 @pytest.mark.slow
 def test_mkgraph(run_program, kaldi, tmp_path):
     lang, source = kaldi / "data/lang_test", kaldi / "exp/tri2_ali"
@@ -450,6 +502,17 @@ def test_compile_train_graphs(run_program, kaldi, graphs, words, alignments, tmp
     key = next(key for key in sorted(alignments) if words[key] == [11])
     cost = cost_of(graphs[(11,)], alignments[key])
     assert cost_of(compiled["a"], alignments[key]) == pytest.approx(cost, abs=0.01) != np.inf
+
+
+def test_training_graphs_with_self_loops_first(kaldi, tree, model, graphs, words, alignments):
+    lexicon = load(kaldi, "data/lang/L.fst")
+    compiler = TrainingGraphCompiler(tree, model, lexicon, reorder=False)
+    for key in sorted(alignments)[::300]:
+        compiled, alignment = compiler.compile(words[key]), alignments[key]
+        cost = cost_of(graphs[tuple(words[key])], alignment)
+        other = model.with_other_order(alignment)
+        assert cost_of(compiled, other) == pytest.approx(cost, abs=0.01) != np.inf
+        assert cost_of(compiled, alignment) == np.inf
 
 
 # --- Equal alignment ------------------------------------------------------------------------------

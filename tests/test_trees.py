@@ -271,6 +271,11 @@ def test_order_of_self_loops(old_model, new_system, alignment):
     assert model.is_reordered(reordered) and not model.is_reordered(plain)
     assert np.array_equal(model.with_other_order(plain), reordered)
     assert np.array_equal(model.state_of[plain], model.state_of[reordered])
+    loops_first = old_model.with_other_order(alignment)
+    for order, expected in (True, reordered), (False, plain):
+        convert = AlignmentConverter(old_model, model, tree, reordered=order)
+        assert np.array_equal(convert(loops_first), expected)
+        assert len(convert(alignment[:0])) == 0
 
 
 @pytest.mark.parametrize("repeat", [False, True])

@@ -74,6 +74,10 @@ PLACES = {1: "nonword", 2: "begin", 3: "internal", 4: "end", 5: "singleton"}
 
 @pytest.fixture
 def lattice(ids) -> CompactLattice:
+    return cut_elsewhere(ids)
+
+
+def cut_elsewhere(ids: dict[int, str]) -> CompactLattice:
     """Silence, word 7 of the phones 2 3 4, silence, word 8 of phone 5; cut elsewhere than these."""
     first, rest = ids[3].split("_", 1)
     return parse(
@@ -108,6 +112,29 @@ def test_both_ways_of_alignment_agree(lattice, ends):
     for one, other in zip(best_paths(by_lexicon, 9), best_paths(by_places, 9), strict=True):
         assert by_lexicon.words[one.arcs].tolist() == by_places.words[other.arcs].tolist()
         assert one.weight(by_lexicon).tolist() == other.weight(by_places).tolist()
+
+
+@pytest.mark.parametrize("by_lexicon", [True, False])
+def test_alignment_where_self_loops_come_first(by_lexicon, ids, model):
+    order = {phone: [int(i) for i in string.split("_")] for phone, string in ids.items()}
+    ids = {
+        phone: "_".join(map(str, model.with_other_order(string))) for phone, string in order.items()
+    }
+    lattice, ends = cut_elsewhere(ids), PhoneEnds(model, reorder=False)
+    lexicon = WordLexicon()
+    for word, written, phones in (0, 9, (1,)), (7, 7, (2, 3, 4)), (8, 8, (5,)):
+        lexicon.add(word, written, phones)
+    if by_lexicon:
+        unfolding = align_by_lexicon(lattice, ends, lexicon, 0, 0)
+    else:
+        unfolding = align_by_boundaries(
+            lattice, WordBoundaryAligner(ends, PLACES, silence_label=9), 0
+        )
+    aligned = unfolding.without_epsilons()
+    assert not ends.faults
+    assert aligned.words.tolist() == [9, 7, 9, 8]
+    whole = ["_".join(map(str, string)) for string in aligned.arc_strings.lists()]
+    assert whole == [ids[1], "_".join([ids[2], ids[3], ids[4]]), ids[1], ids[5]]
 
 
 @pytest.mark.parametrize("by_lexicon", [True, False])

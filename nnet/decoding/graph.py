@@ -31,6 +31,7 @@ class HmmExpansion:
 
     transition_scale, self_loop_scale: of the log-probabilities of transitions; 0 when alignment is
     to add them (`add_transition_probs`).
+    reorder: self-loops come after the transition that leaves their state, see `add_self_loops`.
     """
 
     tree: ContextDependency
@@ -38,6 +39,7 @@ class HmmExpansion:
     disambig_phones: Sequence[int]
     transition_scale: float
     self_loop_scale: float
+    reorder: bool = True
 
     def expand(self, lg) -> ArrayFst:
         """Make H o C o `lg`, determinized and minimized, with self-loops.
@@ -65,7 +67,8 @@ class HmmExpansion:
             arrays = erase_symbols(ArrayFst.from_kaldifst(graph), disambig)
             graph = remove_epsilons_locally(arrays).to_kaldifst()
         kaldifst.minimize_encoded(graph)
-        return add_self_loops(ArrayFst.from_kaldifst(graph), self.model, self.self_loop_scale)
+        arrays = ArrayFst.from_kaldifst(graph)
+        return add_self_loops(arrays, self.model, self.self_loop_scale, reorder=self.reorder)
 
     def h_transducer(self, phone_windows: Sequence[Sequence[int]]) -> tuple[ArrayFst, list[int]]:
         """Make H, from transition-ids, without self-loops, to phones in context (GetHTransducer).
@@ -151,38 +154,25 @@ def add_self_loops(
     transition_model: TransitionModel,
     self_loop_scale: float,
     disambig: Sequence[int] = (),
+    reorder: bool = True,
 ) -> ArrayFst:
-    """Let every HMM state be repeated, after it has been left ("reorder" in AddSelfLoopsReorder).
-
-    The self-loop of an HMM state sits on the graph state that the arc with its transition-id leads
-    to, so a graph state may have only one kind of transition-state on the arcs into it.  Arcs that
-    break this rule are led through a new state and an epsilon arc.
+    """Let every HMM state be repeated (AddSelfLoops).
 
     disambig: labels that are not transition-ids, but disambiguation symbols.
+    reorder: the self-loop of an HMM state comes after the transition that leaves the state, on the
+        graph state where its arc ends, which is faster to search; else before it, where its arc
+        begins.
 
     Raises NgtrainError if other labels are not, or the graph has self-loops.
     """
-    arcs, source = graph.arcs.copy(), graph.source
     transition_ids = _transition_ids(erase_symbols(graph, disambig), transition_model)
-    transition_state = transition_model.state_of[transition_ids].astype(np.int64)
-    is_loop = transition_model.self_loop_of[transition_state] == transition_ids
-    if is_loop[transition_ids > 0].any():
+    if transition_model.is_self_loop[transition_ids].any():
         raise NgtrainError("the graph already has self-loops")
-    num_kinds = transition_model.num_transition_states + 1
-    kind_into = arcs["nextstate"] * num_kinds + transition_state  # which arcs enter which state
-    kinds = np.unique(np.append(kind_into, graph.start * num_kinds))
-    is_mixed = np.bincount(kinds // num_kinds, minlength=graph.num_states) > 1
+    transition_states = transition_model.state_of[transition_ids].astype(np.int64)
+    split = _one_transition_state_into_each if reorder else _one_transition_state_out_of_each
+    graph, loop_states = split(graph, transition_states)
 
-    detour = is_mixed[arcs["nextstate"]] & (transition_state > 0)
-    added, state_of_detour = np.unique(kind_into[detour], return_inverse=True)
-    arcs["nextstate"][detour] = graph.num_states + state_of_detour
-    bridges = np.zeros(len(added), ARC)
-    bridges["nextstate"] = added // num_kinds
-    finals = np.append(graph.finals, np.full(len(added), np.inf, np.float32))
-
-    self_loop_state = np.zeros(len(finals), np.int64)
-    self_loop_state[arcs["nextstate"]] = transition_state
-    loop_id = transition_model.self_loop_of[self_loop_state]
+    loop_id = transition_model.self_loop_of[loop_states]
     looping = np.flatnonzero(loop_id)
     loops = np.zeros(len(looping), ARC)
     loops["ilabel"] = loop_id[looping]
@@ -190,17 +180,92 @@ def add_self_loops(
     loops["nextstate"] = looping
 
     # Leaving the state costs its probability, so that the arcs out of a state still sum to one.
-    leave = -self_loop_scale * transition_model.non_self_loop_log_probs[self_loop_state]
+    leave = -self_loop_scale * transition_model.non_self_loop_log_probs[loop_states]
     leave = leave.astype(np.float32)
-    leaving = np.append(arcs, bridges)
-    leaving_source = np.append(source, graph.num_states + np.arange(len(added)))
-    leaving["weight"] += leave[leaving_source]
+    leaving, source = graph.arcs.copy(), graph.source
+    leaving["weight"] += leave[source]
     return ArrayFst.from_arcs(
         graph.start,
-        finals + leave,
-        np.append(leaving_source, looping),
+        graph.finals + leave,
+        np.append(source, looping),
         np.append(leaving, loops),
     )
+
+
+def _one_transition_state_into_each(
+    graph: ArrayFst, transition_states: np.ndarray
+) -> tuple[ArrayFst, np.ndarray]:
+    """Lead arcs into a graph state that others enter, too, through a new state and an epsilon arc.
+
+    transition_states: int64 (arcs,): what each arc leaves, 0 for none; those into a state that
+        have the same one enter it together.
+
+    Returns also the one of the arcs into each graph state: int64 (states,).
+
+    Source: MakePrecedingInputSymbolsSameClass in fstext/fstext-utils-inl.h.
+    """
+    arcs, num_states = graph.arcs.copy(), graph.num_states
+    entered = arcs["nextstate"].astype(np.int64)
+    is_mixed = _has_several(
+        np.append(entered, graph.start), np.append(transition_states, 0), num_states
+    )
+    detour = is_mixed[entered] & (transition_states > 0)
+    width = transition_states.max(initial=0) + 1
+    added, place = np.unique((entered * width + transition_states)[detour], return_inverse=True)
+    arcs["nextstate"][detour] = num_states + place
+    bridges = np.zeros(len(added), ARC)
+    bridges["nextstate"] = added // width
+    grown = ArrayFst.from_arcs(
+        graph.start,
+        np.append(graph.finals, np.full(len(added), np.inf)),
+        np.append(graph.source, num_states + np.arange(len(added))),
+        np.append(arcs, bridges),
+    )
+    into = np.zeros(grown.num_states, np.int64)
+    into[arcs["nextstate"]] = transition_states
+    return grown, into
+
+
+def _one_transition_state_out_of_each(
+    graph: ArrayFst, transition_states: np.ndarray
+) -> tuple[ArrayFst, np.ndarray]:
+    """Lead arcs out of a graph state that others leave, too, through a new state behind an epsilon.
+
+    A state of its own for each arc keeps what the arcs of a state sum to.
+
+    transition_states: int64 (arcs,): what each arc leaves, 0 for none.
+
+    Returns also the one of the arcs out of each graph state: int64 (states,).
+
+    Source: MakeFollowingInputSymbolsSameClass in fstext/fstext-utils-inl.h.
+    """
+    arcs, source, num_states = graph.arcs.copy(), graph.source, graph.num_states
+    ends = np.flatnonzero(np.isfinite(graph.finals))
+    is_mixed = _has_several(
+        np.append(source, ends), np.append(transition_states, np.zeros_like(ends)), num_states
+    )
+    detour = np.flatnonzero(is_mixed[source] & (transition_states > 0))
+    added = num_states + np.arange(len(detour))
+    beyond = arcs[detour]
+    beyond["olabel"], beyond["weight"] = EPSILON, 0
+    arcs["ilabel"][detour], arcs["nextstate"][detour] = EPSILON, added
+    grown = ArrayFst.from_arcs(
+        graph.start,
+        np.append(graph.finals, np.full(len(added), np.inf)),
+        np.append(source, added),
+        np.append(arcs, beyond),
+    )
+    out_of = np.zeros(grown.num_states, np.int64)
+    out_of[source] = np.where(is_mixed[source], 0, transition_states)
+    out_of[added] = transition_states[detour]
+    return grown, out_of
+
+
+def _has_several(states: np.ndarray, kinds: np.ndarray, num_states: int) -> np.ndarray:
+    """Tell of which states several kinds are listed; bool (num_states,)."""
+    width = kinds.max(initial=0) + 1
+    pairs = np.unique(states * width + kinds)
+    return np.bincount(pairs // width, minlength=num_states) > 1
 
 
 def add_transition_probs(
@@ -270,7 +335,7 @@ class TrainingGraphCompiler:
     """A compiler of transcripts to the graphs of all transition-id sequences that they allow.
 
     lexicon: L.fst, phones to words, without disambiguation symbols or (with `disambig_phones`) with
-    them.  For the scales see `HmmExpansion`.
+    them.  For the scales and `reorder` see `HmmExpansion`.
     """
 
     def __init__(
@@ -281,6 +346,7 @@ class TrainingGraphCompiler:
         disambig_phones: Sequence[int] = (),
         transition_scale: float = 0.0,
         self_loop_scale: float = 0.0,
+        reorder: bool = True,
     ):
         import kaldifst
 
@@ -288,8 +354,8 @@ class TrainingGraphCompiler:
         if common:
             raise NgtrainError(f"disambiguation symbol {min(common)} is also a phone")
         self.transition_model = transition_model
-        scales = transition_scale, self_loop_scale
-        self.hmms = HmmExpansion(tree, transition_model, sorted(disambig_phones), *scales)
+        costs = transition_scale, self_loop_scale, reorder
+        self.hmms = HmmExpansion(tree, transition_model, sorted(disambig_phones), *costs)
         self.lexicon = lexicon.to_kaldifst()
         kaldifst.arcsort(self.lexicon, "olabel")
 

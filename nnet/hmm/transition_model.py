@@ -220,7 +220,7 @@ class TransitionModel(Stored):
         for before, after in zip(loops[boundary], loops[boundary + 1], strict=True):
             if before or after:
                 return bool(before)
-        return not loops[0] and bool(loops[-1])
+        return len(loops) > 0 and not loops[0] and bool(loops[-1])
 
     # --- Probabilities ----------------------------------------------------------------------------
 
