@@ -33,6 +33,7 @@ lattice_search_options = options(
         True,
         "If true, do a second pass of determinization on words only (see also --phone-determinize)",
     ),
+    option("--minimize", False, "If true, push and minimize after determinization."),
     determinization_options,
 )  # fmt: skip
 """Decorator for the fields of LatticeOptions."""

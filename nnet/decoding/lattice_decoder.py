@@ -28,12 +28,14 @@ class LatticeOptions(LatticeSearchOptions):
     Attributes:
         determinize_lattice: keep one path for each sequence of words.
         phone_determinize, word_determinize: passes of that.
+        minimize: make one of states from which the same paths lead on.
         delta, max_mem: see DeterminizationOptions.
     """
 
     determinize_lattice: bool = True
     phone_determinize: bool = True
     word_determinize: bool = True
+    minimize: bool = False
     delta: float = 1.0 / 1024
     max_mem: int = 50_000_000
 
@@ -100,4 +102,5 @@ class LatticeDecoder:
             DeterminizationOptions(delta=options.delta, max_mem=options.max_mem),
             options.phone_determinize,
             options.word_determinize,
+            options.minimize,
         )

@@ -13,6 +13,7 @@ from nnet.hmm.transition_model import TransitionModel
 from nnet.lattices.conversion import to_compact_lattice
 from nnet.lattices.determinization import DeterminizationOptions, determinize
 from nnet.lattices.lattice import EPSILON, LATTICE_ARC, CompactLattice, Lattice
+from nnet.lattices.minimization import minimized, pushed
 from nnet.lattices.phones import phones_that_begin
 
 
@@ -23,8 +24,14 @@ def determinize_phones_and_words(
     options: DeterminizationOptions,
     phone_determinize: bool = True,
     word_determinize: bool = True,
+    minimize: bool = False,
 ) -> tuple[CompactLattice, bool]:
     """Determinize the lattice that a search has made, with scaled costs.
+
+    Args:
+        beam, options: see `determinize`.
+        phone_determinize, word_determinize: the passes to make.
+        minimize: make the result of the second pass as small as can be.
 
     Returns:
         The result, as `determinize` has it, and whether it reaches the beam.
@@ -33,15 +40,17 @@ def determinize_phones_and_words(
         ValueError: the lattice has a cycle.
         NgtrainError: it has transition-ids that the model does not have.
     """
-    if not phone_determinize:
-        compact = to_compact_lattice(lattice)
-        return determinize(compact, beam, options) if word_determinize else (compact, True)
-    with_phones, first_phone = _with_phones(lattice, model)
-    result, is_complete = determinize(to_compact_lattice(with_phones), beam, options)
-    result.arcs["label"][result.words >= first_phone] = EPSILON
-    if not word_determinize:
-        return result, is_complete
-    result, words_are_complete = determinize(result, beam, options)
+    is_complete = words_are_complete = True
+    if phone_determinize:
+        with_phones, first_phone = _with_phones(lattice, model)
+        result, is_complete = determinize(to_compact_lattice(with_phones), beam, options)
+        result.arcs["label"][result.words >= first_phone] = EPSILON
+    else:
+        result = to_compact_lattice(lattice)
+    if word_determinize:
+        result, words_are_complete = determinize(result, beam, options)
+        if minimize:
+            result = minimized(pushed(result))
     return result, is_complete and words_are_complete
 
 
