@@ -3,8 +3,8 @@
 #
 # Usage: ./run.sh [--corpus synth|fsdd] [--fsdd-dir DIR] [--splits SPLITS] [--dir EXPDIR]
 #                 [--stage N] [--stop-stage N] [--num-jobs N] [--use-gpu yes|no|optional|wait]
-#                 [--hours H] [--tune-minutes M] [--test-minutes M] [--lmwt LIST]
-#                 [--word-ins-penalty LIST]
+#                 [--hours H] [--tune-minutes M] [--test-minutes M] [--num-leaves N]
+#                 [--lmwt LIST] [--word-ins-penalty LIST]
 #  e.g.: ./run.sh
 #        ./run.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd
 #
@@ -20,11 +20,12 @@
 #   --use-gpu     train on GPUs, one job on each (default: no)
 #   --hours       hours of training speech to synthesise (default: 0.4)
 #   --tune-minutes, --test-minutes  minutes of the other speech (default: 5 and 12)
+#   --num-leaves  states in context, of a decision tree, at most (default: 0, states without context)
 #   --lmwt, --word-ins-penalty  what decoding tries, with commas between (default: 40 combinations)
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no hours=0.4 tune_minutes=5 test_minutes=12
+corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no num_leaves=0 hours=0.4 tune_minutes=5 test_minutes=12
 lmwt=3,5,7,10,14,20,28,40 word_ins_penalty=0.0,2.0,4.0,7.0,10.0
 splits='unseen seen'
 num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
@@ -34,7 +35,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit ;;
     *) parse_option "--corpus --fsdd-dir --splits --dir --stage --stop-stage --num-jobs --use-gpu \
-      --hours --tune-minutes --test-minutes --lmwt --word-ins-penalty" "$@"; shift $taken ;;
+      --num-leaves --hours --tune-minutes --test-minutes --lmwt --word-ins-penalty" "$@"; shift $taken ;;
   esac
 done
 
@@ -51,6 +52,7 @@ case $corpus in
 esac
 [[ $num_jobs =~ ^[1-9][0-9]*$ ]] || fail "--num-jobs is a positive number, not '$num_jobs'"
 [[ $stage =~ ^[0-9]*$ ]] || fail "--stage is a number, not '$stage'"
+[[ $num_leaves =~ ^[0-9]+$ ]] || fail "--num-leaves is a number, not '$num_leaves'"
 [[ $stop_stage =~ ^[1-8]$ ]] || fail "--stop-stage is 1 to 8, not '$stop_stage'"
 dir=${dir:-$here/exp/$corpus}
 mkdir -p "$dir"
@@ -65,6 +67,7 @@ case $corpus in
       source+=" --tune-minutes $tune_minutes --test-minutes $test_minutes" ;;
   fsdd) source="--corpus fsdd --fsdd-dir $fsdd_dir" ;;
 esac
+[ "$num_leaves" = 0 ] || source+=" --num-leaves $num_leaves"
 if [ -e "$dir/.source" ] && [ "$stage" != 1 ] && [ "$(cat "$dir/.source")" != "$source" ]; then
   fail "$dir was begun with $(cat "$dir/.source"): choose another --dir, or --stage 1"
 fi
@@ -83,8 +86,8 @@ todo() {
 }
 finish() { touch "$exp/.done.$1"; }
 
-# fresh DIR: where --stage says that something is to be done again, begin with nothing.
-fresh() { if [ -n "$stage" ]; then rm -rf "$1"; fi; }
+# fresh DIR ...: where --stage says that something is to be done again, begin with nothing.
+fresh() { if [ -n "$stage" ]; then rm -rf "$@"; fi; }
 
 # Copies of the training data at some speeds are added to it; FSDD has few speakers, and each is to
 # sound like five.  Its tuning set is spoken by training speakers, and noise is added to it: without
@@ -174,10 +177,16 @@ for split in "${splits[@]}"; do
   done
 
   if todo 7 "full network, on all the training data"; then
-    fresh "$exp/nnet"
+    fresh "$exp/nnet" "$exp/tree"
+    ali=$exp/ali2
+    if [ "$num_leaves" != 0 ]; then
+      ali=$exp/tree
+      build_tree.py --cmd "$train_cmd" --num-leaves "$num_leaves" \
+        "$data/augmented" "$lang" "$exp/ali2" "$ali"
+    fi
     train_multisplice.py "${train_opts[@]}" --egs-opts "$egs_opts" \
       --samples-per-iter "$(samples_per_iter "$data/augmented" 16 4000)" \
-      "$data/augmented" "$lang" "$exp/ali2" "$exp/nnet"
+      "$data/augmented" "$lang" "$ali" "$exp/nnet"
     finish 7
   fi
 
