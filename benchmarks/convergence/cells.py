@@ -145,7 +145,21 @@ def outer(interval: int) -> Iterator[Cell]:
                 yield replace(whole, rate=round(factor / whole.amplification, 4))
 
 
-PARTS = {
+def paper(interval: int) -> Iterator[Cell]:
+    """List what the paper compares, but plain SGD is limited as NG-SGD is."""
+    for num_jobs in 1, 4:
+        yield Cell("plain", True, num_jobs, interval)
+        yield Cell("online", True, num_jobs, interval)
+    yield Cell("online", True, 8, interval)
+
+
+def paper_unlimited(interval: int) -> Iterator[Cell]:
+    """List plain SGD as the paper has it, without a limit."""
+    for num_jobs in 1, 4:
+        yield Cell("plain", False, num_jobs, interval)
+
+
+MAIN_PARTS = {
     "control": control,
     "grid": grid,
     "rates": rates,
@@ -153,3 +167,6 @@ PARTS = {
     "outer": outer,
 }
 """The parts of the experiment, in the order of their value."""
+
+PARTS = MAIN_PARTS | {"paper": paper, "paper_unlimited": paper_unlimited}
+"""Those parts, and what is worth its time at the paper's size."""

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnet.cli import log
 from nnet.device.device import Device, array_module
 from nnet.device.gathered_frames import GatheredFrames
-from nnet.drivers.driver import read_integer
-from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.egs.minibatches import Minibatch
 from nnet.errors import NgtrainError
-from nnet.io.losses import Losses
-from nnet.io.random_access import random_access_table
-from nnet.io.tables import FEATURES, INTEGERS, sequential_table
-from nnet.launch.commands import read_from
-from nnet.launch.directory_lock import only_driver_in
+
+FILES = "features", "pdfs", "starts"
 
 
 @dataclass(frozen=True)
@@ -41,9 +35,24 @@ class Frames:
 
     @classmethod
     def load(cls, dir: Path) -> Frames:
-        """Map the files that make_frames() wrote; processes share the memory."""
-        names = "features", "pdfs", "starts"
-        return cls(*(np.load(dir / f"{name}.npy", mmap_mode="r") for name in names))
+        """Map the files that save() wrote; processes share the memory.
+
+        Raises:
+            NgtrainError: there are none.
+        """
+        if not cls.are_in(dir):
+            raise NgtrainError(f"{dir} has no frames: make_frames.py or synthesise.py makes them")
+        return cls(*(np.load(dir / f"{name}.npy", mmap_mode="r") for name in FILES))
+
+    @staticmethod
+    def are_in(dir: Path) -> bool:
+        """Tell whether frames have been written into a directory."""
+        return (dir / f"{FILES[-1]}.npy").exists()
+
+    def save(self, dir: Path) -> None:
+        """Write a file for each attribute; the last one says that all are there."""
+        for name in FILES:
+            np.save(dir / f"{name}.npy", getattr(self, name))
 
     def on(self, device: Device) -> Frames:
         """Put the features on a device."""
@@ -73,45 +82,6 @@ class Frames:
         """Take frames in their order, in minibatches of `size`; the last may be smaller."""
         for begin in range(0, len(frames), size):
             yield self.minibatch(frames[begin : begin + size], *context, travel)
-
-
-def make_frames(data: Path, ali: Path, features: FeaturePipeline, dir: Path) -> Frames:
-    """Read features and alignment of a data directory into `dir`, if nobody has done so yet.
-
-    Raises:
-        NgtrainError: no utterance has features and an alignment of their length.
-    """
-    with only_driver_in(dir, wait=True):
-        if not (dir / "starts.npy").exists():
-            log.info("reading %s and %s into %s", data, ali, dir)
-            alignments = [f"{ali}/ali.{n + 1}.gz" for n in range(read_integer(ali / "num_jobs"))]
-            to_pdfs = ["ali-to-pdf", "--print-args=false", ali / "final.mdl", "ark:-", "ark:-"]
-            pdfs = read_from(["gunzip", "-c", *alignments], to_pdfs)
-            found = read_frames(features.rspecifier(data), pdfs)
-            for name in "features", "pdfs", "starts":  # the last one says that all are there
-                np.save(dir / f"{name}.npy", getattr(found, name))
-    return Frames.load(dir)
-
-
-def read_frames(features_rspecifier: str, pdfs_rspecifier: str) -> Frames:
-    """Read utterances that have both; what has not is counted."""
-    features, labels, losses = [], [], Losses()
-    with (
-        sequential_table(features_rspecifier, FEATURES) as utterances,
-        random_access_table(pdfs_rspecifier, INTEGERS) as alignments,
-    ):
-        for key, matrix in utterances:
-            pdfs = alignments.get(key)
-            if pdfs is None or len(pdfs) != len(matrix):
-                losses.add(key, "no alignment" if pdfs is None else "another length")
-            else:
-                features.append(np.asarray(matrix, np.float32))
-                labels.append(np.asarray(pdfs, np.int32))
-    losses.report("%d utterances were left out")
-    if not features:
-        raise NgtrainError(f"{pdfs_rspecifier}: no utterance of {features_rspecifier} is in it")
-    starts = np.cumsum([0, *map(len, labels)], dtype=np.int64)
-    return Frames(np.concatenate(features), np.concatenate(labels), starts)
 
 
 def spread(total: int, number: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Train those cells of the experiment on the paper's claim that have not been trained yet.
 
-<model>, made by steps/train_multisplice.py on other utterances, is what all of them branch from.
-<data> and <ali-dir>, which says how features are made, are what they are trained on, and
-<held-out-data> and <held-out-ali-dir> what they are judged on, of other speakers.  All frames are
-held in memory, and trained on in random order.
+<model> is what all of them branch from: made by steps/train_multisplice.py or base_network.py on
+other utterances.  <dir>/frames/train is what they are trained on, in random order, and
+<dir>/frames/held_out what they are judged on, of other speakers: make_frames.py or synthesise.py
+makes them.  All frames are held in memory, that of the GPU if there is one.
 
 Each training is one process, whose jobs run one after the other.  When it has ended it has a line
 in <dir>/trials.csv, and some in <dir>/curves.csv; then it is not done again.  Interrupted and run
@@ -13,26 +13,23 @@ report.py makes tables and pictures of it."""
 
 from pathlib import Path
 
-from cells import PARTS, plan
-from frames import make_frames
+from cells import MAIN_PARTS, plan
+from frames import Frames
 from report import write_report
 from table import add_result, locked, read_results
 from trial import Setting, Trial
 
 from nnet.cli import argument, gpu_option, log, option, program, tf32_option
-from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.errors import NgtrainError
 
 
-@program("""\
-Usage:  benchmarks/convergence/run.py [options] <data> <ali-dir> <held-out-data> <held-out-ali-dir>
-                                      <model> <dir>
- e.g.: benchmarks/convergence/run.py --parts=control data/train exp/ali data/test exp/ali_test \\
-           exp/base/final.mdl exp/convergence""")
-@argument("data", "ali_dir", "held_out_data", "held_out_ali_dir", type=Path)
+@program(
+    "Usage:  benchmarks/convergence/run.py [options] <model> <dir>\n"
+    " e.g.: benchmarks/convergence/run.py --parts=control exp/base/final.mdl exp/convergence"
+)
 @argument("model")
 @argument("dir", type=Path)
-@option("--parts", " ".join(PARTS), "Parts of the experiment, in this order")
+@option("--parts", " ".join(MAIN_PARTS), "Parts of the experiment, in this order")
 @option("--seeds", "0 1 2", "Seeds of the order of the frames")
 @option("--interval", 12800, "Samples of a job between averages", least=1)
 @option("--samples", 1228800, "Samples that each training sees, no frame twice", least=1)
@@ -44,17 +41,13 @@ Usage:  benchmarks/convergence/run.py [options] <data> <ali-dir> <held-out-data>
 @gpu_option
 @tf32_option
 def main(
-    data, ali_dir, held_out_data, held_out_ali_dir, model, dir, parts, seeds, interval, samples,
-    held_out_frames, minibatch_size, initial_effective_lrate, final_effective_lrate,
-    max_change_per_sample, device,
+    model, dir, parts, seeds, interval, samples, held_out_frames, minibatch_size,
+    initial_effective_lrate, final_effective_lrate, max_change_per_sample, device,
 ):  # fmt: skip
-    features = FeaturePipeline.of(ali_dir)
     setting = Setting(
         model=model,
-        train=make_frames(data, ali_dir, features, dir / "frames/train").on(device),
-        held_out=make_frames(held_out_data, held_out_ali_dir, features, dir / "frames/held_out").on(
-            device
-        ),
+        train=Frames.load(dir / "frames/train").on(device),
+        held_out=Frames.load(dir / "frames/held_out").on(device),
         num_held_out=held_out_frames,
         samples=samples,
         rates=(initial_effective_lrate, final_effective_lrate),

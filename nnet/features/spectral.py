@@ -77,6 +77,17 @@ class SpectralFeatures:
         """Seconds from one frame to the next."""
         return self._options.frame_opts.frame_shift_ms / 1000.0
 
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the recordings that are expected."""
+        return round(self._options.frame_opts.samp_freq)
+
+    def middles(self, num_frames: int) -> np.ndarray:
+        """Return the times of the middles of the first frames (num_frames,), in seconds."""
+        options = self._options.frame_opts
+        first = options.frame_length_ms if options.snip_edges else options.frame_shift_ms
+        return 0.0005 * first + np.arange(num_frames) * self.frame_shift
+
     def stream(self, key: str, sample_rate: int | None = None) -> "SpectralStream":
         """Begin with a recording that comes in chunk by chunk.
 

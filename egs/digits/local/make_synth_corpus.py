@@ -14,91 +14,42 @@ The same options give the same recordings, whatever the number of jobs.
 import multiprocessing
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
 from utterances import Utterance, write_data_dir
 
 from nnet.cli import argument, log, option, program
 from nnet.drivers.data_dir import read_table, write_table
 from nnet.drivers.espeak import Espeak
+from nnet.drivers.synthetic_speakers import (
+    ACCENTS,
+    TEST_VOICES,
+    TRAINING_VOICES,
+    TUNING_VOICES,
+    Speaker,
+    draw_speakers,
+)
 from nnet.errors import NgtrainError
-from nnet.features.augmentation import add_noise, reverberate
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SAMPLE_RATE = 8000
 
-ACCENTS = ["en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd"]
 TEST_ACCENTS = [*ACCENTS, "en-gb-x-rp"]
-
-# Variants of espeak-ng's voices that sound like people.  Those with breath are left out: their
-# sound is not the same each time.
-TRAINING_VOICES = """m1 m2 m3 m5 m6 m7 f1 f4 klatt klatt3 Alex Andy Denis Diogo Gene Henrique Hugo
-    Jacky Mario Michael Reed adam anika antonio belinda benjamin caleb david edward ian iven john
-    linda marcelo max michel miguel mike2 norbert pablo paul quincy shelby steph"""
-TUNING_VOICES = "m4 grandma Lee boris zac edward2"
-TEST_VOICES = "m8 aunty klatt2 Andrea Annie Marco pedro rob robert travis Nguyen steph3"
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """A voice that espeak-ng knows by name, with habits drawn once for each speaker."""
-
-    name: str
-    voice: str
-    pitch: float  # espeak-ng's scale: 0 to 99
-    rate: float  # words per minute
-    seed: tuple[int, ...]
-
-
-def speakers(
-    subset: str, number: int, accents: list[str], variants: str, srand: int
-) -> list[Speaker]:
-    """Draw speakers; every variant is taken once before any is taken again."""
-    seed = (srand, *subset.encode())
-    rng = np.random.default_rng(seed)
-    order: list[str] = []
-    while len(order) < number:
-        order.extend(rng.permutation(variants.split()))
-    return [
-        Speaker(
-            name=f"{subset}{index:04d}",
-            voice=f"{rng.choice(accents)}+{variant}",
-            pitch=rng.uniform(25, 75),
-            rate=rng.uniform(110, 210),
-            seed=(*seed, index),
-        )
-        for index, variant in enumerate(order[:number])
-    ]
 
 
 def speak(speaker: Speaker, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (words, int16 samples at 8 kHz) until `seconds` of speech have been heard."""
     espeak = Espeak()
-    divisor = np.gcd(SAMPLE_RATE, espeak.sample_rate)
-    up, down = SAMPLE_RATE // divisor, espeak.sample_rate // divisor
     rng = np.random.default_rng(speaker.seed)
     heard = 0.0
     while heard < seconds:
         words = rng.choice(DIGITS, size=rng.integers(1, 8))
         # A comma makes a pause, and changes the intonation of the word before it.
         text = " ".join(word + ("," if rng.random() < 0.15 else "") for word in words)
-        pitch = np.clip(speaker.pitch + rng.normal(0, 4), 0, 99)
-        rate = np.clip(speaker.rate * np.exp(rng.normal(0, 0.08)), 80, 300)
-        speech = resample_poly(espeak.say(text, speaker.voice, pitch, rate), up, down)
-        silence = rng.integers(0, SAMPLE_RATE // 5, size=2)
-        speech = np.pad(speech, silence)
-        if rng.random() < 0.5:
-            time, ratio = rng.uniform(0.1, 0.5), rng.uniform(3, 15)
-            speech = reverberate(speech, SAMPLE_RATE, time, ratio, rng)
-        if rng.random() < 0.9:
-            speech = add_noise(speech, rng.uniform(8, 30), rng)
-        peak = 32767 * rng.uniform(0.05, 0.9)
-        speech *= peak / max(np.abs(speech).max(), 1.0)
+        speech, _ = speaker.say(espeak, text, SAMPLE_RATE, rng)
         heard += len(speech) / SAMPLE_RATE
-        yield " ".join(words), np.round(speech).astype(np.int16)
+        yield " ".join(words), speech
 
 
 def record(speaker: Speaker, directory: Path, seconds: float) -> None:
@@ -153,7 +104,7 @@ def main(corpus_dir, hours, tune_minutes, test_minutes, seconds_per_speaker, sra
     wav_dir = Path(corpus_dir, "wav")
     for subset, (minutes, accents, voices) in subsets.items():
         number = max(1, round(60 * minutes / seconds_per_speaker))
-        cast = speakers(subset, number, accents, voices, srand)
+        cast = draw_speakers(subset, number, accents, voices, srand)
         record_all(cast, wav_dir, seconds_per_speaker, num_jobs)
         utterances = [
             Utterance(name, speaker.name, words, wav_dir / speaker.name / f"{name}.wav")

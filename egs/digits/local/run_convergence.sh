@@ -59,6 +59,6 @@ total=$(awk '{ frames += $2 } END { print frames }' "$base/data/other_speeds/utt
 held_out=$(awk '{ frames += $2 } END { print frames }' "$base/data/held_out/utt2num_frames")
 which=(--parts="$parts" --seeds="$seeds" --interval="$interval" --samples=$((total / (16 * interval) * 16 * interval))
   --held-out-frames=$((held_out < 30720 ? held_out : 30720)))
-../../benchmarks/convergence/run.py "${which[@]}" \
-  "$base/data/other_speeds" "$base/ali2" "$base/data/held_out" "$dir/ali_held_out" \
-  "$base/nnet2/final.mdl" "$dir"
+../../benchmarks/convergence/make_frames.py "$base/data/other_speeds" "$base/ali2" "$dir/frames/train"
+../../benchmarks/convergence/make_frames.py "$base/data/held_out" "$dir/ali_held_out" "$dir/frames/held_out"
+../../benchmarks/convergence/run.py "${which[@]}" "$base/nnet2/final.mdl" "$dir"

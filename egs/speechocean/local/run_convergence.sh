@@ -71,5 +71,7 @@ prepare() {
 results=$dir/$nonlin
 mkdir -p "$results" "$dir/frames"
 ln -sfn ../frames "$results/frames" # the same for all networks
-../../benchmarks/convergence/run.py "$@" \
-  "$dir/data/train" "$tree" "$dir/data/held_out" "$dir/ali_held_out" "$base/final.mdl" "$results"
+frames() { ../../benchmarks/convergence/make_frames.py "$dir/data/$1" "$2" "$dir/frames/$1"; }
+frames train "$tree"
+frames held_out "$dir/ali_held_out"
+../../benchmarks/convergence/run.py "$@" "$base/final.mdl" "$results"
