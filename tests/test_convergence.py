@@ -13,7 +13,7 @@ from nnet.device.device import CPU
 from nnet.errors import NgtrainError
 from nnet.hmm.topology import HmmTopology
 from nnet.hmm.transition_model import TransitionModel
-from nnet.hmm.tree import monophone_tree
+from nnet.hmm.tree import ContextDependency, monophone_tree
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 
@@ -322,6 +322,110 @@ def test_iterations_are_whole(setting, tmp_path):
 
     with pytest.raises(NgtrainError, match="1920 samples are no multiple of 4 times 100"):
         trained(Cell("plain", False, 4, 100), setting, tmp_path / "x")
+
+
+# Synthesised frames -------------------------------------------------------------------------------
+
+TINY = ["--hours=0.02", "--speakers=12", "--held-out-speakers=2", "--num-leaves=60"]
+
+
+def test_thirds_of_phones_are_labelled():
+    """Frames of 1 second, of a silence, an "a" of 3 seconds and a "b" of 6 that a pause ends."""
+    from synthesise import label
+
+    phones = [("_", 0), ("_", 1), ("?", 2), ("a", 2), ("b", 5), ("_", 11), ("_", 12)]
+    numbers = {"_": 1}
+    events = label(phones, 12, np.arange(12) + 0.5, numbers)
+    assert numbers == {"_": 1, "a": 2, "b": 3}  # the "?" has no length
+    assert events[:, 0].tolist() == [0, 2, 0, 1, 2, 0, 0, 1, 1, 2, 2, 1]
+    assert events[:, 1:].tolist() == [
+        *2 * [[0, 1, 2]], *3 * [[1, 2, 3]], *6 * [[2, 3, 1]], [3, 1, 0],
+    ]  # fmt: skip
+
+
+def test_voices_that_are_held_out_are_unheard():
+    from synthesise import draw_casts
+
+    casts = draw_casts(1200, 48, srand=0)
+    assert {part: len(cast) for part, cast in casts.items()} == {
+        "base": 200, "train": 1000, "held_out": 48,
+    }  # fmt: skip
+    everyone = [*casts["base"], *casts["train"]]
+    assert len({(s.voice, s.pitch, s.rate) for s in everyone}) == len({s.seed for s in everyone})
+    variants, held_out = (
+        {speaker.voice.split("+")[1] for speaker in cast} for cast in (everyone, casts["held_out"])
+    )
+    assert len(variants) > 40 and len(held_out) > 15 and not variants & held_out
+
+
+@pytest.fixture(scope="module")
+def synthesised(run_program, tmp_path_factory) -> Path:
+    pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
+    directory = tmp_path_factory.mktemp("synthesised")
+    run_program(HERE / "synthesise.py", *TINY, directory)
+    return directory
+
+
+@pytest.mark.slow
+def test_labels_agree_with_the_sound(synthesised):
+    """Vowels are loud, pauses are not, and fricatives lie between."""
+    from frames import Frames
+
+    frames = Frames.load(synthesised / "frames/train")
+    hours = len(frames) / 360000
+    assert 0.02 * 5 / 6 < hours < 0.03 and frames.starts[-1] == len(frames)
+    tree = ContextDependency.load(str(synthesised / "tree/tree"))
+    phones = [
+        line.split()[0] for line in (synthesised / "tree/phones.txt").read_text().splitlines()
+    ]
+
+    def loudness(names: str) -> float:
+        numbers = [1 + phones.index(name) for name in names.split()]
+        pdfs = [pdf for n in numbers for state in range(3) for pdf in tree.pdfs_of(n, state)]
+        return frames.features[np.isin(frames.pdfs, pdfs), 0].mean()
+
+    assert loudness("_") + 1 < loudness("s f") < loudness("a E eI aI") - 5
+    assert frames.pdfs.max() < tree.num_pdfs
+    assert abs(frames.features.mean(axis=0)).max() < 1e-3  # of all speakers, so of each
+
+
+@pytest.mark.slow
+def test_the_same_frames_whatever_the_number_of_jobs(synthesised, run_program, tmp_path):
+    run_program(HERE / "synthesise.py", *TINY, "--nj=3", tmp_path)
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.suffix]
+    assert len(files) == 11
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (synthesised / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_base_network_and_trainings_that_branch_from_it(synthesised, run_program, tmp_path):
+    from table import read_curves, read_results
+
+    (tmp_path / "frames").symlink_to(synthesised / "frames")
+    layers = ["--pnorm-input-dim=60", "--pnorm-output-dim=20", "--minibatch-size=64"]
+    base = tmp_path / "base.mdl"
+    run_program(HERE / "base_network.py", *layers, "--samples=7200", synthesised, base)
+    model = AcousticModel.load(str(base))
+    assert model.network.left_context == 7 and len(model.network.updatable_components) == 4
+    assert model.priors.sum() == pytest.approx(1)
+    trained = ["--parts=paper", "--seeds=0", "--interval=512", "--samples=4096"]
+    trained += ["--held-out-frames=500", "--minibatch-size=64"]
+    run_program(HERE / "run.py", *trained, base, tmp_path)
+    results = read_results(tmp_path / "trials.csv")
+    assert [(r.cell.method, r.cell.num_jobs) for r in results] == [
+        ("plain", 1), ("online", 1), ("plain", 4), ("online", 4), ("online", 8),
+    ]  # fmt: skip
+    starts = {curve[0] for curve in read_curves(tmp_path / "curves.csv").values()}
+    [(samples, log_prob)] = starts  # all branch from the same model
+    assert samples == 0 and np.log(1 / model.num_pdfs) + 0.2 < log_prob < results[0].held_out
+
+
+def test_frames_that_are_missing_are_named(run_program, tmp_path):
+    failed = run_program(HERE / "run.py", "base.mdl", tmp_path, check=False)
+    assert (
+        b"frames/train has no frames: make_frames.py or synthesise.py makes them" in failed.stderr
+    )
 
 
 def test_pytorch_computes_the_same_network(setting, tmp_path):

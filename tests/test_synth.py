@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnet.drivers.espeak import Espeak
+
 pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +83,23 @@ def test_same_seed_same_recordings_whatever_the_number_of_jobs(corpus, make_corp
     assert recordings(again) == recordings(corpus)
     other = make_corpus(tmp_path / "other", "--srand=1")
     assert not set(recordings(other).values()) & set(recordings(corpus).values())
+
+
+def test_phones_are_where_they_sound():
+    """Pauses are silent, to the sample; nothing else is, vowels least of all."""
+    espeak = Espeak()
+    speech, phones = espeak.say_phones("Seven, two.", "en-us+m1", 50, 150)
+    assert [name for name, _ in phones if name != "_"] == ["s", "E", "v", "@", "n", "t", "u:"]
+    begins = [begin for _, begin in phones]
+    assert begins == sorted(begins) and begins[-1] <= len(speech)
+    loudness = [
+        (name, np.abs(speech[begin:end]).mean())
+        for (name, begin), end in zip(phones, [*begins[1:], len(speech)], strict=True)
+        if end > begin
+    ]
+    assert [value for name, value in loudness if name == "_"] == [0, 0, 0]
+    others = dict(pair for pair in loudness if pair[0] != "_")
+    assert min(others.values()) > 300 and min(others["E"], others["u:"]) > 1.5 * others["s"]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from frames import Frames
+from trial import logging_to
 
 from nnet.cli import Choice, argument, gpu_option, log, option, program, tf32_option
 from nnet.drivers.multisplice_configs import (
@@ -63,6 +64,7 @@ def main(dir, model_out, samples, minibatch_size, srand, device, **options):
     if len(counts) > transitions.num_pdfs:
         raise NgtrainError(f"{dir}/frames/base is not labelled with the pdf-ids of {dir}/tree")
     rng = np.random.default_rng(srand)
+    model_out.parent.mkdir(parents=True, exist_ok=True)
     o = TrainingOptions(
         data="", lang="", alidir="", num_jobs_initial=1, minibatch_size=minibatch_size, **options
     )
@@ -79,11 +81,12 @@ def main(dir, model_out, samples, minibatch_size, srand, device, **options):
         decay = o.final_effective_lrate / o.initial_effective_lrate
         network.set_learning_rate(o.initial_effective_lrate * decay ** ((x + 0.5) / ITERATIONS))
         widths = network.left_context, network.right_context
-        total = train(network, frames.minibatches(part, minibatch_size, widths, travel=True), 1000)
+        minibatches = frames.minibatches(part, minibatch_size, widths, travel=True)
+        with logging_to(model_out.with_suffix(".log")):
+            total = train(network, minibatches, minibatches_per_phase=1000)
         log.info("%d layers, log-probability per frame %g", num_layers, total.log_prob_per_frame)
     model = AcousticModel(transitions, network)
     set_priors_from_counts(model, counts, PRIOR_FLOOR)
-    model_out.parent.mkdir(parents=True, exist_ok=True)
     model.save(str(model_out))
     log.info("%d parameters, %d pdf-ids: %s", network.num_parameters, len(counts), model_out)
 

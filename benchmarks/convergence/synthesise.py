@@ -76,13 +76,7 @@ Sentences = Callable[[np.random.Generator], str]
 @option("--srand", 0, "Seed of all that is drawn", least=0)
 @option("--nj", 1, "Processes at the same time", least=1)
 def main(dir, hours, speakers, held_out_speakers, num_leaves, text, mfcc_config, srand, nj):
-    others = f"{TUNING_VOICES} {TEST_VOICES}"
-    cast = draw_speakers("train", speakers, ACCENTS, TRAINING_VOICES, srand)
-    casts = {
-        "base": cast[ONE_FOR_BASE_OF - 1 :: ONE_FOR_BASE_OF],
-        "train": [s for n, s in enumerate(cast, start=1) if n % ONE_FOR_BASE_OF],
-        "held_out": draw_speakers("held_out", held_out_speakers, ACCENTS, others, srand),
-    }
+    casts = draw_casts(speakers, held_out_speakers, srand)
     sentences = sentences_of(Path(text)) if text else partial(pseudo_sentence, read_words())
     features = read_spectral("mfcc", mfcc_config)
     with only_driver_in(dir):
@@ -107,6 +101,17 @@ def main(dir, hours, speakers, held_out_speakers, num_leaves, text, mfcc_config,
         for part, own in spoken.items():
             assemble(own, phones, pdfs, dir / "frames" / part)
         shutil.rmtree(spoken_dir)
+
+
+def draw_casts(speakers: int, held_out_speakers: int, srand: int) -> dict[str, list[Speaker]]:
+    """Draw the speakers of each part of the frames."""
+    others = f"{TUNING_VOICES} {TEST_VOICES}"
+    cast = draw_speakers("train", speakers, ACCENTS, TRAINING_VOICES, srand)
+    return {
+        "base": cast[ONE_FOR_BASE_OF - 1 :: ONE_FOR_BASE_OF],
+        "train": [s for n, s in enumerate(cast, start=1) if n % ONE_FOR_BASE_OF],
+        "held_out": draw_speakers("held_out", held_out_speakers, ACCENTS, others, srand),
+    }
 
 
 # Sentences ----------------------------------------------------------------------------------------

@@ -30,16 +30,7 @@ part() {
   [ "$status" = 0 ] || failed+=("$name")
 }
 
-if compgen -G '.gpu/whl/*.whl' >/dev/null; then
-  python3 -m pip install --quiet --no-index --no-deps --upgrade --target .gpu/site .gpu/whl/*.whl
-  export PYTHONPATH=$PWD/.gpu/site NGTRAIN_SHARED=$PWD/.gpu/shared
-elif [ "$gpu" != no ]; then
-  cuda=$(nvidia-smi | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p')
-  utils/setup_env.sh dev "gpu-cuda$((${cuda:-12} < 13 ? 12 : 13))"
-else
-  utils/setup_env.sh dev
-fi
-. ./path.sh
+. tests/gpu/setup.sh dev
 shared=$(realpath "${NGTRAIN_SHARED:-../shared}")
 
 part card 30 bash -c 'date +%F; nproc; nvidia-smi; python3 -V
