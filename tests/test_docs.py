@@ -99,7 +99,7 @@ def test_options_that_the_guide_names_exist(pages):
     known |= {"--logdir"}  # of TensorBoard
     for file in (DOCS / "programs").glob("*.md"):
         known |= options_in(file.read_text())
-    for pattern in "egs/*/run.sh", "egs/*/local/*.sh", "benchmarks/*.py":
+    for pattern in "egs/*/run.sh", "egs/*/local/*.sh", "benchmarks/**/*.py", "benchmarks/**/*.sh":
         for script in ROOT.glob(pattern):
             known |= options_in(script.read_text())
     named = {option: file.name for file in GUIDE for option in options_in(file.read_text())}

@@ -8,7 +8,7 @@ from nnet.errors import NgtrainError
 
 
 class Event(ctypes.Structure):
-    """What espeak-ng says about a place in the sound (espeak_EVENT; `name` is in a union)."""
+    """An event at a place in the sound, such as a phone (espeak_EVENT; `name` is in a union)."""
 
     _fields_ = (
         ("type", ctypes.c_int),
