@@ -46,11 +46,11 @@ export PYTHONUNBUFFERED=1
 
 # keep: copy what there is of results; a file appears whole.
 keep() {
-  local file
+  local file name copy=$out/.copy.$BASHPID
   for file in "$dir"/{trials.csv,curves.csv,results.md,base.log,*/state.json,*/train.log}; do
     [ -e "$file" ] || continue
     name=${file#"$dir"/}
-    cp "$file" "$out/.copy" && mv "$out/.copy" "$out/${name//\//.}"
+    cp "$file" "$copy" && mv "$copy" "$out/${name//\//.}"
   done
 }
 

@@ -3,7 +3,7 @@
 # the part of the reference data that the tests and the small training read; 12 MB.
 #
 # Usage: tests/gpu/prepare.sh [<package>==<version> ...]
-#  e.g.: tests/gpu/prepare.sh nvmath-python==0.7.0
+#  e.g.: tests/gpu/prepare.sh espeakng-loader==0.2.4      # for benchmarks/convergence/paper_size.sh; 20 MB
 #
 # Packages named here come in addition to those of requirements/core.txt that few machines have.
 # They are for Python 3.12 on x86-64; PYTHON_VERSION=3.11 says another.  .gpu/ is ignored by git.
