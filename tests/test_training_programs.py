@@ -61,6 +61,17 @@ def distance(ours: Network, kaldis: Network, start: Network) -> float:
     )
 
 
+def test_rates_of_the_last_two_layers(reference, run_program, tmp_path):
+    model = reference("kaldi/exp/nnet_ms/final.mdl")
+    egs = reference("kaldi/golden/egs_1frame.ark")
+    options = "--learning-rate=0.02", "--final-learning-rate-factor=0.5", "--minibatch-size=4000"
+    some = f"ark:nnet-subset-egs --n=100 ark:{egs} ark:- |"
+    run_program("nnet-train-simple", *options, model, some, tmp_path / "new.mdl")
+    *others, before_last, last = load_network(str(tmp_path / "new.mdl")).learning_rates
+    assert others and others == pytest.approx([0.02] * len(others))
+    assert (before_last, last) == pytest.approx((0.01, 0.01))
+
+
 # Mixing up ----------------------------------------------------------------------------------------
 
 

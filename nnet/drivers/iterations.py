@@ -135,8 +135,6 @@ class Iterations(ExitStack):
         training, o, s, x = self.training, self.training.options, self.schedule, jobs.number
         to_run, egs_dir = jobs.to_run(), training.egs_dir(x)
         threads = o.num_threads or threads_per_job(o.cmd, s.num_jobs(x))
-        has_rates = o.final_learning_rate_factor != 1
-        learning_rate = [] if has_rates else [f"--learning-rate={s.learning_rate(x):.15g}"]
         with Background(o.start_timeout) as background:
             for n, (archive, frame) in enumerate(s.archives_and_frames(x), start=1):
                 if n in to_run:
@@ -145,7 +143,8 @@ class Iterations(ExitStack):
                         "nnet-train-simple", f"--use-gpu={o.use_gpu}", f"--tf32={o.tf32}",
                         f"--num-threads={threads}", "--write-checksum=true",
                         f"--minibatch-size={minibatch_size(training, x)}",
-                        f"--srand={o.srand + x}", *learning_rate,
+                        f"--srand={o.srand + x}", f"--learning-rate={s.learning_rate(x):.15g}",
+                        f"--final-learning-rate-factor={o.final_learning_rate_factor:g}",
                         f"--frame={frame}", f"--shuffle-buffer-size={o.shuffle_buffer_size}",
                         self.start_model(x), training_table(egs_dir, archive), jobs.model(n),
                         **({"gpu": 1} if o.use_gpu in ("yes", "wait") else {}),
@@ -154,24 +153,14 @@ class Iterations(ExitStack):
         jobs.leave_out_far_below()
 
     def start_model(self, x: int) -> str | Path:
-        """Name the network that the jobs of iteration x start from: model x, or a layer more.
-
-        Where the last layers have another learning rate than the others, it has these already.
-        """
+        """Name the network that the jobs of iteration x start from: model x, or a layer more."""
         training, layer = self.training, self.schedule.added_layer(x)
-        model, seed, commands = training.model(x), f"--srand={training.options.srand + x}", []
-        if layer:
-            at = training.network.insertion_point(layer)
-            init = ["nnet-init", seed, training.dir / f"hidden_{layer}.config", "-"]
-            commands = [init, ["nnet-insert", seed, f"--insert-at={at}", model, "-", "-"]]
-        factor = training.options.final_learning_rate_factor
-        if factor != 1:
-            rate, others = self.schedule.learning_rate(x), self.schedule.num_layers(x) - 2
-            rates = ":".join(f"{each:.15g}" for each in [rate] * others + [rate * factor] * 2)
-            commands.append(
-                ["nnet-am-copy", f"--learning-rates={rates}", "-" if commands else model, "-"]
-            )
-        return f"{pipeline(*commands)} |" if commands else model
+        model, seed = training.model(x), f"--srand={training.options.srand + x}"
+        if not layer:
+            return model
+        at = training.network.insertion_point(layer)
+        init = ["nnet-init", seed, training.dir / f"hidden_{layer}.config", "-"]
+        return f"{pipeline(init, ['nnet-insert', seed, f'--insert-at={at}', model, '-', '-'])} |"
 
     def check_divergence(self, jobs: IterationJobs) -> None:
         """Raise NgtrainError, with advice, if the training diverges and is not to go on so."""

@@ -144,10 +144,6 @@ class Schedule:
         layer, remainder = divmod(x, self.add_layers_period)
         return layer if remainder == 0 and 1 <= layer < self.num_hidden_layers else None
 
-    def num_layers(self, x: int) -> int:
-        """Count the layers that iteration x trains: the hidden ones there are, and the last."""
-        return min(1 + x // self.add_layers_period, self.num_hidden_layers) + 1
-
     def averages(self, x: int) -> bool:
         """Tell whether iteration x ends with the average of its jobs' models, or with the best one.
 

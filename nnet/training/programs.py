@@ -32,6 +32,7 @@ def train_model(
     minibatch_size: int,
     minibatches_per_phase: int = 50,
     learning_rate: float = -1.0,
+    final_learning_rate_factor: float = 1.0,
     frame: int | str | None = None,
     shuffle_buffer_size: int = -1,
     device: Device = CPU,
@@ -42,6 +43,7 @@ def train_model(
         zero_stats: forget the statistics of nonlinearities first.
         minibatches_per_phase: after so many the objective is logged.
         learning_rate: that of all layers, if not negative.
+        final_learning_rate_factor: of the last two layers, over what it is otherwise.
         frame: of examples with several labelled frames, train on this one, or "random".
         shuffle_buffer_size: of the examples, if not negative; 0 shuffles in memory.
 
@@ -55,6 +57,8 @@ def train_model(
         network.zero_statistics()
     if learning_rate >= 0:
         network.set_learning_rate(learning_rate)
+    rates = network.learning_rates
+    network.learning_rates = rates[:-2] + [final_learning_rate_factor * r for r in rates[-2:]]
     network.set_random_generator(rng.spawn(1)[0])  # examples are read in another thread
     minibatches = read_minibatches(
         examples_rspecifier,
