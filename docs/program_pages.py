@@ -86,7 +86,7 @@ SUBJECTS = {
     """,
     "Recordings and features": """
         steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats
-        compute-fbank-feats compute-cmvn-stats apply-cmvn add-deltas splice-feats
+        compute-fbank-feats compute-plp-feats compute-cmvn-stats apply-cmvn add-deltas splice-feats
         transform-feats paste-feats subsample-feats copy-feats feat-to-dim feat-to-len
         acc-lda sum-lda-accs est-lda wav-copy wav-augment wav-to-duration
         extract-segments

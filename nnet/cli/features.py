@@ -1,6 +1,6 @@
-"""Options shared by compute-mfcc-feats and compute-fbank-feats.
+"""Options shared by compute-mfcc-feats, compute-fbank-feats and compute-plp-feats.
 
-They are those of Kaldi's FrameExtractionOptions, MelBanksOptions and of the two programs.
+They are those of Kaldi's FrameExtractionOptions, MelBanksOptions and of the programs.
 """
 
 from collections.abc import Callable
@@ -112,6 +112,19 @@ fbank_options = _with_own(
 )
 """Decorator for the options of compute-fbank-feats, which fbank.conf has."""
 
+plp_options = _with_own(
+    option("--lpc-order", 12, "Order of LPC analysis in PLP computation", least=1),
+    option("--num-ceps", 13, "Number of cepstra in PLP computation (including C0)", least=1),
+    option("--use-energy", True, "Use energy (not C0) for zeroth PLP feature"),
+    option("--energy-floor", 0.0, "Floor on energy (absolute, not relative) in PLP computation"),
+    option("--raw-energy", True, "If true, compute energy before preemphasis and windowing"),
+    option("--compress-factor", 0.33333, "Compression factor in PLP computation", above=0),
+    option("--cepstral-lifter", 22, "Constant that controls scaling of PLPs", least=0),
+    option("--cepstral-scale", 1.0, "Scaling constant in PLP computation"),
+    option("--htk-compat", False, "If true, put energy or C0 last"),
+)
+"""Decorator for the options of compute-plp-feats, which plp.conf has."""
+
 _OF_TABLES = (
     *("channel", "min_duration", "subtract_mean", "write_utt2dur", "vtln_warp", "vtln_map"),
     *("utt2spk", "output_format"),
@@ -149,6 +162,7 @@ def run(
 ) -> int:
     """Compute features with the options as they were given; returns the program's exit status."""
     from nnet.features.foreign import form_of
+    from nnet.features.plp import PlpFeatures
     from nnet.features.spectral import SpectralFeatures, compute_features
     from nnet.features.vtln import warps
 
@@ -156,7 +170,7 @@ def run(
         num_done, num_recordings = compute_features(
             wav_rspecifier,
             feats_wspecifier,
-            SpectralFeatures(kind, **options),
+            PlpFeatures(**options) if kind == "plp" else SpectralFeatures(kind, **options),
             channel,
             min_duration,
             subtract_mean,

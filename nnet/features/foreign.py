@@ -14,7 +14,7 @@ from nnet.io.tokens import LARGEST_ARRAY, Holder, Reader, Writer
 
 _HTK_HEADER = struct.Struct(">iihH")
 """Frames, frame shift in 100 ns, bytes of a frame, kind of parameters."""
-_KINDS = {"mfcc": 0o6, "fbank": 0o7}
+_KINDS = {"mfcc": 0o6, "fbank": 0o7, "plp": 0o13}
 _WITH_ENERGY, _WITH_C0 = 0o100, 0o20000
 _COMPRESSED, _CHECKSUM, _VECTOR_QUANTIZED = 0o2000, 0o10000, 0o40000
 _BASE_KIND = 0o77
@@ -56,7 +56,7 @@ def _read_floats(reader: Reader, *shape: int) -> np.ndarray:
 
 
 def form_of(format_name: str, kind: str, use_energy: bool) -> Holder:
-    """Return the form in which tables store features of a kind, "mfcc" or "fbank".
+    """Return the form in which tables store features of a kind, "mfcc", "fbank" or "plp".
 
     The files of HTK say, as Kaldi's do, that the frame shift is 10 ms.
 

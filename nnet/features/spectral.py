@@ -11,7 +11,7 @@ import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.features.utterances import Skip, leave_out
-from nnet.features.vtln import WarpedFeatures
+from nnet.features.vtln import WarpedFeatures, centre_frequencies
 from nnet.features.wave import WAVE, Wave
 from nnet.io.losses import Losses
 from nnet.io.tables import FLOAT_MATRIX, REAL, Holder, sequential_table, table_writer
@@ -87,6 +87,10 @@ class SpectralFeatures:
         options = self._options.frame_opts
         first = options.frame_length_ms if options.snip_edges else options.frame_shift_ms
         return 0.0005 * first + np.arange(num_frames) * self.frame_shift
+
+    def centre_frequencies(self, warp: float) -> np.ndarray:
+        """Return where the filters have their peaks, in Hz, float64 (filters,)."""
+        return centre_frequencies(self._options, warp)
 
     def stream(self, key: str, sample_rate: int | None = None) -> "SpectralStream":
         """Begin with a recording that comes in chunk by chunk.
@@ -206,7 +210,7 @@ def _resample(samples: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
 def compute_features(
     wav_rspecifier: str,
     feats_wspecifier: str,
-    features: SpectralFeatures,
+    features: Callable[[str, np.ndarray, int, float], np.ndarray],
     channel: int,
     min_duration: float,
     subtract_mean: bool,
@@ -217,6 +221,7 @@ def compute_features(
     """Write features of every recording (Kaldi featbin/compute-mfcc-feats.cc).
 
     Args:
+        features: SpectralFeatures, or what is called as they are.
         channel: which one to use; -1 for the first, with a warning if there are more.
         min_duration: shorter recordings give no output (seconds).
         utt2dur_wspecifier: where to write durations in seconds, if not empty.

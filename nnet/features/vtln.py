@@ -45,6 +45,31 @@ def warps(warp: float, map_rspecifier: str, utt2spk_rspecifier: str) -> Iterator
         yield warp_of
 
 
+def _corners(options: Any) -> tuple[float, float, float, float]:
+    """Return where the filter bank begins, where the warp is a factor, from and to, and its end."""
+    mel, nyquist = options.mel_opts, options.frame_opts.samp_freq / 2
+    vtln_high = mel.vtln_high + (nyquist if mel.vtln_high < 0 else 0)
+    high = mel.high_freq + (nyquist if mel.high_freq <= 0 else 0)
+    return mel.low_freq, mel.vtln_low, vtln_high, high
+
+
+def centre_frequencies(options: Any, warp: float) -> np.ndarray:
+    """Return where the filters have their peaks, in Hz, float64 (filters,).
+
+    Args:
+        options: as those of WarpedFeatures, which checks that there is such a warp.
+    """
+    low, vtln_low, vtln_high, high = _corners(options)
+    first, last = 1127 * np.log1p(np.array([low, high]) / 700)
+    mel = np.linspace(first, last, options.mel_opts.num_bins + 2)[1:-1]
+    centres = 700 * np.expm1(mel / 1127)
+    if warp == 1:
+        return centres
+    factor_from, factor_to = vtln_low * max(1, warp), vtln_high * min(1, warp)
+    warped = [low, factor_from / warp, factor_to / warp, high]
+    return np.interp(centres, [low, factor_from, factor_to, high], warped)
+
+
 class WarpedFeatures:
     """Features that were computed without a warp, as they are with it.
 
@@ -60,13 +85,11 @@ class WarpedFeatures:
     def __init__(self, options: Any):
         import kaldi_native_fbank
 
-        self._options, frames, mel = options, options.frame_opts, options.mel_opts
-        nyquist = frames.samp_freq / 2
-        low, high = mel.low_freq, mel.high_freq + (nyquist if mel.high_freq <= 0 else 0)
-        vtln_high = mel.vtln_high + (nyquist if mel.vtln_high < 0 else 0)
-        if not low < mel.vtln_low < vtln_high < high:
+        self._options, frames = options, options.frame_opts
+        low, vtln_low, vtln_high, high = _corners(options)
+        if not low < vtln_low < vtln_high < high:
             raise NgtrainError(
-                f"--vtln-low and --vtln-high are {mel.vtln_low:g} and {vtln_high:g} Hz, which is "
+                f"--vtln-low and --vtln-high are {vtln_low:g} and {vtln_high:g} Hz, which is "
                 f"not between {low:g} and {high:g} Hz, those of the filter bank, in this order"
             )
         self._banks: dict[float, np.ndarray] = {}
