@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import wave
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,13 @@ def test_phones_are_where_they_sound():
     assert [value for name, value in loudness if name == "_"] == [0, 0, 0]
     others = dict(pair for pair in loudness if pair[0] != "_")
     assert min(others.values()) > 300 and min(others["E"], others["u:"]) > 1.5 * others["s"]
+
+
+def test_the_closure_of_a_stop_is_its_own():
+    speech, phones = Espeak().say_phones("Happy.", "en-us+m1", 50, 150)
+    [(begin, end)] = [(begin, end) for (name, begin), (_, end) in pairwise(phones) if name == "p"]
+    assert speech[begin - 1] != 0
+    assert 30 < 1000 * np.flatnonzero(speech[begin:end])[0] / 22050 < 80  # milliseconds of silence
 
 
 @pytest.mark.slow

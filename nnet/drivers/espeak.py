@@ -96,4 +96,15 @@ class Espeak:
         )
         if status != 0:
             raise NgtrainError(f"espeak-ng could not say '{text}' (status {status})")
-        return np.frombuffer(b"".join(self._chunks), np.int16).astype(np.float64), self._phones
+        speech = np.frombuffer(b"".join(self._chunks), np.int16).astype(np.float64)
+        return speech, with_closures(speech, self._phones)
+
+
+def with_closures(speech: np.ndarray, phones: Phones) -> Phones:
+    """Let stops begin with their closures, which espeak-ng counts to the phones before them."""
+    begins = [begin for _, begin in phones]
+    for n, (before, _) in enumerate(phones[:-1], start=1):
+        loud = np.flatnonzero(speech[begins[n - 1] : begins[n]])
+        if before != SILENCE and len(loud):
+            begins[n] = begins[n - 1] + int(loud[-1]) + 1
+    return [(name, begin) for (name, _), begin in zip(phones, begins, strict=True)]
