@@ -47,7 +47,7 @@ export PYTHONUNBUFFERED=1
 # keep: copy what there is of results; a file appears whole.
 keep() {
   local file name copy=$out/.copy.$BASHPID
-  for file in "$dir"/{trials.csv,curves.csv,results.md,base.log,*/state.json,*/train.log}; do
+  for file in "$dir"/{trials.csv,curves.csv,results.md,curves.png,base.log,*/state.json,*/train.log}; do
     [ -e "$file" ] || continue
     name=${file#"$dir"/}
     cp "$file" "$copy" && mv "$copy" "$out/${name//\//.}"
@@ -61,12 +61,19 @@ part() {
   timeout --kill-after=5 $((seconds > SECONDS ? seconds - SECONDS : 1)) "$@" 2>&1 |
     tee -a "$out/$name.log" || status=$?
   echo "=== $name: status $status after $((SECONDS - begin)) s, $SECONDS s in all" | tee -a "$out/times.log"
-  [ "$status" = 0 ] || { keep; exit "$status"; }
+  return "$status"
+}
+
+# finish: also where time was up, make a report of the trainings that have ended.
+finish() {
+  kill %1 2>/dev/null || true
+  [ ! -e "$dir/trials.csv" ] || benchmarks/convergence/report.py "$dir" >>"$out/report.log" 2>&1 || true
+  keep
 }
 
 . tests/gpu/setup.sh synth
 while sleep 5; do keep; done &
-trap 'kill %1 2>/dev/null || true' EXIT
+trap finish EXIT
 
 device=(--use-gpu="$gpu" --tf32="$tf32" --minibatch-size="$minibatch_size")
 part synthesise env OMP_NUM_THREADS=1 benchmarks/convergence/synthesise.py --hours="$hours" \
@@ -78,5 +85,4 @@ if [ ! -e "$dir/base.mdl" ]; then
     --samples="$base_samples" "$dir" "$dir/base.mdl"
 fi
 part run benchmarks/convergence/run.py "${device[@]}" --parts="$parts" --seeds="$seeds" \
-  --interval="$interval" --samples="$samples" "$dir/base.mdl" "$dir"
-keep
+  --interval="$interval" --samples="$samples" "$dir/base.mdl" "$dir" || [ $? = 124 ] # time is up
