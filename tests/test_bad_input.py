@@ -260,3 +260,21 @@ def test_bad_option(fails, command, word):
 )
 def test_unwritable_output(fails, command, name):
     fails(command, name)
+
+
+# 11. A table without entries ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),  # which is Kaldi's
+    [("copy-feats {} ark:{out}", 1), ("lattice-copy {} ark:-", 1), ("splice-feats {} ark:-", 0)],
+)
+@pytest.mark.parametrize("kind", ["ark", "scp"])
+def test_empty_table(run_program, files, command, status, kind):
+    (files["dir"] / "empty").touch()
+    table = f"{kind}:{files['dir']}/empty"
+    program, *arguments = command.replace("{}", table).format(**files).split()
+    result = run_program(program, *arguments, check=False)
+    what = "archive" if kind == "ark" else "script file"
+    assert result.returncode == status
+    assert f"{files['dir']}/empty: the {what} is empty" in result.stderr.decode()

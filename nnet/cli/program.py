@@ -16,7 +16,6 @@ answers at once and so that ``--num-threads`` is known before numpy starts its t
 
 import gc
 import logging
-import math
 import os
 import shlex
 import signal
@@ -61,6 +60,7 @@ def program(usage: str, cls: type | None = None, **attributes) -> Callable[[Call
 
 
 _MOST = 2**31 - 1  # Kaldi's integers have 32 bits
+_LARGEST = (2 - 2**-23) * 2.0**127  # and so have its real numbers
 
 
 def integer(least: int | None = None, most: int | None = None) -> click.IntRange:
@@ -81,8 +81,8 @@ def real(
 class _Real(click.FloatRange):
     def convert(self, value, param, ctx) -> float:
         number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+        if not abs(number) <= _LARGEST:
+            self.fail(f"{value} is not a finite number of 32 bits.", param, ctx)
         return number
 
 

@@ -180,14 +180,16 @@ def archive_entries(
     Nothing is read before an entry is asked for. With `passed_over`, which then counts that, an
     entry that cannot be read is the end and not an error.
     """
-    stream.is_archive = True
+    stream.is_archive = is_empty = True
     try:
         with stream:
             while (key := read_key(stream)) is not None:
-                stream.key = key
+                stream.key, is_empty = key, False
                 value = holder.read(stream)
                 stream.key = ""
                 yield key, value
+        if is_empty:
+            log.warning("%s: the archive is empty", stream.name)
     except NgtrainError as error:
         if passed_over is None:
             raise
@@ -295,6 +297,8 @@ def read_script(rxfilename: str) -> list[tuple[str, str]]:
             reason = f"line {number} is not a key and the name of a file{hint}"
             raise NgtrainError(f"{shortened(rxfilename)}: {reason}")
         script.append((key, name))
+    if not script:
+        log.warning("%s: the script file is empty", shortened(rxfilename))
     return script
 
 
