@@ -235,6 +235,7 @@ def test_unknown_component(fails, files):
         ("nnet-am-copy {model} {out} --binary=false", "--binary"),
         ("splice-feats --left-context=-1 ark:{feats} ark:{out}", "--left-context"),
         ("copy-feats --compression-method=9 ark:{feats} ark:{out}", "--compression-method"),
+        ("lattice-scale --acoustic-scale=1e39 ark:{feats} ark:{out}", "1e39 is not a finite"),
         ("copy-feats {feats} ark:{out}", "{feats}"),
         ("copy-feats ark,x:{feats} {out}", "ark,x:{feats}"),
     ],

@@ -184,7 +184,6 @@ def test_arguments(demo, args, more):
         (["--alpha=x", "show"], ["--alpha", "'x' is not a valid float"]),
         (["--alpha=nan", "show"], ["--alpha", "nan is not a finite number"]),
         (["--alpha=-inf", "show"], ["--alpha", "-inf is not a finite number"]),
-        (["--alpha=1e39", "show"], ["--alpha", "1e39 is not a finite number of 32 bits"]),
         (["--srand=2147483648", "show"], ["--srand", "2147483648 is not in the range"]),
         (["--width=0", "show"], ["--width", "0 is not in the range 1<=x<=9"]),
         (["--rate=0", "show"], ["--rate", "0.0 is not in the range x>0"]),
