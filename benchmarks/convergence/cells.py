@@ -119,9 +119,9 @@ def grid(interval: int) -> Iterator[Cell]:
 
 
 def rates(interval: int) -> Iterator[Cell]:
-    """The rates around the common one, for the best of each method."""
-    for rate in 0.25, 0.5, 2, 4, 8:
-        for method, limit in ("online", True), ("plain", True), ("plain", False):
+    """Rates up to where a method is lost, by one job and by four; powers of four before others."""
+    for rate in 4, 16, 64, 8, 32, 2, 0.5:
+        for method, limit in ("online", True), ("plain", False), ("plain", True):
             for num_jobs in 1, 4:
                 yield Cell(method, limit, num_jobs, interval, rate=rate)
 
