@@ -1,8 +1,8 @@
-"""The pictures of the experiment: curves of held-out log-probability, mean and range over seeds."""
+"""The pictures of the experiment: held-out log-probability against samples and against rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +69,56 @@ def common_points(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.nda
     tables = [dict(points) for points in curves]
     samples = sorted(set.intersection(*(set(table) for table in tables)))
     return np.array(samples), np.array([[table[x] for x in samples] for table in tables])
+
+
+LINES = {
+    ("plain", False): ("C3", "plain SGD, no limit"),
+    ("plain", True): ("C1", "plain SGD, limited"),
+    ("simple", True): ("C2", "simple NG-SGD"),
+    ("online", True): ("C0", "online NG-SGD"),
+}
+MARKS = {1: ("o", "-"), 4: ("s", "--"), 16: ("^", ":")}
+LOST = 0.3
+"""What is further below the best is drawn at the lower edge."""
+
+
+def draw_rates(scores: Mapping[Cell, Sequence[float]], file: Path) -> None:
+    """Draw a line over the rates for each method, with and without the limit, and N.
+
+    Args:
+        scores: the values of each seed; trainings that came to no end have none.
+
+    Raises:
+        ImportError: there is no matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    axes = figure.subplots()
+    best = max(max(values) for values in scores.values() if values)
+    floor = best - LOST
+    for (method, limit), (color, label) in LINES.items():
+        for num_jobs, (mark, style) in MARKS.items():
+            own = sorted(
+                (cell.rate, values)
+                for cell, values in scores.items()
+                if (cell.method, cell.limit, cell.num_jobs) == (method, limit, num_jobs)
+            )
+            if not own:
+                continue
+            rates = [rate for rate, _ in own]
+            means = np.array([np.mean(values) if values else -np.inf for _, values in own])
+            shown = np.maximum(means, floor)
+            name = f"{label}, N = {num_jobs}"
+            axes.plot(rates, shown, style, color=color, marker=mark, ms=4, lw=1.2, label=name)
+            for rate, values in own:
+                axes.plot([rate] * len(values), np.maximum(values, floor), "_", color=color)
+            lost = means < floor
+            axes.plot(np.array(rates)[lost], shown[lost], "x", color=color, ms=9)
+    axes.set_xscale("log", base=2)
+    axes.set_ylim(floor - 0.01, best + 0.02)
+    axes.set_xlabel("effective learning rate, of that of the paper's recipe")
+    axes.set_ylabel("held-out log-probability per frame")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="lower left")
+    figure.savefig(file, dpi=130, metadata={"Software": None})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cells import METHODS, Cell
@@ -43,52 +43,52 @@ class Finding:
 
 
 def findings(scores: Scores) -> list[Finding]:
-    """List those for which there are trainings."""
+    """List those for which there are trainings with several seeds."""
     return [
         finding
-        for each in (ahead_of_plain, averaging, rate_alone, alike)
+        for each in (ahead_of_plain, averaging, rate_alone, alike, at_best_rates)
         for finding in each(scores)
-        if finding.difference.values
+        if len(finding.difference.values) > 1
     ]
 
 
-def basic(scores: Scores) -> Iterator[Cell]:
-    """List the cells of the common rate, the plain average, and the interval that most have."""
-    own = [cell for cell in scores if cell.rate == 1 and cell.outer == "average"]
+def basic(scores: Scores) -> list[Cell]:
+    """List the cells of the plain average, and of the interval that most have."""
+    own = [cell for cell in scores if cell.outer == "average"]
     counts = [cell.interval for cell in own]
     usual = max(counts, key=counts.count, default=None)
     order = list(METHODS)
-    own.sort(key=lambda cell: (order.index(cell.method), not cell.limit, cell.num_jobs))
-    yield from (cell for cell in own if cell.interval == usual)
+    own.sort(key=lambda c: (order.index(c.method), not c.limit, c.rate, c.num_jobs))
+    return [cell for cell in own if cell.interval == usual]
 
 
 def ahead(scores: Scores, cell: Cell, other: Cell, statement: str, what: str) -> Finding:
     """Say that one cell is ahead of another."""
     difference = paired(scores[cell], scores.get(other, {}))
-    found = sign(difference) if len(difference.values) > 1 else None
+    found = sign(difference)
     return Finding(statement, difference, None if found is None else found > 0, what)
 
 
 def equivalent(scores: Scores, cell: Cell, other: Cell, statement: str, what: str) -> Finding:
     """Say that two cells are alike."""
     difference = paired(scores[cell], scores.get(other, {}))
-    found = is_equivalent(difference) if len(difference.values) > 1 else None
+    found = is_equivalent(difference)
     return Finding(f"{statement}, within {MARGIN}", difference, found, what)
 
 
-def limit_of(cell: Cell) -> str:
-    return "with the limit" if cell.limit else "without a limit"
+def words_of(cell: Cell) -> str:
+    """Name a cell's method, limit and rate."""
+    limit = "with the limit" if cell.limit else "without a limit"
+    rate = "" if cell.rate == 1 else f" at {cell.rate:g} times the rate"
+    return f"{METHODS[cell.method]} {limit}{rate}"
 
 
 def ahead_of_plain(scores: Scores) -> Iterator[Finding]:
-    """NG-SGD is ahead of plain SGD, that has the same limit."""
+    """NG-SGD is ahead of plain SGD, that has the same limit and rate."""
     for cell in basic(scores):
         if cell.method != "plain":
             plain = replace(cell, method="plain")
-            statement = (
-                f"{METHODS[cell.method]} is ahead of plain SGD, both {limit_of(cell)}, "
-                f"N = {cell.num_jobs}"
-            )
+            statement = f"{words_of(cell)} is ahead of plain SGD, both with N = {cell.num_jobs}"
             yield ahead(scores, cell, plain, statement, "the one minus the other")
 
 
@@ -97,49 +97,60 @@ def averaging(scores: Scores) -> Iterator[Finding]:
     for cell in basic(scores):
         if cell.num_jobs > 1:
             one = replace(cell, num_jobs=1)
-            words = f"{METHODS[cell.method]} {limit_of(cell)}"
-            statement = f"{words} ends alike by {cell.num_jobs} jobs and by one"
+            statement = f"{words_of(cell)} ends alike by {cell.num_jobs} jobs and by one"
             yield equivalent(scores, cell, one, statement, f"N = {cell.num_jobs} minus N = 1")
 
 
 def rate_alone(scores: Scores) -> Iterator[Finding]:
     """One job with as high a rate as each of N: what the rate does without any average."""
     for cell in basic(scores):
-        fast = replace(cell, num_jobs=1, rate=float(cell.num_jobs))
+        fast = replace(cell, num_jobs=1, rate=cell.rate * cell.num_jobs)
         if cell.num_jobs > 1 and fast in scores:
-            words = f"{METHODS[cell.method]} {limit_of(cell)}"
+            words, times = words_of(cell), f"{cell.num_jobs} times the rate"
+            statement = f"{words}: {cell.num_jobs} jobs, averaged, are ahead of one job at {times}"
             yield ahead(
-                scores,
-                cell,
-                fast,
-                f"{words}: {cell.num_jobs} jobs, averaged, are ahead of one job of the same rate",
-                f"N = {cell.num_jobs} minus N = 1 with {cell.num_jobs} times the rate",
+                scores, cell, fast, statement, f"N = {cell.num_jobs} minus N = 1 at {times}"
             )
-            yield equivalent(
-                scores,
-                fast,
-                replace(cell, num_jobs=1),
-                f"{words}: one job stands {cell.num_jobs} times the rate",
-                "minus the same at the common rate",
-            )
+            slow = replace(cell, num_jobs=1)
+            statement = f"{words}: one job stands {times}"
+            yield equivalent(scores, fast, slow, statement, f"N = 1 at {times} minus N = 1")
 
 
 def alike(scores: Scores) -> Iterator[Finding]:
     """Simple and online end alike."""
     for cell in basic(scores):
         if cell.method == "simple":
-            statement = f"Simple and online NG-SGD {limit_of(cell)} end alike, N = {cell.num_jobs}"
+            statement = f"{words_of(cell)} and online end alike, N = {cell.num_jobs}"
             online = replace(cell, method="online")
             yield equivalent(scores, cell, online, statement, "simple minus online")
 
 
-def best_rates(scores: Scores) -> Sequence[tuple[Cell, Sample]]:
-    """Find, for each method, limit and N, the rate that suits it best."""
-    best: dict[tuple, tuple[Cell, Sample]] = {}
-    for cell, values in scores.items():
-        if cell.outer == "average":
-            sample = Sample(tuple(values.values()))
-            group = cell.method, cell.limit, cell.num_jobs, cell.interval
-            if group not in best or sample.mean > best[group][1].mean:
-                best[group] = cell, sample
-    return list(best.values())
+def at_best_rates(scores: Scores) -> Iterator[Finding]:
+    """The same where each method, limit and N has the rate that suits it best."""
+    best = best_rates(scores)
+    for (method, limit, num_jobs), cell in best.items():
+        words = f"{METHODS[method]} {'with the' if limit else 'without a'} limit"
+        statement = f"Each at its best rate, {words}"
+        plain, one = best.get(("plain", limit, num_jobs)), best.get((method, limit, 1))
+        if plain and method != "plain":
+            what = f"{cell.rate:g} and {plain.rate:g} times the rate"
+            yield ahead(
+                scores, cell, plain, f"{statement} is ahead of plain SGD, N = {num_jobs}", what
+            )
+        if one and num_jobs > 1:
+            what = f"{cell.rate:g} and {one.rate:g} times the rate"
+            yield equivalent(
+                scores, cell, one, f"{statement} ends alike by {num_jobs} jobs and by one", what
+            )
+
+
+def best_rates(scores: Scores) -> dict[tuple[str, bool, int], Cell]:
+    """Find the best cell of each method, limit and N for which several rates were tried."""
+    groups: dict[tuple[str, bool, int], list[Cell]] = {}
+    for cell in basic(scores):
+        groups.setdefault((cell.method, cell.limit, cell.num_jobs), []).append(cell)
+    return {
+        group: max(cells, key=lambda cell: Sample(tuple(scores[cell].values())).mean)
+        for group, cells in groups.items()
+        if len(cells) > 1
+    }

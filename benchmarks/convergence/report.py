@@ -3,7 +3,8 @@
 
 Differences are paired by seed; what is behind ± is half of a 95 % t-interval over seeds.  That two
 cells are alike is said where two one-sided tests at 5 % reject a difference of 0.02 and more; that
-one is ahead, where the two-sided interval does not reach zero."""
+one is ahead, where the two-sided interval does not reach zero.  Cells with one seed are in the
+table and in the pictures, and nothing is said of them."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cells import METHODS, OUTER, Cell
-from figures import draw_curves
-from findings import Scores, basic, best_rates, findings, scores_of
+from figures import draw_curves, draw_rates
+from findings import Scores, basic, findings, scores_of
 from statistics_of_seeds import Sample
 from table import Result, read_curves, read_peers, read_results
 
@@ -42,9 +43,9 @@ def write_report(dir: Path) -> None:
     parts = [
         "# Results\n\n" + INTRODUCTION,
         picture(dir, scores),
+        rates(dir, scores, results),
         "## Cells\n\n" + table_of(results),
         "## What holds, and what does not\n\n" + "\n".join(map(str, findings(scores))),
-        "## The rate that suits each best\n\n" + rates(scores),
         "## Samples between averages\n\n" + intervals(scores),
         "## Instead of the plain average\n\n" + outer(scores),
         "## The same by PyTorch's optimizers\n\n" + peers(dir, results),
@@ -82,17 +83,25 @@ def picture(dir: Path, scores: Scores) -> str:
     return "![Held-out log-probability against samples](curves.png)"
 
 
+def rates(dir: Path, scores: Scores, results: list[Result]) -> str:
+    """Draw held-out log-probability over the rates, where there are several."""
+    cells = {cell: list(scores[cell].values()) for cell in basic(scores)}
+    intervals = {cell.interval for cell in cells}
+    lost = {r.cell.key: [] for r in results if r.error and r.cell.interval in intervals}
+    if len({cell.rate for cell in lost | cells if cell.num_jobs == 1}) < 3:
+        return "\n\n"
+    try:
+        draw_rates(lost | cells, dir / "rates.png")
+    except ImportError:  # said before
+        return "\n\n"
+    return "![Held-out log-probability against learning rate](rates.png)"
+
+
 def table_of(results: list[Result]) -> str:
-    """Tabulate all quantities of the cells at the common rate and interval, and of the controls."""
+    """Tabulate all quantities of the cells at the usual interval."""
     names = "held_out", "combined", "trained", "trained_combined", "running"
     by_name = {name: scores_of(results, name) for name in (*names, "limited", "cpu_s")}
-    cells = list(basic(by_name["held_out"]))
-    intervals = {cell.interval for cell in cells}
-    controls = [
-        cell
-        for cell in by_name["held_out"]
-        if cell.num_jobs == 1 and cell.rate == 4 and cell.interval in intervals
-    ]
+    cells = basic(by_name["held_out"])
     rows = [
         [
             cell.title,
@@ -100,22 +109,10 @@ def table_of(results: list[Result]) -> str:
             f"{sample(by_name['limited'], cell).mean:.1%}",
             f"{sample(by_name['cpu_s'], cell).mean:.0f}",
         ]
-        for cell in [*cells, *controls]
+        for cell in cells
     ]
     header = ["", "average", "combined", "average, training data", "combined, training data"]
     return markdown([*header, "while training", "limited steps", "CPU seconds"], rows)
-
-
-def rates(scores: Scores) -> str:
-    found = [(cell, best) for cell, best in best_rates(scores) if is_swept(cell, scores)]
-    return markdown(["", "average"], [[cell.title, str(best)] for cell, best in found])
-
-
-def is_swept(cell: Cell, scores: Scores) -> bool:
-    """Tell whether there are several rates for what is like a cell."""
-    like = (cell.method, cell.limit, cell.num_jobs, cell.interval, cell.outer)
-    alike = [c for c in scores if (c.method, c.limit, c.num_jobs, c.interval, c.outer) == like]
-    return len(alike) > 1
 
 
 def intervals(scores: Scores) -> str:
