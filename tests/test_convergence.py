@@ -436,10 +436,12 @@ def test_a_base_network_and_trainings_that_branch_from_it(synthesised, run_progr
     assert model.priors.sum() == pytest.approx(1)
     trained = ["--parts=paper", "--seeds=0", "--interval=512", "--samples=4096"]
     trained += ["--held-out-frames=500", "--minibatch-size=64"]
+    run_program(HERE / "run.py", *trained, "--cells=online_*_n8_*", base, tmp_path)
+    assert len(read_results(tmp_path / "trials.csv")) == 1
     run_program(HERE / "run.py", *trained, base, tmp_path)
     results = read_results(tmp_path / "trials.csv")
     assert [(r.cell.method, r.cell.num_jobs) for r in results] == [
-        ("plain", 1), ("online", 1), ("plain", 4), ("online", 4), ("online", 8),
+        ("online", 8), ("plain", 1), ("online", 1), ("plain", 4), ("online", 4),
     ]  # fmt: skip
     starts = {curve[0] for curve in read_curves(tmp_path / "curves.csv").values()}
     [(samples, log_prob)] = starts  # all branch from the same model
@@ -451,6 +453,11 @@ def test_frames_that_are_missing_are_named(run_program, tmp_path):
     assert (
         b"frames/train has no frames: make_frames.py or synthesise.py makes them" in failed.stderr
     )
+
+
+def test_cells_are_chosen_by_their_names(run_program, tmp_path):
+    failed = run_program(HERE / "run.py", "--cells=bfgs_*", "base.mdl", tmp_path, check=False)
+    assert b"there is none like this, but plain_limit_n1_i12800_r1_average_s0, say" in failed.stderr
 
 
 def test_pytorch_computes_the_same_network(setting, tmp_path):

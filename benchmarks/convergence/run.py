@@ -11,6 +11,7 @@ in <dir>/trials.csv, and some in <dir>/curves.csv; then it is not done again.  I
 again, this goes on where it stopped; started several times, these processes share the work.
 report.py makes tables and pictures of it."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 from cells import MAIN_PARTS, plan
@@ -30,6 +31,7 @@ from nnet.errors import NgtrainError
 @argument("model")
 @argument("dir", type=Path)
 @option("--parts", " ".join(MAIN_PARTS), "Parts of the experiment, in this order")
+@option("--cells", "*", "Those of them whose names are like this, such as online_limit_n4_*_r16_*")
 @option("--seeds", "0 1 2", "Seeds of the order of the frames")
 @option("--interval", 12800, "Samples of a job between averages", least=1)
 @option("--samples", 1228800, "Samples that each training sees, no frame twice", least=1)
@@ -41,9 +43,13 @@ from nnet.errors import NgtrainError
 @gpu_option
 @tf32_option
 def main(
-    model, dir, parts, seeds, interval, samples, held_out_frames, minibatch_size,
+    model, dir, parts, cells, seeds, interval, samples, held_out_frames, minibatch_size,
     initial_effective_lrate, final_effective_lrate, max_change_per_sample, device,
 ):  # fmt: skip
+    planned = plan(parts.split(), numbers(seeds), interval)
+    chosen = [cell for cell in planned if fnmatch(cell.name, cells)]
+    if not chosen:
+        raise NgtrainError(f"--cells={cells}: there is none like this, but {planned[0].name}, say")
     setting = Setting(
         model=model,
         train=Frames.load(dir / "frames/train").on(device),
@@ -54,16 +60,15 @@ def main(
         minibatch_size=minibatch_size,
         max_change=max_change_per_sample,
     )
-    cells = plan(parts.split(), numbers(seeds), interval)
-    for cell in cells:
+    for cell in chosen:
         setting.check(cell)
-    for number, cell in enumerate(cells, start=1):
+    for number, cell in enumerate(chosen, start=1):
         trial_dir = dir / cell.name
         trial_dir.mkdir(parents=True, exist_ok=True)
         with locked(trial_dir / ".lock", wait=False) as is_ours:
             if not is_ours or cell in {result.cell for result in read_results(dir / "trials.csv")}:
                 continue
-            log.info("%d of %d: %s", number, len(cells), cell.name)
+            log.info("%d of %d: %s", number, len(chosen), cell.name)
             result, curve = Trial(cell, setting, trial_dir, device).run()
             add_result(dir, result, curve)
             log.info("held-out log-probability %s %s", result.held_out, result.error)
