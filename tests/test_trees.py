@@ -11,9 +11,9 @@ from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency, Leaf, RootPhones, Split, Table, root_map
 from nnet.io.tables import INTEGERS, sequential_table
 from nnet.trees.building import build_tree, leaves_of
-from nnet.trees.clustering import bottom_up, c_random, k_means, top_down
+from nnet.trees.clustering import bottom_up, c_random, k_means, refine, top_down
 from nnet.trees.conversion import AlignmentConverter, UnsuitableAlignment, _borrowed
-from nnet.trees.questions import Questions
+from nnet.trees.questions import Questions, cluster_for_questions
 from nnet.trees.statistics import ABSENT, StateAccumulator, TreeStatistics, objective
 
 
@@ -156,6 +156,39 @@ def test_objective_is_the_log_likelihood():
     expected = -0.5 * ((x - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum()
     assert objective(sums, 0.01) == pytest.approx(expected, rel=1e-6)
     assert objective(np.zeros(9), 0.01) == 0
+
+
+def with_rare_ones(count, num_points=12, num_rare=6, dim=39):
+    """Statistics of a million frames, but `count` frames of some points."""
+    rng = np.random.default_rng(0)
+    counts = np.repeat([1e6 / (num_points - num_rare), count], [num_points - num_rare, num_rare])
+    counts = rng.permutation(np.rint(counts))[:, np.newaxis]
+    means, variances = rng.normal(size=(num_points, dim)), rng.uniform(0.5, 2, (num_points, dim))
+    return np.hstack([counts, counts * means, counts * (means**2 + variances)])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_refinement_ends_though_points_have_hardly_any_data(count):
+    points = with_rare_ones(count)
+    for seed in range(20):
+        assignment = np.random.default_rng(seed).integers(0, 2, len(points))
+        refine(points, assignment, 2, 0.01)
+        assert refine(points, assignment, 2, 0.01, num_rounds=1) == 0
+
+
+def test_questions_about_phones_without_data(monkeypatch):
+    num_calls = 0
+
+    def counted(*args):
+        nonlocal num_calls
+        num_calls += 1
+        return objective(*args)
+
+    monkeypatch.setattr("nnet.trees.clustering.objective", counted)
+    phone_sets = [[phone] for phone in range(1, 13)]
+    sets = cluster_for_questions(with_rare_ones(0), phone_sets, 0.01, c_random())
+    assert all(phones in sets for phones in phone_sets)
+    assert num_calls < 10_000  # 141463 where rounding moves what has no data
 
 
 def test_k_means_finds_what_is_together():

@@ -46,6 +46,10 @@ def refine(
 ) -> np.float32:
     """Move points, one at a time, to clusters where they fit better, until none moves.
 
+    A gain, added up in single precision as Kaldi does, is off by as much as a point of few frames
+    or none could gain: it may be above 0 there and back, and the point moves in every round.  Here
+    a move must also raise the sum of the (rounded) objectives, so there is an end to it.
+
     Args:
         points: statistics (points, 1 + 2 D).
         assignment: int (points,): cluster of each; it changes in place.
@@ -61,7 +65,9 @@ def refine(
         for point, sums in enumerate(points):
             own = assignment[point]
             without = objective(clusters[own] - sums, var_floor)
-            gains = objective(clusters + sums, var_floor) + without - values - values[own]
+            together = objective(clusters + sums, var_floor)
+            gains = together + without - values - values[own]
+            gains[together - values <= values[own] - without] = -np.inf
             gains[own] = -np.inf
             best = int(gains.argmax())
             if gains[best] > 0:

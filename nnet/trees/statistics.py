@@ -45,7 +45,7 @@ def objective(sums: np.ndarray, var_floor: float) -> np.ndarray:
     """
     dim = sums.shape[-1] // 2
     count = sums[..., 0]
-    frames = np.maximum(count, np.finfo(float).tiny)[..., np.newaxis]
+    frames = np.where(count > 0, count, 1)[..., np.newaxis]
     mean = sums[..., 1 : 1 + dim] / frames
     variance = sums[..., 1 + dim :] / frames - mean * mean
     floored = np.maximum(variance, var_floor)
