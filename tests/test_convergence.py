@@ -78,7 +78,7 @@ def test_interval_of_known_values():
 
     low, high = Sample((1.0, 2.0, 3.0)).interval()
     assert (low, high) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-3)
-    assert str(Sample((1.0,))) == "1.000 (one seed)"
+    assert str(Sample((1.0,))) == "1.000"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_report_of_a_few_trainings(tmp_path):
     append(tmp_path / "peers.csv", PEER_HEADER, points)
     write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
-    assert "| PyTorch, AdamW | 0.001 | -1.100 (one seed) | 7 |" in page
+    assert "| PyTorch, AdamW | 0.001 | -1.100 | 7 |" in page
     assert "| online NG-SGD | 1 | -1.000 ± 0.002 | 9 |" in page
     assert "| online NG-SGD, limited, N = 4 | -1.001 ± 0.007 |" in page
     assert "25.0%" in page

@@ -116,8 +116,9 @@ def draw_rates(scores: Mapping[Cell, Sequence[float]], file: Path) -> None:
             lost = means < floor
             axes.plot(np.array(rates)[lost], shown[lost], "x", color=color, ms=9)
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(floor - 0.01, best + 0.02)
-    axes.set_xlabel("effective learning rate, of that of the paper's recipe")
+    axes.set_xlabel("effective learning rate, in multiples of the common one")
     axes.set_ylabel("held-out log-probability per frame")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="lower left")

@@ -59,8 +59,8 @@ def write_report(dir: Path) -> None:
 INTRODUCTION = (
     "Log-probabilities are per frame, on held-out speakers unless another is said. ± is half of a "
     "95 % t-interval over seeds, which change the order of the frames and nothing else: it says "
-    "nothing about other speakers, other data or other networks. There is no correction for the "
-    "number of statements."
+    "nothing about other speakers, other data or other networks. What has none is of one seed. "
+    "There is no correction for the number of statements."
 )
 
 

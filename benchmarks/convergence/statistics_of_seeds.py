@@ -42,7 +42,7 @@ class Sample:
 
     def __str__(self) -> str:
         if len(self.values) < 2:
-            return f"{self.mean:.3f} (one seed)" if self.values else "–"
+            return f"{self.mean:.3f}" if self.values else "–"
         return f"{self.mean:.3f} ± {self.half_width():.3f}"
 
 
