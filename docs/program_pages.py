@@ -71,9 +71,9 @@ SUBJECTS = {
         lattice-copy lattice-scale lattice-add-penalty lattice-best-path lattice-1best
         lattice-to-nbest lattice-prune lattice-push lattice-minimize lattice-depth
         lattice-depth-per-frame lattice-to-post lattice-to-phone-lattice
-        lattice-determinize-pruned lattice-oracle lattice-mbr-decode
-        lattice-to-ctm-conf lattice-align-words lattice-align-words-lexicon lattice-lmrescore
-        lattice-lmrescore-const-arpa arpa-to-const-arpa
+        lattice-determinize-pruned lattice-determinize-phone-pruned lattice-oracle
+        lattice-mbr-decode lattice-to-ctm-conf lattice-align-words lattice-align-words-lexicon
+        lattice-lmrescore lattice-lmrescore-const-arpa arpa-to-const-arpa
     """,
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """
         fsttablecompose fstdeterminizestar fstminimizeencoded fstpushspecial fstcomposecontext

@@ -8,14 +8,17 @@ from archives import read_table
 
 from nnet.errors import NgtrainError
 from nnet.io.tables import INTEGERS, POSTERIOR, REAL
-from nnet.lattices.conversion import to_lattice
-from nnet.lattices.lattice import LATTICE_ARC, Lattice
+from nnet.lattices.acoustic_costs import with_acoustic_costs_of
+from nnet.lattices.conversion import to_compact_lattice, to_lattice
+from nnet.lattices.lattice import ACOUSTIC, LATTICE_ARC, Lattice
 from nnet.lattices.operations import pruned, scaled
 from nnet.lattices.paths import best_path, best_paths, linear, random_paths
 from nnet.lattices.posteriors import forward_backward
 from nnet.lattices.sweep import Sweep
-from nnet.lattices.tables import COMPACT_LATTICE, naming
+from nnet.lattices.tables import COMPACT_LATTICE, LATTICE, naming
 from nnet.lattices.times import depth, depth_per_frame, state_times
+
+RAW = "kaldi/golden/lattices/raw.ark.gz"
 
 
 def assert_equal(found: dict, expected: dict) -> None:
@@ -203,10 +206,70 @@ def test_empty_lattice():
 def test_determinization(kaldi_lattices, run_program, tmp_path, reference):
     result = run_program(
         "lattice-determinize-pruned", "--acoustic-scale=0.1", "--beam=4",
-        f"ark:gunzip -c {reference('kaldi/golden/lattices/raw.ark.gz')} |", f"ark:{tmp_path}/out",
+        f"ark:gunzip -c {reference(RAW)} |", f"ark:{tmp_path}/out",
     )  # fmt: skip
     found = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)
     assert_equal(found, read_table(f"ark:{kaldi_lattices}/determinized.txt", COMPACT_LATTICE))
     log = (kaldi_lattices / "lattice-determinize-pruned.log").read_text()
     said = [line.partition(") ")[2] for line in result.stderr.decode().splitlines()]
     assert said[-2:] == [line.partition(") ")[2] for line in log.splitlines()[-2:]]
+
+
+@pytest.fixture(params=["lattice-determinize-pruned", "lattice-determinize-phone-pruned"])
+def determinize_raw(request, run_program, reference, tmp_path):
+    """A function that runs a program on raw lattices, and returns the table that it wrote."""
+    model = [reference("kaldi/exp/tri2_ali/final.mdl")] if "phone" in request.param else []
+
+    def run(*options, holder=COMPACT_LATTICE):
+        run_program(
+            *(request.param, "--acoustic-scale=0.1", "--beam=4", *options, *model),
+            *(f"ark:gunzip -c {reference(RAW)} |", f"ark:{tmp_path}/out"),
+        )
+        return read_table(f"ark:{tmp_path}/out", holder)
+
+    return run
+
+
+def test_determinization_has_the_paths_of_kaldi(determinize_raw, kaldi_lattices):
+    expected = read_table(f"ark:{kaldi_lattices}/determinized.txt", COMPACT_LATTICE)
+    assert_same_paths(determinize_raw(), expected)
+
+
+def test_determinization_keeps_the_costs_of_frames(determinize_raw, kaldi_lattices, reference):
+    found = determinize_raw("--write-compact=false", holder=LATTICE)
+    raw = read_table(f"ark:gunzip -c {reference(RAW)} |", LATTICE)
+    for key, lattice in found.items():
+        assert costs_of_frames(lattice) <= costs_of_frames(raw[key])
+    expected = read_table(f"ark:{kaldi_lattices}/determinized.txt", COMPACT_LATTICE)
+    compact = {key: to_compact_lattice(lattice) for key, lattice in found.items()}
+    assert_same_paths(compact, expected)
+
+
+def costs_of_frames(lattice: Lattice) -> set[tuple]:
+    """Frame, transition-id and acoustic cost of arcs."""
+    arcs = lattice.arcs
+    frames = state_times(lattice)[lattice.source]
+    costs = arcs["weight"][:, ACOUSTIC].round(3)
+    return set(zip(frames.tolist(), arcs["ilabel"].tolist(), costs.tolist(), strict=True))
+
+
+def test_acoustic_costs_are_averaged_and_must_be_of_frames():
+    arcs = np.array([(7, 1, (0, 2), 1), (7, 2, (0, 4), 1), (0, 3, (5, 0), 2)], LATTICE_ARC)
+    finals = np.array([[np.inf] * 2, [np.inf] * 2, [1, 0]])
+    raw = Lattice.from_arcs(0, finals, [0, 0, 1], arcs)
+    weights = with_acoustic_costs_of(raw, scaled(raw, 1, 9)).arcs["weight"]
+    assert weights.tolist() == [[0, 3], [0, 3], [5, 0]]
+    raw.arcs["weight"][2, ACOUSTIC] = 1
+    with pytest.raises(ValueError, match="without transition-ids"):
+        with_acoustic_costs_of(raw, raw)
+
+
+def test_determinization_without_any_pass_says_so(kaldi_lattices, run_program, reference, tmp_path):
+    result = run_program(
+        "lattice-determinize-phone-pruned", "--phone-determinize=false", "--word-determinize=false",
+        reference("kaldi/exp/tri2_ali/final.mdl"), f"ark:{kaldi_lattices}/lat.ark",
+        f"ark:{tmp_path}/out",
+    )  # fmt: skip
+    assert b"copying lattice without determinization" in result.stderr
+    expected = read_table(f"ark:{kaldi_lattices}/lat.ark", COMPACT_LATTICE)
+    assert_same_paths(read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE), expected)

@@ -1,7 +1,8 @@
 """Options of programs that search for lattices (Kaldi's LatticeFasterDecoderConfig)."""
 
-from nnet.cli import argument, determinization_options, option
+from nnet.cli import argument, option
 from nnet.cli.config_options import options
+from nnet.cli.determinization import phone_determinization_options
 
 lattice_search_options = options(
     option("--beam", 16.0, "Decoding beam.  Larger->slower, more accurate.", above=0),
@@ -22,19 +23,7 @@ lattice_search_options = options(
         "If true, determinize the lattice (lattice-determinization, keeping only best pdf-sequence "
         "for each word-sequence).",
     ),
-    option(
-        "--phone-determinize",
-        True,
-        "If true, do an initial pass of determinization on both phones and words (see also "
-        "--word-determinize)",
-    ),
-    option(
-        "--word-determinize",
-        True,
-        "If true, do a second pass of determinization on words only (see also --phone-determinize)",
-    ),
-    option("--minimize", False, "If true, push and minimize after determinization."),
-    determinization_options,
+    phone_determinization_options,
 )  # fmt: skip
 """Decorator for the fields of LatticeOptions."""
 
