@@ -55,7 +55,7 @@ from nnet.ivectors.mixtures import DiagGmm, FullGmm
 from nnet.lattices.conversion import to_compact_lattice
 from nnet.lattices.lattice import Lattice
 from nnet.lattices.paths import best_paths
-from nnet.lattices.tables import COMPACT_LATTICE, LATTICE
+from nnet.lattices.tables import COMPACT_LATTICE, LATTICE, naming
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.model.nnet1 import read_nnet1
@@ -518,8 +518,9 @@ def read_object_of(holder: tables.Holder, contents: bytes):
 def read_lattices(path: str) -> None:
     """And find the best paths, which walks over all."""
     with tables.sequential_table(f"ark:{path}", COMPACT_LATTICE) as table:
-        for _, loaded in table:
-            exhaust(best_paths(loaded, 3))
+        for key, loaded in table:
+            with naming(key):  # as programs do; a lattice may have a cycle
+                exhaust(best_paths(loaded, 3))
 
 
 def lattice_seeds() -> list[bytes]:
