@@ -74,10 +74,12 @@ def common_points(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.nda
 LINES = {
     ("plain", False): ("C3", "plain SGD, no limit"),
     ("plain", True): ("C1", "plain SGD, limited"),
+    ("simple", False): ("C4", "simple NG-SGD, no limit"),
     ("simple", True): ("C2", "simple NG-SGD"),
+    ("online", False): ("C9", "online NG-SGD, no limit"),
     ("online", True): ("C0", "online NG-SGD"),
 }
-MARKS = {1: ("o", "-"), 4: ("s", "--"), 16: ("^", ":")}
+MARKS = {1: ("o", "-"), 4: ("s", "--"), 8: ("D", "-."), 16: ("^", ":")}
 LOST = 0.3
 """What is further below the best is drawn at the lower edge."""
 

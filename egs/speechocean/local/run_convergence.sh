@@ -18,22 +18,21 @@
 set -euo pipefail
 
 nonlin=pnorm nj=$(nproc)
+. "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [[ ${1:-} == -* ]]; do
   case $1 in
-    -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit ;;
-    --nonlin) nonlin=$2; shift 2 ;;
-    --nj) nj=$2; shift 2 ;;
-    *) echo "run_convergence.sh: there is no option $1 (--help lists them)" >&2; exit 1 ;;
+    -h | --help) usage; exit ;;
+    *) parse_option "--nonlin --nj" "$@"; shift $taken ;;
   esac
 done
-[ $# -ge 2 ] || { echo "run_convergence.sh: <exp-dir> and <dir> are needed (see --help)" >&2; exit 1; }
+[ $# -ge 2 ] || fail "<exp-dir> and <dir> are needed (--help says more)"
 exp=$(realpath "$1") dir=$(realpath -m "$2")
 shift 2
 mkdir -p "$dir"
 cd "$(dirname "$0")/.."
 . ./path.sh
 lang=$exp/lang tree=$exp/tree base=$dir/base_$nonlin
-[ -e "$tree/num_jobs" ] || { echo "run_convergence.sh: $tree has no alignment: run.sh first" >&2; exit 1; }
+[ -e "$tree/num_jobs" ] || fail "$tree has no alignment: run.sh first"
 
 prepare() {
   # The held-out speakers, by the network that aligned the others, on the states of the tree.
