@@ -83,8 +83,10 @@ class Cell:
         return asdict(self)
 
 
-def plan(parts: Sequence[str], seeds: Sequence[int], interval: int) -> list[Cell]:
-    """List the cells of some PARTS, in the order of their value; each one once.
+def plan(
+    parts: Sequence[str], seeds: Sequence[int], interval: int, rate: float = 1.0
+) -> list[Cell]:
+    """List the cells of some PARTS at RATE times their rates, by value; each one once.
 
     Raises:
         NgtrainError: there is no such part.
@@ -92,7 +94,7 @@ def plan(parts: Sequence[str], seeds: Sequence[int], interval: int) -> list[Cell
     if unknown := set(parts) - PARTS.keys():
         raise NgtrainError(f"there is no part {unknown.pop()}: parts are {', '.join(PARTS)}")
     cells = [
-        replace(cell, seed=seed)
+        replace(cell, seed=seed, rate=round(cell.rate * rate, 4))
         for part in parts
         for seed in seeds
         for cell in PARTS[part](interval)
@@ -142,7 +144,7 @@ def outer(interval: int) -> Iterator[Cell]:
         for name in "bmuf", "diloco":
             whole = Cell("online", True, num_jobs, interval, outer=name)
             for factor in 1, 2:
-                yield replace(whole, rate=round(factor / whole.amplification, 4))
+                yield replace(whole, rate=factor / whole.amplification)
 
 
 def paper(interval: int) -> Iterator[Cell]:

@@ -33,6 +33,7 @@ from nnet.errors import NgtrainError
 @option("--parts", " ".join(MAIN_PARTS), "Parts of the experiment, in this order")
 @option("--cells", "*", "Those of them whose names are like this, such as online_limit_n4_*_r16_*")
 @option("--seeds", "0 1 2", "Seeds of the order of the frames")
+@option("--rate", 1.0, "What the rates of these parts are multiplied by", above=0)
 @option("--interval", 12800, "Samples of a job between averages", least=1)
 @option("--samples", 1228800, "Samples that each training sees, no frame twice", least=1)
 @option("--held-out-frames", 30720, "Frames that models are judged on", least=1)
@@ -43,10 +44,10 @@ from nnet.errors import NgtrainError
 @gpu_option
 @tf32_option
 def main(
-    model, dir, parts, cells, seeds, interval, samples, held_out_frames, minibatch_size,
+    model, dir, parts, cells, seeds, rate, interval, samples, held_out_frames, minibatch_size,
     initial_effective_lrate, final_effective_lrate, max_change_per_sample, device,
 ):  # fmt: skip
-    planned = plan(parts.split(), numbers(seeds), interval)
+    planned = plan(parts.split(), numbers(seeds), interval, rate)
     chosen = [cell for cell in planned if fnmatch(cell.name, cells)]
     if not chosen:
         raise NgtrainError(f"--cells={cells}: there is none like this, but {planned[0].name}, say")
