@@ -24,14 +24,13 @@ Usage:  benchmarks/gmm_decode.py [options] <ali-dir> <graph-dir> <data> <decode-
 def main(ali_dir, graph_dir, data, decode_dir, lmwt, word_ins_penalty, **search):
     from contextlib import ExitStack
 
-    from gaussian_decoding import Densities
-
     from nnet.decoding.decoder import MultiDecoder, SearchOptions, decoding_settings
     from nnet.decoding.fst import ArrayFst
     from nnet.io.tables import FEATURES, INTEGERS, sequential_table, table_writer
+    from nnet.ivectors.gmm_model import GmmModel
 
     settings = decoding_settings(0.1, lmwt, word_ins_penalty)
-    model, graph = Densities(Path(ali_dir, "final.mdl")), ArrayFst.load(f"{graph_dir}/HCLG.fst")
+    model, graph = GmmModel.load(f"{ali_dir}/final.mdl"), ArrayFst.load(f"{graph_dir}/HCLG.fst")
     decoder = MultiDecoder(model, graph, settings, SearchOptions(**search), allow_partial=True)
     scoring = Path(decode_dir, "scoring")
     scoring.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,7 @@ SUBJECTS = {
     """,
     "Lattices": """
         nnet-latgen-faster nnet-latgen-faster-parallel
+        gmm-latgen-faster gmm-latgen-faster-parallel
         lattice-copy lattice-scale lattice-add-penalty lattice-best-path lattice-1best
         lattice-to-nbest lattice-prune lattice-push lattice-minimize lattice-depth
         lattice-depth-per-frame lattice-to-post lattice-to-phone-lattice

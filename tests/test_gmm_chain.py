@@ -1,18 +1,9 @@
-"""benchmarks/gmm_chain.py: what it and gmm_decode.py compute without Kaldi's code."""
+"""benchmarks/gmm_chain.py: what it computes without Kaldi's code."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from nnet.decoding.alignment import Aligner, AlignmentOptions
-from nnet.decoding.fst import ArrayFst
-from nnet.decoding.graph import TrainingGraphCompiler, add_transition_probs
-from nnet.decoding.symbols import SymbolTable
-from nnet.drivers.data_dir import read_table
-from nnet.drivers.feature_pipeline import FeaturePipeline
-from nnet.io.integer_lists import read_integers
-from nnet.io.tables import MATRIX, sequential_table
 
 
 @pytest.fixture(autouse=True)
@@ -83,32 +74,3 @@ def test_mllt_makes_the_covariance_of_every_state_diagonal():
     for pdf in 0, 1:
         correlations = np.corrcoef((frames @ m.T)[pdfs == pdf].T)
         assert np.abs(correlations - np.eye(4)).max() < 0.05
-
-
-@pytest.mark.slow
-def test_kaldis_gaussians_find_kaldis_alignment_again(
-    kaldi, tree, environment, tmp_path, alignments
-):
-    from gaussian_decoding import Densities
-
-    system, lang = kaldi / "exp/tri2_ali", kaldi / "data/lang"
-    for name in "feats.scp", "cmvn.scp", "utt2spk":
-        lines = (kaldi / "data/train" / name).read_text().splitlines(keepends=True)[:20]
-        (tmp_path / name).write_text("".join(lines).replace("../shared/kaldi", str(kaldi)))
-    densities = Densities(system / "final.mdl")
-    model, words = densities.transition_model, SymbolTable.load(f"{lang}/words.txt")
-    compiler = TrainingGraphCompiler(
-        tree, model, ArrayFst.load(f"{lang}/L.fst"),
-        read_integers(f"{lang}/phones/disambig.int"), transition_scale=0.0, self_loop_scale=0.0,
-    )  # fmt: skip
-    texts, aligner = (
-        read_table(kaldi / "data/train/text"),
-        Aligner(model, 0.1, AlignmentOptions(10.0, 40.0)),
-    )
-    with sequential_table(FeaturePipeline.of(system).rspecifier(tmp_path), MATRIX) as features:
-        for key, frames in features:
-            graph = compiler.compile([words.number(word) for word in texts[key].split()])
-            graph = add_transition_probs(graph, model, 1.0, 0.1)
-            path = aligner.align(key, graph, densities.log_likelihoods(frames))
-            assert path.alignment == list(alignments[key])
-    assert aligner.num_done == 20

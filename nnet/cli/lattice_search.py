@@ -28,11 +28,23 @@ lattice_search_options = options(
 """Decorator for the fields of LatticeOptions."""
 
 lattice_generation = options(
-    argument("nnet_in", "fst_in", "features_rspecifier", "lattice_wspecifier"),
+    argument("model_in", "fst_in", "features_rspecifier", "lattice_wspecifier"),
     argument("words_wspecifier", "alignments_wspecifier", required=False),
     option("--acoustic-scale", 0.1, "Scaling factor for acoustic likelihoods", above=0),
     option("--word-symbol-table", "", "Symbol table for words [for debug output]"),
     option("--allow-partial", False, "If true, produce output even if end state was not reached."),
     lattice_search_options,
 )
-"""Decorator for what generate_lattices takes."""
+"""Decorator for what generate_lattices takes, with the file of the model."""
+
+parallel_options = options(
+    option("--num-threads", 1, "Number of processes that search at the same time", least=1),
+    option(
+        "--num-threads-total",
+        0,
+        "Most utterances at once, with those whose lattices wait for earlier ones.  Controls "
+        "memory use.  If <= 0, defaults to --num-threads plus 20.  Otherwise, must be >= "
+        "num-threads.",
+    ),
+)
+"""Decorator of the programs that search for several utterances at once."""

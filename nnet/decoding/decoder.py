@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,9 +19,19 @@ from nnet.decoding.graph import add_word_insertion_penalty
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.io import log_lines
-from nnet.model.acoustic_model import AcousticModel
 
 log = logging.getLogger("ngtrain")
+
+
+class LikelihoodModel(Protocol):
+    """An acoustic model as a search sees it: a network's, or one of Gaussians."""
+
+    @property
+    def transition_model(self) -> TransitionModel: ...
+
+    def log_likelihoods(self, features: np.ndarray, key: str = "") -> np.ndarray:
+        """Compute those of all pdf-ids for each frame."""
+        ...
 
 
 class GraphPath(NamedTuple):
@@ -172,7 +182,7 @@ class MultiDecoder:
 
     def __init__(
         self,
-        model: AcousticModel,
+        model: LikelihoodModel,
         graph: ArrayFst,
         settings: Sequence[DecodingSetting],
         options: SearchOptions,

@@ -1,7 +1,7 @@
-"""The body of nnet-latgen-faster: a table of features to tables of lattices and best paths.
+"""The body of nnet-latgen-faster and gmm-latgen-faster: features to lattices and best paths.
 
-After Kaldi's nnet2bin/nnet-latgen-faster.cc and nnet-latgen-faster-parallel.cc, with their log
-lines.
+After Kaldi's nnet2bin/nnet-latgen-faster.cc, gmmbin/gmm-latgen-faster.cc and their parallel forms,
+with their log lines.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnet.decoding.decoder import LikelihoodModel
 from nnet.decoding.fst import FST, ArrayFst
 from nnet.decoding.lattice_decoder import DecodedUtterance, LatticeDecoder, LatticeOptions
 from nnet.decoding.symbols import SymbolTable
 from nnet.decoding.task_sequencer import TaskSequencer
-from nnet.device.device import CPU, Device
 from nnet.io import log_lines
 from nnet.io.random_access import random_access_table
 from nnet.io.tables import INTEGERS, MATRIX, is_rspecifier, sequential_table, table_writer
 from nnet.lattices.tables import COMPACT_LATTICE, LATTICE, naming
-from nnet.model.acoustic_model import AcousticModel
 
 log = logging.getLogger("ngtrain")
 
@@ -57,7 +56,7 @@ class LatticeGenerator:
 
     def __init__(
         self,
-        model: AcousticModel,
+        model: LikelihoodModel,
         fst_in: str,
         options: LatticeOptions,
         acoustic_scale: float,
@@ -161,7 +160,7 @@ class LatticeGenerator:
 
 
 def generate_lattices(
-    nnet_in: str,
+    model: LikelihoodModel,
     fst_in: str,
     features_rspecifier: str,
     lattice_wspecifier: str,
@@ -171,7 +170,6 @@ def generate_lattices(
     acoustic_scale: float,
     allow_partial: bool,
     word_symbol_table: str,
-    device: Device = CPU,
     num_threads: int | None = None,
     num_threads_total: int = 0,
     **search,
@@ -182,7 +180,7 @@ def generate_lattices(
     all.  `search` is for LatticeOptions, the others are for LatticeGenerator.
     """
     symbols = SymbolTable.load(word_symbol_table) if word_symbol_table else None
-    model, options = AcousticModel.load(nnet_in, device), LatticeOptions(**search)
+    options = LatticeOptions(**search)
     generator = LatticeGenerator(model, fst_in, options, acoustic_scale, allow_partial, symbols)
     holder = COMPACT_LATTICE if options.determinize_lattice else LATTICE
     with ExitStack() as files:
