@@ -9,6 +9,7 @@ table and in the pictures, and nothing is said of them."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from cells import METHODS, OUTER, Cell
@@ -116,16 +117,18 @@ def table_of(results: list[Result]) -> str:
 
 
 def intervals(scores: Scores) -> str:
-    """Tabulate the intervals of a cell that has several."""
+    """Tabulate the cells that were tried with several intervals."""
+    tried: dict[Cell, list[Cell]] = {}
+    for cell in scores:
+        if cell.outer == "average":
+            tried.setdefault(replace(cell, interval=0), []).append(cell)
     rows = [
-        (cell.interval, [cell.title, str(cell.interval), str(sample(scores, cell))])
-        for cell in scores
-        if cell.rate == 1 and cell.outer == "average" and cell.num_jobs == 4
-        and cell.method == "online" and cell.limit
-    ]  # fmt: skip
-    return markdown(
-        ["", "samples", "average"], [row for _, row in sorted(rows)] if len(rows) > 1 else []
-    )
+        [cell.title, str(cell.interval), str(sample(scores, cell))]
+        for cells in tried.values()
+        if len(cells) > 1
+        for cell in sorted(cells, key=lambda cell: cell.interval)
+    ]
+    return markdown(["", "samples", "average"], rows)
 
 
 def outer(scores: Scores) -> str:
