@@ -55,6 +55,24 @@ def test_effective_rates_of_outer_steps_are_common():
     assert [cell.rate * cell.amplification for cell in cells] == pytest.approx([1, 2, 1, 2])
 
 
+def test_parts_at_another_rate():
+    from cells import plan
+
+    own, others = (plan(["grid", "outer"], [0], 100, rate) for rate in (1, 16))
+    assert [cell.rate for cell in others] == pytest.approx([16 * cell.rate for cell in own], 1e-2)
+    assert len({cell.name for cell in own + others}) == 2 * len(own)
+
+
+def test_the_report_has_intervals_of_any_rate():
+    from cells import Cell
+    from report import intervals
+
+    cells = [Cell("online", True, 4, n, rate=16) for n in (6400, 3200)]
+    text = intervals({cell: {0: -1.0, 1: -2.0} for cell in [*cells, Cell("plain", True, 4, 6400)]})
+    rows = [line.split(" | ")[1] for line in text.splitlines()]
+    assert rows == ["samples", "---", "3200", "6400"] and "16 times the rate" in text
+
+
 def test_tables_are_read_as_they_are_written(tmp_path):
     from cells import Cell
     from table import Result, add_result, read_curves, read_results
