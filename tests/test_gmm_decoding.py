@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from archives import read_table as read_archive
@@ -81,9 +83,28 @@ def test_kaldis_gaussians_find_kaldis_alignment_again(
     assert aligner.num_done == len(texts)
 
 
+KALDI = """
+lucas-0-04 -7.35004 6
+lucas-1-34 -6.61253 6
+lucas-3-14 -7.00026 2
+lucas-4-44 -7.02131 6
+lucas-6-24 -6.47471 8
+lucas-8-04 -6.46319 2
+lucas-9-34 -6.72742 5
+yweweler-1-14 -5.44205 6
+yweweler-2-44 -6.69303 10
+yweweler-4-24 -5.75812 4
+yweweler-6-04 -6.34565 9
+yweweler-7-34 -6.52067 6
+yweweler-9-14 -6.00113 6
+"""
+"""Log-likelihoods per frame and words, as Kaldi's gmm-latgen-faster has them."""
+
+
 @pytest.mark.slow
 def test_lattices(kaldi, environment, run_program, tmp_path):
-    """What is written by one process is written by two; the words are nearly all those spoken."""
+    """Words and likelihoods are Kaldi's; what one process writes, two write as well."""
+    expected = {key: (float(ll), word) for key, ll, word in map(str.split, KALDI.split("\n")[1:-1])}
     data_of(kaldi, "test", tmp_path / "data", every=80, first=4)
     features = FeaturePipeline.of(kaldi / "exp/tri2").rspecifier(tmp_path / "data")
     inputs = kaldi / "exp/tri2/final.mdl", kaldi / "exp/tri2/graph/HCLG.fst", features
@@ -93,7 +114,14 @@ def test_lattices(kaldi, environment, run_program, tmp_path):
         outputs = [f"ark:{tmp_path}/lat", f"ark,t:{tmp_path}/words"]
         said = run_program(*program, *options, *inputs, *outputs).stderr.decode()
         assert "Done 13 utterances, failed for 0" in said
+        found = dict(re.findall(r"for utterance (\S+) is (\S+) over", said))
+        assert {k: float(v) for k, v in found.items()} == pytest.approx(
+            {key: log_likelihood for key, (log_likelihood, _) in expected.items()}, rel=1e-5
+        )
         results[program[0]] = [(tmp_path / name).read_bytes() for name in ("lat", "words")]
     first, second = results.values()
     assert first == second
-    assert len(read_archive(f"ark:{tmp_path}/lat", COMPACT_LATTICE)) == 13
+    words = dict(map(str.split, first[1].decode().splitlines()))
+    assert words == {key: word for key, (_, word) in expected.items()}
+    lattices = read_archive(f"ark:{tmp_path}/lat", COMPACT_LATTICE)
+    assert sum(lattice.num_arcs for lattice in lattices.values()) == 20
