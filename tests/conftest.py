@@ -59,13 +59,24 @@ def reference(shared):
 
     def path(name: str) -> Path:
         file = shared / name
-        if reference_data.is_part(shared) and not file.exists():
-            pytest.skip(
-                "needs more of the reference data than tests/reference has: $NGTRAIN_SHARED"
-            )
+        if not file.exists():
+            leave_out_with_a_part_of(shared)
         return file
 
     return path
+
+
+def leave_out_with_a_part_of(shared: Path) -> None:
+    """Skip a test if the reference data are those of tests/reference alone."""
+    if reference_data.is_part(shared):
+        pytest.skip("needs more of the reference data than tests/reference has: $NGTRAIN_SHARED")
+
+
+@pytest.fixture(scope="session")
+def gaussians(shared) -> Path:
+    """The directory of a system of Kaldi's with Gaussian mixtures, which a part has not."""
+    leave_out_with_a_part_of(shared)
+    return shared / "kaldi/exp/tri2"
 
 
 @pytest.fixture(scope="session")

@@ -161,8 +161,8 @@ def test_am_info_is_kaldis(reference, run_program):
     assert run_program("am-info", model).stdout == kaldis
 
 
-def test_gmm_info(reference, run_program):
-    said = run_program("gmm-info", reference("kaldi/exp/tri2_ali/final.mdl")).stdout.decode()
+def test_gmm_info(reference, gaussians, run_program):
+    said = run_program("gmm-info", gaussians / "final.mdl").stdout.decode()
     assert said.startswith("number of phones 20\nnumber of pdfs 128\n")
     assert "feature dimension 40\nnumber of gaussians " in said
     model = reference("kaldi/golden/training/online_lowrank/0.mdl")

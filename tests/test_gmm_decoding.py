@@ -34,8 +34,8 @@ def data_of(kaldi, part, folder, every, first=0) -> None:
 
 
 @pytest.fixture(scope="module")
-def system(kaldi) -> GmmModel:
-    return GmmModel.load(f"{kaldi}/exp/tri2_ali/final.mdl")
+def system(gaussians) -> GmmModel:
+    return GmmModel.load(f"{gaussians}/final.mdl")
 
 
 def test_likelihoods_are_those_of_each_mixture(system, monkeypatch):
@@ -102,12 +102,12 @@ yweweler-9-14 -6.00113 6
 
 
 @pytest.mark.slow
-def test_lattices(kaldi, environment, run_program, tmp_path):
+def test_lattices(kaldi, gaussians, environment, run_program, tmp_path):
     """Words and likelihoods are Kaldi's; what one process writes, two write as well."""
     expected = {key: (float(ll), word) for key, ll, word in map(str.split, KALDI.split("\n")[1:-1])}
     data_of(kaldi, "test", tmp_path / "data", every=80, first=4)
-    features = FeaturePipeline.of(kaldi / "exp/tri2").rspecifier(tmp_path / "data")
-    inputs = kaldi / "exp/tri2/final.mdl", kaldi / "exp/tri2/graph/HCLG.fst", features
+    features = FeaturePipeline.of(gaussians).rspecifier(tmp_path / "data")
+    inputs = gaussians / "final.mdl", gaussians / "graph/HCLG.fst", features
     options = "--acoustic-scale=0.083333", "--beam=13", "--lattice-beam=6"
     results = {}
     for program in ["gmm-latgen-faster"], ["gmm-latgen-faster-parallel", "--num-threads=2"]:

@@ -1,6 +1,7 @@
 """Lattices with the costs of other language models, beside Kaldi's."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,14 @@ def test_language_model_in_one_array(model, tmp_path):
     assert read.step((20,), 3)[0] == (20, 3)
     assert read.step((20, 3), 4)[0] == (4,)  # the model has no word after 3 4
     assert read.step((4,), 2)[0] == ()
+
+
+def test_the_array_of_kaldi(arpa, run_program, tmp_path):
+    """The bytes that Kaldi's arpa-to-const-arpa makes of the same model (tests/reference)."""
+    symbols = f"--bos-symbol={BEGIN}", f"--eos-symbol={END}", f"--unk-symbol={UNKNOWN}"
+    run_program("arpa-to-const-arpa", *symbols, arpa, tmp_path / "carpa")
+    expected = Path(__file__).parent / "reference/small.carpa"
+    assert (tmp_path / "carpa").read_bytes() == expected.read_bytes()
 
 
 def test_unknown_words_are_those_of_the_model(model):

@@ -260,11 +260,16 @@ def build(model: LanguageModel, begin: int, end: int, unknown: int) -> ConstArpa
 
 
 def _logarithms(model: LanguageModel) -> dict[NGram, tuple[float, float]]:
-    """Return natural logarithms of each n-gram's probability and back-off factor."""
+    """Return natural logarithms of each n-gram's probability and back-off factor.
+
+    They are rounded as Kaldi's lm/arpa-file-parser.cc rounds them, which keeps those to base 10 in
+    single precision.
+    """
     entries: dict[NGram, tuple[float, float]] = {}
     for order in model.orders:
         with np.errstate(divide="ignore"):
-            logs = np.log([order.probability, order.backoff])
-        pairs = map(tuple, np.maximum(logs, NEVER * math.log(10)).T.tolist())
+            logs = np.log10([order.probability, order.backoff])
+        rounded = np.maximum(logs, NEVER).astype(np.float32).astype(np.float64)
+        pairs = map(tuple, (rounded * math.log(10)).T.tolist())
         entries.update(zip(map(tuple, order.words.tolist()), pairs, strict=True))
     return entries
