@@ -73,6 +73,31 @@ def test_the_report_has_intervals_of_any_rate():
     assert rows == ["samples", "---", "3200", "6400"] and "16 times the rate" in text
 
 
+def test_few_outer_steps_do_not_reach_the_common_rate():
+    """With a gradient that is always one, what has been gone is the amplification, each time."""
+    from block_momentum import BlockMomentum
+    from cells import Cell
+
+    for name in "average", "bmuf", "diloco":
+        cell = Cell("online", True, 16, 100, outer=name)
+        outer, at = BlockMomentum(*cell.momentum), one_parameter(0.0)
+        for count in range(1, 8):
+            start = at.components[0].bias_params[0]
+            at = outer.step(at, one_parameter(start + 1.0))
+            reached = at.components[0].bias_params[0] / count
+            assert cell.amplification_in(count) == pytest.approx(reached, rel=1e-5)
+        assert cell.amplification_in(10_000) == pytest.approx(cell.amplification, rel=0.01)
+
+
+def one_parameter(value: float) -> Network:
+    """Make a network whose parameters are all `value`."""
+    lines = ["AffineComponent input-dim=1 output-dim=1"]
+    made = Network.from_config(lines, np.random.default_rng(0))
+    for parameter in made.components[0].parameters:
+        parameter[...] = value
+    return made
+
+
 def test_tables_are_read_as_they_are_written(tmp_path):
     from cells import Cell
     from table import Result, add_result, read_curves, read_results
@@ -180,6 +205,34 @@ def test_each_method_at_its_best_rate():
     )
 
 
+def test_a_best_rate_at_the_end_of_those_tried_says_so():
+    from findings import findings, scores_of
+
+    found = results(
+        online_limit_1_1=-1.2,
+        online_limit_1_4=-1.0,
+        plain_limit_1_1=-1.3,
+        plain_limit_1_4=-1.1,
+        plain_limit_1_16=-1.4,
+    )
+    [what] = [f.what for f in findings(scores_of(found)) if f.statement.startswith("Each at its")]
+    assert what == "4 (the highest tried) and 4 times the rate"
+
+
+def test_survivors_do_not_speak_for_a_cell_that_lost_a_training():
+    """Of three seeds one is lost: nothing is said of the other two, nor is theirs the best rate."""
+    from findings import best_rates, scores_of
+    from table import Result
+
+    found = results(online_limit_1_1=-1.2, plain_limit_1_1=-1.1, plain_limit_1_4=-1.0)
+    lost = next(r for r in found if r.cell.rate == 4 and r.cell.seed == 1)
+    found[found.index(lost)] = Result(lost.cell, 1, error="the parameters are not finite")
+    scores = scores_of(found)
+    assert lost.cell.key not in scores and len(scores) == 2
+    assert not best_rates(scores)
+    assert len(verdicts(found)) == 1
+
+
 def test_one_seed_says_nothing():
     found = [r for r in results(online_limit_1_1=-1.0, plain_limit_1_1=-2.0) if r.cell.seed == 0]
     assert not verdicts(found)
@@ -187,7 +240,7 @@ def test_one_seed_says_nothing():
 
 def test_report_of_a_few_trainings(tmp_path):
     from report import write_report
-    from table import PEER_HEADER, Result, add_result, append
+    from table import MEANS_HEADER, PEER_HEADER, Result, add_result, append, shown
 
     found = results(
         online_limit_1_1=-1.0, online_limit_4_1=-1.0, plain_limit_1_1=-1.2, plain_limit_1_2=-1.1
@@ -202,11 +255,18 @@ def test_report_of_a_few_trainings(tmp_path):
         ["adamw", "0.001", "0", 2, "7.0", "-1.1", "-1"],
     ]
     append(tmp_path / "peers.csv", PEER_HEADER, points)
+    cell = [*map(shown, found[0].cell.asdict().values())]
+    append(tmp_path / "means.csv", MEANS_HEADER, [[*cell, 8, "-0.96", "-0.94"]])
     write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
     assert "| PyTorch, AdamW | 0.001 | -1.100 | 7 |" in page
     assert "| online NG-SGD | 1 | -1.000 ± 0.002 | 9 |" in page
     assert "| online NG-SGD, limited, N = 4 | -1.001 ± 0.007 |" in page
+    assert "| online NG-SGD, limited, N = 1 | -1.000 ± 0.002 | -0.960 | -0.900 ± 0.000 |" in page
+    of_trained = page.split("## The same on frames that were trained on")[1]
+    assert (
+        "alike by 4 jobs and by one, within 0.02: **holds** (N = 4 minus N = 1: 0.000" in of_trained
+    )
     assert "25.0%" in page
     assert "with the limit is ahead of plain SGD, both with N = 1: **holds**" in page
     for picture in "curves.png", "rates.png":
@@ -239,22 +299,14 @@ def test_context_ends_where_an_utterance_does(frames):
 def test_block_momentum_is_what_its_equations_say():
     from block_momentum import BlockMomentum
 
-    def network(value: float) -> Network:
-        made = Network.from_config(
-            ["AffineComponent input-dim=1 output-dim=1"], np.random.default_rng(0)
-        )
-        for parameter in made.components[0].parameters:
-            parameter[...] = value
-        return made
-
     for nesterov in True, False:
         outer, theta, delta = BlockMomentum(0.5, 2.0, nesterov), 1.0, 0.0
-        at = network(theta)
+        at = one_parameter(theta)
         for average in 2.0, 3.0, 1.0:
             gradient = average - theta
             delta = 0.5 * delta + 2.0 * gradient
             theta += 2.0 * gradient + 0.5 * delta if nesterov else delta
-            at = outer.step(at, network(average))
+            at = outer.step(at, one_parameter(average))
             assert at.components[0].bias_params[0] == pytest.approx(theta)
 
 
@@ -443,7 +495,7 @@ def test_the_same_frames_whatever_the_number_of_jobs(synthesised, run_program, t
 
 @pytest.mark.slow
 def test_a_base_network_and_trainings_that_branch_from_it(synthesised, run_program, tmp_path):
-    from table import read_curves, read_results
+    from table import read_curves, read_means, read_results
 
     (tmp_path / "frames").symlink_to(synthesised / "frames")
     layers = ["--pnorm-input-dim=60", "--pnorm-output-dim=20", "--minibatch-size=64"]
@@ -461,6 +513,13 @@ def test_a_base_network_and_trainings_that_branch_from_it(synthesised, run_progr
     assert [(r.cell.method, r.cell.num_jobs) for r in results] == [
         ("online", 8), ("plain", 1), ("online", 1), ("plain", 4), ("online", 4),
     ]  # fmt: skip
+    for _ in range(2):  # the second time there is nothing left to do
+        run_program(HERE / "mean_of_last.py", "--held-out-frames=500", tmp_path)
+    means = read_means(tmp_path / "means.csv", "held_out")
+    assert {cell.num_jobs for cell in means} == {1}  # others have kept one model, and have no mean
+    for result in results:
+        if result.cell.key in means:
+            assert means[result.cell.key][0] == pytest.approx(result.held_out, abs=0.3)
     starts = {curve[0] for curve in read_curves(tmp_path / "curves.csv").values()}
     [(samples, log_prob)] = starts  # all branch from the same model
     assert samples == 0 and np.log(1 / model.num_pdfs) + 0.2 < log_prob < results[0].held_out

@@ -68,6 +68,19 @@ class Cell:
         momentum, learning_rate = self.momentum
         return learning_rate / (1 - momentum)
 
+    def amplification_in(self, num_iterations: int) -> float:
+        """By how much it does so in a training of a few iterations: on average over them.
+
+        What an average would do in iteration t of T counts zeta (1 + eta + ... + eta^{T - t + 1})
+        times in the end, one time more than has been done, for the last step looks ahead.
+        """
+        momentum, learning_rate = self.momentum
+        if momentum == 0:
+            return learning_rate
+        left = range(2, num_iterations + 2)
+        missing = sum(momentum**steps for steps in left) / num_iterations
+        return self.amplification * (1 - missing)
+
     @property
     def title(self) -> str:
         """Say in words what tells it from others, but for the seed."""
@@ -138,7 +151,8 @@ def outer(interval: int) -> Iterator[Cell]:
     """What came after the plain average, which has N times the rate.
 
     Momentum lengthens the way by itself, so that jobs have less than N times the rate: so much less
-    that the effective rate is the common one, or half as much less.
+    that the effective rate is the common one, or half as much less.  That is in the long run; in
+    fewer iterations than some times 1/(1 - momentum) it is lower (Cell.amplification_in()).
     """
     for num_jobs in 4, 16:
         for name in "bmuf", "diloco":
@@ -156,7 +170,7 @@ def paper(interval: int) -> Iterator[Cell]:
 
 
 def paper_unlimited(interval: int) -> Iterator[Cell]:
-    """List plain SGD as the paper has it, without a limit."""
+    """List plain SGD as Kaldi has it, without a limit."""
     for num_jobs in 1, 4:
         yield Cell("plain", False, num_jobs, interval)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cells import METHODS, Cell
@@ -14,11 +14,16 @@ Scores = Mapping[Cell, Mapping[int, float]]
 
 
 def scores_of(results: Iterable[Result], name: str = "held_out") -> dict[Cell, dict[int, float]]:
-    """Collect a quantity of the trainings that came to an end."""
+    """Collect a quantity of the cells that lost no training.
+
+    Of a cell that lost some, the others would pass for all: it has no score.
+    """
+    results = list(results)
+    lost = {result.cell.key for result in results if result.error}
     scores: dict[Cell, dict[int, float]] = {}
     for result in results:
         value = getattr(result, name)
-        if value is not None:
+        if value is not None and result.cell.key not in lost:
             scores.setdefault(result.cell.key, {})[result.cell.seed] = value
     return scores
 
@@ -42,12 +47,13 @@ class Finding:
         return f"- {self.statement}: **{verdict}** ({self.what}: {self.difference}, {seeds} seeds)."
 
 
-def findings(scores: Scores) -> list[Finding]:
-    """List those for which there are trainings with several seeds."""
+def findings(scores: Scores, *kinds: Callable[[Scores], Iterator[Finding]]) -> list[Finding]:
+    """List those of some kinds, or of all, for which there are trainings with several seeds."""
+    every = ahead_of_plain, averaging, rate_alone, alike, at_best_rates
     return [
         finding
-        for each in (ahead_of_plain, averaging, rate_alone, alike, at_best_rates)
-        for finding in each(scores)
+        for kind in kinds or every
+        for finding in kind(scores)
         if len(finding.difference.values) > 1
     ]
 
@@ -133,15 +139,25 @@ def at_best_rates(scores: Scores) -> Iterator[Finding]:
         statement = f"Each at its best rate, {words}"
         plain, one = best.get(("plain", limit, num_jobs)), best.get((method, limit, 1))
         if plain and method != "plain":
-            what = f"{cell.rate:g} and {plain.rate:g} times the rate"
+            what = rates_of(scores, cell, plain)
             yield ahead(
                 scores, cell, plain, f"{statement} is ahead of plain SGD, N = {num_jobs}", what
             )
         if one and num_jobs > 1:
-            what = f"{cell.rate:g} and {one.rate:g} times the rate"
+            what = rates_of(scores, cell, one)
             yield equivalent(
                 scores, cell, one, f"{statement} ends alike by {num_jobs} jobs and by one", what
             )
+
+
+def rates_of(scores: Scores, *best: Cell) -> str:
+    """Name best rates, and whether a method could have been better beyond those tried."""
+    words = []
+    for cell in best:
+        tried = [c.rate for c in basic(scores) if replace(c, rate=cell.rate) == cell]
+        end = {max(tried): " (the highest tried)", min(tried): " (the lowest tried)"}
+        words.append(f"{cell.rate:g}{end.get(cell.rate, '')}")
+    return " and ".join(words) + " times the rate"
 
 
 def best_rates(scores: Scores) -> dict[tuple[str, bool, int], Cell]:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cells import METHODS, OUTER, Cell
 from figures import draw_curves, draw_rates
-from findings import Scores, basic, findings, scores_of
+from findings import Scores, ahead_of_plain, averaging, basic, findings, scores_of
 from statistics_of_seeds import Sample
-from table import Result, read_curves, read_peers, read_results
+from table import Result, read_curves, read_means, read_peers, read_results
 
 from nnet.cli import argument, log, program
 from nnet.errors import NgtrainError
@@ -40,15 +40,18 @@ def write_report(dir: Path) -> None:
     results = read_results(dir / "trials.csv")
     if not results:
         raise NgtrainError(f"{dir}/trials.csv: no training has ended")
-    scores = scores_of(results)
+    scores, trained = scores_of(results), scores_of(results, "trained")
+    of_trained = findings(trained, ahead_of_plain, averaging)
     parts = [
         "# Results\n\n" + INTRODUCTION,
         picture(dir, scores),
         rates(dir, scores, results),
         "## Cells\n\n" + table_of(results),
         "## What holds, and what does not\n\n" + "\n".join(map(str, findings(scores))),
+        "## The same on frames that were trained on\n\n" + "\n".join(map(str, of_trained)),
+        "## One training, averaged over its own last models\n\n" + means(dir, scores, trained),
         "## Samples between averages\n\n" + intervals(scores),
-        "## Instead of the plain average\n\n" + outer(scores),
+        "## Instead of the plain average\n\n" + outer(scores, trained, results),
         "## The same by PyTorch's optimizers\n\n" + peers(dir, results),
         failures(results),
     ]
@@ -100,7 +103,7 @@ def rates(dir: Path, scores: Scores, results: list[Result]) -> str:
 
 def table_of(results: list[Result]) -> str:
     """Tabulate all quantities of the cells at the usual interval."""
-    names = "held_out", "combined", "trained", "trained_combined", "running"
+    names = "held_out", "accuracy", "combined", "trained", "trained_combined", "running"
     by_name = {name: scores_of(results, name) for name in (*names, "limited", "cpu_s")}
     cells = basic(by_name["held_out"])
     rows = [
@@ -112,8 +115,24 @@ def table_of(results: list[Result]) -> str:
         ]
         for cell in cells
     ]
-    header = ["", "average", "combined", "average, training data", "combined, training data"]
-    return markdown([*header, "while training", "limited steps", "CPU seconds"], rows)
+    header = ["", "average", "its accuracy", "combined", "average, training data"]
+    more = ["combined, training data", "while training", "limited steps", "CPU seconds"]
+    return markdown([*header, *more], rows)
+
+
+def means(dir: Path, scores: Scores, trained: Scores) -> str:
+    """Tabulate the means that mean_of_last.py made, beside the last averages."""
+    held_out_means, trained_means = (
+        read_means(dir / "means.csv", name) for name in ("held_out", "trained")
+    )
+    tables = scores, held_out_means, trained, trained_means
+    rows = [
+        [cell.title, *(str(sample(table, cell)) for table in tables)]
+        for cell in basic(scores)
+        if cell in held_out_means
+    ]
+    header = ["", "last average", "mean of the last"]
+    return markdown([*header, "last, training data", "mean, training data"], rows)
 
 
 def intervals(scores: Scores) -> str:
@@ -131,8 +150,8 @@ def intervals(scores: Scores) -> str:
     return markdown(["", "samples", "average"], rows)
 
 
-def outer(scores: Scores) -> str:
-    """Tabulate what was tried instead of the average, beside it."""
+def outer(scores: Scores, trained: Scores, results: list[Result]) -> str:
+    """Tabulate what was tried instead of the average, beside it, with the effective rates."""
     numbers = {cell.num_jobs for cell in scores if cell.outer != "average"}
     beside = [
         c for c in basic(scores) if c.method == "online" and c.limit and c.num_jobs in numbers
@@ -141,7 +160,13 @@ def outer(scores: Scores) -> str:
     cells = sorted(
         [*beside, *others], key=lambda c: (c.num_jobs, list(OUTER).index(c.outer), c.rate)
     )
-    return markdown(["", "average"], [[c.title, str(sample(scores, c))] for c in cells])
+    samples = max(result.samples for result in results)
+    rows = []
+    for c in cells:
+        reached = c.rate * c.amplification_in(samples // (c.num_jobs * c.interval))
+        held_out, of_train = (str(sample(table, c)) for table in (scores, trained))
+        rows.append([c.title, f"{reached:.2g}", held_out, of_train])
+    return markdown(["", "effective rate, with momentum", "held out", "training data"], rows)
 
 
 def peers(dir: Path, results: list[Result]) -> str:
@@ -152,23 +177,23 @@ def peers(dir: Path, results: list[Result]) -> str:
     of_peers = read_peers(dir / "peers.csv")
     if not of_peers:
         return ""
-    ours: dict[tuple[str, float], list[tuple[float, float]]] = {}
-    for result in results:
-        cell = result.cell
-        if cell.num_jobs == 1 and cell.limit == (cell.method != "plain") and not result.error:
-            point = result.held_out, result.cpu_s
-            ours.setdefault((METHODS[cell.method], cell.rate), []).append(point)
-    rows = []
-    for (name, rate), points in [*ours.items(), *of_peers.items()]:
-        held_out, seconds = (Sample(values) for values in zip(*points, strict=True))
-        rows.append([name, f"{rate:g}", str(held_out), f"{seconds.mean:.0f}"])
+    scores, seconds = scores_of(results), scores_of(results, "cpu_s")
+    rows = [
+        [METHODS[c.method], f"{c.rate:g}", str(sample(scores, c)), f"{sample(seconds, c).mean:.0f}"]
+        for c in basic(scores)
+        if c.num_jobs == 1 and c.limit == (c.method != "plain")
+    ]
+    for (name, rate), points in sorted(of_peers.items()):
+        held_out, cpu_s = (Sample(values) for values in zip(*points, strict=True))
+        rows.append([name, f"{rate:g}", str(held_out), f"{cpu_s.mean:.0f}"])
     return markdown(["one process", "rate", "held out", "CPU seconds"], rows)
 
 
 def failures(results: list[Result]) -> str:
     """List the trainings that came to no end."""
     lines = [f"- `{r.cell.name}`, after {r.samples} samples: {r.error}" for r in results if r.error]
-    return "## Without an end\n\n" + "\n".join(lines)
+    consequence = "A cell that lost a seed is in no table.\n\n" if lines else ""
+    return f"## Without an end\n\n{consequence}" + "\n".join(lines)
 
 
 def sample(scores: Scores, cell: Cell) -> Sample:

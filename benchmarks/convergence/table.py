@@ -46,6 +46,7 @@ OF_CELL = {field.name: field.type for field in fields(Cell)}
 OF_RESULT = [field.name for field in fields(Result) if field.name != "cell"]
 HEADER = [*OF_CELL, *OF_RESULT]
 CURVE_HEADER = [*OF_CELL, "samples", "held_out"]
+MEANS_HEADER = [*OF_CELL, "models", "held_out", "trained"]
 
 PEERS = {"sgd": "PyTorch, SGD", "momentum": "PyTorch, SGD with momentum", "adamw": "PyTorch, AdamW"}
 PEER_HEADER = ["optimizer", "rate", "seed", "samples", "cpu_s", "held_out", "trained"]
@@ -75,6 +76,15 @@ def read_curves(file: Path) -> dict[Cell, list[tuple[int, float]]]:
         point = int(row["samples"]), float(row["held_out"])
         curves.setdefault(cell_of(row), []).append(point)
     return curves
+
+
+def read_means(file: Path, name: str) -> dict[Cell, dict[int, float]]:
+    """Read a quantity of the means of last models, by cell, its seed apart, and by seed."""
+    means: dict[Cell, dict[int, float]] = {}
+    for row in rows_of(file, MEANS_HEADER):
+        cell = cell_of(row)
+        means.setdefault(cell.key, {})[cell.seed] = float(row[name])
+    return means
 
 
 def read_peers(file: Path) -> dict[tuple[str, float], list[tuple[float, float]]]:
