@@ -225,6 +225,7 @@ def test_ngrams_without_their_history_are_left_out(tmp_path, caplog):
     "old, new, said",
     [
         ("a </s>", "</s> a", "left out 1 of 4 2-grams, with <s> or </s> in the wrong place"),
+        ("a </s>", "a b", "left out 1 of 4 2-grams, which were there before, such as 'a b'"),
         ("ngram 2=4", "ngram 2=5", "line 19: the 2-grams end, of which there are 5"),
         ("-0.3\ta b", "-0.3\ta #0", "line 16: #0 and <eps> cannot be words"),
         ("-99\t<s>", "-99\te", "has no <s>"),

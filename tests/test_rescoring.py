@@ -199,3 +199,13 @@ def test_symbols_must_be_given(run_program, arpa, tmp_path):
     result = run_program("arpa-to-const-arpa", arpa, tmp_path / "carpa", check=False)
     assert result.returncode == 1 and b"--bos-symbol" in result.stderr
     assert np.array_equal(sorted(p.name for p in tmp_path.iterdir()), ["arpa"])
+
+
+def test_an_ngram_without_its_history_is_an_error(run_program, arpa, tmp_path):
+    """The grammar has a state for 3 4, where a trigram ends; the array has nowhere to put it."""
+    arpa.write_text(ARPA.replace("-0.35\t4 3 21", "-0.35\t3 4 21").replace("-0.5\t3 4", "-0.5\t3 3"))
+    result = run_program("arpa-to-const-arpa", f"--bos-symbol={BEGIN}", f"--eos-symbol={END}", arpa,
+                         tmp_path / "carpa", check=False)  # fmt: skip
+    assert result.returncode == 1
+    assert f"{arpa}: there are n-grams that go on from '3 4'".encode() in result.stderr
+    assert not (tmp_path / "carpa").exists()

@@ -111,7 +111,8 @@ class LanguageModel:
 
         As by Kaldi's arpa2fst (lm/arpa-lm-compiler.cc), n-grams with words that are not in `words`
         are left out, those whose history the model does not have, and those with the beginning or
-        the end of a sentence in the wrong place; warnings tell how many.
+        the end of a sentence in the wrong place; and those that are there a second time.  Warnings
+        tell how many.
 
         Raises NgtrainError: it is no such file, it is damaged, has no word of `words`, or its
         sentences have no beginning or no end.
@@ -215,20 +216,19 @@ class _ArpaReader:
     def _section(self, n: int, size: int, highest: int) -> NGrams:
         self._expect(f"\\{n}-grams:")
         ids, logs, backoffs = array("q"), array("d"), array("d")
-        following: set[NGram] = set()  # histories of the next order
+        present: set[NGram] = set()
         left_out = defaultdict(list)  # by reason
         for _ in range(size):
             logarithm, words, backoff = self._ngram(n, size, highest)
             ngram = tuple(map(self.words.number_of.get, words))
             if n == 1:
                 self.unknown.add(words)
-            if reason := self._reason_to_leave_out(ngram):
+            if reason := self._reason_to_leave_out(ngram, present):
                 left_out[reason].append(f"'{visible(' '.join(words))}' on line {self.line_number}")
                 continue
             if n == highest:
                 self.histories.add(ngram[1:])
-            else:
-                following.add(ngram)
+            present.add(ngram)
             ids.extend(ngram)
             logs.append(logarithm)
             backoffs.append(backoff)
@@ -237,7 +237,7 @@ class _ArpaReader:
                 "%s: left out %d of %d %d-grams, %s, such as %s",
                 self.name, len(ngrams), size, n, reason, ngrams[0],
             )  # fmt: skip
-        self.histories = following
+        self.histories = present
         return NGrams(np.array(ids, np.int64).reshape(-1, n), _exp10(logs), _exp10(backoffs))
 
     def _ngram(self, n: int, size: int, highest: int) -> tuple[float, list[str], float]:
@@ -257,7 +257,9 @@ class _ArpaReader:
             raise self._fail(f"expected a logarithm, {n} words, and perhaps another") from None
         return logarithm, fields[1 : n + 1], backoff
 
-    def _reason_to_leave_out(self, ngram: tuple[int | None, ...]) -> str:
+    def _reason_to_leave_out(self, ngram: tuple[int | None, ...], present: set[NGram]) -> str:
+        if ngram in present:
+            return "which were there before"
         if None in ngram:
             return f"whose words are not all in {self.words.name}"
         if not self.forbidden.isdisjoint(ngram):
