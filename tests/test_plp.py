@@ -73,6 +73,11 @@ def test_silence_has_features():
     assert features.shape == (11, 13) and np.isfinite(features).all()
 
 
+def test_the_zeroth_cepstrum_is_not_negative(noise):
+    features = PlpFeatures(use_energy=False, **FRAMES)("a", 1e-4 * noise, 8000)
+    assert (features[:, 0] == 0).all() and features[:, 1:].any()
+
+
 @pytest.mark.parametrize("warp", [1.0, 0.85, 1.2])
 def test_filters_have_their_peaks_at_their_centres(warp):
     options = kaldi_native_fbank.FbankOptions()

@@ -24,7 +24,8 @@ class PlpFeatures:
 
     Args:
         lpc_order: poles of the spectrum.
-        num_ceps: cepstra, with the zeroth, which is the log energy of what is not predicted.
+        num_ceps: cepstra, with the zeroth, which is the log energy of what is not predicted, or 0
+            where that is less, as in Kaldi.
         use_energy: put the log energy of the frame in the place of the zeroth.
         compress_factor: power of energies that stands for loudness.
         cepstral_lifter: Q of the factors 1 + Q/2 sin(pi n / Q) of cepstra, 0 for none.
@@ -74,6 +75,7 @@ class PlpFeatures:
         spectrum = np.pad(loudness, ((0, 0), (1, 1)), "edge")
         autocorrelation = np.fft.irfft(spectrum)[:, : self._lpc_order + 1]
         cepstra = cepstra_of(*linear_prediction(autocorrelation))[:, : len(self._scales)]
+        cepstra[:, 0] = np.maximum(cepstra[:, 0], 0)
         cepstra *= self._scales
         cepstra[:, : log_energy.shape[1]] = log_energy
         if self._htk_compat:
