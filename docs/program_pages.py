@@ -75,11 +75,12 @@ SUBJECTS = {
         lattice-determinize-pruned lattice-determinize-phone-pruned lattice-oracle
         lattice-mbr-decode lattice-to-ctm-conf lattice-align-words lattice-align-words-lexicon
         lattice-lmrescore lattice-lmrescore-const-arpa arpa-to-const-arpa
+        nbest-to-ctm nbest-to-linear linear-to-nbest
     """,
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """
         fsttablecompose fstdeterminizestar fstminimizeencoded fstpushspecial fstcomposecontext
         make-h-transducer fstrmsymbols fstrmepslocal add-self-loops fstisstochastic fstarcsort
-        fstconvert fstcompile
+        fstconvert fstcompile fstproject
     """,
     "Dictionary and language model": """
         utils/make_dict.py utils/prepare_lang.py utils/make_loop_grammar.py

@@ -85,3 +85,24 @@ def test_times_of_recordings(run_program, tmp_path):
     for wrong, reason in (words, b"has no utterance other"), (b"utt 1 0 x word\n", b"line 1"):
         done = run_program("convert_ctm.py", segments, stdin=wrong, check=False)
         assert done.returncode == 1 and reason in done.stderr
+
+
+def test_times_of_words_on_one_path(run_program, tmp_path):
+    """Digits behind the point are Kaldi's: 0.01 in single precision is less than 0.01."""
+    text = "a \n0 1 5 1,1,7_8_8\n1 2 0 0,0,9\n2 3 6 0,0,9_9\n3 0,1,\n\n"
+    (tmp_path / "lat").write_text(text)
+    for options, expected in (
+        ([], ["a 1 0.000 0.030 5", "a 1 0.040 0.020 6"]),
+        (
+            ["--print-silence=true", "--frame-shift=0.03"],
+            ["a 1 0.00 0.09 5", "a 1 0.09 0.03 0", "a 1 0.12 0.06 6"],
+        ),
+        (["--frame-shift=0.0005"], ["a 1 0.0000 0.0015 5", "a 1 0.0020 0.0010 6"]),
+        (["--precision=1", "--frame-shift=1"], ["a 1 0.0 3.0 5", "a 1 4.0 2.0 6"]),
+    ):
+        result = run_program("nbest-to-ctm", *options, f"ark:{tmp_path}/lat", "-")
+        assert result.stdout.decode().splitlines() == expected
+        assert b"approximate" not in result.stderr
+    (tmp_path / "lat").write_text(text.replace("3 0,1,", "3 0,1,9"))
+    result = run_program("nbest-to-ctm", f"ark:{tmp_path}/lat", "-")
+    assert b"times are approximate, such as a" in result.stderr

@@ -106,6 +106,17 @@ def test_symbols_are_erased_removed_or_penalized(run_on, tmp_path):
         assert lines(erased) == [[0, 0, 1, 1, 0], [0, 0, 3, 0, 0], [0, 0]]
 
 
+def test_projection_to_one_side(run_on):
+    given = fst("0 1 1 2 0.5", "1 0 3 0", "1")
+    for options, labels in ([], (1, 3)), (["--project_output=true"], (2, 0)):
+        first, second = labels
+        assert lines(run_on("fstproject", options, given)) == [
+            [0, 1, first, first, 0.5],
+            [1, 0, second, second, 0],
+            [1, 0],
+        ]
+
+
 def test_two_ways_to_treat_symbols_are_one_too_many(run_program, tmp_path):
     options = ["--remove-arcs", "--penalty=1", tmp_path / "syms"]
     result = run_program("fstrmsymbols", *options, check=False)

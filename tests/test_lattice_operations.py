@@ -170,6 +170,34 @@ def test_frames(lattices, kaldi_lattices):
         assert (state_times(expanded)[: lattice.num_states] == state_times(lattice)).all()
 
 
+@pytest.mark.slow
+def test_lattices_of_one_path_as_tables_and_back(kaldi_lattices, run_program, tmp_path):
+    """What Kaldi wrote of the best paths comes of them, and they come of it but for their arcs."""
+    best = f"ark:{tmp_path}/1best"
+    run_program("lattice-1best", "--acoustic-scale=0.05", f"ark:{kaldi_lattices}/lat.ark", best)
+    names = "ali", "words", "lm", "ac"
+    run_program("nbest-to-linear", best, *(f"ark,t:{tmp_path}/{name}" for name in names))
+    for name, expected in ("ali", "best_path_ali.txt"), ("words", "best_path.txt"):
+        assert (tmp_path / name).read_bytes() == (kaldi_lattices / expected).read_bytes()
+    run_program("linear-to-nbest", *(f"ark:{tmp_path}/{name}" for name in names),
+                f"ark:{tmp_path}/nbest")  # fmt: skip
+    assert_same_paths(read_table(f"ark:{tmp_path}/nbest", COMPACT_LATTICE),
+                      read_table(best, COMPACT_LATTICE))  # fmt: skip
+
+
+def test_several_paths_and_none_are_left_out_of_tables_and_ctm(run_program, tmp_path):
+    (tmp_path / "lat").write_text("a \n0 1 5 1,2,7_8_8\n0 1 6\n1\n\nb \n\nc \n0 1 5 1,2,7\n1\n\n")
+    for program in "nbest-to-linear", "nbest-to-ctm":
+        target = f"ark,t:{tmp_path}/out" if program.endswith("linear") else tmp_path / "out"
+        result = run_program(program, f"ark:{tmp_path}/lat", target)
+        assert b"2 lattices are left out, such as a: the lattice is not one path" in result.stderr
+        assert (tmp_path / "out").read_text() in ("c 7 \n", "c 1 0.000 0.010 5\n")
+    (tmp_path / "lat").write_text("b \n\n")
+    for program in "nbest-to-linear", "nbest-to-ctm":
+        target = "ark:-" if program.endswith("linear") else "-"
+        assert run_program(program, f"ark:{tmp_path}/lat", target, check=False).returncode == 1
+
+
 def test_random_paths(lattices, run_program, kaldi_lattices, tmp_path):
     lattice = next(iter(lattices.values()))
     first = random_paths(lattice, 20, np.random.default_rng(1))

@@ -15,6 +15,7 @@ from nnet.io.tables import sequential_table
 from nnet.lattices.conversion import to_compact_lattice, to_lattice
 from nnet.lattices.lattice import LATTICE_ARC, CompactLattice, Lattice
 from nnet.lattices.order import connected, levels_of, topsorted
+from nnet.lattices.paths import lattice_of_path, only_path
 from nnet.lattices.strings import LabelStrings
 from nnet.lattices.tables import COMPACT_LATTICE, LATTICE
 
@@ -123,6 +124,25 @@ def test_lattices_that_are_alone(lattices, raw, tmp_path):
         assert found["a"].num_states == 0 and found["a"].start == -1
         assert paths(found["b"]) == [((), (), 1.0, 2.0)]
     assert to_lattice(empty).start == to_compact_lattice(to_lattice(empty)).start == -1
+
+
+def test_a_path_is_made_of_what_is_there():
+    """More words than transition-ids, neither, and costs at the end."""
+    for ids, words in ([7, 8, 8], [5]), ([7], [5, 6]), ([], []):
+        lattice = lattice_of_path(ids, words, 1.5, -2)
+        path = only_path(lattice)
+        assert path.alignment(lattice) == ids and path.words(lattice) == words
+        assert path.weight(lattice).tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["0 1 5 0,0,7\n0 1 6 0,0,7\n1 0,0,", "0 1 5 0,0,7\n0 0,0,\n1 0,0,", "0 1 5\n1 0 6", "0 1 5"],
+    ids=["two ways", "an end before the end", "a circle", "no end"],
+)
+def test_lattices_of_more_than_one_path(rows):
+    with pytest.raises(ValueError, match="not one path"):
+        only_path(parse(f"\n{rows}\n\n"))
 
 
 def test_topological_order(raw):

@@ -61,7 +61,9 @@ def model(arpa) -> LanguageModel:
 def test_costs_of_the_grammar_are_taken_away_as_by_kaldi(
     kaldi_lattices, kaldi, run_program, tmp_path
 ):
-    grammar = kaldi / "data/lang_test/G.fst"
+    grammar = (
+        f"fstproject --project_output=true {kaldi}/data/lang_test/G.fst |"  # as in its scripts
+    )
     arguments = ["--lm-scale=-1", f"ark:{kaldi_lattices}/lat.ark", grammar, f"ark:{tmp_path}/out"]
     result = run_program("lattice-lmrescore", *arguments)
     assert b"Done 13 lattices, failed for 0" in result.stderr
@@ -203,7 +205,9 @@ def test_symbols_must_be_given(run_program, arpa, tmp_path):
 
 def test_an_ngram_without_its_history_is_an_error(run_program, arpa, tmp_path):
     """The grammar has a state for 3 4, where a trigram ends; the array has nowhere to put it."""
-    arpa.write_text(ARPA.replace("-0.35\t4 3 21", "-0.35\t3 4 21").replace("-0.5\t3 4", "-0.5\t3 3"))
+    arpa.write_text(
+        ARPA.replace("-0.35\t4 3 21", "-0.35\t3 4 21").replace("-0.5\t3 4", "-0.5\t3 3")
+    )
     result = run_program("arpa-to-const-arpa", f"--bos-symbol={BEGIN}", f"--eos-symbol={END}", arpa,
                          tmp_path / "carpa", check=False)  # fmt: skip
     assert result.returncode == 1

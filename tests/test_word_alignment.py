@@ -8,11 +8,17 @@ from archives import read_table, write_table
 from nnet.errors import NgtrainError
 from nnet.io.streams import InputStream
 from nnet.lattices.lattice import CompactLattice
+from nnet.lattices.operations import scaled
 from nnet.lattices.paths import best_paths
 from nnet.lattices.phone_ends import PhoneEnds
 from nnet.lattices.tables import COMPACT_LATTICE
 from nnet.lattices.times import depth
-from nnet.lattices.word_alignment import align_by_boundaries, align_by_lexicon
+from nnet.lattices.word_alignment import (
+    OnErrors,
+    align_by_boundaries,
+    align_by_lexicon,
+    align_table,
+)
 from nnet.lattices.word_boundaries import WordBoundaryAligner, read_word_boundaries
 from nnet.lattices.word_lexicon import WordLexicon
 
@@ -26,7 +32,7 @@ def parse(*lines: str) -> CompactLattice:
 def test_lattices_aligned_by_a_lexicon_are_kaldis(kaldi_lattices, kaldi, run_program, tmp_path):
     lexicon, model = kaldi / "data/lang/phones/align_lexicon.int", kaldi / "exp/tri2_ali/final.mdl"
     arguments = [lexicon, model, f"ark:{kaldi_lattices}/lat.ark", f"ark:{tmp_path}/aligned"]
-    result = run_program("lattice-align-words-lexicon", *arguments)
+    result = run_program("lattice-align-words-lexicon", "--test=true", *arguments)
     assert b"Successfully aligned 13 lattices; 0 had errors." in result.stderr
     theirs = read_table(f"ark:{kaldi_lattices}/aligned.txt", COMPACT_LATTICE)
     for key, ours in read_table(f"ark:{tmp_path}/aligned", COMPACT_LATTICE).items():
@@ -93,7 +99,7 @@ def test_alignment_by_the_places_of_phones_in_words(
     write_table(f"ark:{tmp_path}/in", COMPACT_LATTICE, {"a": lattice})
     model = kaldi / "exp/tri2_ali/final.mdl"
     arguments = [tmp_path / "places", model, f"ark:{tmp_path}/in", f"ark,t:{tmp_path}/out"]
-    run_program("lattice-align-words", "--silence-label=9", *arguments)
+    run_program("lattice-align-words", "--silence-label=9", "--test=true", *arguments)
     [(_, aligned)] = read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE).items()
     assert aligned.words.tolist() == [9, 7, 9, 8]
     whole = ["_".join(map(str, string)) for string in aligned.arc_strings.lists()]
@@ -165,6 +171,21 @@ def test_a_lattice_that_becomes_too_large_is_left_out(kaldi_lattices, kaldi, run
     options = ["--max-expand=0.1", "--output-if-empty"]
     run_program("lattice-align-words-lexicon", *options, *arguments)
     assert len(read_table(f"ark:{tmp_path}/out", COMPACT_LATTICE)) == 13
+
+
+def test_what_becomes_dearer_fails_the_test(lattice, ends, tmp_path):
+    write_table(f"ark:{tmp_path}/in", COMPACT_LATTICE, {"a": lattice})
+    aligner = WordBoundaryAligner(ends, PLACES)
+    tables = f"ark:{tmp_path}/in", f"ark:{tmp_path}/out"
+
+    def status(graph_scale: float, test: bool) -> int:
+        def align(lattice):
+            return align_by_boundaries(scaled(lattice, graph_scale, 1), aligner, 0)
+
+        return align_table(*tables, ends, align, OnErrors(), test)
+
+    assert (status(1, True), status(1.1, False), status(1.1, True)) == (0, 0, 1)
+    assert ends.faults == ["the best path is another than before"]
 
 
 def test_lists_and_lattices_that_do_not_fit(lattice, ends, tmp_path):

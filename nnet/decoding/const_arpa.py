@@ -236,8 +236,8 @@ def build(model: LanguageModel, begin: int, end: int, unknown: int) -> ConstArpa
         if len(ngram) > 1:
             children[ngram[:-1]].append(ngram[-1])
     for history in children.keys() - log.keys():
-        words = " ".join(map(str, history))
-        raise ValueError(f"there are n-grams that go on from '{words}', but not '{words}' itself")
+        text = " ".join(map(str, history))
+        raise ValueError(f"there are n-grams that go on from '{text}', but not '{text}' itself")
     with_state = sorted(n for n, (_, back) in log.items() if len(n) == 1 or back or n in children)
     sizes = [_CHILDREN + 2 * len(children.get(ngram, ())) for ngram in with_state]
     begins = dict(zip(with_state, (np.cumsum([0, *sizes[:-1]])).tolist(), strict=True))

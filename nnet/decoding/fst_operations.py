@@ -146,6 +146,13 @@ def with_symbols(fst: ArrayFst, symbols: Collection[int], side: str) -> np.ndarr
     return np.isin(fst.arcs[side], list(symbols))
 
 
+def project(fst: ArrayFst, side: str) -> ArrayFst:
+    """Give both sides of each arc the label of one (OpenFst's Project)."""
+    arcs = fst.arcs.copy()
+    arcs["ilabel"] = arcs["olabel"] = fst.arcs[side]
+    return replace(fst, arcs=arcs)
+
+
 def erase_symbols(fst: ArrayFst, symbols: Collection[int], side: str = "ilabel") -> ArrayFst:
     """Turn these symbols into epsilon."""
     arcs = fst.arcs.copy()

@@ -1,5 +1,7 @@
 """The best paths of a lattice (Kaldi's lattice-best-path, lattice-1best, lattice-to-nbest).
 
+Lattices of one path stand for what they say in turn (nbest-to-linear, linear-to-nbest).
+
 The n best are found in order of their cost by A*: the exact cost to the end is known for every
 state, so that nothing is looked at which is on none of them (OpenFst's shortest-path.h).
 """
@@ -7,13 +9,15 @@ state, so that nothing is looked at which is on none of them (OpenFst's shortest
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
 import numpy as np
 
-from nnet.lattices.lattice import EPSILON, CompactLattice, Lattice, _Lattice
+from nnet.lattices.conversion import to_compact_lattice
+from nnet.lattices.lattice import EPSILON, LATTICE_ARC, CompactLattice, Lattice, _Lattice
 from nnet.lattices.order import coaccessible
 from nnet.lattices.strings import LabelStrings
 from nnet.lattices.sweep import Sweep
@@ -155,3 +159,41 @@ def linear(lattice: CompactLattice, path: Path) -> CompactLattice:
     strings = lattice.arc_strings.take(np.array(path.arcs, np.int64))
     first_arc = np.minimum(np.arange(num_states + 1), num_states - 1)
     return CompactLattice(0, finals, first_arc, arcs, strings, final_strings)
+
+
+def only_path(lattice: _Lattice) -> Path:
+    """Return the path of a lattice that has one and no more (GetLinearSymbolSequence).
+
+    Raises:
+        ValueError: it is empty, or does not go straight on from its start to its end.
+    """
+    if lattice.start < 0:
+        raise ValueError("the lattice is empty")
+    first_arc, into = lattice.first_arc, lattice.arcs["nextstate"]
+    state = lattice.start
+    arcs: list[int] = []
+    for _ in range(lattice.num_states):
+        num_arcs = first_arc[state + 1] - first_arc[state]
+        if num_arcs + lattice.is_final[state] != 1:
+            break
+        if not num_arcs:
+            return Path(arcs, state)
+        arcs.append(int(first_arc[state]))
+        state = int(into[arcs[-1]])
+    raise ValueError("the lattice is not one path from its start to its end")
+
+
+def lattice_of_path(
+    alignment: Sequence[int], words: Sequence[int], graph: float, acoustic: float
+) -> CompactLattice:
+    """Make the lattice of one path, whose costs are at its end (MakeLatticeFromLinear).
+
+    Where the words begin is not known: each stands beside one of the first transition-ids.
+    """
+    length = max(len(alignment), len(words))
+    arcs = np.zeros(length, LATTICE_ARC)
+    arcs["ilabel"][: len(alignment)], arcs["olabel"][: len(words)] = alignment, words
+    arcs["nextstate"] = np.arange(1, length + 1)
+    finals = np.full((length + 1, 2), np.inf, np.float32)
+    finals[-1] = graph, acoustic
+    return to_compact_lattice(Lattice.from_arcs(0, finals, np.arange(length), arcs))

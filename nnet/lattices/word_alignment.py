@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from nnet.io.losses import Losses
 from nnet.io.tables import sequential_table, table_writer
 from nnet.lattices.lattice import CompactLattice
+from nnet.lattices.paths import best_path
 from nnet.lattices.phone_ends import PhoneAligner, PhoneEnds
 from nnet.lattices.tables import COMPACT_LATTICE, naming
 from nnet.lattices.unfolding import Unfolding, unfold
@@ -69,8 +72,11 @@ def align_table(
     ends: PhoneEnds,
     align: Callable[[CompactLattice], Unfolding | None],
     on_errors: OnErrors,
+    test: bool = False,
 ) -> int:
     """Align the lattices of a table; the exit status, 1 unless most could be.
+
+    test: count it as an error if the best path has not as many frames as before, at the same cost.
 
     Raises:
         NgtrainError: a lattice does not belong to the model, or to the list of phones or words.
@@ -86,6 +92,9 @@ def align_table(
                 unfolding = align(lattice)
                 aligned = unfolding.without_epsilons() if unfolding is not None else None
             is_empty = aligned is None or aligned.start < 0
+            is_tested = test and not is_empty and not ends.faults
+            if is_tested and not np.allclose(_best(aligned), _best(lattice), rtol=1e-4, atol=1e-2):
+                ends.faults.append("the best path is another than before")
             if not is_empty and not ends.faults:
                 num_done += 1
             else:
@@ -98,3 +107,11 @@ def align_table(
     losses.report("%d lattices did not align correctly")
     log.info("Successfully aligned %d lattices; %d had errors.", num_done, losses.count)
     return 0 if num_done > losses.count else 1
+
+
+def _best(lattice: CompactLattice | None) -> tuple[float, int]:
+    """Return what the best path costs, inf if there is none, and its number of frames."""
+    path = best_path(lattice) if lattice is not None else None
+    if lattice is None or path is None:
+        return np.inf, 0
+    return float(path.weight(lattice).sum()), len(path.alignment(lattice))
