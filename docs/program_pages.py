@@ -64,7 +64,7 @@ SUBJECTS = {
     "Decoding and scoring": """
         steps/decode.py steps/recognize.py steps/score.py steps/score_nist.py steps/get_ctm_conf.py
         utils/convert_ctm.py utils/mkgraph.py
-        nnet-decode-faster compute-wer
+        nnet-decode-faster compute-wer compute-wer-bootci align-text
     """,
     "Lattices": """
         nnet-latgen-faster nnet-latgen-faster-parallel

@@ -5,8 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from nnet.decoding.bootstrap import bootstrap, errors_of_sentences
 from nnet.decoding.decoder import parse_values
 from nnet.decoding.error_details import ErrorDetails, speakers_of, wer_interval
+from nnet.decoding.scoring import aligned
+from nnet.errors import NgtrainError
+from nnet.io.random_access import random_access_table
+from nnet.io.tables import TOKENS
 
 REFERENCES = [("a", ["yes", "no"]), ("b", ["no", "no"]), ("c", []), ("absent", ["no"])]
 HYPOTHESES = {"a": ["yes", "yes", "no"], "b": ["yes", "no"], "c": []}
@@ -93,3 +98,66 @@ def test_speakers_are_read_back():
         name: Counter({kind: kinds[kind] for kind in "CSID"})
         for name, kinds in details.speakers(speakers).items()
     }
+
+
+@pytest.mark.parametrize(
+    "reference, hypothesis, pairs",
+    [
+        ("bac", "bba", "bb ab ca"),  # rather two substitutions than an insertion and a deletion
+        ("ca", "abbb", "*a *b cb ab"),
+        ("ab", "b", "a* bb"),
+        ("aa", "a", "a* aa"),
+        ("", "a", "*a"),
+        ("", "", ""),
+    ],
+)
+def test_of_equal_alignments_that_of_kaldis_align_text_is_taken(reference, hypothesis, pairs):
+    found = aligned("u", reference, hypothesis, "*")
+    assert " ".join(map("".join, found)) == pairs
+
+
+def test_align_text(run_program, tmp_path):
+    (tmp_path / "ref").write_text("u1 a b c\nu2 d e\nu3 f\n")
+    (tmp_path / "hyp").write_text("u1 a c\nu2 f e\n")
+    tables = [f"ark:{tmp_path}/{name}" for name in ("ref", "hyp")]
+    result = run_program("align-text", *tables, "ark,t:-")
+    assert result.stdout == b"u1 a a ; b <eps> ; c c \nu2 d f ; e e \n"
+    assert b"Done 2 sentences, failed for 1" in result.stderr and b"u3" in result.stderr
+    result = run_program("align-text", "--special-symbol=e", *tables, "ark,t:-", check=False)
+    assert result.returncode == 1 and b"sentence u2 has the special symbol e" in result.stderr
+
+
+def test_intervals_by_sentences_are_those_of_the_variance():
+    """Of n sentences of one word the rate p has the variance p (1 - p) / n."""
+    words, errors = np.ones(400, int), np.arange(400) % 4 == 0
+    found = bootstrap(words, np.array([errors, errors & (np.arange(400) < 200)]), 2000, srand=1)
+    assert found.rates == pytest.approx([25, 12.5], abs=0.3)
+    assert found.halves == pytest.approx([196 * (p * (1 - p) / 400) ** 0.5 for p in (0.25, 0.125)],
+                                         rel=0.1)  # fmt: skip
+    assert found.improves == 100
+    assert bootstrap(words, np.array([errors]), 10, srand=1).improves is None
+
+
+@pytest.mark.parametrize(
+    "mode, words, errors",
+    [("present", [2, 1], [[1, 0], [2, 1]]), ("all", [2, 3, 1], [[1, 3, 0], [2, 1, 1]])],
+)
+def test_sentences_that_a_system_has_not(run_program, tmp_path, mode, words, errors):
+    (tmp_path / "ref").write_text("u1 a b\nu2 c d e\nu3 f\n")
+    (tmp_path / "1").write_text("u1 a\nu3 f\n")
+    (tmp_path / "2").write_text("u1 c\nu2 c d\nu3 g\n")
+    references = [("u1", ["a", "b"]), ("u2", ["c", "d", "e"]), ("u3", ["f"])]
+    with (
+        random_access_table(f"ark:{tmp_path}/1", TOKENS) as one,
+        random_access_table(f"ark:{tmp_path}/2", TOKENS) as two,
+    ):
+        found = errors_of_sentences(references, [one, two], mode)
+        assert [array.tolist() for array in found] == [words, errors]
+        with pytest.raises(NgtrainError, match="u2"):
+            errors_of_sentences(references, [one, two], "strict")
+        with pytest.raises(NgtrainError, match="no words"):
+            errors_of_sentences([("u9", ["a"])], [one, two], "present")
+    tables = [f"ark:{tmp_path}/{name}" for name in ("ref", "1", "2")]
+    said = run_program("compute-wer-bootci", f"--mode={mode}", *tables).stdout.decode().splitlines()
+    assert [line.split(" [ ")[0].split()[0] for line in said] == ["Set1:", "Set2:", "Probability"]
+    assert said[0].startswith("Set1: %WER ") and "95% Conf Interval [ " in said[0]

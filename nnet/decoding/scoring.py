@@ -84,3 +84,42 @@ def score(references: Iterable[tuple[str, Sequence[str]]], hypotheses, mode: str
         if mode == "all":
             errors.add(reference, [])
     return errors
+
+
+def aligned(
+    key: str, reference: Sequence[str], hypothesis: Sequence[str], nothing: str
+) -> list[tuple[str, str]]:
+    """Pair the words of two sentences so that as few as can be differ.
+
+    Of equal ways back from the end that which pairs words is taken, then that which leaves out one
+    of the reference.  compute-wer decides otherwise, in Kaldi, too.
+
+    nothing: stands beside words that have no other.
+
+    Raises:
+        NgtrainError: a sentence has the word `nothing`.
+
+    Source: LevenshteinAlignment in Kaldi's util/edit-distance-inl.h.
+    """
+    if nothing in reference or nothing in hypothesis:
+        raise NgtrainError(f"sentence {key} has the special symbol {nothing} itself")
+    errors = [list(range(len(hypothesis) + 1))]  # of the first m words beside the first n
+    for m, word in enumerate(reference, 1):
+        above, row = errors[-1], [m]
+        for n, other in enumerate(hypothesis, 1):
+            row.append(min(above[n - 1] + (word != other), above[n] + 1, row[-1] + 1))
+        errors.append(row)
+    m, n = len(reference), len(hypothesis)
+    pairs = []
+    while m or n:
+        is_wrong = m and n and reference[m - 1] != hypothesis[n - 1]
+        if m and n and errors[m][n] == errors[m - 1][n - 1] + is_wrong:
+            m, n = m - 1, n - 1
+            pairs.append((reference[m], hypothesis[n]))
+        elif m and errors[m][n] == errors[m - 1][n] + 1:
+            m -= 1
+            pairs.append((reference[m], nothing))
+        else:
+            n -= 1
+            pairs.append((nothing, hypothesis[n]))
+    return pairs[::-1]
