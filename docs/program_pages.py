@@ -75,7 +75,7 @@ SUBJECTS = {
         lattice-determinize-pruned lattice-determinize-phone-pruned lattice-oracle
         lattice-mbr-decode lattice-to-ctm-conf lattice-align-words lattice-align-words-lexicon
         lattice-lmrescore lattice-lmrescore-const-arpa arpa-to-const-arpa
-        nbest-to-ctm nbest-to-linear linear-to-nbest
+        nbest-to-ctm nbest-to-prons nbest-to-linear linear-to-nbest
     """,
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """
         fsttablecompose fstdeterminizestar fstminimizeencoded fstpushspecial fstcomposecontext

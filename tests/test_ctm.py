@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 
+import numpy as np
 import pytest
 from archives import read_table, write_table
 
 from nnet.decoding.symbols import SymbolTable
+from nnet.hmm.transition_model import TransitionModel
 from nnet.lattices.tables import COMPACT_LATTICE
 
 
@@ -106,3 +108,22 @@ def test_times_of_words_on_one_path(run_program, tmp_path):
     (tmp_path / "lat").write_text(text.replace("3 0,1,", "3 0,1,9"))
     result = run_program("nbest-to-ctm", f"ark:{tmp_path}/lat", "-")
     assert b"times are approximate, such as a" in result.stderr
+
+
+def test_words_with_their_phones(reference, run_program, tmp_path):
+    """A word of two phones, of 3 frames and of 1, and silence; ids are those of whole phones."""
+    model = TransitionModel.load(str(reference("kaldi/exp/nnet_ms/final.mdl")))
+    ids = np.arange(1, model.num_transition_ids + 1)
+    ends = ids[model.is_final[ids] & ~model.is_self_loop[ids]]  # transitions that end a phone
+    sil, two, three = (int(ends[model.phone_of[ends] == phone][0]) for phone in (1, 2, 3))
+    loop = model.self_loop_of[model.state_of[two]]
+    (tmp_path / "lat").write_text(
+        f"a \n0 1 0 0,0,{sil}\n1 2 5 0,0,{two}_{loop}_{loop}_{three}\n2 0,0,\n\n"
+    )
+    arguments = reference("kaldi/exp/nnet_ms/final.mdl"), f"ark:{tmp_path}/lat", "-"
+    assert run_program("nbest-to-prons", *arguments).stdout == b"a 0 1 0 1\na 1 4 5 2 3\n"
+    result = run_program("nbest-to-prons", "--print-lengths-per-phone=true", *arguments)
+    assert result.stdout == b"a 0 1 0 1\na 1 3,1 5 2 3\n"
+    (tmp_path / "lat").write_text("a \n0 1 5 0,0,999999\n1 0,0,\n\n")
+    result = run_program("nbest-to-prons", *arguments, check=False)
+    assert result.returncode == 1 and b"999999 is not a transition-id" in result.stderr
