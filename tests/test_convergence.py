@@ -46,17 +46,12 @@ def test_the_decisive_control_is_first():
         assert Cell("plain", limit, 4, 100) in first
 
 
-def test_effective_rates_of_outer_steps_are_common():
-    """Of each pair the first has the common rate: momentum lengthens the way by so much."""
+def test_rates_of_cells():
+    """Of a pair of outer steps the first has the common rate: momentum lengthens the way so much."""
     from cells import plan
 
     cells = [cell for cell in plan(["outer"], [0], 100) if cell.outer == "bmuf"]
     assert [cell.rate * cell.amplification for cell in cells] == pytest.approx([1, 2, 1, 2])
-
-
-def test_parts_at_another_rate():
-    from cells import plan
-
     own, others = (plan(["grid", "outer"], [0], 100, rate) for rate in (1, 16))
     assert [cell.rate for cell in others] == pytest.approx([16 * cell.rate for cell in own], 1e-2)
     assert len({cell.name for cell in own + others}) == 2 * len(own)
