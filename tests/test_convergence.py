@@ -47,7 +47,7 @@ def test_the_decisive_control_is_first():
 
 
 def test_rates_of_cells():
-    """Of a pair of outer steps the first has the common rate: momentum lengthens the way so much."""
+    """Of two outer steps the first has the common rate: momentum lengthens the way by so much."""
     from cells import plan
 
     cells = [cell for cell in plan(["outer"], [0], 100) if cell.outer == "bmuf"]

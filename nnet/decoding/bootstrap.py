@@ -55,7 +55,7 @@ def errors_of_sentences(
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """What replications of a test set say, in percent.
+    """Hold what replications of a test set say, in percent.
 
     Attributes:
         rates: mean word error rate of each system, float64 (systems,).

@@ -21,8 +21,8 @@ from nnet.lattices.paths import Path, only_path
 from nnet.lattices.tables import COMPACT_LATTICE
 
 
-class TimedWord(NamedTuple):
-    """What stands on an arc.
+class AlignedWord(NamedTuple):
+    """Hold what stands on an arc.
 
     Attributes:
         word: its number, EPSILON for silence.
@@ -35,16 +35,16 @@ class TimedWord(NamedTuple):
     ids: np.ndarray
 
 
-def timed_words(lattice: CompactLattice, path: Path) -> list[TimedWord]:
+def aligned_words(lattice: CompactLattice, path: Path) -> list[AlignedWord]:
     """List what stands on the arcs of a path."""
     ids = [lattice.arc_strings[arc] for arc in path.arcs]
     begins = np.cumsum([0, *map(len, ids)]).tolist()
     words = lattice.words[path.arcs].tolist()
-    return [TimedWord(*row) for row in zip(words, begins[:-1], ids, strict=True)]
+    return [AlignedWord(*row) for row in zip(words, begins[:-1], ids, strict=True)]
 
 
 def write_words(
-    rspecifier: str, wxfilename: str, line_of: Callable[[str, TimedWord], str | None]
+    rspecifier: str, wxfilename: str, line_of: Callable[[str, AlignedWord], str | None]
 ) -> tuple[int, int]:
     """Write a line for each word of a table of lattices; how many were usable, and how many not.
 
@@ -60,7 +60,7 @@ def write_words(
                 continue
             if lattice.final_strings.lengths[path.final]:
                 approximate.add(key)
-            lines = (line_of(key, word) for word in timed_words(lattice, path))
+            lines = (line_of(key, word) for word in aligned_words(lattice, path))
             out.write(encode("".join(f"{line}\n" for line in lines if line)))
             num_done += 1
     losses.report("%d lattices are left out")
@@ -71,7 +71,7 @@ def write_words(
     return num_done, losses.count
 
 
-def ctm_line(key: str, word: TimedWord, frame_shift: float, precision: int) -> str:
+def ctm_line(key: str, word: AlignedWord, frame_shift: float, precision: int) -> str:
     """Format a word: key, channel 1, begin, duration, word; times in seconds, as is frame_shift.
 
     precision: digits behind the point, or more if they do not tell frames apart.
@@ -86,7 +86,7 @@ def ctm_line(key: str, word: TimedWord, frame_shift: float, precision: int) -> s
     return f"{key} 1 {begin} {duration} {word.word}"
 
 
-def pron_line(key: str, word: TimedWord, model: TransitionModel, per_phone: bool) -> str:
+def pron_line(key: str, word: AlignedWord, model: TransitionModel, per_phone: bool) -> str:
     """Format a word: key, begin, number of frames, word, phones; times in frames.
 
     per_phone: have the number of frames of each phone, separated by commas.
