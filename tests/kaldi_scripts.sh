@@ -223,11 +223,28 @@ run get_ivector_id.sh $steps/get_ivector_id.sh $extractor
 run check_ivectors_compatible.sh $steps/check_ivectors_compatible.sh $extractor $extractor
 run remove_egs.sh $steps/remove_egs.sh exp/old/egs
 
-# Of other folders: online decoding with i-vectors, and decoding with Gaussian mixtures
+# Of other folders: online decoding with i-vectors, decoding with Gaussian mixtures, and lattices
 run online/nnet2/prepare_online_decoding.sh steps/online/nnet2/prepare_online_decoding.sh --mfcc-config conf/mfcc.conf \
   data/lang $extractor exp/multisplice exp/multisplice_online
 run online/nnet2/decode.sh steps/online/nnet2/decode.sh --cmd run.pl --nj 2 exp/graph data/test exp/multisplice_online/decode
 run steps/decode.sh steps/decode.sh --cmd run.pl --nj 2 exp/graph data/test exp/ali/decode
+# What is made of lattices, those of the decoding before, and of alignments
+make_part_of_alignments() { # those of data/train alone
+  mkdir -p exp/ali_part; cp exp/ali/{final.mdl,num_jobs} exp/ali_part
+  copy-int-vector "ark:gunzip -c exp/ali/ali.1.gz |" ark,t:- | filter_scp.pl data/train/utt2spk |
+    gzip > exp/ali_part/ali.1.gz
+}
+[ -s exp/ali_part/ali.1.gz ] || make_part_of_alignments 2> /dev/null
+lmwt=(--min-lmwt 10 --max-lmwt 11)
+run scoring/score_kaldi_wer.sh steps/scoring/score_kaldi_wer.sh "${lmwt[@]}" data/test exp/graph exp/ali/decode
+run scoring/score_kaldi_cer.sh steps/scoring/score_kaldi_cer.sh "${lmwt[@]}" data/test exp/graph exp/ali/decode
+run get_ctm.sh steps/get_ctm.sh "${lmwt[@]}" data/test data/lang exp/ali/decode
+run conf/get_ctm_conf.sh steps/conf/get_ctm_conf.sh "${lmwt[@]}" data/test data/lang exp/ali/decode
+run get_train_ctm.sh steps/get_train_ctm.sh data/train data/lang exp/ali_part
+run get_prons.sh steps/get_prons.sh data/train data/lang exp/ali_part
+run oracle_wer.sh steps/oracle_wer.sh data/test data/lang exp/ali/decode
+run diagnostic/analyze_lats.sh steps/diagnostic/analyze_lats.sh data/lang exp/ali/decode
+run lmrescore.sh steps/lmrescore.sh --mode 1 data/lang data/lang data/test exp/ali/decode exp/ali/decode_rescored
 
 echo
 num_ran=$(cd "$kaldi/steps/nnet2" && for name in *; do grep -l '^ran' "$dir/s5/log/$name.result"; done 2> /dev/null | wc -l)
