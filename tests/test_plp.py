@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import kaldi_native_fbank
 import numpy as np
 import pytest
@@ -86,6 +88,26 @@ def test_filters_have_their_peaks_at_their_centres(warp):
     bank = kaldi_native_fbank.MelBanks(options.mel_opts, options.frame_opts, warp).get_matrix()
     peaks = bank.argmax(axis=1) * 4000 / (bank.shape[1] - 1)
     np.testing.assert_allclose(centre_frequencies(options, warp), peaks, atol=2)
+
+
+@pytest.mark.parametrize(
+    "key, options",
+    [
+        ("plain", []),
+        (
+            "warped",
+            ["--vtln-warp=1.1", "--htk-compat=true", "--use-energy=false", "--num-mel-bins=15"],
+        ),
+    ],
+)
+def test_the_features_of_kaldi(key, options, reference, run_program, tmp_path):
+    """Those that Kaldi's compute-plp-feats makes of the same recording (tests/reference)."""
+    (tmp_path / "wav.scp").write_text(f"{key} {reference('fsdd/recordings/5_george_0.wav')}\n")
+    common = "--dither=0", "--sample-frequency=8000", f"scp:{tmp_path}/wav.scp"
+    run_program("compute-plp-feats", *options, *common, f"ark:{tmp_path}/plp")
+    found = read_table(f"ark:{tmp_path}/plp", MATRIX)[key]
+    kaldis = read_table(f"ark:{Path(__file__).parent}/reference/plp.ark", MATRIX)[key]
+    np.testing.assert_allclose(found, kaldis, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("fields", [{"num_ceps": 14}, {"lpc_order": 17}])
