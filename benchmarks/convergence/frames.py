@@ -84,6 +84,9 @@ class Frames:
             yield self.minibatch(frames[begin : begin + size], *context, travel)
 
 
-def spread(total: int, number: int) -> np.ndarray:
-    """Choose `number` of `total` frames at equal distances, so that all speakers are among them."""
-    return np.arange(number, dtype=np.int64) * total // number
+def spread(total: int, number: int, shift: float = 0.0) -> np.ndarray:
+    """Choose `number` of `total` frames at equal distances, so that all speakers are among them.
+
+    `shift`, of a distance, gives others.
+    """
+    return ((np.arange(number) + shift) * total // number).astype(np.int64)

@@ -224,13 +224,18 @@ class Trial:
         return evaluate(network, of.minibatches(frames, EVALUATION_SIZE, self.context))
 
     def combined(self) -> Network:
-        """Weigh the last averages, on data that they were trained on."""
+        """Weigh the last averages, on frames from all over the training.
+
+        They are other frames than those that training data are judged on, and not the last ones,
+        which the last models know each in a way of its own.
+        """
         numbers = self.to_combine()
         if len(numbers) == 1:
             return self.network
         paths = [str(self.file(x)) for x in numbers]
         networks = [AcousticModel.load(path, self.device).network for path in paths]
-        examples = self.setting.train.minibatch(self.order[-COMBINATION_FRAMES:], *self.context)
+        frames = self.order[spread(len(self.order), COMBINATION_FRAMES, shift=0.5)]
+        examples = self.setting.train.minibatch(frames, *self.context)
         return combine(networks, examples, initial_model=len(networks), num_lbfgs_iters=20)
 
     def result(self) -> Result:
