@@ -104,22 +104,25 @@ def test_several_utterances_at_once(inputs, run_program, tmp_path):
 
 
 def test_what_cannot_be_decoded(inputs, run_program, tmp_path):
-    """No features, no frames; a graph for each utterance."""
+    """No features, no frames, a graph that ends before them; a graph for each utterance."""
     model, graph, features = inputs
-    some = dict(list(read_table(features, MATRIX).items())[:2])
-    first, second = some
+    some = dict(list(read_table(features, MATRIX).items())[:3])
+    first, second, third = some
+    ArrayFst.parse("0 1 1 0\n1\n").save(str(tmp_path / "short.fst"))
     some[second] = some[second][:0]
     write_table(f"ark:{tmp_path}/feats", MATRIX, some)
-    (tmp_path / "graphs.scp").write_text(f"{first} {graph}\n{second} {graph}\nother {graph}\n")
+    (tmp_path / "graphs.scp").write_text(f"{first} {graph}\n{second} {graph}\nother {graph}\n"
+        f"{third} {tmp_path}/short.fst\n")  # fmt: skip
     tables = (
         f"scp:{tmp_path}/graphs.scp", f"ark:{tmp_path}/feats", f"ark:{tmp_path}/lat"
     )  # fmt: skip
     for program in ["nnet-latgen-faster"], ["nnet-latgen-faster-parallel", "--num-threads=2"]:
-        result = run_program(*program, "--beam=12", "--lattice-beam=4", model, *tables)
-        said = result.stderr.decode()
+        options = "--beam=12", "--lattice-beam=4", "--allow-partial=true"
+        said = run_program(*program, *options, model, *tables).stderr.decode()
         assert f"Zero-length utterance: {second}" in said
+        assert f"Not producing output for utterance {third} since no path survives" in said
         assert "Not decoding utterance other because no features available." in said
-        assert "Done 1 utterances, failed for 2" in said
+        assert "Done 1 utterances, failed for 3" in said
         assert list(read_table(f"ark:{tmp_path}/lat", COMPACT_LATTICE)) == [first]
 
 

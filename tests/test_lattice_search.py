@@ -107,4 +107,5 @@ def test_what_cannot_be_searched():
     with pytest.raises(NgtrainError, match="a cycle that reads no frame"):
         search.lattice()
     with pytest.raises(NgtrainError, match="beams do not make sense"):
-        LatticeSearchOptions(max_active=100, min_active=200)
+        LatticeSearchOptions(max_active=199, min_active=200)
+    assert LatticeSearchOptions(max_active=200, min_active=200).beam > 0  # as in Kaldi

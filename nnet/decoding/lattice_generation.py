@@ -117,10 +117,10 @@ class LatticeGenerator:
         """Count and log an utterance that was searched; return what was found."""
         key, num_frames, found = searched
         if found is None:
-            self._fail(
-                f"Not producing output for utterance {key} since no final-state reached and "
-                f"--allow-partial={str(self.allow_partial).lower()}."
-            )
+            reason = "no final-state reached and --allow-partial=false"
+            if self.allow_partial:
+                reason = "no path survives to its end"
+            self._fail(f"Not producing output for utterance {key} since {reason}.")
             return None
         if not found.reached_final:
             log.warning(

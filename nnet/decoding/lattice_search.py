@@ -49,7 +49,7 @@ class LatticeSearchOptions:
         if not (
             self.beam > 0
             and self.max_active > 1
-            and 0 <= self.min_active < self.max_active
+            and 0 <= self.min_active <= self.max_active
             and self.lattice_beam > 0
             and self.prune_interval > 0
         ):
