@@ -23,7 +23,8 @@ SUBJECTS = {
     "Training": """
         steps/train_multisplice.py steps/get_lda.py steps/get_egs2.py steps/relabel_egs2.py
         steps/report.py steps/simulate_training.py nnet-report nnet-train-simple nnet-train-parallel
-        nnet-train-ensemble nnet-average nnet-am-average nnet-combine-fast nnet-combine
+        nnet-train-ensemble nnet-average nnet-am-average nnet-am-block-momentum
+        nnet-combine-fast nnet-combine
         nnet-adjust-priors nnet-train-transitions
     """,
     "Sequence training": """

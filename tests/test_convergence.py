@@ -15,6 +15,7 @@ from nnet.hmm.transition_model import TransitionModel
 from nnet.hmm.tree import ContextDependency, monophone_tree
 from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
+from nnet.training.block_momentum import BlockMomentum
 
 HERE = Path(__file__).parents[1] / "benchmarks" / "convergence"
 
@@ -69,7 +70,6 @@ def test_the_report_has_intervals_of_any_rate():
 
 def test_few_outer_steps_do_not_reach_the_common_rate():
     """With a gradient that is always one, what has been gone is the amplification, each time."""
-    from block_momentum import BlockMomentum
     from cells import Cell
 
     for name in "average", "bmuf", "diloco":
@@ -125,20 +125,6 @@ def test_context_ends_where_an_utterance_does(frames):
     ]  # fmt: skip
     assert minibatch.pdfs.tolist() == [0, 4, 5, 6]
     assert [len(m) for m in frames.minibatches(np.arange(7), 3, (0, 0))] == [3, 3, 1]
-
-
-def test_block_momentum_is_what_its_equations_say():
-    from block_momentum import BlockMomentum
-
-    for nesterov in True, False:
-        outer, theta, delta = BlockMomentum(0.5, 2.0, nesterov), 1.0, 0.0
-        at = one_parameter(theta)
-        for average in 2.0, 3.0, 1.0:
-            gradient = average - theta
-            delta = 0.5 * delta + 2.0 * gradient
-            theta += 2.0 * gradient + 0.5 * delta if nesterov else delta
-            at = outer.step(at, one_parameter(average))
-            assert at.components[0].bias_params[0] == pytest.approx(theta)
 
 
 @pytest.fixture

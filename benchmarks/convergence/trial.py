@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from block_momentum import BlockMomentum
 from cells import Cell
 from frames import Frames, spread
 from table import Result
@@ -32,6 +31,7 @@ from nnet.model.acoustic_model import AcousticModel
 from nnet.model.network import Network
 from nnet.natural_gradient.simple import UNIT_ALPHA
 from nnet.training.averaging import average_networks
+from nnet.training.block_momentum import BlockMomentum
 from nnet.training.combination import combine
 from nnet.training.evaluation import evaluate
 from nnet.training.objective import Totals
@@ -163,7 +163,8 @@ class Trial:
         weights = np.full(self.cell.num_jobs, 1 / self.cell.num_jobs)
         start = time.process_time()
         average = average_networks(networks, weights)
-        self.network = self.block_momentum.step(self.network, average)
+        is_plain = self.cell.outer == "average"
+        self.network = average if is_plain else self.block_momentum.step(self.network, average)
         self.state.cpu_s += time.process_time() - start
         self.state.num_limited += total.num_limited
         self.state.num_steps += total.num_minibatches * len(self.network.updatable_components)

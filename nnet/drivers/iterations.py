@@ -178,6 +178,8 @@ class Iterations(ExitStack):
         training, o, x = self.training, self.training.options, jobs.number
         averages = self.schedule.averages(x)
         merged, writing, changes = training.model(x + 1), "--write-checksum=true", []
+        if self.schedule.has_block_momentum and averages:
+            changes += ["-", "|", *self.block_momentum(x), "-"]
         if o.shrink_interval and averages and x % o.shrink_interval == 0:
             frames = read_from([
                 "nnet-subset-egs", f"--n={o.num_frames_shrink}", f"--srand={o.srand + x}",
@@ -211,6 +213,21 @@ class Iterations(ExitStack):
                     raise NgtrainError(f"{log_file}: it ended well, but there is no {merged}")
         remove_models_of_jobs(training.dir, x + 1)
 
+    def block_momentum(self, x: int) -> list[str | Path]:
+        """Make the command that steps from model x towards the average, but for its last files.
+
+        The steps before count where the network is still what they were steps of.
+        """
+        training, o = self.training, self.training.options
+        command = [
+            "nnet-am-block-momentum", "--write-checksum=true",
+            f"--block-momentum={o.block_momentum:g}",
+            f"--block-learning-rate={o.block_learning_rate:g}",
+        ]  # fmt: skip
+        if x > 0 and self.schedule.averages(x - 1) and not self.mixes_up(x - 1):
+            command.append(f"--delta-in={delta_file(training.model(x))}")
+        return [*command, f"--delta-out={delta_file(training.model(x + 1))}", training.model(x)]
+
     def mixes_up(self, x: int) -> bool:
         """Tell whether iteration x ends with a split of outputs of the softmax."""
         return self.training.options.mix_up > 0 and x == self.schedule.halfway
@@ -240,13 +257,24 @@ class Iterations(ExitStack):
         first_to_combine = self.schedule.combination()[0][0]
         for y in range(min(x, first_to_combine)):
             if y % 100:
-                remove_with_checksum(self.training.model(y))
+                remove_model(self.training.model(y))
 
 
 def minibatch_size(training: TrainingRun, x: int) -> int:
     """Halve the minibatches where the model changes fast, which keeps the update stable."""
     size = training.options.minibatch_size
     return size if training.schedule.averages(x) else max(1, size // 2)
+
+
+def delta_file(model: Path) -> Path:
+    """Name the file of the step with block momentum that led to the model of an iteration."""
+    return model.with_suffix(".delta")
+
+
+def remove_model(model: Path) -> None:
+    """Remove the model of an iteration, and the step that led to it."""
+    for file in delta_file(model), model:
+        remove_with_checksum(file)
 
 
 def remove_models_of_jobs(directory: Path, x: int) -> None:
@@ -260,7 +288,7 @@ def forget_iterations(directory: Path, first: int) -> None:
     """Remove the models that iteration `first` and those after it have made, so that they run."""
     for x, model in models(directory).items():
         if x > max(first, 0):
-            remove_with_checksum(model)
+            remove_model(model)
     for model in models_of_jobs(directory).values():
         remove_with_checksum(model)
     forget_left_out(directory, first)

@@ -140,6 +140,10 @@ class TrainingOptions:
         help="After every so manyth iteration each layer is scaled as is best on some of the "
         "training data; 0: never")
     num_frames_shrink: int = setting(2000, ITERATIONS, "Frames for that", least=1)
+    block_momentum: float = setting(0.0, ITERATIONS, least=0, most=0.999,
+        help="How much of the step to an average remains in the next one, for many jobs: 0.9, say")
+    block_learning_rate: float = setting(1.0, ITERATIONS, above=0,
+        help="What the way to an average is multiplied by, with block momentum: 0.7, say")
     final_learning_rate_factor: float = setting(1.0, ITERATIONS, above=0,
         help="Learning rate of the last two layers, over that of the others")
     mix_up: int = setting(0, ITERATIONS, least=0,

@@ -29,7 +29,8 @@ class Schedule:
     num_archives, frames_per_eg: what the egs directory says of itself.
     num_jobs_step: numbers of jobs from this one on are multiples of it.
     initial_effective_lrate, final_effective_lrate: of the averaged model; a job's is num_jobs
-        times as much, because averaging divides the change that each job makes.
+        times as much, because averaging divides the change that each job makes, over what block
+        momentum, in the long run, multiplies it by.
     Raises ScheduleError where there is too little data for the layers or the jobs.
     """
 
@@ -44,6 +45,8 @@ class Schedule:
     add_layers_period: int
     max_models_combine: int
     num_jobs_step: int = 1
+    block_momentum: float = 0.0
+    block_learning_rate: float = 1.0
 
     @classmethod
     def of(cls, options: Any, **given: float) -> Schedule:
@@ -118,10 +121,19 @@ class Schedule:
     def learning_rate(self, x: int) -> float:
         """Compute a job's learning rate on iteration x: the effective one decays exponentially."""
         initial, final = self.initial_effective_lrate, self.final_effective_lrate
-        if x + 1 >= self.num_iters:
-            return final * self.num_jobs(x)
         progress = self.num_archives_processed(x) / self.num_archives_to_process
-        return initial * math.exp(progress * math.log(final / initial)) * self.num_jobs(x)
+        is_last = x + 1 >= self.num_iters
+        effective = final if is_last else initial * math.exp(progress * math.log(final / initial))
+        return effective * self.num_jobs(x) / (self.amplification if self.averages(x) else 1.0)
+
+    @property
+    def has_block_momentum(self) -> bool:
+        return self.block_momentum != 0.0 or self.block_learning_rate != 1.0
+
+    @property
+    def amplification(self) -> float:
+        """How many times as far as plain averages steps with block momentum go in the long run."""
+        return self.block_learning_rate / (1.0 - self.block_momentum)
 
     def archives_and_frames(self, x: int) -> list[tuple[int, int]]:
         """List for each job on iteration x the archive, from 1, and the frame of examples, from 0.
