@@ -132,7 +132,7 @@ class Schedule:
 
     @property
     def amplification(self) -> float:
-        """How many times as far as plain averages steps with block momentum go in the long run."""
+        """Divide how far steps with block momentum go, in the long run, by that of averages."""
         return self.block_learning_rate / (1.0 - self.block_momentum)
 
     def archives_and_frames(self, x: int) -> list[tuple[int, int]]:
