@@ -291,6 +291,76 @@ def test_a_central_position_outside_of_the_window(run_program, kaldi, tmp_path):
     assert b"Disambiguation symbols list is empty" in result.stderr
 
 
+def test_self_loops_pass_symbols_through(run_on, tmp_path, run_program):
+    for name, numbers in ("in", (8, 9)), ("out", (3, 4)), ("short", (3,)):
+        (tmp_path / name).write_text("".join(f"{n}\n" for n in numbers))
+    pair = [tmp_path / "in", tmp_path / "out"]
+    looped = run_on("fstaddselfloops", pair, fst("0 1 1 0", "1 2 1 2", "2 0.5"))
+    assert lines(looped) == [
+        [0, 1, 1, 0, 0], [1, 2, 1, 2, 0], [1, 1, 8, 3, 0], [1, 1, 9, 4, 0],
+        [2, 2, 8, 3, 0], [2, 2, 9, 4, 0], [2, 0.5],
+    ]  # fmt: skip
+    result = run_program("fstaddselfloops", tmp_path / "in", tmp_path / "short", check=False)
+    assert result.returncode == 1 and b"they must be pairs" in result.stderr
+
+
+def test_operations_of_openfst(run_on, tmp_path):
+    given = fst("2 1 1 5 0.5", "2 0 2 0", "1 0 0 0 1", "0 0.25")
+    assert [2, 1, 5, 1, 0.5] in lines(run_on("fstinvert", [], given))
+    assert lines(run_on("fstrmepsilon", [], fst("0 1 1 1 2", "1 2 0 0 1", "2 0.25"))) == [
+        [0, 1, 1, 1, 2], [1, 1.25],
+    ]  # fmt: skip
+    after = run_on("fsttopsort", [], given)
+    assert after.start == 0 and (after.arcs["nextstate"] > after.source).all()
+    assert sorted(arc[2:] for arc in lines(after)[:3]) == sorted(
+        arc[2:] for arc in lines(given)[:3]
+    )
+    circle = fst("0 1 1 1", "1 0 1 1", "1")
+    assert lines(run_on("fsttopsort", [], circle)) == lines(circle)
+    fst("0 0 5 7 0.5", "0 0.5").save(str(tmp_path / "right"))
+    composed = run_on("fstcompose", ["-", tmp_path / "right"], fst("0 1 1 5 1", "1"))
+    assert lines(composed) == [[0, 1, 1, 7, 1.5], [1, 0.5]]
+
+
+def test_random_paths_are_paths(run_on):
+    given = fst("0 1 1 5 0.5", "0 2 2 6", "1 1 3 7", "0 3 4 8", "1 0.25", "2")
+    drawn = [lines(run_on("fstrandgen", [f"--seed={seed}"], given)) for seed in range(8)]
+    for path in drawn:
+        *arcs, (last, cost) = path
+        assert last == len(arcs) and cost == 0
+        assert [arc[2:] for arc in arcs] in (
+            [[2, 6, 0]], *([[1, 5, 0], *[[3, 7, 0]] * n] for n in range(20)),
+        )  # fmt: skip
+    assert len({str(path) for path in drawn}) > 1
+    assert run_on("fstrandgen", [], fst("0 1 1 1")).num_states == 0
+
+
+def test_what_scripts_ask_of_fstinfo(run_program, tmp_path):
+    for name, text, sorted_, cyclic in (
+        ("a", ["0 1 1 1", "1 0 2 2", "1"], b"y", b"y"),
+        ("b", ["0 1 2 1", "0 1 1 1", "1"], b"n", b"n"),
+    ):
+        fst(*text).save(str(tmp_path / name))
+        told = dict(line.rsplit(None, 1) for line in run_program(
+            "fstinfo", tmp_path / name).stdout.splitlines())  # fmt: skip
+        assert told[b"input label sorted"] == sorted_ and told[b"cyclic"] == cyclic
+        assert told[b"# of states"] == b"2"
+
+
+def test_text_is_printed_as_it_is_compiled(run_program, tmp_path):
+    (tmp_path / "symbols").write_text(SYMBOLS)
+    text = b"1\t0\tone\ttwo\t0.693147182\n1\t2\t<eps>\tone\n0\t0.25\n2\n"
+    symbols = [f"--{side}symbols={tmp_path}/symbols" for side in "io"]
+    compiled = ["fstcompile", "--keep-state-numbering=true", *symbols, "-", tmp_path / "fst"]
+    run_program(*compiled, stdin=text)
+    assert run_program("fstprint", *symbols, tmp_path / "fst").stdout == text
+    acceptor = run_program("fstprint", "--acceptor", "--show-weight-one", tmp_path / "fst").stdout
+    assert acceptor == b"1\t0\t1\t0.693147182\n1\t2\t0\t0\n0\t0.25\n2\t0\n"
+    fst("0 1 3 3", "1").save(str(tmp_path / "fst"))
+    result = run_program("fstprint", *symbols, tmp_path / "fst", check=False)
+    assert b"symbols has no symbol with the number 3" in result.stderr
+
+
 # Text ---------------------------------------------------------------------------------------------
 
 TEXT = "4 7 one two 0.5\n4 2 <eps> one\n7 2 two two -1\n\n2 0.25\n7\n"

@@ -308,3 +308,12 @@ def test_programs_make_a_grammar_from_transcripts(run_program, tmp_path):
     grammar = ArrayFst.load(str(tmp_path / "G.fst"))
     assert sentence_cost(grammar, ids("a b <unk>")) < sentence_cost(grammar, ids("e e e"))
     assert np.isfinite(sentence_cost(grammar, []))
+    symbols = f"--read-symbol-table={tmp_path}/words.txt"
+    run_program("arpa2fst", "--disambig-symbol=#0", symbols, f"gunzip -c {arpa} |", tmp_path / "G")
+    assert (tmp_path / "G").read_bytes() == (tmp_path / "G.fst").read_bytes()
+    for options, reason in (
+        ([symbols, "--disambig-symbol=#1"], b"has no symbol #1"),
+        ([], b"Please give --read-symbol-table"),
+    ):
+        result = run_program("arpa2fst", *options, f"gunzip -c {arpa} |", check=False)
+        assert result.returncode == 1 and reason in result.stderr

@@ -121,15 +121,15 @@ class LanguageModel:
 
     # --- Grammars ---------------------------------------------------------------------------------
 
-    def grammar(self) -> ArrayFst:
-        """Make G, the sentences of the model, with #0 on the input of back-off arcs.
+    def grammar(self, backoff_symbol: str = BACKOFF) -> ArrayFst:
+        """Make G, the sentences of the model, with a symbol on the input of back-off arcs.
 
         There is a state for each history that the model has words after, and an arc for each
         n-gram, which leads to the state of the longest end of it that is such a history.  Raises
-        NgtrainError if the symbol table lacks #0.
+        NgtrainError if the symbol table lacks the symbol.
         """
         begin, end = self.words.number(BEGIN), self.words.number(END)
-        disambig, entries = self.words.number(BACKOFF), self.entries
+        disambig, entries = self.words.number(backoff_symbol), self.entries
         histories = dict.fromkeys([(), (begin,), *(ngram[:-1] for ngram in entries)])
         state_of = {history: state for state, history in enumerate(histories)}
 

@@ -18,6 +18,7 @@ from nnet.io.copying import copy_objects
 from nnet.io.losses import Losses
 from nnet.io.random_access import random_access_table
 from nnet.io.tables import is_rspecifier, sequential_table, table_writer
+from nnet.lattices.order import levels_of
 
 log = logging.getLogger("ngtrain")
 
@@ -175,6 +176,9 @@ def remove_arcs(fst: ArrayFst, symbols: Collection[int], side: str = "ilabel") -
     return connected(ArrayFst.from_arcs(fst.start, fst.finals, fst.source[keep], fst.arcs[keep]))
 
 
+# Paths --------------------------------------------------------------------------------------------
+
+
 def connected(fst: ArrayFst) -> ArrayFst:
     """Leave out what is on no way from the start to a final state."""
     import kaldifst
@@ -182,6 +186,43 @@ def connected(fst: ArrayFst) -> ArrayFst:
     trimmed = fst.to_kaldifst()
     kaldifst.connect(trimmed)
     return ArrayFst.from_kaldifst(trimmed)
+
+
+def topsorted(fst: ArrayFst) -> ArrayFst:
+    """Number the states so that every arc goes to a higher one (OpenFst's TopSort).
+
+    Raises:
+        ValueError: the transducer has a cycle.
+    """
+    order = np.argsort(levels_of(fst), kind="stable")
+    number = np.argsort(order)
+    arcs = fst.arcs.copy()
+    arcs["nextstate"] = number[arcs["nextstate"]]
+    start = int(number[fst.start]) if fst.start >= 0 else -1
+    return ArrayFst.from_arcs(start, fst.finals[order], number[fst.source], arcs)
+
+
+def random_path(fst: ArrayFst, rng: np.random.Generator) -> ArrayFst:
+    """Draw a path, without costs; what leaves a state, and ending there, are equally probable.
+
+    A transducer without paths gives an empty one.
+    """
+    fst = connected(fst)
+    if fst.start < 0:
+        return fst
+    taken, state = [], fst.start
+    while True:
+        begin, end = fst.first_arc[state : state + 2]
+        arc = int(rng.integers(begin, end + np.isfinite(fst.finals[state])))
+        if arc == end:
+            break
+        taken.append(arc)
+        state = int(fst.arcs["nextstate"][arc])
+    arcs = fst.arcs[taken]
+    arcs["weight"], arcs["nextstate"] = 0, np.arange(1, len(taken) + 1)
+    finals = np.full(len(taken) + 1, np.inf, np.float32)
+    finals[-1] = 0
+    return ArrayFst.from_arcs(0, finals, np.arange(len(taken)), arcs)
 
 
 # Sums ---------------------------------------------------------------------------------------------

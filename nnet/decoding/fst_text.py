@@ -1,11 +1,13 @@
-"""Compile transducers from OpenFst's text form with symbols, as its fstcompile does.
+"""OpenFst's text form of transducers with symbols, as its fstcompile and fstprint have it.
 
-After OpenFst's script/compile-impl.h.
+After OpenFst's script/compile-impl.h and print-impl.h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+
+import numpy as np
 
 from nnet.decoding.fst import ArrayFst
 from nnet.decoding.symbols import SymbolTable
@@ -67,3 +69,47 @@ def compile_fst(
 def _labels(symbols: str) -> Callable[[str], int]:
     """Return what numbers the labels of a side."""
     return SymbolTable.load(symbols).number if symbols else natural
+
+
+def text_lines_of(
+    fst: ArrayFst,
+    isymbols: str = "",
+    osymbols: str = "",
+    is_acceptor: bool = False,
+    show_weight_one: bool = False,
+) -> Iterator[str]:
+    """Return the lines that `compile_fst` makes the transducer of, those of the start state first.
+
+    Args:
+        isymbols, osymbols: files of symbols to print for labels, which are numbers without these.
+        is_acceptor: print the input label alone.
+        show_weight_one: print costs of 0, too.
+
+    Raises:
+        NgtrainError: a label has no symbol.
+    """
+    columns = [_printed(fst.arcs["ilabel"], isymbols)]
+    if not is_acceptor:
+        columns.append(_printed(fst.arcs["olabel"], osymbols))
+
+    def cost(value: float) -> list[str]:
+        number = f"{value:.9g}" if value < np.inf else "Infinity"
+        return [number] if value or show_weight_one else []
+
+    costs, into = fst.arcs["weight"].tolist(), fst.arcs["nextstate"].tolist()
+    for state in sorted(range(fst.num_states), key=lambda state: state != fst.start):
+        arcs = range(*fst.first_arc[state : state + 2])
+        for arc in arcs:
+            labels = [column[arc] for column in columns]
+            yield "\t".join([str(state), str(into[arc]), *labels, *cost(costs[arc])])
+        final = float(fst.finals[state])
+        if final < np.inf or not arcs:
+            yield "\t".join([str(state), *cost(final)])
+
+
+def _printed(labels: np.ndarray, symbols: str) -> list[str]:
+    """Return the labels of a side as text."""
+    if not symbols:
+        return list(map(str, labels.tolist()))
+    table = SymbolTable.load(symbols)
+    return [table[label] for label in labels.tolist()]

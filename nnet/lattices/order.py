@@ -8,7 +8,7 @@ narrow, and arrays of a few states are slower.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,18 @@ from nnet.lattices.lattice import _Lattice
 L = TypeVar("L", bound=_Lattice)
 
 
-def levels_of(lattice: _Lattice) -> np.ndarray:
+class Transitions(Protocol):
+    """What the order of states depends on: arcs[first_arc[s] : first_arc[s + 1]] leave state s."""
+
+    first_arc: np.ndarray
+    arcs: np.ndarray
+
+    @property
+    def num_states(self) -> int:
+        """Number of states."""
+
+
+def levels_of(lattice: Transitions) -> np.ndarray:
     """Find the level of each state; int64 (states,).
 
     Raises:
