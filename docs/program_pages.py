@@ -75,7 +75,9 @@ SUBJECTS = {
         lattice-depth-per-frame lattice-to-post lattice-to-phone-lattice
         lattice-determinize-pruned lattice-determinize-phone-pruned lattice-oracle
         lattice-mbr-decode lattice-to-ctm-conf lattice-align-words lattice-align-words-lexicon
-        lattice-lmrescore lattice-lmrescore-const-arpa arpa-to-const-arpa
+        lattice-lmrescore lattice-lmrescore-const-arpa lattice-lmrescore-pruned
+        arpa-to-const-arpa lattice-compose lattice-determinize lattice-combine lattice-interp
+        lattice-project lattice-add-trans-probs
         nbest-to-ctm nbest-to-prons nbest-to-linear linear-to-nbest
     """,
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """
@@ -83,9 +85,12 @@ SUBJECTS = {
         make-h-transducer fstrmsymbols fstrmepslocal add-self-loops fstisstochastic fstarcsort
         fstconvert fstcompile fstproject
     """,
+    "Other operations on transducers": """
+        fstprint fstinfo fstcompose fstrmepsilon fstinvert fsttopsort fstrandgen fstaddselfloops
+    """,
     "Dictionary and language model": """
         utils/make_dict.py utils/prepare_lang.py utils/make_loop_grammar.py
-        utils/make_ngram_grammar.py utils/train_ngram_lm.py
+        utils/make_ngram_grammar.py utils/train_ngram_lm.py arpa2fst
     """,
     "Recordings and features": """
         steps/make_mfcc.py steps/make_fbank.py steps/compute_cmvn_stats.py compute-mfcc-feats

@@ -1,4 +1,4 @@
-"""Costs of a language model for the paths of lattices (Kaldi's lattice-lmrescore*).
+"""Costs of a language model for the paths of lattices (Kaldi's lattice-lmrescore*, -compose).
 
 A model is asked word by word, and goes from one state to one other.  So a lattice in which no two
 paths have the same words stays one: composition does what Kaldi needs determinization for, to take
@@ -8,20 +8,24 @@ the best way through a model that has several for the same words.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 
-from nnet.decoding.fst import EPSILON, ArrayFst
-from nnet.lattices.lattice import GRAPH, CompactLattice
-from nnet.lattices.operations import with_strings_on_arcs
-from nnet.lattices.order import connected, topsorted
-from nnet.lattices.tables import change_lattices
+from nnet.decoding.fst import EPSILON, FST, ArrayFst
+from nnet.decoding.fst_operations import project
+from nnet.io.random_access import RandomAccessTable, random_access_table
+from nnet.io.tables import is_rspecifier
+from nnet.lattices.composition import ArcTransducer, Move, Transducer, compose
+from nnet.lattices.conversion import projected_on_words, to_compact_lattice, to_lattice
+from nnet.lattices.lattice import GRAPH, LATTICE_ARC, CompactLattice, Lattice
+from nnet.lattices.operations import scaled, with_strings_on_arcs
+from nnet.lattices.order import topsorted
+from nnet.lattices.tables import COMPACT_LATTICE, LATTICE, change_lattices
 
 log = logging.getLogger("ngtrain")
 
-_STEP = np.dtype([("pair", "i8"), ("arc", "i8"), ("to", "i8"), ("cost", "f8")])
 _DIGITS = 3  # in which costs are compared; Kaldi's kDelta is 1/1024
 
 
@@ -51,9 +55,7 @@ def add_language_model(lattice: CompactLattice, model: WordModel, scale: float) 
     lattice = topsorted(lattice)
     if scale == 0 or lattice.start < 0:
         return lattice
-    composition = _Composition(lattice, model)
-    composition.run()
-    return composition.result(scale)
+    return with_strings_on_arcs(compose(lattice, Scaled(model, scale)))
 
 
 def rescore_table(rspecifier: str, model: WordModel, scale: float, wspecifier: str) -> int:
@@ -71,59 +73,26 @@ def rescore_table(rspecifier: str, model: WordModel, scale: float, wspecifier: s
     return 0 if num_done else 1
 
 
-class _Composition:
-    """The composition of a lattice with a model: pairs of a state of one and of the other.
+class Scaled:
+    """A model as a transducer that writes the words it reads, its costs scaled graph costs."""
 
-    Attributes:
-        pairs_at: for each state of the lattice, the pairs by the states of the model.
-        state_of: the state of the lattice of each pair; end_cost: what the model wants at its end.
-        steps: arcs from pair to pair: (pair, arc of the lattice, next pair, cost of the model).
-    """
+    def __init__(self, model: WordModel, scale: float):
+        self._model, self._scale = model, scale
 
-    def __init__(self, lattice: CompactLattice, model: WordModel):
-        self.lattice, self.model = lattice, model
-        self.pairs_at: list[dict[Hashable, int]] = [{} for _ in range(lattice.num_states)]
-        self.state_of: list[int] = []
-        self.end_cost: list[float] = []
-        self.steps: list[tuple[int, int, int, float]] = []
+    @property
+    def start(self) -> Hashable:
+        return self._model.start
 
-    def run(self) -> None:
-        """Go through the states in their topological order."""
-        words, into = self.lattice.words.tolist(), self.lattice.arcs["nextstate"].tolist()
-        first_arc, step = self.lattice.first_arc.tolist(), self.model.step
-        self._pair(self.lattice.start, self.model.start)
-        for state, pairs in enumerate(self.pairs_at):
-            for model_state, pair in pairs.items():
-                for arc in range(first_arc[state], first_arc[state + 1]):
-                    word = words[arc]
-                    following = step(model_state, word) if word != EPSILON else (model_state, 0.0)
-                    if following is not None:
-                        to = self._pair(into[arc], following[0])
-                        self.steps.append((pair, arc, to, following[1]))
+    def follow(self, state: Any, word: int) -> Iterable[Move]:
+        step = self._model.step(state, word)
+        return [Move(word, self._scale * step[1], 0.0, step[0])] if step else []
 
-    def _pair(self, state: int, model_state: Hashable) -> int:
-        pairs = self.pairs_at[state]
-        if model_state not in pairs:
-            pairs[model_state] = len(self.state_of)
-            self.state_of.append(state)
-            self.end_cost.append(self.model.final(model_state))
-        return pairs[model_state]
+    def silent(self, state: Any) -> Iterable[Move]:
+        return []
 
-    def result(self, scale: float) -> CompactLattice:
-        """Make the lattice of the pairs, with `scale` times the costs of the model."""
-        lattice, states, steps = self.lattice, np.array(self.state_of), np.array(self.steps, _STEP)
-        arcs = lattice.arcs[steps["arc"]]
-        arcs["nextstate"] = steps["to"]
-        arcs["weight"][:, GRAPH] += (scale * steps["cost"]).astype(np.float32)
-        end_cost = np.array(self.end_cost)
-        ends = lattice.is_final[states] & (end_cost < np.inf)
-        finals = np.full((len(states), 2), np.inf, np.float32)
-        finals[ends] = lattice.finals[states[ends]]
-        finals[ends, GRAPH] += (scale * end_cost[ends]).astype(np.float32)
-        strings = lattice.final_strings.take(states).where(ends)
-        arc_strings = lattice.arc_strings.take(steps["arc"])
-        composed = CompactLattice.from_arcs(0, finals, steps["pair"], arcs, arc_strings, strings)
-        return with_strings_on_arcs(connected(topsorted(composed)))
+    def final(self, state: Any) -> tuple[float, float]:
+        cost = self._model.final(state)
+        return (self._scale * cost, 0.0) if cost < np.inf else (np.inf, np.inf)
 
 
 class FstModel:
@@ -177,3 +146,151 @@ class FstModel:
             self._numbers[key] = len(self._sets)
             self._sets.append({s: cost - least for s, cost in costs.items()})
         return self._numbers[key], least
+
+
+class ModelChange:
+    """A transducer that takes the costs of one back-off model away and adds those of another.
+
+    Of both the output side is read; arcs that read nothing there are back-off arcs.
+    """
+
+    def __init__(self, old: Transducer, new: Transducer, scale: float):
+        self._old, self._new, self._scale = old, new, scale
+
+    @property
+    def start(self) -> Hashable:
+        """The states of both before the first word."""
+        return self._old.start, self._new.start
+
+    def follow(self, states: Any, word: int) -> Iterable[Move]:
+        """Return the states of both behind a word, if both have it."""
+        old, new = (
+            list(m.follow(s, word)) for m, s in zip((self._old, self._new), states, strict=True)
+        )
+        if not old or not new:
+            return []
+        return [
+            Move(word, self._scale * (new[0].graph - old[0].graph), 0.0, (old[0].to, new[0].to))
+        ]
+
+    def silent(self, states: Any) -> Iterable[Move]:
+        """Return nothing: models are asked word by word."""
+        return []
+
+    def final(self, states: Any) -> tuple[float, float]:
+        """Return the difference of what it costs to end; inf if one cannot."""
+        old, new = self._old.final(states[0])[0], self._new.final(states[1])[0]
+        can_end = old < np.inf and new < np.inf
+        return (self._scale * (new - old), 0.0) if can_end else (np.inf, np.inf)
+
+
+def backoff_model(fst: ArrayFst) -> ArcTransducer:
+    """Ask a grammar word by word, by way of back-off arcs only where there is no other.
+
+    (BackoffDeterministicOnDemandFst of fstext/deterministic-fst.h)
+    """
+    return ArcTransducer(graph_costs(project(fst, "olabel")), phi=EPSILON)
+
+
+# Composition of tables ----------------------------------------------------------------------------
+
+
+def graph_costs(fst: ArrayFst) -> Lattice:
+    """Make a lattice of a transducer, whose costs become graph costs."""
+    arcs = np.zeros(len(fst.arcs), LATTICE_ARC)
+    for name in "ilabel", "olabel", "nextstate":
+        arcs[name] = fst.arcs[name]
+    arcs["weight"][:, GRAPH] = fst.arcs["weight"]
+    acoustic = np.where(np.isfinite(fst.finals), np.float32(0), np.float32(np.inf))
+    return Lattice(fst.start, np.stack([fst.finals, acoustic], 1), fst.first_arc, arcs)
+
+
+def compose_table(
+    lattices: str,
+    other: str,
+    wspecifier: str,
+    *,
+    with_fsts: bool = False,
+    write_compact: bool = True,
+    **labels: int,
+) -> int:
+    """Compose the lattices of a table with a transducer, or with those of another table by keys.
+
+    Args:
+        other: a transducer, or a table: of transducers if `with_fsts`, else of lattices.
+        write_compact: otherwise read and write lattices with a transition-id on each arc.
+        labels: phi and rho, see `ArcTransducer`.
+
+    Returns:
+        The exit status: 1 if nothing came of any lattice.
+
+    Raises:
+        NgtrainError: one of them cannot be read, or has a cycle that reads nothing.
+    """
+
+    def transducer(found: Any) -> ArcTransducer:
+        return ArcTransducer(graph_costs(found) if with_fsts else found, **labels)
+
+    holder = COMPACT_LATTICE if write_compact else LATTICE
+    if is_rspecifier(other):
+        with random_access_table(other, FST if with_fsts else LATTICE) as table:
+            return _compose_all(lattices, _by_key(table, transducer), wspecifier, holder)
+    single = ArcTransducer(graph_costs(ArrayFst.load(other)), **labels)
+    return _compose_all(lattices, lambda key: single, wspecifier, holder)
+
+
+def interpolate_tables(first: str, second: str, wspecifier: str, alpha: float) -> int:
+    """Compose the lattices of two tables by their words, with costs that are weighted means.
+
+    Args:
+        alpha: the weight of the first, whose transition-ids the results have.
+
+    Returns:
+        The exit status: 1 if nothing came of any lattice.
+    """
+
+    def transducer(found: CompactLattice) -> ArcTransducer:
+        return ArcTransducer(scaled(projected_on_words(found), 1 - alpha, 1 - alpha))
+
+    with random_access_table(second, COMPACT_LATTICE) as table:
+        transducers = _by_key(table, transducer)
+        return _compose_all(first, transducers, wspecifier, COMPACT_LATTICE, alpha)
+
+
+def _by_key(
+    table: RandomAccessTable, transducer: Callable[[Any], ArcTransducer]
+) -> Callable[[str], ArcTransducer | None]:
+    """Make transducers of what a table has; of what it has not, which is said, None."""
+
+    def find(key: str) -> ArcTransducer | None:
+        if key not in table:
+            log.warning("%s", table.why_not(key))
+            return None
+        return transducer(table[key])
+
+    return find
+
+
+def _compose_all(
+    lattices: str,
+    transducer_of: Callable[[str], ArcTransducer | None],
+    wspecifier: str,
+    holder: Any,
+    scale: float = 1.0,
+) -> int:
+    """Compose the lattices of a table, with scaled costs; the exit status, 1 if none is left."""
+
+    def change(key: str, lattice: Any) -> CompactLattice | Lattice | None:
+        transducer = transducer_of(key)
+        if transducer is None:
+            return None
+        composed = compose(scaled(lattice, scale, scale), transducer)
+        if composed.start < 0:
+            log.warning("Empty lattice for utterance %s (incompatible LM?)", key)
+            return None
+        is_compact = isinstance(composed, CompactLattice)
+        return to_compact_lattice(to_lattice(composed)) if is_compact else composed
+
+    counts = change_lattices(lattices, wspecifier, change, holder, holder)
+    log.info("Done %d lattices; failed for %d", *counts)
+    return 0 if counts[0] else 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from nnet.lattices.lattice import (
@@ -93,6 +95,25 @@ def to_compact_lattice(lattice: Lattice) -> CompactLattice:
             *(_strings(chains, labels, len(first)), LabelStrings.empty(len(kept))),
         )
     )
+
+
+def projected_on_words(lattice: CompactLattice) -> Lattice:
+    """Make a lattice with words on both sides, without the transition-ids."""
+    bare = replace(
+        lattice,
+        arc_strings=LabelStrings.empty(lattice.num_arcs),
+        final_strings=LabelStrings.empty(lattice.num_states),
+    )
+    projected = to_lattice(bare)
+    projected.arcs["ilabel"] = projected.arcs["olabel"]
+    return projected
+
+
+def projected_on_ids(lattice: Lattice) -> Lattice:
+    """Make a lattice with transition-ids on both sides, without the words."""
+    projected = lattice.with_weights(lattice.arcs["weight"], lattice.finals)
+    projected.arcs["olabel"] = projected.arcs["ilabel"]
+    return projected
 
 
 def _inside_of_chains(lattice: Lattice) -> np.ndarray:

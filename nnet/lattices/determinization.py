@@ -321,7 +321,7 @@ def determinize(
 
     Args:
         lattice: with scaled costs; of transition-ids, it has to be converted before.
-        beam: of the paths of the result, counted from the best one.
+        beam: of the paths of the result, counted from the best one; may be inf.
 
     Returns:
         The result, connected and in topological order; and whether it reaches the beam.
@@ -338,7 +338,7 @@ def determinize(
         reached = determinizer.effective_beam
         if reached >= beam * options.retry_cutoff or retry == _MOST_RETRIES - 1:
             break
-        beam *= max(0.5, math.sqrt(max(reached, 0.0) / beam))
+        beam = beam * max(0.5, math.sqrt(max(reached, 0.0) / beam)) if beam < math.inf else reached
         lattice = pruned(lattice, beam)
         log.info(
             "Pruned state-level lattice with beam %g and retrying determinization with that beam.",
