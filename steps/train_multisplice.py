@@ -114,7 +114,7 @@ def forget(training: TrainingRun, number: int) -> None:
     Priors(training).forget()
     if number <= max(there, default=0):
         Combination(training).forget()
-    forget_iterations(training.dir, number)
+    forget_iterations(training, number)
     for stage in FirstNetwork, Examples, FeatureTransform:
         if number <= stage.number:
             stage(training).forget()

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 from tiny_training import make_corpus
 
-from nnet.drivers.ali_dir import alignments_in, mismatch
+from nnet.drivers.ali_dir import alignments_in, make_ali_dir, mismatch
 from nnet.drivers.egs_dir import ARCHIVE_INFO, training_archives
+from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.iterations import minibatch_size
 from nnet.drivers.losses import Tally, report
 from nnet.drivers.settings import settings_of
@@ -330,7 +331,7 @@ def test_only_names_of_the_driver(tmp_path, caplog):
     later = {path.name for path in logs_after(tmp_path, 7)}
     assert {"train.8.1.log", "train.8.1.failed1.log", "average.8.log"} <= later
     assert not later & {"train.7.1.log", "my.9.log"}
-    train_multisplice.forget(TrainingRun(tmp_path, SimpleNamespace(stage=1)), 1)
+    train_multisplice.forget(TrainingRun(tmp_path, SimpleNamespace(stage=1, egs_dir="")), 1)
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {"0.mdl", *others}
     numbers = {path.parent.parent.name for path in tmp_path.glob("*/info/num_archives")}
@@ -398,6 +399,25 @@ def test_examples_of_alignments_that_are_too_short(run_program, shared, tmp_path
     assert result.returncode == 1
     lost = "20 of 60 utterances; 40 were not, such as: Posterior vs. feats size"
     assert f"took statistics of {lost}" in result.stderr.decode()
+
+
+def test_alignments_of_a_job_that_failed_are_not_taken_for_whole(tmp_path, environment):
+    """What a killed program had written is an archive, too, but there is no num_jobs beside it."""
+    data, ali = tmp_path / "data", tmp_path / "ali"
+    data.mkdir()
+    (data / "utt2spk").write_text("u s\n")
+
+    def make(program: str) -> None:
+        make_ali_dir(
+            ali, data, 1, "run.py", copies={}, features=FeaturePipeline("raw"), log_name="x",
+            command=lambda *_: [program],
+        )  # fmt: skip
+
+    make("true")
+    assert (ali / "num_jobs").read_text() == "1\n"
+    with pytest.raises(NgtrainError):
+        make("false")
+    assert not (ali / "num_jobs").exists()
 
 
 def test_what_is_a_warning(tmp_path, caplog):

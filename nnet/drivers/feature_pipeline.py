@@ -46,13 +46,26 @@ def given_features(options: Mapping[str, Any]) -> dict[str, str]:
     return {name: options[name] for name in OPTIONS if options.get(name)}
 
 
-def feature_words(given: Mapping[str, str]) -> list[str]:
+def feature_words(given: Mapping[str, str | Path]) -> list[str | Path]:
     """Give what given_features() selected as the words of another driver's command line."""
     return [word for name, value in given.items() for word in (flag(name), value)]
 
 
 # What the files of adaptation transforms are called, by type of features.
 TRANSFORMS = {"raw": "raw_trans", "lda": "trans"}
+
+
+def check_same_matrix(matrix: Path, transform_dir: Path) -> None:
+    """Raise NgtrainError if adaptation transforms are of features by another LDA matrix.
+
+    That of a directory of transforms is in it or, as where it was decoded in, in the one above.
+    """
+    of_transforms = [transform_dir / "final.mat", transform_dir / "../final.mat"]
+    there = [path for path in of_transforms if path.is_file()]
+    if there and not any(path.read_bytes() == matrix.read_bytes() for path in there):
+        raise NgtrainError(
+            f"{there[0]} is not {matrix}: the transforms in {transform_dir} are of other features"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,8 @@ class FeaturePipeline:
             raise NgtrainError(f"--feat-type is raw or lda, not {feat_type}")
         if feat_type in adapted:
             require_files(Path(transform_dir, "num_jobs"))
+        elif transform_dir and Path(transform_dir) != directory:
+            raise NgtrainError(f"no such file: {transform_dir}/{TRANSFORMS[feat_type]}.1")
         if online_ivector_dir:
             require_files(ivectors / "ivector_online.scp", ivectors / "ivector_period")
         pipeline = cls(
@@ -106,6 +121,8 @@ class FeaturePipeline:
                 f"made as they were for {matrix}"
             )
         require_files(matrix)
+        if pipeline.transform_dir is not None:
+            check_same_matrix(matrix, pipeline.transform_dir)
         splice_opts = read_options(directory / "splice_opts", "splice-feats")
         return replace(pipeline, splice_opts=splice_opts, lda_matrix=matrix)
 
@@ -122,6 +139,15 @@ class FeaturePipeline:
         if not (copy.exists() and copy.samefile(self.lda_matrix)):
             shutil.copyfile(self.lda_matrix, copy)
         return replace(self, lda_matrix=copy)
+
+    def unsaved_words(self) -> list:
+        """Give what save() does not write as the words of another driver's command line."""
+        given = {
+            "feat_type": self.feat_type,
+            "transform_dir": self.transform_dir,
+            "online_ivector_dir": self.ivector_dir,
+        }
+        return feature_words({name: value for name, value in given.items() if value})
 
     def rspecifier(self, data: str | Path, **how) -> str:
         """Give the features of a data directory as a table; see :meth:`commands`."""

@@ -18,6 +18,7 @@ from nnet.drivers.egs_dir import (
     training_archive,
     training_table,
 )
+from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.drivers.iteration_jobs import IterationJobs, forget_left_out
 from nnet.drivers.programs import Background, run, run_step
 from nnet.drivers.training_end import adjust_priors
@@ -83,12 +84,11 @@ class Iterations(ExitStack):
         training, o = self.training, self.training.options
         ali = training.dir / f"ali_{training.realignments[x]}"
         adjust_priors(training, x, x, x, old)
-        transforms = ["--transform-dir", o.transform_dir] if o.transform_dir else []
-        ivectors = ["--online-ivector-dir", o.online_ivector_dir] if o.online_ivector_dir else []
+        features = FeaturePipeline.of(o.alidir, **training.given_features)
         cmd = training.retried(o.align_cmd or o.cmd)
         run_step(
             "align.py", "--nj", o.num_jobs_align, "--cmd", cmd, "--use-gpu", o.align_use_gpu,
-            *transforms, *ivectors, "--iter", x, o.data, o.lang, training.dir, ali,
+            *features.unsaved_words(), "--iter", x, o.data, o.lang, training.dir, ali,
         )  # fmt: skip
         run_step("relabel_egs2.py", "--cmd", training.cmd, "--iter", x, ali, old, new)
 
@@ -284,16 +284,19 @@ def remove_models_of_jobs(directory: Path, x: int) -> None:
             remove_with_checksum(file)
 
 
-def forget_iterations(directory: Path, first: int) -> None:
+def forget_iterations(training: TrainingRun, first: int) -> None:
     """Remove the models that iteration `first` and those after it have made, so that they run."""
+    directory = training.dir
     for x, model in models(directory).items():
         if x > max(first, 0):
             remove_model(model)
     for model in models_of_jobs(directory).values():
         remove_with_checksum(model)
     forget_left_out(directory, first)
+    in_use = training.egs_dir(first - 1) if first > 0 and training.egs_are_there else None
     for egs_dir in relabelled_egs(directory):  # which only a realignment done again minds
-        forget_egs(egs_dir)
+        if egs_dir != in_use:
+            forget_egs(egs_dir)
 
 
 class Diagnostics(Background):

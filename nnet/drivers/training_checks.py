@@ -262,7 +262,28 @@ class TrainingChecks:
             schedule = self.schedule()
         except ScheduleError as error:
             return error.problems
-        return stage_problems(self.training, schedule)
+        problems = [*stage_problems(self.training, schedule)]
+        return [*problems, *self.unheeded_realignments(schedule), *self.lost_labels(schedule)]
+
+    def unheeded_realignments(self, schedule: Schedule) -> Iterator[str]:
+        """Find realignments that no iteration begins with, or that another one undoes."""
+        times: dict[int, str] = {}
+        for time in self.options.realign_times.split():
+            x = schedule.iteration_at(float(time))
+            if x >= schedule.num_iters:
+                yield f"--realign-times: {time} is after the last of {x} iterations"
+            elif x in times:
+                yield f"--realign-times: {times[x]} and {time} are both iteration {x}"
+            times[x] = time
+
+    def lost_labels(self, schedule: Schedule) -> Iterator[str]:
+        """Find out whether the examples of a realignment that --stage leaves as it is are there."""
+        o, dir = self.options, self.training.dir
+        times = {schedule.iteration_at(float(time)): time for time in o.realign_times.split()}
+        before = [x for x in times if o.stage is not None and x < o.stage]
+        if before and missing_egs(egs_dir := dir / f"egs_{times[max(before)]}"):
+            again = f"--stage {max(before)} does the realignment that makes them again"
+            yield f"--stage {o.stage}: the examples in {egs_dir} are not there any more; {again}"
 
     def schedule(self) -> Schedule:
         """Plan the training, of the examples that there are or will be."""
