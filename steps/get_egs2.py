@@ -119,6 +119,9 @@ class ExampleMaker:
         if (self.data / "utt2uniq").is_file():
             # What is held out must not be trained on in another speed or volume either.
             original = read_table(self.data / "utt2uniq")
+            if unknown := [utterance for utterance in utterances if utterance not in original]:
+                lacks = f"{len(unknown)} of {len(utterances)} utterances, such as {unknown[0]}"
+                raise NgtrainError(f"{self.data}/utt2uniq lacks {lacks}: add them, or remove it")
             versions = group_by_value(original)
             held_out = sorted({original[utterance] for utterance in valid})
             valid = sorted(utterance for name in held_out for utterance in versions[name])

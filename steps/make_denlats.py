@@ -49,12 +49,15 @@ def main(data, lang, src_dir, denlat_dir, nj, cmd, **o):
     log.info(f"feature type is {features.feat_type}")
     den_lang = denlat_dir / "lang"
     shutil.copytree(lang, den_lang, dirs_exist_ok=True)
-    if not (graph / "HCLG.fst").exists():
-        save_unigram_grammar(data, den_lang)
-        output_of("mkgraph.py", den_lang, src_dir, graph)
+    save_unigram_grammar(data, den_lang)
+    (graph / "HCLG.fst").unlink(missing_ok=True)  # of another model or text, perhaps
+    output_of("mkgraph.py", den_lang, src_dir, graph)
 
     split, nj = split_by_speaker(data, nj)
     (denlat_dir / "log").mkdir(exist_ok=True)
+    (denlat_dir / "num_jobs").unlink(missing_ok=True)  # until all jobs have ended well
+    for old in denlat_dir.glob("lat.*.gz"):
+        old.unlink()
     log_file = denlat_dir / f"log/decode_den.{JOB}.log"
     run(
         cmd, log_file, "nnet-latgen-faster", f"--beam={o['beam']:g}",

@@ -8,10 +8,12 @@ the files of <egs-in-dir> (Kaldi's steps/nnet2/relabel_egs2.sh).
 import shutil
 from pathlib import Path
 
+from nnet.drivers.data_dir import require_other_dir
 from nnet.drivers.driver import argument, cmd_option, driver, log, option
 from nnet.drivers.egs_dir import (
     ARCHIVE_INFO,
     SUBSETS,
+    forget_egs,
     link_to_storage,
     training_archive,
     training_table,
@@ -19,6 +21,7 @@ from nnet.drivers.egs_dir import (
 from nnet.drivers.losses import Tally
 from nnet.drivers.programs import of_jobs, read_integer, require_files, run
 from nnet.io.log_lines import RELABELLED
+from nnet.io.text import write_lines
 from nnet.launch.commands import JOB, read_from
 
 
@@ -35,6 +38,7 @@ from nnet.launch.commands import JOB, read_from
 @option("--stage", 0, "1: the archives are done, but not the subsets")
 def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, stage):
     ali, old, new = ali_dir, egs_in_dir, egs_out_dir
+    require_other_dir(old, new)
     subsets = [*SUBSETS, *extra_egs.split()]
     model = ali / f"{iter}.mdl"
     if not model.exists():
@@ -42,7 +46,8 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
     require_files(model, ali / "num_jobs", training_archive(old, 1), *(old / s for s in subsets))
     num_archives = read_integer(old / "info/num_archives")
     (new / "log").mkdir(parents=True, exist_ok=True)
-    others = shutil.ignore_patterns(ARCHIVE_INFO.name)
+    forget_egs(new)  # until all of them have the new labels
+    others = shutil.ignore_patterns(ARCHIVE_INFO.name, "num_archives")
     shutil.copytree(old / "info", new / "info", ignore=others, dirs_exist_ok=True)
     (new / ARCHIVE_INFO).mkdir(exist_ok=True)
     relabel = ["nnet-relabel-egs", f"--info-dir={new / ARCHIVE_INFO}"]
@@ -61,6 +66,7 @@ def main(ali_dir, egs_in_dir, egs_out_dir, cmd, iter, extra_egs, parallel_opts, 
     if stage <= 1:
         tables = [f"ark:{directory}/{name}" for directory in (old, new) for name in subsets]
         run(cmd, new / "log/relabel_egs_extra.log", *relabel, pdfs, *tables)
+    write_lines(new / "info/num_archives", [str(num_archives)])
     log.info("Finished relabeling training examples")
 
 

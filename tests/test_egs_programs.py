@@ -1,6 +1,7 @@
 """The programs that make, copy, shuffle, choose and relabel examples."""
 
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -131,6 +132,14 @@ def test_copying_in_turn_and_at_random(golden, run_program, tmp_path):
     at_random = [records(path) for path in outputs]
     assert at_random[0] | at_random[1] | at_random[2] == source
     assert all(350 < len(part) < 500 for part in at_random)
+
+
+def test_more_archives_than_files_may_be_open(golden, tmp_path, environment):
+    """Up to the limit that the system sets, and not the user."""
+    outputs = [tmp_path / f"{n}.ark" for n in range(50)]
+    command = ["nnet-copy-egs", f"ark:{golden}/egs_1frame.ark", *(f"ark:{o}" for o in outputs)]
+    subprocess.run(["bash", "-c", 'ulimit -S -n 40 && exec "$@"', "-", *command], check=True)
+    assert all(output.stat().st_size > 0 for output in outputs)
 
 
 @pytest.mark.slow

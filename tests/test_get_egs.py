@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from archives import read_table
 
-from nnet.drivers.egs_dir import egs_format, training_archives, training_table
+from nnet.drivers.egs_dir import egs_format, missing_egs, training_archives, training_table
 from nnet.drivers.feature_pipeline import FeaturePipeline
 from nnet.egs.programs import copy_examples
 from nnet.egs.record import EXAMPLE
@@ -207,6 +207,15 @@ def test_utterances_of_one_origin_are_held_out_together(small, features):
     assert sorted(valid) == sorted(key for key in features if origin(key) in origins)
 
 
+def test_utterances_without_an_origin(get_egs, experiment):
+    utt2uniq = experiment / "data/utt2uniq"
+    utt2uniq.write_text("somebody else\n")
+    result = get_egs("none", check=False)
+    utt2uniq.unlink()
+    assert result.returncode == 1
+    assert "/utt2uniq lacks 50 of 50 utterances, such as " in result.stderr.decode()
+
+
 def test_the_same_seed_makes_the_same_examples(small):
     _, (egs, again) = small
     for name in "egs.1.ark", "combine.egs", "valid_diagnostic.egs", "train_diagnostic.egs":
@@ -270,6 +279,20 @@ def test_relabelling_a_directory(egs, experiment, run_program):
     info = [f"info/{name}" for name in ("num_archives", "archives/egs.1.ark")]
     for name in [*archives, *info]:
         assert (experiment / "relabelled" / name).read_bytes() == (egs / name).read_bytes()
+    assert not missing_egs(experiment / "relabelled")
+    result = run_program("relabel_egs2.py", experiment / "ali", egs, egs, check=False)
+    assert result.returncode == 1 and b"are the same directory" in result.stderr
+
+
+def test_relabelling_that_fails(egs, experiment, run_program):
+    """Old labels and new ones do not look like a directory that is whole."""
+    ali, relabelled = experiment / "bad_ali", experiment / "half_relabelled"
+    shutil.copytree(experiment / "ali", ali)
+    run_program("relabel_egs2.py", ali, egs, relabelled)
+    (ali / "ali.2.gz").write_bytes((ali / "ali.2.gz").read_bytes()[:-10])
+    result = run_program("relabel_egs2.py", ali, egs, relabelled, check=False)
+    assert result.returncode == 1
+    assert missing_egs(relabelled) == [relabelled / "info/num_archives"]
 
 
 def test_the_feature_transform(experiment, run_program, shared):
@@ -381,7 +404,26 @@ def test_lda_features_with_transforms(tmp_path):
         == (f"{base}transform-feats --utt2spk=ark:d/utt2spk {every} ark:- ark:- |")
     )
     assert FeaturePipeline.of(tmp_path / "exp").transform_dir is None
+    assert pipeline.unsaved_words() == ["--feat-type", "lda", "--transform-dir", tmp_path]
+    given = {"feat_type": "lda", "transform_dir": str(tmp_path)}
+    assert FeaturePipeline.of(tmp_path / "exp", **given) == pipeline
     assert FeaturePipeline.of(tmp_path, feat_type="raw").lda_matrix is None
+
+
+def test_transforms_that_do_not_fit(tmp_path):
+    """A name that is wrong, and transforms of features by another LDA matrix."""
+    exp, decoded = tmp_path / "exp", tmp_path / "other/decode"
+    for directory in exp, decoded:
+        directory.mkdir(parents=True)
+        (directory / "final.mat").write_text(directory.name)
+    with pytest.raises(NgtrainError, match=r"no such file: .*/other/decode/trans\.1"):
+        FeaturePipeline.of(exp, transform_dir=decoded)
+    for name in "trans.1", "num_jobs":
+        (decoded / name).write_text("1\n")
+    with pytest.raises(NgtrainError, match=r"the transforms in .*/decode are of other features"):
+        FeaturePipeline.of(exp, transform_dir=decoded)
+    shutil.copyfile(exp / "final.mat", decoded / "../final.mat")
+    assert FeaturePipeline.of(exp, transform_dir=decoded).transform_dir == decoded
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,21 @@ def test_from_lattices_to_networks_of_epochs(run_program, reference, material, t
         np.testing.assert_array_equal(mine.linear_params, same.linear_params)
         assert not np.array_equal(mine.linear_params, before.linear_params)
 
+    changed = run_program("train_discriminative2.py", *options, "--boost", 0.1, degs, exp).stderr
+    assert b"nothing to do" in changed
+    assert b"it was made with other options: boost was '0.0' and is '0.1'" in changed
+
     (exp / "final.mdl").unlink()  # goes on from the latest network that is there
     (exp / "3.mdl").unlink()
     shutil.copyfile(exp / "1.mdl", exp / "2.mdl")
     again = run_program("train_discriminative2.py", *options, degs, exp).stderr.decode()
     assert "going on from" in again and again.count("smbr objective") == 1
+    (exp / "final.mdl").unlink()
+    result = run_program(
+        "train_discriminative2.py", *options, "--num-jobs-nnet", 1, degs, exp, check=False
+    )
+    assert result.returncode == 1 and not (exp / "final.mdl").exists()
+    assert b"begun with other options: num-jobs-nnet was '2' and is '1'" in result.stderr
 
 
 @pytest.mark.slow
@@ -91,7 +101,11 @@ def test_denominator_lattices_are_of_the_words_of_the_transcripts(
         shutil.copyfile(ali / name, source / name)
     shutil.copyfile(reference(f"{FOLDER}/0.mdl"), source / "final.mdl")
     run_program("subset_data_dir.py", whole, 6, data)
+    (denlats / "dengraph").mkdir(parents=True)
+    for name in "dengraph/HCLG.fst", "lat.3.gz":  # of an earlier run, by another model
+        (denlats / name).write_text("old")
     run_program("make_denlats.py", "--nj", 2, data, lang, source, denlats)
+    assert not (denlats / "lat.3.gz").exists()
     assert (denlats / "num_jobs").read_text() == "2\n"
     texts = [line.split() for line in (data / "text").read_text().splitlines()]
     said = {word for _, *words in texts for word in words}

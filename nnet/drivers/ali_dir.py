@@ -33,6 +33,7 @@ def make_ali_dir(
     """
     split, nj = split_by_speaker(data, nj)
     (ali / "log").mkdir(parents=True, exist_ok=True)
+    (ali / "num_jobs").unlink(missing_ok=True)  # until all jobs have ended well
     for old in alignments_in(ali):
         old.unlink()
     for name, source in copies.items():

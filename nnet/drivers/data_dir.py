@@ -187,7 +187,7 @@ def _with_other_key(line: str, new_name: Naming) -> str:
     return line if not key or key.startswith(COMMENT) else f"{new_name(key)} {rest}"
 
 
-def require_other_dir(source: str, destination: str) -> None:
+def require_other_dir(source: str | os.PathLike, destination: str | os.PathLike) -> None:
     """Raise NgtrainError if the two are the same directory."""
     if Path(source).resolve() == Path(destination).resolve():
         raise NgtrainError(f"the source and the destination are the same directory: {source}")

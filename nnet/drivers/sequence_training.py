@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,20 @@ from typing import Any
 from nnet.drivers.driver import flag, log
 from nnet.drivers.programs import Background, read_integer, require_files, run
 from nnet.drivers.training_files import models, models_of_jobs
+from nnet.drivers.training_options import as_text, write_options
 from nnet.errors import NgtrainError
 from nnet.io.log_lines import SEQUENCE_OBJECTIVE
 from nnet.launch.commands import read_from
-from nnet.report.training_logs import last_number
+from nnet.report.training_logs import last_number, read_options
 
 OF_THE_SYSTEM = ("tree", "phones.txt", "splice_opts", "cmvn_opts", "delta_order", "final.mat")
 """Files of examples that a directory with a network has, too, if they are there."""
 
 CRITERION = ("criterion", "acoustic_scale", "boost", "drop_frames", "one_silence_class")
 """Options that are passed on to training jobs."""
+
+INDECISIVE = ("cmd", "parallel_opts", "use_gpu", "cleanup", "num_epochs")
+"""Options that change no network that is there already."""
 
 
 @dataclass
@@ -58,9 +62,16 @@ class SequenceTraining:
     def run(self) -> None:
         """Do the iterations that have not been done."""
         num_iters, final = self.end_of_epoch(self.num_epochs), self.model("final")
+        changed = ", ".join(self.changed_options()) if models(self.dir) else ""
         if final.exists():
             log.info("%s is there: nothing to do", final)
+            if changed:
+                log.warning("it was made with other options: %s", changed)
             return
+        if changed:
+            remedy = "use the same, or another directory"
+            raise NgtrainError(f"{self.dir} was begun with other options: {changed}; {remedy}")
+        write_options(self.dir, self.decisive_options())
         (self.dir / "log").mkdir(parents=True, exist_ok=True)
         for name in OF_THE_SYSTEM:
             if (self.degs / name).is_file():
@@ -74,6 +85,19 @@ class SequenceTraining:
         for x in range(first, num_iters):
             self.iterate(x)
         self.finish(num_iters)
+
+    def decisive_options(self) -> dict[str, Any]:
+        """Give the options, and the examples, on which the networks depend."""
+        decisive = {name: o for name, o in self.options.items() if name not in INDECISIVE}
+        files = {"degs_dir": self.degs.resolve(), "src_model": self.source.resolve()}
+        return decisive | {"num_jobs_nnet": self.num_jobs} | files
+
+    def changed_options(self) -> Iterator[str]:
+        """Find the options that differ from those of the run before."""
+        before = read_options(self.dir / "train_options")
+        for name, value in self.decisive_options().items():
+            if name in before and before[name] != as_text(value):
+                yield f"{name.replace('_', '-')} was '{before[name]}' and is '{as_text(value)}'"
 
     def start(self) -> None:
         """Make network 0: natural gradients of a longer history, because frames of an utterance

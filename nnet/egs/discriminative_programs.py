@@ -16,6 +16,7 @@ import numpy as np
 from nnet.egs.discriminative import DISCRIMINATIVE, DiscriminativeExample, joined, packed
 from nnet.egs.programs import repetitions
 from nnet.errors import NgtrainError
+from nnet.io.descriptors import allow_open_files
 from nnet.io.matrices import CompressedMatrix
 from nnet.io.tables import ClosingContext, sequential_table, table_writer
 
@@ -30,6 +31,7 @@ class NumberedExamples(ClosingContext):
     """
 
     def __init__(self, wspecifiers: Sequence[str]):
+        allow_open_files(len(wspecifiers))
         self._files = ExitStack()
         self._writers = [
             self._files.enter_context(table_writer(name, DISCRIMINATIVE)) for name in wspecifiers

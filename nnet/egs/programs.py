@@ -30,6 +30,7 @@ from nnet.egs.tables import (
 )
 from nnet.errors import NgtrainError
 from nnet.io import log_lines
+from nnet.io.descriptors import allow_open_files
 from nnet.io.tables import INTEGERS, sequential_table
 from nnet.io.text import encode
 
@@ -60,6 +61,7 @@ def copy_examples(
         NgtrainError: something cannot be read or written, or nothing is left to write.
     """
     keep_freed_memory()
+    allow_open_files(len(wspecifiers))
     rng = np.random.default_rng(srand)
     shorten = frame is not None or left_context is not None or right_context is not None
     num_read = num_written = 0
