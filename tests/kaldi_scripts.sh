@@ -3,8 +3,8 @@
 #
 # Usage: tests/kaldi_scripts.sh <egs/wsj/s5-of-Kaldi> [<script> ...]
 #
-# Of Kaldi its scripts are needed alone: the folders steps and utils of a copy of egs/wsj/s5; no
-# program of it is on the PATH. Data are those of ../shared/kaldi or $NGTRAIN_SHARED/kaldi, every
+# Of Kaldi its scripts are needed alone: the folders steps, utils and (for one trial) local of a copy
+# of egs/wsj/s5; no program of it is on the PATH. Data are those of ../shared/kaldi or $NGTRAIN_SHARED/kaldi, every
 # fortieth utterance, and networks are small. The folder of the run is $KALDI_SCRIPTS_DIR if given (it
 # stays, and what has run there is not run again), else a temporary one. A row of the table has the
 # script, ran or failed, its seconds, and the last thing that was said where it failed. Command lines
@@ -244,7 +244,28 @@ run get_train_ctm.sh steps/get_train_ctm.sh data/train data/lang exp/ali_part
 run get_prons.sh steps/get_prons.sh data/train data/lang exp/ali_part
 run oracle_wer.sh steps/oracle_wer.sh data/test data/lang exp/ali/decode
 run diagnostic/analyze_lats.sh steps/diagnostic/analyze_lats.sh data/lang exp/ali/decode
-run lmrescore.sh steps/lmrescore.sh --mode 1 data/lang data/lang data/test exp/ali/decode exp/ali/decode_rescored
+
+# Dictionary and grammar, and lattices with another grammar's costs or those of several systems
+make_dict() {
+  mkdir -p data/dict
+  awk '$1 != "<eps>" { $2 = ""; print }' data/lang/phones/align_lexicon.txt > data/dict/lexicon.txt
+  cp data/lang/phones/{optional_silence,extra_questions}.txt data/dict
+  cp data/lang/phones/silence.txt data/dict/silence_phones.txt
+  cp data/lang/phones/nonsilence.txt data/dict/nonsilence_phones.txt
+}
+[ -s data/dict/lexicon.txt ] || make_dict
+[ -s data/bigram.gz ] || "$root"/utils/train_ngram_lm.py --order 2 data/train/text data/lang data/bigram.gz 2> /dev/null
+run prepare_lang.sh utils/prepare_lang.sh data/dict "$(cat data/lang/oov.txt)" data/dict/tmp data/lang_made
+run format_lm.sh utils/format_lm.sh data/lang data/bigram.gz data/dict/lexicon.txt data/lang_bigram
+run validate_lang.pl utils/validate_lang.pl data/lang_bigram
+for mode in 1 2 3 4 5; do
+  run lmrescore.sh-$mode steps/lmrescore.sh --cmd run.pl --mode $mode data/lang data/lang_bigram data/test \
+    exp/ali/decode exp/ali/decode_mode$mode
+done
+if [ -f "$kaldi/local/score_combine.sh" ]; then
+  run local/score_combine.sh "$kaldi"/local/score_combine.sh "${lmwt[@]}" --lat-weights 0.3:0.7 data/test exp/graph \
+    exp/ali/decode exp/ali/decode_mode4 exp/ali/decode_combined
+fi
 
 echo
 num_ran=$(cd "$kaldi/steps/nnet2" && for name in *; do grep -l '^ran' "$dir/s5/log/$name.result"; done 2> /dev/null | wc -l)

@@ -356,6 +356,8 @@ def test_text_is_printed_as_it_is_compiled(run_program, tmp_path):
     assert run_program("fstprint", *symbols, tmp_path / "fst").stdout == text
     acceptor = run_program("fstprint", "--acceptor", "--show-weight-one", tmp_path / "fst").stdout
     assert acceptor == b"1\t0\t1\t0.693147182\n1\t2\t0\t0\n0\t0.25\n2\t0\n"
+    kept = run_program("fstcompile", "--keep_isymbols=true", check=False)
+    assert kept.returncode == 1 and b"symbols are not kept in an FST" in kept.stderr
     fst("0 1 3 3", "1").save(str(tmp_path / "fst"))
     result = run_program("fstprint", *symbols, tmp_path / "fst", check=False)
     assert b"symbols has no symbol with the number 3" in result.stderr
