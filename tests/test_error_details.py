@@ -20,9 +20,9 @@ HYPOTHESES = {"a": ["yes", "yes", "no"], "b": ["yes", "no"], "c": []}
 def test_utterances_are_shown_word_by_word():
     details = ErrorDetails(REFERENCES, HYPOTHESES)
     assert details.per_utt == [
-        "a ref  yes  ***  no",
+        "a ref  ***  yes  no",
         "a hyp  yes  yes  no",
-        "a op     C    I   C",
+        "a op     I    C   C",
         "a #csid 2 0 1 0",
         "b ref   no  no",
         "b hyp  yes  no",

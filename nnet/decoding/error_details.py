@@ -16,26 +16,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from nnet.decoding.scoring import aligned
+
 NOTHING = "***"
 KINDS = {"C": "correct", "S": "substitution", "I": "insertion", "D": "deletion"}
 
 
 class ErrorDetails:
-    """The alignments of hypotheses with their references."""
+    """The alignments of hypotheses with their references, those of `aligned`.
+
+    Raises:
+        NgtrainError: a sentence has the word ***.
+    """
 
     def __init__(
         self,
         references: Iterable[tuple[str, Sequence[str]]],
         hypotheses: Mapping[str, Sequence[str]],
     ):
-        from kaldialign import align
-
         self.per_utt: list[str] = []
         self.ops: Counter[tuple[str, str, str]] = Counter()  # kind, reference and hypothesis
         self.kinds: dict[str, Counter[str]] = {}  # of each utterance
         for key, reference in references:
             if key in hypotheses:
-                self._add(key, align(list(reference), list(hypotheses[key]), NOTHING))
+                self._add(key, aligned(key, reference, hypotheses[key], NOTHING))
 
     def _add(self, key: str, pairs: Sequence[tuple[str, str]]) -> None:
         kinds = [kind_of(*pair) for pair in pairs]
