@@ -55,6 +55,8 @@ def main(data, ali_dir, egs_dir, **options):
 ALL = r"(valid|train_subset)_all\.egs"
 SUBSET = rf"{ALL}|((valid|train)_)?combine\.egs|(valid|train)_diagnostic\.egs"
 """Names of files of single frames: those made on the way, and those that stay."""
+PART = r"egs_orig\.[0-9]+\.[0-9]+\.ark"
+"""Names of what a job makes for an archive, the number of which comes first."""
 
 
 @dataclass
@@ -93,8 +95,8 @@ class ExampleMaker:
         if stage <= 0:
             log.info("working out number of frames of training data")
             self.write_info(num_frames=count_frames(self.data))
+        self.remove_outputs(stage)  # before info/ says that there are other ones
         num_archives, frames_per_eg = self.plan_archives()
-        self.remove_outputs(stage)
         if stage <= 2:
             log.info("Getting validation and training subset examples.")
             self.make_subsets()
@@ -105,8 +107,8 @@ class ExampleMaker:
         if stage <= 4:
             log.info("recombining and shuffling order of archives on disk")
             self.shuffle(num_archives)
-        for archive in self.made(r"egs_orig\.[0-9]+\.[0-9]+\.ark"):
-            remove_with_target(archive)
+        for part in self.made(PART):
+            remove_with_target(part)
         log.info("Finished preparing training examples")
 
     def choose_utterances(self) -> None:
@@ -134,6 +136,7 @@ class ExampleMaker:
         o = self.options
         num_frames = read_integer(self.egs / "info/num_frames")
         num_archives, frames_per_eg = o.plan_archives(num_frames)
+        self.check_parts(num_archives)
         if frames_per_eg < o.frames_per_eg:
             log.info("reduced frames_per_eg to %d because amount of data is small.", frames_per_eg)
         egs_per_archive = num_frames // (frames_per_eg * num_archives)
@@ -158,11 +161,23 @@ class ExampleMaker:
         """List the files that are there of a name that this driver gives."""
         return [path for path in self.egs.glob("*") if re.fullmatch(pattern, path.name)]
 
+    def check_parts(self, num_archives: int) -> None:
+        """Raise NgtrainError if examples that are only to be shuffled are for more archives."""
+        most = max((int(part.name.split(".")[1]) for part in self.made(PART)), default=0)
+        if most > num_archives:
+            raise NgtrainError(
+                f"--stage 4: {self.egs} has examples for {most} archives or more, and these options"
+                f" make {num_archives}: use the same as for the stages before"
+            )
+
     def remove_outputs(self, stage: int) -> None:
         """Remove what will be made again, so that never old and new files are there together."""
         if stage <= 2:
             for subset in self.made(SUBSET):
                 subset.unlink()
+        if stage <= 3:
+            for part in self.made(PART):
+                remove_with_target(part)
         if stage <= 4:
             for archive in training_archives(self.egs):
                 remove_with_target(archive)

@@ -36,7 +36,7 @@ from nnet.hmm.tree import monophone_tree
 from nnet.io.tables import INTEGERS, sequential_table
 from nnet.launch.directory_lock import only_driver_in
 from steps import train_multisplice
-from steps.get_egs2 import ExampleMaker
+from steps.get_egs2 import PART, ExampleMaker
 
 
 @pytest.fixture
@@ -356,6 +356,22 @@ def test_only_names_of_other_drivers(tmp_path):
     assert left == {*archives[:2], *others}
 
 
+def test_parts_for_more_archives_are_not_left_out(tmp_path):
+    maker = object.__new__(ExampleMaker)
+    maker.egs = tmp_path
+    for name in "egs_orig.2.10.ark", "egs_orig.12.1.ark", "egs_orig.old.ark":
+        (tmp_path / name).touch()
+    maker.check_parts(num_archives=12)
+    with pytest.raises(NgtrainError, match=r"examples for 12 archives or more, and .* make 2: "):
+        maker.check_parts(num_archives=2)
+    (tmp_path / ARCHIVE_INFO).mkdir(parents=True)
+    maker.remove_outputs(stage=4)
+    assert len(maker.made(PART)) == 2
+    maker.remove_outputs(stage=3)  # which makes them again
+    maker.check_parts(num_archives=2)
+    assert [path.name for path in tmp_path.glob("*.ark")] == ["egs_orig.old.ark"]
+
+
 def test_the_schedule_says_all_at_once():
     with pytest.raises(ScheduleError) as error:
         dataclasses.replace(SCHEDULE, num_jobs_final=7, num_epochs=2)
@@ -456,3 +472,13 @@ def test_a_split_of_files_that_were_put_back(run_program, corpus, tmp_path):
     before = (data / "split1/1/utt2spk").stat().st_mtime_ns
     run_program("split_data.py", data, 1)
     assert (data / "split1/1/utt2spk").stat().st_mtime_ns == before
+
+
+def test_parts_that_are_there_need_no_lock(run_program, corpus, tmp_path):
+    """The data may be another's, who lets us read it only: a lock cannot be made."""
+    data = shutil.copytree(corpus.data, tmp_path / "data")
+    run_program("split_data.py", data, 1)
+    (data / ".lock").mkdir()
+    run_program("split_data.py", data, 1)
+    result = run_program("split_data.py", "--per-utt", data, 2, check=False)
+    assert result.returncode == 1 and b"/data/.lock: " in result.stderr

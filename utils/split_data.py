@@ -49,9 +49,12 @@ def main(data_dir, num_to_split, per_utt):
     require_files(source / "utt2spk")
     require_contents(*(source / name for name in KINDS if (source / name).exists()))
     split_dir = source / f"split{num_to_split}{'utt' if per_utt else ''}"
+    last = split_dir / str(num_to_split)
+    # The last part is written last: if it is complete and new, so are the others.
+    if is_of(last, source, contents_of(source)):  # which may be all that we may read
+        return
     with only_driver_in(source, wait=True):  # several drivers may want the same parts at once
-        contents, last = contents_of(source), split_dir / str(num_to_split)
-        # The last part is written last: if it is complete and new, so are the others.
+        contents = contents_of(source)
         if is_of(last, source, contents):
             return
         (last / NOTE).unlink(missing_ok=True)  # until all parts are new
