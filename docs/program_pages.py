@@ -77,7 +77,7 @@ SUBJECTS = {
         lattice-mbr-decode lattice-to-ctm-conf lattice-align-words lattice-align-words-lexicon
         lattice-lmrescore lattice-lmrescore-const-arpa lattice-lmrescore-pruned
         arpa-to-const-arpa lattice-compose lattice-determinize lattice-combine lattice-interp
-        lattice-project lattice-add-trans-probs
+        lattice-union lattice-copy-backoff lattice-project lattice-add-trans-probs
         nbest-to-ctm nbest-to-prons nbest-to-linear linear-to-nbest
     """,
     "Decoding graphs by Kaldi's utils/mkgraph.sh": """

@@ -262,6 +262,8 @@ for mode in 1 2 3 4 5; do
   run lmrescore.sh-$mode steps/lmrescore.sh --cmd run.pl --mode $mode data/lang data/lang_bigram data/test \
     exp/ali/decode exp/ali/decode_mode$mode
 done
+run decode_combine.sh steps/decode_combine.sh --cmd run.pl --weight1 0.6 data/test data/lang \
+  exp/ali/decode exp/ali/decode_mode4 exp/ali/decode_interpolated
 if [ -f "$kaldi/local/score_combine.sh" ]; then
   run local/score_combine.sh "$kaldi"/local/score_combine.sh "${lmwt[@]}" --lat-weights 0.3:0.7 data/test exp/graph \
     exp/ali/decode exp/ali/decode_mode4 exp/ali/decode_combined

@@ -217,6 +217,30 @@ def test_systems_are_combined_by_their_weights(run_program, tables):
     assert best_path(combined["y"]).words(combined["y"]) == best.words(one["y"])
 
 
+def test_lattices_without_a_path_are_left_out_of_unions(run_program, tables):
+    """And one archive stands in for another."""
+    with table_writer(f"ark:{tables}/empty", COMPACT_LATTICE) as table:
+        for key in "xyz":
+            table.write(key, random_lattice(np.random.default_rng(0)).renumbered(np.array([0])))
+    first, second, out = (f"ark:{tables}/{name}" for name in ("empty", "b", "out"))
+    result = run_program("lattice-combine", first, second, out, check=False)
+    assert b"no path of the lattice reaches a final state" in result.stderr
+    assert list(read_table(out, COMPACT_LATTICE)) == ["x", "z"]
+    result = run_program("lattice-copy-backoff", f"ark:{tables}/a", second, out)
+    assert b"1 lattices are those of the first table" in result.stderr
+    copied, other = (read_table(table, COMPACT_LATTICE) for table in (out, second))
+    assert list(copied) == ["x", "y", "z"]
+    assert counted(all_paths(copied["x"])) == counted(all_paths(other["x"]))
+    result = run_program("lattice-union", f"ark:{tables}/a", second, out)
+    assert b"1 lattices have no other" in result.stderr
+    best: dict[tuple, float] = {}
+    for table in f"ark:{tables}/a", second:
+        for words, _, weight in all_paths(read_table(table, COMPACT_LATTICE)["x"]):
+            best[tuple(words)] = min(best.get(tuple(words), np.inf), weight.sum())
+    united = all_paths(read_table(out, COMPACT_LATTICE)["x"])
+    assert {tuple(w): weight.sum() for w, _, weight in united} == pytest.approx(best, abs=1e-3)
+
+
 @pytest.mark.parametrize("text", ["1:2:3", "1:x", "1:0", "1:-1", "nan:1"])
 def test_weights_that_are_none(text):
     with pytest.raises(NgtrainError, match="expected 2 numbers greater than 0"):

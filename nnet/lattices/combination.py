@@ -98,6 +98,8 @@ def combine_tables(
 ) -> int:
     """Write, for each key of the first table, the union of the lattices that the tables have.
 
+    What has no path, or a cycle, counts as missing.
+
     Args:
         weights: what the probabilities of a table's paths sum to.
 
@@ -105,27 +107,27 @@ def combine_tables(
         The exit status: 0 if something was written, and more was complete than not.
 
     Raises:
-        NgtrainError: a table cannot be read, or a lattice has a cycle.
+        NgtrainError: a table cannot be read.
     """
     missing = Losses()
-
-    def weighted(lattice: CompactLattice, weight: float) -> CompactLattice:
-        return with_total(scaled(lattice, graph_scale, acoustic_scale), weight)
-
     with ExitStack() as stack:
         others = [
             stack.enter_context(random_access_table(rspecifier, COMPACT_LATTICE))
             for rspecifier in rspecifiers[1:]
         ]
 
-        def change(key: str, lattice: CompactLattice) -> CompactLattice:
-            found = [weighted(lattice, weights[0])]
-            for table, weight in zip(others, weights[1:], strict=True):
-                if key in table:
-                    found.append(weighted(table[key], weight))
-                else:
+        def change(key: str, lattice: CompactLattice) -> CompactLattice | None:
+            found = []
+            for table, weight in zip([None, *others], weights, strict=True):
+                if table and key not in table:
                     missing.add(table.why_not(key))
-            return union(found)
+                    continue
+                one = scaled(table[key] if table else lattice, graph_scale, acoustic_scale)
+                try:
+                    found.append(with_total(one, weight))
+                except ValueError as error:
+                    missing.add(f"lattice of {key}", error)
+            return union(found) if found else None
 
         num_done, _ = change_lattices(rspecifiers[0], wspecifier, change)
     missing.report("%d lattices are missing in unions")
