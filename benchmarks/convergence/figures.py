@@ -95,7 +95,7 @@ def draw_rates(scores: Mapping[Cell, Sequence[float]], file: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.8, 4.4), layout="constrained")
     axes = figure.subplots()
     best = max(max(values) for values in scores.values() if values)
     floor = best - LOST
@@ -123,5 +123,5 @@ def draw_rates(scores: Mapping[Cell, Sequence[float]], file: Path) -> None:
     axes.set_xlabel("effective learning rate, in multiples of the common one")
     axes.set_ylabel("held-out log-probability per frame")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower left")
+    figure.legend(fontsize=7, loc="outside right upper")
     figure.savefig(file, dpi=130, metadata={"Software": None})
