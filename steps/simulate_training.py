@@ -164,6 +164,7 @@ def simulate_row(count: int, speeds: Speeds, luck: Luck, o: SimpleNamespace) -> 
 def make_schedule(count: int, num_archives: int, o: SimpleNamespace) -> Schedule:
     """Plan as the driver would; learning rates take no time, and are those of egs/fisher."""
     rates = {"initial_effective_lrate": 0.01, "final_effective_lrate": 0.001}
+    rates |= {"block_momentum": 0.0, "block_learning_rate": 1.0}
     initial = max(1, round(o.initial_share * count))
     try:
         return Schedule.of(

@@ -263,7 +263,9 @@ class TrainingChecks:
         except ScheduleError as error:
             return error.problems
         problems = [*stage_problems(self.training, schedule)]
-        return [*problems, *self.unheeded_realignments(schedule), *self.lost_labels(schedule)]
+        if not problems:  # a stage that there is not needs no labels
+            problems += self.lost_labels(schedule)
+        return [*problems, *self.unheeded_realignments(schedule)]
 
     def unheeded_realignments(self, schedule: Schedule) -> Iterator[str]:
         """Find realignments that no iteration begins with, or that another one undoes."""
