@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 from frames import Frames, spread
 from table import MEANS_HEADER, append, cell_of, locked, read_results, rows_of, shown
-from trial import EVALUATION_SIZE, TRAINING_FRAMES, logging_to
+from trial import TRAINING_FRAMES, evaluated, logging_to
 
 from nnet.cli import argument, gpu_option, log, option, program
 from nnet.model.acoustic_model import AcousticModel
-from nnet.model.network import Network
 from nnet.training.averaging import average_networks
-from nnet.training.evaluation import evaluate
 
 PARTS = "train", "held_out"
 
@@ -46,17 +44,12 @@ def main(dir, held_out_frames, device):
         order = np.random.default_rng(cell.seed).permutation(len(train))[: result.samples]
         seen = order[spread(len(order), min(TRAINING_FRAMES, len(order)))]
         with logging_to(dir / "means.log"):
-            scores = score(mean, held_out, judged), score(mean, train, seen)
+            on = (held_out, judged), (train, seen)
+            scores = [evaluated(mean, *frames).log_prob_per_frame for frames in on]
         row = [*map(shown, cell.asdict().values()), len(files), *map(shown, scores)]
         with locked(dir / ".tables"):
             append(dir / "means.csv", MEANS_HEADER, [row])
         log.info("%s: the mean of %d models: %g", cell.name, len(files), scores[0])
-
-
-def score(network: Network, of: Frames, frames: np.ndarray) -> float:
-    """Compute the log-probability per frame of some frames."""
-    context = network.left_context, network.right_context
-    return evaluate(network, of.minibatches(frames, EVALUATION_SIZE, context)).log_prob_per_frame
 
 
 if __name__ == "__main__":

@@ -219,10 +219,7 @@ class Trial:
 
     def judge(self, network: Network) -> Totals:
         frames = spread(len(self.setting.held_out), self.setting.num_held_out)
-        return self.evaluated(network, self.setting.held_out, frames)
-
-    def evaluated(self, network: Network, of: Frames, frames: np.ndarray) -> Totals:
-        return evaluate(network, of.minibatches(frames, EVALUATION_SIZE, self.context))
+        return evaluated(network, self.setting.held_out, frames)
 
     def combined(self) -> Network:
         """Weigh the last averages, on frames from all over the training.
@@ -243,7 +240,7 @@ class Trial:
         seen = self.order[spread(len(self.order), min(TRAINING_FRAMES, len(self.order)))]
         held_out, combined = self.judge(self.network), self.combined()
         of_train = [
-            self.evaluated(network, self.setting.train, seen).log_prob_per_frame
+            evaluated(network, self.setting.train, seen).log_prob_per_frame
             for network in (self.network, combined)
         ]
         state = self.state
@@ -259,6 +256,12 @@ class Trial:
             limited=state.num_limited / max(1, state.num_steps),
             cpu_s=state.cpu_s,
         )
+
+
+def evaluated(network: Network, of: Frames, frames: np.ndarray) -> Totals:
+    """Sum up how well a network does on some frames."""
+    context = network.left_context, network.right_context
+    return evaluate(network, of.minibatches(frames, EVALUATION_SIZE, context))
 
 
 def switch_method(network: Network, cell: Cell, setting: Setting) -> None:
