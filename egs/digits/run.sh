@@ -16,7 +16,7 @@
 #   --dir         where everything goes (default: exp/CORPUS here)
 #   --stage       do this stage and the later ones again (default: go on where the last run stopped)
 #   --stop-stage  end after this stage (default: 8, the last)
-#   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
+#   --num-jobs    jobs at the same time; networks depend on it (default: 2, on any machine)
 #   --use-gpu     train on GPUs, one job on each (default: no)
 #   --hours       hours of training speech to synthesise (default: 0.4)
 #   --tune-minutes, --test-minutes  minutes of the other speech (default: 5 and 12)
@@ -25,10 +25,9 @@
 
 set -euo pipefail
 
-corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no num_leaves=0 hours=0.4 tune_minutes=5 test_minutes=12
+corpus=synth fsdd_dir='' dir='' stage='' stop_stage=8 use_gpu=no num_jobs=2 num_leaves=0 hours=0.4 tune_minutes=5 test_minutes=12
 lmwt=3,5,7,10,14,20,28,40 word_ins_penalty=0.0,2.0,4.0,7.0,10.0
 splits='unseen seen'
-num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
 
 . "$(dirname "$0")/../../utils/recipe_options.sh"
 while [ $# -gt 0 ]; do

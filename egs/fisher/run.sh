@@ -14,7 +14,7 @@
 #   --dir       where everything goes (default: exp here)
 #   --stage     do this stage and the later ones again (default: go on where the last run stopped)
 #   --stop-stage  end after this stage
-#   --nj        jobs at the same time where CPUs work (default: the number of processors)
+#   --nj        jobs at the same time where CPUs work (default: 32)
 #   --VARIABLE  any variable of conf/fisher.conf, with hyphens for underscores
 #
 # cmd.sh says how jobs are launched.
@@ -25,7 +25,7 @@ usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "run.sh: $*" >&2; exit 1; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-corpora='' cmudict='' dir=$here/exp stage='' stop_stage=9 nj=$(nproc)
+corpora='' cmudict='' dir=$here/exp stage='' stop_stage=9 nj=32
 . "$here/conf/fisher.conf"
 while [ $# -gt 0 ]; do
   [ "$1" = --help ] && { usage; exit; }

@@ -11,7 +11,7 @@
 #   --dir         where everything goes (default: exp here)
 #   --stage       do this stage and the later ones again (default: go on where the last run stopped)
 #   --stop-stage  end after this stage (default: 9, the last)
-#   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
+#   --num-jobs    jobs at the same time; networks depend on it (default: 2, on any machine)
 #   --srand       seed of the trainings on all the data (default: 0)
 #   --num-leaves  context-dependent states at most (default: 1000)
 #   --tree-feats  what the tree's Gaussians see, cepstra with deltas or LDA (default: lda)
@@ -22,8 +22,7 @@
 set -euo pipefail
 
 corpus='' dir='' stage='' stop_stage=9 srand=0 num_leaves=1000 tree_feats=lda speeds=''
-use_gpu=no quick=false
-num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
+num_jobs=2 use_gpu=no quick=false
 
 . "$(dirname "$0")/../../utils/recipe_options.sh"
 while [ $# -gt 0 ]; do

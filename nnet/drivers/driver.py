@@ -62,8 +62,8 @@ cmd_option = option(
     "--max-retries <n> among these starts a job that failed again", type=_Launcher(),
 )  # fmt: skip
 nj_option = option(
-    "--nj", num_cores(), least=1,
-    help="Number of parallel jobs; if not given, one for each core of this machine",
+    "--nj", 4, least=1,
+    help="Number of parallel jobs; not that of this machine's cores, as networks depend on it",
 )  # fmt: skip
 
 

@@ -19,7 +19,6 @@
 set -euo pipefail
 
 corpus=synth fsdd_dir='' hours='' parts='control grid outer' seeds='0 1 2' interval=1280 dir='' quick=false
-num_jobs=$(nproc)
 
 . "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [ $# -gt 0 ]; do
@@ -41,7 +40,7 @@ if $quick; then
   parts=control seeds='0 1' interval=128
 fi
 if [ -n "$fsdd_dir" ]; then base_opts+=(--fsdd-dir "$(realpath "$fsdd_dir")"); fi
-"$recipe/run.sh" "${base_opts[@]}" --dir "$dir/base" --num-jobs "$num_jobs"
+"$recipe/run.sh" "${base_opts[@]}" --dir "$dir/base"
 base=$dir/base
 if [ "$corpus" = fsdd ]; then base=$dir/base/unseen; fi
 
@@ -50,7 +49,7 @@ cd "$recipe"
 . ./path.sh
 if [ ! -e "$dir/ali_held_out/num_jobs" ]; then
   combine_data.py "$base/data/held_out" "$base/data/tune" "$base/data/test"
-  align.py --nj "$num_jobs" "$base/data/held_out" "$base/lang" "$base/nnet2" "$dir/ali_held_out"
+  align.py --nj 2 "$base/data/held_out" "$base/lang" "$base/nnet2" "$dir/ali_held_out"
   combine_data.py "$base/data/other_speeds" "$base"/data/train_sp*
 fi
 

@@ -13,15 +13,14 @@
 #   --num-epochs  default: 3
 #   --boost       of MMI (default: 0.1)
 #   --acwt        acoustic scale of lattices and training (default: 0.03, about the best to decode digits with)
-#   --num-jobs    jobs at the same time (default: the number of processors, at most 4)
+#   --num-jobs    jobs at the same time; networks depend on it (default: 2, on any machine)
 #
 # The training data are those of run.sh, without copies at other speeds.  All is in <exp>/sequence; done again,
 # it goes on where it stopped.  In the end there is a table, in <exp>/sequence/results.md.
 
 set -euo pipefail
 
-nnet=nnet criteria='mmi mpfe smbr' rates='0.0002 0.002' num_epochs=3 boost=0.1 acwt=0.03
-num_jobs=$(($(nproc) < 4 ? $(nproc) : 4))
+nnet=nnet criteria='mmi mpfe smbr' rates='0.0002 0.002' num_epochs=3 boost=0.1 acwt=0.03 num_jobs=2
 
 . "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [[ ${1:-} == --* ]]; do

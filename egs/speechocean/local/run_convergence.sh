@@ -8,7 +8,7 @@
 #   <exp-dir>  what run.sh has made
 #   <dir>      where everything goes: trials.csv, curves.csv, results.md, and a directory for each training
 #   --nonlin   of the network that all trainings branch from (default: pnorm)
-#   --nj       jobs at the same time, of what is made before (default: the number of processors)
+#   --nj       jobs at the same time, of what is made before (default: 2)
 #   OPTION     of benchmarks/convergence/run.py
 #
 # A sixth of the training speakers is what the network to branch from is trained on; all trainings see
@@ -17,7 +17,7 @@
 
 set -euo pipefail
 
-nonlin=pnorm nj=$(nproc)
+nonlin=pnorm nj=2
 . "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [[ ${1:-} == -* ]]; do
   case $1 in
