@@ -2,12 +2,14 @@
 # The experiment on the paper's claim (benchmarks/convergence), on the context-dependent states of
 # run.sh, whose stage 5 must be done.
 #
-# Usage: local/run_convergence.sh [--nonlin pnorm|relu] [--nj N] <exp-dir> <dir> [OPTION ...]
+# Usage: local/run_convergence.sh [--nonlin pnorm|relu] [--base-preconditioning online|none] [--nj N]
+#                                  <exp-dir> <dir> [OPTION ...]
 #  e.g.: local/run_convergence.sh exp exp/convergence --parts=control --seeds='0 1 2'
 #
 #   <exp-dir>  what run.sh has made
 #   <dir>      where everything goes: trials.csv, curves.csv, results.md, and a directory for each training
 #   --nonlin   of the network that all trainings branch from (default: pnorm)
+#   --base-preconditioning  by which that network was trained: NG-SGD (default) or plain SGD
 #   --nj       jobs at the same time, of what is made before (default: 2)
 #   OPTION     of benchmarks/convergence/run.py
 #
@@ -17,12 +19,12 @@
 
 set -euo pipefail
 
-nonlin=pnorm nj=2
+nonlin=pnorm base_preconditioning=online nj=2
 . "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [[ ${1:-} == -* ]]; do
   case $1 in
     -h | --help) usage; exit ;;
-    *) parse_option "--nonlin --nj" "$@"; shift $taken ;;
+    *) parse_option "--nonlin --base-preconditioning --nj" "$@"; shift $taken ;;
   esac
 done
 [ $# -ge 2 ] || fail "<exp-dir> and <dir> are needed (--help says more)"
@@ -31,7 +33,9 @@ shift 2
 mkdir -p "$dir"
 cd "$(dirname "$0")/.."
 . ./path.sh
-lang=$exp/lang tree=$exp/tree base=$dir/base_$nonlin
+lang=$exp/lang tree=$exp/tree name=$nonlin
+if [ "$base_preconditioning" != online ]; then name+=_on_$base_preconditioning; fi
+base=$dir/base_$name results=$dir/$name
 [ -e "$tree/num_jobs" ] || fail "$tree has no alignment: run.sh first"
 
 prepare() {
@@ -58,8 +62,9 @@ prepare() {
   flock 9 # one of those that are started beside each other
   if [ ! -e "$dir/data/train/feats.scp" ]; then prepare; fi
   if [ ! -e "$base/final.mdl" ]; then
-    train_multisplice.py --nonlin "$nonlin" --hidden-dim 300 --pnorm-input-dim 600 \
-      --pnorm-output-dim 120 --num-hidden-layers 3 --splice-indexes \
+    train_multisplice.py --nonlin "$nonlin" --preconditioning "$base_preconditioning" \
+      --hidden-dim 300 --pnorm-input-dim 600 --pnorm-output-dim 120 \
+      --num-hidden-layers 3 --splice-indexes \
       "layer0/-4:-3:-2:-1:0:1:2:3:4 layer1/-3:3" --num-jobs-initial 1 --num-jobs-final 1 \
       --num-epochs 4 --samples-per-iter 25000 --frames-per-eg 1 \
       --egs-opts "--num-utts-subset 30 --num-train-frames-combine 4000" --num-jobs-compute-prior 1 \
@@ -67,7 +72,6 @@ prepare() {
   fi
 ) 9>"$dir/.prepare"
 
-results=$dir/$nonlin
 mkdir -p "$results" "$dir/frames"
 ln -sfn ../frames "$results/frames" # the same for all networks
 frames() { ../../benchmarks/convergence/make_frames.py "$dir/data/$1" "$2" "$dir/frames/$1"; }
