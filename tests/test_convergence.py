@@ -373,6 +373,22 @@ def test_pytorch_computes_the_same_network(setting, tmp_path):
     np.testing.assert_allclose(theirs, ours, rtol=1e-4)
 
 
+def test_networks_of_pytorch_are_averaged(setting):
+    pytest.importorskip("torch")
+    from peer_torch import Peer, average
+
+    jobs = [Peer(setting.model, "adamw", 0.01, 1.0, "cpu") for _ in range(2)]
+    for which, job in enumerate(jobs):
+        frames = setting.train.minibatch(np.arange(50) + 50 * which, *job.layers.context)
+        job.step(frames, 1.0)
+    before = [[p.detach().numpy().copy() for p in job.layers.parameters] for job in jobs]
+    assert not np.array_equal(before[0][-2], before[1][-2])  # weights of the last layer
+    average(jobs)
+    for job in jobs:
+        for parameter, *of_jobs in zip(job.layers.parameters, *before, strict=True):
+            np.testing.assert_allclose(parameter.detach(), np.mean(of_jobs, axis=0), atol=1e-6)
+
+
 def test_tables_in_the_guide_are_those_of_their_trainings():
     """What is committed under docs/ was written by report.py from the tables beside it."""
     for file in (HERE.parents[1] / "docs" / "convergence").glob("*/trials.csv"):

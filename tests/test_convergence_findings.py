@@ -151,16 +151,18 @@ def test_report_of_a_few_trainings(tmp_path):
     lost = dataclasses.replace(found[0].cell, rate=4.0)
     add_result(tmp_path, Result(lost, 1, error="the parameters are not finite"), [])
     points = [
-        ["adamw", "0.001", "0", 1, "3.0", "-1.3", "-1.2"],
-        ["adamw", "0.001", "0", 2, "7.0", "-1.1", "-1"],
+        ["adamw", "1", "0.001", "0", 1, "3.0", "-1.3", "-1.2"],
+        ["adamw", "1", "0.001", "0", 2, "7.0", "-1.1", "-1"],
+        ["adamw", "4", "0.001", "0", 2, "8.0", "-1.05", "-1.01"],
     ]
     append(tmp_path / "peers.csv", PEER_HEADER, points)
     cell = [*map(shown, found[0].cell.asdict().values())]
     append(tmp_path / "means.csv", MEANS_HEADER, [[*cell, 8, "-0.96", "-0.94"]])
     write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
-    assert "| PyTorch, AdamW | 0.001 | -1.100 | 7 |" in page
-    assert "| online NG-SGD | 1 | -1.000 ± 0.002 | 9 |" in page
+    assert "| PyTorch, AdamW | 0.001 | -1.100 | -1.000 | 7 |" in page
+    assert "| PyTorch, AdamW, N = 4, averaged | 0.001 | -1.050 | -1.010 | 8 |" in page
+    assert "| online NG-SGD | 1 | -1.000 ± 0.002 | -0.900 ± 0.000 | 9 |" in page
     assert "| online NG-SGD, limited, N = 4 | -1.001 ± 0.007 |" in page
     assert "| online NG-SGD, limited, N = 1 | -1.000 ± 0.002 | -0.960 | -0.900 ± 0.000 |" in page
     of_trained = page.split("## The same on frames that were trained on")[1]

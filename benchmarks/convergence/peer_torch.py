@@ -8,6 +8,9 @@ points, after how many samples and seconds.  It is not done again then.  Rates o
 run.py, for the sum over a minibatch; with momentum they are multiplied by 1 - 0.9.  AdamW has what
 is usual, for the mean.
 
+With --num-jobs=N, N networks take turns at the minibatches, each with an optimizer of its own, and
+their parameters are averaged as run.py averages them; the rate is that of each of them.
+
 Needs the package torch, and those of ngtrain."""
 
 from __future__ import annotations
@@ -42,14 +45,16 @@ Usage:  benchmarks/convergence/peer_torch.py [options] <model> <dir>
 @option("--optimizers", " ".join(RATES), "Which")
 @option("--rates", "", "Learning rates, if not several of each")
 @option("--seeds", "0", "Seeds of the order of the frames")
+@option("--num-jobs", 1, "Networks that are trained beside each other and averaged", least=1)
+@option("--interval", 12800, "Samples of each of them between averages", least=1)
 @option("--samples", 1228800, "Samples that each training sees", least=1)
 @option("--held-out-frames", 30720, "Frames that models are judged on", least=1)
 @option("--minibatch-size", 128, "Frames per minibatch", least=1)
 @option("--initial-effective-lrate", 0.01 / 6, "The common rate, at the start", above=0)
 @option("--device", "cpu", "PyTorch's name of where to compute")
 def main(
-    model, dir, optimizers, rates, seeds, samples, held_out_frames, minibatch_size,
-    initial_effective_lrate, device,
+    model, dir, optimizers, rates, seeds, num_jobs, interval, samples, held_out_frames,
+    minibatch_size, initial_effective_lrate, device,
 ):  # fmt: skip
     try:
         import torch
@@ -60,15 +65,18 @@ def main(
     for optimizer in optimizers.split():
         for rate in map(float, rates.split() or RATES[optimizer]):
             for seed in map(int, seeds.split()):
-                key = [optimizer, f"{rate:g}", str(seed)]
+                key = [optimizer, str(num_jobs), f"{rate:g}", str(seed)]
                 with locked(dir / f".{'_'.join(key)}.lock", wait=False) as is_ours:
                     if not is_ours or key in done(dir / "peers.csv"):
                         continue
-                    log.info("%s, rate %s, seed %s", *key)
-                    peer = Peer(model, optimizer, rate, initial_effective_lrate, device)
+                    log.info("%s, N = %s, rate %s, seed %s", *key)
+                    jobs = [
+                        Peer(model, optimizer, rate, initial_effective_lrate, device)
+                        for _ in range(num_jobs)
+                    ]
                     order = np.random.default_rng(seed).permutation(len(train))[:samples]
                     judged = spread(len(held_out), held_out_frames)
-                    points = peer.run(train, order, held_out, judged, minibatch_size)
+                    points = run(jobs, interval, train, order, held_out, judged, minibatch_size)
                     with locked(dir / ".tables"):
                         append(dir / "peers.csv", PEER_HEADER, [[*key, *point] for point in points])
                     log.info("held-out log-probability %s after %s s", points[-1][2], points[-1][1])
@@ -76,7 +84,7 @@ def main(
 
 def done(file: Path) -> list[list[str]]:
     """List the trainings that are in the table."""
-    return [[row[name] for name in PEER_HEADER[:3]] for row in rows_of(file, PEER_HEADER)]
+    return [[row[name] for name in PEER_HEADER[:4]] for row in rows_of(file, PEER_HEADER)]
 
 
 class Peer:
@@ -103,32 +111,50 @@ class Peer:
         labels = self.torch.as_tensor(minibatch.pdfs.astype(np.int64), device=self.device)
         return -self.torch.nn.functional.cross_entropy(self.layers(x), labels, reduction="none")
 
-    def run(
-        self, train: Frames, order: np.ndarray, held_out: Frames, judged: np.ndarray, size: int
-    ) -> list[tuple]:
-        """Train; return samples, seconds, and log-probabilities of held-out and training data."""
-        points, seconds, begin = [], 0.0, time.process_time()
-        minibatches = train.minibatches(order, size, self.layers.context)
-        total = -(-len(order) // size)
-        for number, minibatch in enumerate(minibatches, start=1):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * DECAY ** ((number - 0.5) / total)
-            self.optimizer.zero_grad()
-            log_probs = self.log_probs(minibatch)
-            (-(log_probs.mean() if self.takes_mean else log_probs.sum())).backward()
-            self.optimizer.step()
-            if number * NUM_POINTS // total != (number - 1) * NUM_POINTS // total:
-                seconds += time.process_time() - begin
-                scores = self.score(held_out, judged), self.score(train, order[: len(judged)])
-                points.append((number * size, f"{seconds:.1f}", *(f"{x:.6g}" for x in scores)))
-                begin = time.process_time()
-        return points
+    def step(self, minibatch, decay: float) -> None:
+        """Change the parameters by a minibatch, at so much of the initial rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * decay
+        self.optimizer.zero_grad()
+        log_probs = self.log_probs(minibatch)
+        (-(log_probs.mean() if self.takes_mean else log_probs.sum())).backward()
+        self.optimizer.step()
 
     def score(self, frames: Frames, which: np.ndarray) -> float:
         """Compute the log-probability per frame."""
         with self.torch.no_grad():
             minibatches = frames.minibatches(which, 1024, self.layers.context)
             return sum(float(self.log_probs(m).double().sum()) for m in minibatches) / len(which)
+
+
+def run(
+    jobs: list[Peer], interval: int, train: Frames, order: np.ndarray,
+    held_out: Frames, judged: np.ndarray, size: int,
+) -> list[tuple]:  # fmt: skip
+    """Train; return samples, seconds, and log-probabilities of held-out and training data."""
+    points, seconds, begin = [], 0.0, time.process_time()
+    total, between = -(-len(order) // size), len(jobs) * (interval // size)
+    minibatches = train.minibatches(order, size, jobs[0].layers.context)
+    for number, minibatch in enumerate(minibatches, start=1):
+        job = jobs[number % len(jobs)]
+        job.step(minibatch, DECAY ** ((number - 0.5) / total))
+        if len(jobs) > 1 and (number % between == 0 or number == total):
+            average(jobs)
+        if number * NUM_POINTS // total != (number - 1) * NUM_POINTS // total:
+            seconds += time.process_time() - begin
+            scores = job.score(held_out, judged), job.score(train, order[: len(judged)])
+            points.append((number * size, f"{seconds:.1f}", *(f"{x:.6g}" for x in scores)))
+            begin = time.process_time()
+    return points
+
+
+def average(jobs: list[Peer]) -> None:
+    """Give all jobs the mean of their parameters; what their optimizers remember stays theirs."""
+    with jobs[0].torch.no_grad():
+        for parameters in zip(*(job.layers.parameters for job in jobs), strict=True):
+            mean = sum(parameters) / len(jobs)
+            for parameter in parameters:
+                parameter.copy_(mean)
 
 
 class Layers:

@@ -177,16 +177,21 @@ def peers(dir: Path, results: list[Result]) -> str:
     of_peers = read_peers(dir / "peers.csv")
     if not of_peers:
         return ""
-    scores, seconds = scores_of(results), scores_of(results, "cpu_s")
+    scores = [scores_of(results, name) for name in ("held_out", "trained", "cpu_s")]
     rows = [
-        [METHODS[c.method], f"{c.rate:g}", str(sample(scores, c)), f"{sample(seconds, c).mean:.0f}"]
-        for c in basic(scores)
-        if c.num_jobs == 1 and c.limit == (c.method != "plain")
+        [METHODS[cell.method], f"{cell.rate:g}", *shown_of(*(sample(of, cell) for of in scores))]
+        for cell in basic(scores[0])
+        if cell.num_jobs == 1 and cell.limit == (cell.method != "plain")
     ]
-    for (name, rate), points in sorted(of_peers.items()):
-        held_out, cpu_s = (Sample(values) for values in zip(*points, strict=True))
-        rows.append([name, f"{rate:g}", str(held_out), f"{cpu_s.mean:.0f}"])
-    return markdown(["one process", "rate", "held out", "CPU seconds"], rows)
+    rows += [
+        [name, f"{rate:g}", *shown_of(*map(Sample, zip(*ends, strict=True)))]
+        for (name, rate), ends in sorted(of_peers.items())
+    ]
+    return markdown(["method", "rate", "held out", "training frames", "CPU seconds"], rows)
+
+
+def shown_of(held_out: Sample, trained: Sample, cpu_s: Sample) -> list[str]:
+    return [str(held_out), str(trained), f"{cpu_s.mean:.0f}"]
 
 
 def failures(results: list[Result]) -> str:

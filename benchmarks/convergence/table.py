@@ -49,7 +49,7 @@ CURVE_HEADER = [*OF_CELL, "samples", "held_out"]
 MEANS_HEADER = [*OF_CELL, "models", "held_out", "trained"]
 
 PEERS = {"sgd": "PyTorch, SGD", "momentum": "PyTorch, SGD with momentum", "adamw": "PyTorch, AdamW"}
-PEER_HEADER = ["optimizer", "rate", "seed", "samples", "cpu_s", "held_out", "trained"]
+PEER_HEADER = ["optimizer", "num_jobs", "rate", "seed", "samples", "cpu_s", "held_out", "trained"]
 
 
 def read_results(file: Path) -> list[Result]:
@@ -87,13 +87,17 @@ def read_means(file: Path, name: str) -> dict[Cell, dict[int, float]]:
     return means
 
 
-def read_peers(file: Path) -> dict[tuple[str, float], list[tuple[float, float]]]:
-    """Read log-probability and seconds at the end, for each seed, by optimizer and rate."""
-    last: dict[tuple[str, float, int], tuple[float, float]] = {}
+def read_peers(file: Path) -> dict[tuple[str, float], list[tuple[float, ...]]]:
+    """Read the end of each seed, by optimizer with jobs, and rate.
+
+    That is the log-probability on held-out and on training frames, and the seconds.
+    """
+    last: dict[tuple[str, float, int], tuple[float, ...]] = {}
     for row in rows_of(file, PEER_HEADER):
-        key = PEERS[row["optimizer"]], float(row["rate"]), int(row["seed"])
-        last[key] = float(row["held_out"]), float(row["cpu_s"])
-    ends: dict[tuple[str, float], list[tuple[float, float]]] = {}
+        averaged = "" if row["num_jobs"] == "1" else f", N = {row['num_jobs']}, averaged"
+        key = PEERS[row["optimizer"]] + averaged, float(row["rate"]), int(row["seed"])
+        last[key] = tuple(float(row[name]) for name in ("held_out", "trained", "cpu_s"))
+    ends: dict[tuple[str, float], list[tuple[float, ...]]] = {}
     for (name, rate, _), end in last.items():
         ends.setdefault((name, rate), []).append(end)
     return ends
