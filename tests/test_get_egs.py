@@ -382,7 +382,7 @@ def test_raw_features(tmp_path):
     )
 
 
-def test_lda_features_with_transforms(tmp_path):
+def test_lda_features_with_transforms(tmp_path, caplog):
     for name in "final.mat", "trans.1", "trans.2":
         (tmp_path / name).write_text(name)
     (tmp_path / "num_jobs").write_text("2\n")
@@ -403,11 +403,27 @@ def test_lda_features_with_transforms(tmp_path):
         == pipeline.rspecifier("d")
         == (f"{base}transform-feats --utt2spk=ark:d/utt2spk {every} ark:- ark:- |")
     )
+    caplog.clear()
     assert FeaturePipeline.of(tmp_path / "exp").transform_dir is None
+    assert f"were, by the transforms in {tmp_path}: --transform-dir says where" in caplog.text
     assert pipeline.unsaved_words() == ["--feat-type", "lda", "--transform-dir", tmp_path]
     given = {"feat_type": "lda", "transform_dir": str(tmp_path)}
+    caplog.clear()
     assert FeaturePipeline.of(tmp_path / "exp", **given) == pipeline
+    assert not caplog.text
     assert FeaturePipeline.of(tmp_path, feat_type="raw").lda_matrix is None
+
+
+def test_features_of_an_earlier_run_are_forgotten(tmp_path):
+    for name in "final.mat", "trans.1", "num_jobs":
+        (tmp_path / name).write_text("1\n")
+    (tmp_path / "exp").mkdir()
+    FeaturePipeline.of(tmp_path, transform_dir=tmp_path).save(tmp_path / "exp")
+    (tmp_path / "final.mat").unlink()
+    for delta_order in "2", "":
+        raw = FeaturePipeline.of(tmp_path, delta_order=delta_order)
+        raw.save(tmp_path / "exp")
+        assert FeaturePipeline.of(tmp_path / "exp") == raw
 
 
 def test_transforms_that_do_not_fit(tmp_path):

@@ -10,6 +10,7 @@ say what applies, as they do for Kaldi's steps/nnet2/{get_lda,get_egs2,align,dec
     cmvn_opts     options of apply-cmvn
     delta_order   order of the deltas that are added to raw features
     trans.N       adaptation transforms of the speakers of job N, of num_jobs (raw_trans.N for raw)
+    transform_dir where those transforms were that a network was trained with (not a file of Kaldi)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnet.drivers.driver import decorated_by, flag, option
+from nnet.drivers.driver import decorated_by, flag, log, option
 from nnet.drivers.programs import output_of, read_integer, require_files
 from nnet.errors import NgtrainError
 from nnet.io.text import write_lines
@@ -101,6 +102,13 @@ class FeaturePipeline:
             require_files(Path(transform_dir, "num_jobs"))
         elif transform_dir and Path(transform_dir) != directory:
             raise NgtrainError(f"no such file: {transform_dir}/{TRANSFORMS[feat_type]}.1")
+        made_with = directory / "transform_dir"
+        if made_with.is_file() and feat_type not in adapted:
+            log.warning(
+                "features are not adapted to speakers, but those of %s were, by the transforms in "
+                "%s: --transform-dir says where these speakers' are",
+                *(directory, made_with.read_text().strip()),
+            )
         if online_ivector_dir:
             require_files(ivectors / "ivector_online.scp", ivectors / "ivector_period")
         pipeline = cls(
@@ -127,15 +135,28 @@ class FeaturePipeline:
         return replace(pipeline, splice_opts=splice_opts, lda_matrix=matrix)
 
     def save(self, directory: str | Path) -> FeaturePipeline:
-        """Write what says this, but for transforms and i-vectors; returns the pipeline with it."""
+        """Write what says this, but for transforms and i-vectors; returns the pipeline with it.
+
+        What says otherwise, of an earlier run with other features, is removed.
+        """
         directory = Path(directory)
-        write_lines(directory / "cmvn_opts", [self.cmvn_opts])
-        if self.delta_order:
-            write_lines(directory / "delta_order", [self.delta_order])
-        if self.lda_matrix is None:
-            return self
-        write_lines(directory / "splice_opts", [self.splice_opts])
+        is_lda = self.lda_matrix is not None
+        transform_dir = self.transform_dir and str(self.transform_dir.resolve())
+        contents = {
+            "cmvn_opts": self.cmvn_opts,
+            "delta_order": self.delta_order or None,
+            "splice_opts": self.splice_opts if is_lda else None,
+            "transform_dir": transform_dir,
+        }
+        for name, line in contents.items():
+            if line is None:
+                (directory / name).unlink(missing_ok=True)
+            else:
+                write_lines(directory / name, [line])
         copy = directory / "final.mat"
+        if not is_lda:
+            copy.unlink(missing_ok=True)
+            return self
         if not (copy.exists() and copy.samefile(self.lda_matrix)):
             shutil.copyfile(self.lda_matrix, copy)
         return replace(self, lda_matrix=copy)
