@@ -2,7 +2,7 @@
 # Sequence training of a network that run.sh has made: word error rates before and after MMI, MPFE and sMBR.
 #
 # Usage: local/run_sequence.sh [--nnet NAME] [--criteria LIST] [--rates LIST] [--num-epochs N] [--boost B]
-#                              [--acwt A] [--num-jobs N] <exp>
+#                              [--acwt A] [--decode-opts OPTS] [--num-jobs N] <exp>
 #  e.g.: ./run.sh --corpus fsdd --fsdd-dir ../../../shared/fsdd --splits unseen
 #        local/run_sequence.sh exp/fsdd/unseen
 #
@@ -13,20 +13,22 @@
 #   --num-epochs  default: 3
 #   --boost       of MMI (default: 0.1)
 #   --acwt        acoustic scale of lattices and training (default: 0.03, about the best to decode digits with)
+#   --decode-opts  of decode.py (default: four scales, no penalty, no lattices)
 #   --num-jobs    jobs at the same time; networks depend on it (default: 2, on any machine)
 #
-# The training data are those of run.sh, without copies at other speeds.  All is in <exp>/sequence; done again,
+# The training data are those of run.sh, without copies at other speeds; scales are tuned on its tuning set.  All is in <exp>/sequence; done again,
 # it goes on where it stopped.  In the end there is a table, in <exp>/sequence/results.md.
 
 set -euo pipefail
 
 nnet=nnet criteria='mmi mpfe smbr' rates='0.0002 0.002' num_epochs=3 boost=0.1 acwt=0.03 num_jobs=2
+decode_opts='--lattices false --lmwt 14,20,28,40 --word-ins-penalty 0.0'
 
 . "$(dirname "$0")/../../../utils/recipe_options.sh"
 while [[ ${1:-} == --* ]]; do
   case $1 in
     --help) usage; exit ;;
-    *) parse_option "--nnet --criteria --rates --num-epochs --boost --acwt --num-jobs" "$@"; shift $taken ;;
+    *) parse_option "--nnet --criteria --rates --num-epochs --boost --acwt --decode-opts --num-jobs" "$@"; shift $taken ;;
   esac
 done
 [ $# = 1 ] || fail "expected one argument, an experiment of run.sh (--help says more)"
@@ -38,8 +40,9 @@ cd "$(dirname "$0")/.."
 . ./path.sh
 . ./cmd.sh
 mkdir -p "$seq"
-tune=tune
-if [ -d "$data/tune_noisy" ]; then tune=tune_noisy; fi
+for tune in tune_noisy tune dev; do
+  if [ -d "$data/$tune" ]; then break; fi
+done
 
 # once NAME COMMAND: do it unless it has been done.
 once() {
@@ -61,8 +64,7 @@ once graph mkgraph.py "$lang" "$source" "$seq/graph"
 decoded() {
   local name
   for name in "$tune" test; do
-    decode.py --nj "$num_jobs" --cmd "$decode_cmd" --lattices false \
-      --lmwt 14,20,28,40 --word-ins-penalty 0.0 "$seq/graph" "$data/$name" "$1/decode_$name"
+    decode.py --nj "$num_jobs" --cmd "$decode_cmd" $decode_opts "$seq/graph" "$data/$name" "$1/decode_$name"
   done
   score.py --tune-on "$1/decode_$tune" "$data/test" "$seq/graph" "$1/decode_test"
 }
