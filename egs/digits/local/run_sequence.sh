@@ -13,11 +13,12 @@
 #   --num-epochs  default: 3
 #   --boost       of MMI (default: 0.1)
 #   --acwt        acoustic scale of lattices and training (default: 0.03, about the best to decode digits with)
-#   --decode-opts  of decode.py (default: four scales, no penalty, no lattices)
+#   --decode-opts  options of decode.py (default: four scales, no penalty, no lattices)
 #   --num-jobs    jobs at the same time; networks depend on it (default: 2, on any machine)
 #
-# The training data are those of run.sh, without copies at other speeds; scales are tuned on its tuning set.  All is in <exp>/sequence; done again,
-# it goes on where it stopped.  In the end there is a table, in <exp>/sequence/results.md.
+# The training data are those of run.sh, without copies at other speeds; scales are tuned on its tuning set.
+# All is in <exp>/sequence; done again, it goes on where it stopped.  In the end there is a table, in
+# <exp>/sequence/results.md.
 
 set -euo pipefail
 
