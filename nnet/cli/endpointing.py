@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from nnet.cli import option
@@ -14,11 +15,11 @@ _HELP = {
     "min_utterance_length": "utterance-length (in seconds) must be >= this value",
 }
 _DEFAULTS = (
-    (False, 5.0, 1e30, 0.0),
+    (False, 5.0, inf, 0.0),
     (True, 0.5, 2.0, 0.0),
     (True, 1.0, 8.0, 0.0),
-    (True, 2.0, 1e30, 0.0),
-    (False, 0.0, 1e30, 20.0),
+    (True, 2.0, inf, 0.0),
+    (False, 0.0, inf, 20.0),
 )
 
 

@@ -73,7 +73,8 @@ def real(
 ) -> click.FloatRange:
     """Make the type of an option that is a finite number, from `least` on, or `above` a value.
 
-    NaN would pass every later comparison, and infinity few.
+    NaN would pass every later comparison, and infinity few; a limit whose default is infinity may
+    be that.
     """
     return _Real(least if above is None else above, most, min_open=above is not None)
 
@@ -81,7 +82,7 @@ def real(
 class _Real(click.FloatRange):
     def convert(self, value, param, ctx) -> float:
         number = super().convert(value, param, ctx)
-        if not abs(number) <= _LARGEST:
+        if not abs(number) <= _LARGEST and number != param.default:
             self.fail(f"{value} is not a finite number of 32 bits.", param, ctx)
         return number
 
