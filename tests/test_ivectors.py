@@ -201,6 +201,28 @@ def test_ivectors_of_speakers(kaldi_ivector, run_program, tmp_path):
     assert np.linalg.norm(limited["c"]) < np.linalg.norm(whole["c"])
 
 
+def test_utterances_without_weight_or_posteriors(kaldi_ivector, run_program, tmp_path):
+    """The i-vector of an utterance of no weight is 0, as in Kaldi; each that is lost counts once."""
+    dim = IvectorExtractor.load(kaldi_ivector("final.ie")).feature_dim
+    with (
+        table_writer(f"ark:{tmp_path}/feats", MATRIX) as feats,
+        table_writer(f"ark:{tmp_path}/post", POSTERIOR) as post,
+    ):
+        for key, posterior in ("a", [[(0, 1.0)]] * 3), ("b", [[], [(0, 0.0)], []]), ("c", None):
+            feats.write(key, np.ones((3, dim), np.float32))
+            if posterior is not None:
+                post.write(key, posterior)
+    tables = kaldi_ivector("final.ie"), f"ark:{tmp_path}/feats", f"ark:{tmp_path}/post"
+    done = run_program("ivector-extract", *tables, f"ark:{tmp_path}/out")
+    vectors = read_table(f"ark:{tmp_path}/out", VECTOR)
+    assert list(vectors) == ["a", "b"] and not vectors["b"].any() and vectors["a"].any()
+    assert b"Done 2 files, 1 with errors.  Total (weighted) frames 3\n" in done.stderr
+    (tmp_path / "spk2utt").write_text("one a b\nother b\n")
+    run_program("ivector-extract", f"--spk2utt=ark:{tmp_path}/spk2utt", *tables,
+                f"ark:{tmp_path}/out")  # fmt: skip
+    assert list(read_table(f"ark:{tmp_path}/out", VECTOR)) == ["one"]
+
+
 # Online -------------------------------------------------------------------------------------------
 
 
@@ -227,6 +249,20 @@ def test_online_ivectors_agree(kaldi_ivector, ivector_scp, conf, run_program, tm
     theirs = read_table(f"ark:{kaldi_ivector('ivectors_period100.txt')}", MATRIX)
     for key, ivectors in theirs.items():
         assert difference(ours[key], ivectors) < 1e-5
+
+
+def test_greedy_rows_are_all_the_last(kaldi_ivector, conf, run_program, tmp_path):
+    """As Kaldi's program has it, though it takes --use-most-recent-ivector for false otherwise."""
+    with table_writer(f"ark:{tmp_path}/feats", MATRIX) as feats:
+        feats.write("a", np.random.default_rng(5).normal(size=(25, 13)).astype(np.float32))
+    (tmp_path / "spk2utt").write_text("one a\n")
+    done = run_program(
+        "ivector-extract-online2", f"--config={conf}", "--greedy-ivector-extractor=true",
+        f"ark:{tmp_path}/spk2utt", f"ark:{tmp_path}/feats", f"ark:{tmp_path}/out",
+    )  # fmt: skip
+    rows = read_table(f"ark:{tmp_path}/out", MATRIX)["a"]
+    assert len(rows) == 3 and np.array_equal(rows, np.tile(rows[:1], (3, 1)))
+    assert b"implies --use-most-recent-ivector=true" in done.stderr
 
 
 @pytest.fixture(scope="module")

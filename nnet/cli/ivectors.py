@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnet.cli import Choice, option
+from nnet.cli import Choice, log, option
 from nnet.cli.config_options import options, read_options
 from nnet.errors import NgtrainError
 
@@ -154,6 +154,9 @@ def ivector_system(**given: Any):
     from nnet.ivectors.mixtures import DiagGmm
     from nnet.ivectors.online import IvectorSystem, OnlineIvectorOptions
 
+    if given["greedy_ivector_extractor"] and not given["use_most_recent_ivector"]:
+        log.warning("--greedy-ivector-extractor=true implies --use-most-recent-ivector=true")
+        given["use_most_recent_ivector"] = True
     files = {name: given.pop(name) for name in _FILES}
     for name, file in files.items():
         if not file:
@@ -231,7 +234,5 @@ def front_end_system(
         given = read_options(ivector_extraction_options, ivector_extraction_config)
         if not online:
             given |= {"use_most_recent_ivector": True, "greedy_ivector_extractor": True}
-        elif given["greedy_ivector_extractor"]:
-            given["use_most_recent_ivector"] = True
         system.ivectors = ivector_system(**given)
     return system

@@ -98,6 +98,8 @@ class Extraction:
     ) -> None:
         """Write a vector for each utterance or, if there is a list of speakers, for each of them.
 
+        That of an utterance whose frames have no weight is 0; such speakers are left out.
+
         Raises:
             NgtrainError: features or posteriors are not those that the extractor is for.
         """
@@ -117,10 +119,10 @@ class Extraction:
                         continue
                     own = self._statistics(key, features, posterior)
                     total = own if total is None else total + own
-                if total is None or total.num_frames == 0.0:
+                if spk2utt_rspecifier and (total is None or total.num_frames == 0.0):
                     leave_out(self.lost, speaker, Skip("No stats accumulated"))
-                    continue
-                output.write(speaker, self._ivector(speaker, total).astype(np.float32))
+                elif total is not None:
+                    output.write(speaker, self._ivector(speaker, total).astype(np.float32))
 
     def _statistics(
         self, key: str, features: np.ndarray, posterior: Posterior
@@ -150,7 +152,7 @@ class Extraction:
             log.log(
                 logging.DEBUG - 1,
                 "Auxf change for %s was %g per frame over %g frames (weighted)",
-                *(key, change / num_frames, num_frames),
+                *(key, change / num_frames if num_frames else 0.0, num_frames),
             )
             self._change += change
         norm = float(np.linalg.norm(ivector - default))
@@ -167,7 +169,7 @@ class Extraction:
             *(self.num_done, self.lost.count, self._frames),
         )
         self.lost.report("%d utterances or speakers were not used")
-        if not self.num_done:
+        if not self._frames:
             return
         if self.compute_change:
             log.info(
