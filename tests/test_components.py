@@ -104,6 +104,14 @@ def assert_same(analytic, numeric):
     np.testing.assert_allclose(analytic / scale, numeric / scale, atol=2e-8)
 
 
+def test_constant_columns_that_vary():
+    """Those of a row of the output are of the row of that number, as in Kaldi's SpliceComponent."""
+    setting = Setting("SpliceComponent input-dim=5 context=-1:1 const-component-dim=2")
+    columns = setting.x[:, 3:].reshape(2, -1, 2)
+    assert columns.shape[1] > 3
+    assert np.array_equal(setting.output()[:, -2:].reshape(2, 3, 2), columns[:, :3])
+
+
 @pytest.mark.parametrize("line", EVERYTHING)
 def test_derivative_by_the_input(line):
     setting = Setting(line)

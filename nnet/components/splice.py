@@ -86,7 +86,8 @@ class SpliceComponent(ContextComponent):
     """y_t = [x_{t+c_1} ... x_{t+c_n}] for a list of offsets c.
 
     The last `const_component_dim` columns of the input (speaker information, constant within a
-    chunk) are not repeated but appended once.
+    chunk in training) are not repeated but appended once.  Where they vary, as i-vectors of a whole
+    utterance do, the k-th frame of the output has those of the k-th of the input, as in Kaldi.
     """
 
     fields = (
@@ -119,7 +120,7 @@ class SpliceComponent(ContextComponent):
         for i, sources, rows in self._blocks:
             out[:, rows, self._columns(i)] = x[:, sources, : self.spliced_dim]
         if self.const_component_dim:
-            out[:, :, -self.const_component_dim :] = x[:, :1, self.spliced_dim :]
+            out[:, :, -self.const_component_dim :] = x[:, : out.shape[1], self.spliced_dim :]
 
     def backpropagate(self, x: Array, y: Array, derivative: Array, out: Array) -> None:
         in_layout, out_layout = self._layouts
@@ -128,9 +129,8 @@ class SpliceComponent(ContextComponent):
         for i, sources, rows in self._blocks:
             out[:, sources, : self.spliced_dim] += derivative[:, rows, self._columns(i)]
         if self.const_component_dim:
-            # Of the frames of a chunk, which are all the same here, propagate() used the first.
             constant = derivative[:, :, -self.const_component_dim :]
-            constant.sum(axis=1, out=out[:, 0, self.spliced_dim :])
+            out[:, : derivative.shape[1], self.spliced_dim :] = constant
 
     def _columns(self, i: int) -> slice:
         """Return the columns of the output that are for the i-th offset."""

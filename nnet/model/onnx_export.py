@@ -223,9 +223,7 @@ def _add_splice(graph: OnnxGraph, component: SpliceComponent, x: str) -> str:
     parts = _frames_in_context(graph, component, repeated)
     if component.const_component_dim:
         constant = graph.slice(x, component.spliced_dim, component.input_dim, axis=1)
-        count = graph.slice(graph.add("Shape", parts[0]), 0, 1, axis=0)
-        shape = graph.add("Concat", count, graph.integers(component.const_component_dim), axis=0)
-        parts.append(graph.add("Expand", graph.slice(constant, 0, 1, axis=0), shape))
+        parts.append(_frames_in_context(graph, component, constant)[0])
     return graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
 
