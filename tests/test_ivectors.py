@@ -202,7 +202,7 @@ def test_ivectors_of_speakers(kaldi_ivector, run_program, tmp_path):
 
 
 def test_utterances_without_weight_or_posteriors(kaldi_ivector, run_program, tmp_path):
-    """The i-vector of an utterance of no weight is 0, as in Kaldi; each that is lost counts once."""
+    """The i-vector of an utterance of no weight is 0, as in Kaldi; what is lost counts once."""
     dim = IvectorExtractor.load(kaldi_ivector("final.ie")).feature_dim
     with (
         table_writer(f"ark:{tmp_path}/feats", MATRIX) as feats,
@@ -313,11 +313,25 @@ def test_frames_of_no_weight(make_system):
     """What has no weight does not change an i-vector."""
     system = make_system(use_most_recent_ivector=False, ivector_period=1)
     ivectors = OnlineIvectors(system, SpeakerState.of_nothing(system))
-    ivectors.set_weights(np.array([0.0] * 5 + [1.0] * 5))
     ivectors.accept(np.random.default_rng(5).normal(size=(10, 2)).astype(np.float32), True)
+    ivectors.reweight(0, np.full(5, -1.0))
     rows = ivectors.rows(range(10))
     assert np.abs(rows[:5]).max() == 0.0
     assert np.abs(rows[5:]).min() > 0.0
+
+
+def test_weights_that_change_later(make_system):
+    """What frames weighed before they were found to be silence is taken back."""
+    system = make_system(min_post=0.0)
+    cepstra = np.random.default_rng(5).normal(size=(12, 2)).astype(np.float32)
+    rows = []
+    for when in 0, 5:
+        ivectors = OnlineIvectors(system, SpeakerState.of_nothing(system))
+        ivectors.accept(cepstra, True)
+        ivectors.rows(range(when))
+        ivectors.reweight(2, np.array([-1.0, -0.9]))
+        rows.append(ivectors[11])
+    assert np.allclose(*rows, atol=1e-5)
 
 
 def test_a_speaker_is_remembered_for_a_while(make_system):

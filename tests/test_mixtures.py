@@ -8,7 +8,7 @@ from nnet.errors import NgtrainError
 from nnet.features.context import OnlineSplice, splice
 from nnet.features.online_cmvn import OnlineCmvn, OnlineCmvnOptions
 from nnet.io.streams import open_input
-from nnet.io.tables import INTEGER_LISTS, MATRIX, sequential_table, table_writer
+from nnet.io.tables import INTEGER_LISTS, MATRIX, POSTERIOR, sequential_table, table_writer
 from nnet.ivectors.mixture_training import (
     GmmStatistics,
     UpdateOptions,
@@ -44,6 +44,12 @@ def test_features_agree(ivector_features, kaldi_ivector):
         rows = [line.strip(" ]") for line in block.partition("]")[0].splitlines()]
         theirs = np.array([[float(word) for word in row.split()] for row in rows if row])
         assert difference(own, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("dim", [-1, 3])
+def test_dimensions_that_features_do_not_have(dim):
+    with pytest.raises(NgtrainError, match=f"--skip-dims has {dim}, but features have 3"):
+        OnlineCmvn(OnlineCmvnOptions(skip_dims=[0, dim]), np.ones((2, 4)))
 
 
 def test_normalization_by_windows(rng):
@@ -173,6 +179,25 @@ def test_frames_are_sampled_evenly():
     assert counts.min() > 120 and counts.max() < 290  # 200 expected
     with pytest.raises(NgtrainError, match="no features"):
         sample_frames([], 10, np.random.default_rng(0))
+
+
+def test_utterances_without_a_frame(rng, kaldi_ivector, run_program, tmp_path):
+    """They are passed over and counted, whatever dimension they have."""
+    with table_writer(f"ark:{tmp_path}/feats", MATRIX) as feats:
+        for key, frames in ("a", 0), ("b", 50), ("c", 0):
+            dim = 40 if frames else 0
+            feats.write(key, rng.normal(size=(frames, dim)).astype(np.float32))
+    done = run_program("gmm-global-init-from-feats", "--num-gauss=2", "--num-iters=2",
+                       f"ark:{tmp_path}/feats", tmp_path / "dubm")  # fmt: skip
+    assert b"2 utterances were passed over, such as a: empty feature matrix" in done.stderr
+    with table_writer(f"ark:{tmp_path}/post", POSTERIOR) as post:
+        for key, frames in ("a", 0), ("b", 50), ("c", 0):
+            post.write(key, [[(0, 1.0)]] * frames)
+    done = run_program(
+        "ivector-extractor-acc-stats", kaldi_ivector("final.ie"), f"ark:{tmp_path}/feats",
+        f"ark:{tmp_path}/post", tmp_path / "acc",
+    )  # fmt: skip
+    assert b"Done 1 files, 2 with errors.  Total frames 50" in done.stderr
 
 
 # Selection ----------------------------------------------------------------------------------------

@@ -67,6 +67,9 @@ class OnlineCmvn:
     Args:
         global_stats: float64 (2, D + 1), as of compute-cmvn-stats.
         speaker_stats: float64 (2, D + 1), of earlier utterances of the speaker.
+
+    Raises:
+        NgtrainError: there is no such dimension as one to skip.
     """
 
     def __init__(
@@ -75,6 +78,10 @@ class OnlineCmvn:
         global_stats: np.ndarray,
         speaker_stats: np.ndarray | None = None,
     ):
+        dim = global_stats.shape[1] - 1
+        for skipped in options.skip_dims:
+            if not 0 <= skipped < dim:
+                raise NgtrainError(f"--skip-dims has {skipped}, but features have {dim} dimensions")
         self.options = options
         self._global_stats = global_stats
         self._speaker_stats = (

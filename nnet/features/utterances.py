@@ -1,14 +1,14 @@
 """Maps from a table of features to another, with one utterance in memory at a time."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from nnet.errors import NgtrainError
 from nnet.io.losses import Losses
-from nnet.io.tables import FEATURES, sequential_table, table_writer
+from nnet.io.tables import FEATURES, SequentialTable, sequential_table, table_writer
 from nnet.io.tokens import Holder
 
 log = logging.getLogger("ngtrain")
@@ -22,6 +22,15 @@ def leave_out(lost: Losses, key: str, reason: Skip) -> None:
     """Count an utterance that gets no output, and say why."""
     log.warning("no output for utterance %s: %s", key, reason)
     lost.add(key, reason)
+
+
+def with_frames(table: SequentialTable) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the utterances of a table that have a frame; the others count among its losses."""
+    for key, features in table:
+        if len(features):
+            yield key, features
+        else:
+            leave_out(table.losses, key, Skip("empty feature matrix"))
 
 
 def map_features(

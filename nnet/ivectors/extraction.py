@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from nnet.errors import NgtrainError
 from nnet.features.speakers import by_speaker
@@ -27,12 +28,29 @@ log = logging.getLogger("ngtrain")
 
 def posterior_of(table: RandomAccessTable, key: str, num_frames: int) -> Posterior:
     """Look up the posterior of an utterance; Skip unless there is one, with an entry a frame."""
+    if not num_frames:
+        raise Skip("empty feature matrix")
     posterior = table.get(key)
     if posterior is None:
         raise Skip(f"No posteriors: {table.why_not(key)}")
     if len(posterior) != num_frames:
         raise Skip(f"Size mismatch between posterior {len(posterior)} and features {num_frames}")
     return posterior
+
+
+def gaussians_of(
+    extractor: IvectorExtractor, key: str, features: np.ndarray, posterior: Posterior
+) -> csr_array:
+    """Lay out the posterior of an utterance (T, D) as a sparse matrix (I, T).
+
+    Raises:
+        NgtrainError: features or posterior are not those that the extractor is for.
+    """
+    try:
+        extractor.check_features(features.shape[1])
+        return by_gaussian(posterior, len(extractor))
+    except NgtrainError as error:
+        raise NgtrainError(f"utterance {key}: {error}") from error
 
 
 @dataclass
@@ -117,22 +135,13 @@ class Extraction:
                     except Skip as reason:
                         leave_out(self.lost, key, reason)
                         continue
-                    own = self._statistics(key, features, posterior)
+                    weighted = gaussians_of(self.extractor, key, features, posterior)
+                    own = UtteranceStatistics.of(features, weighted * self.acoustic_weight)
                     total = own if total is None else total + own
                 if spk2utt_rspecifier and (total is None or total.num_frames == 0.0):
                     leave_out(self.lost, speaker, Skip("No stats accumulated"))
                 elif total is not None:
                     output.write(speaker, self._ivector(speaker, total).astype(np.float32))
-
-    def _statistics(
-        self, key: str, features: np.ndarray, posterior: Posterior
-    ) -> UtteranceStatistics:
-        try:
-            self.extractor.check_features(features.shape[1])
-            posteriors = by_gaussian(posterior, len(self.extractor))
-        except NgtrainError as error:
-            raise NgtrainError(f"utterance {key}: {error}") from error
-        return UtteranceStatistics.of(features, posteriors * self.acoustic_weight)
 
     def _ivector(self, key: str, statistics: UtteranceStatistics) -> np.ndarray:
         """Estimate an i-vector, less the mean of its prior."""
