@@ -35,6 +35,8 @@ from nnet.launch.commands import JOB, unzipped, zipped
 @option("--max-active", 7000, "States active at most", least=2)
 @option("--per-utt", False, "Let no utterance adapt to those of its speaker before it")
 @option("--online", True, "false: estimate i-vectors of all frames of an utterance")
+@option("--silence-weight", 1.0, "Weight of silence in i-vectors, such as 0.001", least=0)
+@option("--max-state-duration", 40, "Frames in one state from which on they count as silence")
 @option("--do-endpointing", False, "Stop where an utterance seems to have ended")
 @option("--skip-scoring", False, "Do not score")
 def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, per_utt, **o):
@@ -43,6 +45,7 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, per_utt, 
     words, model = graph_dir / "words.txt", source / "final.mdl"
     require_files(config, model, graph_dir / "HCLG.fst", words)
     require_files(*(data / name for name in ("wav.scp", "spk2utt", "utt2spk")))
+    weighting = silence_weighting(graph_dir, o["silence_weight"], o["max_state_duration"])
     if not o["skip_scoring"]:
         require_files(data / "text")
         check_transcripts(data / "text", SymbolTable.load(str(words)))
@@ -63,7 +66,7 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, per_utt, 
         f"--config={config}", f"--online={str(o['online']).lower()}",
         f"--do-endpointing={str(o['do_endpointing']).lower()}", f"--max-active={o['max_active']}",
         f"--beam={o['beam']:g}", f"--lattice-beam={o['lattice_beam']:g}",
-        f"--acoustic-scale={o['acwt']:g}", f"--word-symbol-table={words}", model,
+        f"--acoustic-scale={o['acwt']:g}", f"--word-symbol-table={words}", *weighting, model,
         graph_dir / "HCLG.fst", speakers, recordings, zipped(directory / f"lat.{JOB}.gz"), jobs=nj,
     )  # fmt: skip
     run(
@@ -75,6 +78,20 @@ def main(graph_dir, data, decode_dir, nj, cmd, lmwt, word_ins_penalty, per_utt, 
     if not o["skip_scoring"]:
         output_of("score.py", data, graph_dir, directory)
         log.info(next(text_lines(directory / "best_wer")))
+
+
+def silence_weighting(graph_dir: Path, weight: float, max_state_duration: int) -> list[str]:
+    """Make the options by which silence weighs less in i-vectors; none for a weight of 1."""
+    if weight == 1.0:
+        return []
+    phones = graph_dir / "phones/silence.csl"
+    require_files(phones)
+    prefix = "--ivector-silence-weighting"
+    return [
+        f"{prefix}.silence-phones={phones.read_text().strip()}",
+        f"{prefix}.silence-weight={weight:g}",
+        f"{prefix}.max-state-duration={max_state_duration}",
+    ]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from nnet.decoding.lattice_decoder import DecodedUtterance, LatticeDecoder
+from nnet.decoding.silence_weighting import SilenceWeighting
 from nnet.features.utterances import Skip
 from nnet.model.acoustic_model import AcousticModel
 
@@ -28,6 +29,8 @@ class FrameSource(Protocol):
     def num_frames_ready(self) -> int: ...
 
     def frames(self, indexes: np.ndarray) -> np.ndarray: ...
+
+    def reweight(self, begin: int, changes: np.ndarray) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,12 @@ class OnlineDecoding:
             if not self._decoder.search.advance(outputs, self._acoustic_scale):
                 raise Skip("no path survives")
             self.num_frames = end
+
+    def weigh_silence(self, weighting: SilenceWeighting) -> None:
+        """Have frames weighted in i-vectors by the best path until now."""
+        path = self._decoder.search.transition_ids_backward()
+        ready = self._source.num_frames_ready
+        self._source.reweight(*weighting.changes(ready, self.num_frames, path))
 
     def decoded(self) -> DecodedUtterance:
         """Make the lattice of what was found until now.

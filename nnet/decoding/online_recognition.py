@@ -15,6 +15,7 @@ import numpy as np
 
 from nnet.decoding.lattice_decoder import DecodedUtterance, LatticeDecoder
 from nnet.decoding.online import ENDPOINT_RULES, EndpointRule, OnlineDecoding
+from nnet.decoding.silence_weighting import SilenceOptions, SilenceWeighting
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
 from nnet.features.speakers import by_speaker
@@ -40,6 +41,7 @@ class OnlineOptions:
         do_endpointing: stop where the utterance seems to have ended.
         silence_phones: for that.
         rules: likewise.
+        silence: how silence is weighted in i-vectors.
     """
 
     acoustic_scale: float = 0.1
@@ -48,6 +50,7 @@ class OnlineOptions:
     do_endpointing: bool = False
     silence_phones: Collection[int] = ()
     rules: Collection[EndpointRule] = ENDPOINT_RULES
+    silence: SilenceOptions = field(default_factory=SilenceOptions)
 
     def __post_init__(self) -> None:
         if self.do_endpointing and not self.silence_phones:
@@ -104,8 +107,11 @@ class OnlineRecognition:
             key, self.model, self.decoder, source, options.acoustic_scale,
             options.max_nnet_batch_size,
         )  # fmt: skip
+        weighting = SilenceWeighting(options.silence, self.model.transition_model)
         for samples, is_last in self._chunks(recording):
             source.accept(samples, is_last)
+            if options.silence.is_active:
+                decoding.weigh_silence(weighting)
             decoding.advance()
             if options.do_endpointing and decoding.is_at_end(
                 options.silence_phones, self.front_end.frame_shift, options.rules

@@ -83,6 +83,11 @@ class OnlineFrontEnd:
             return len(self._frames)
         return min(len(self._frames), self._ivectors.num_frames_ready)
 
+    def reweight(self, begin: int, changes: np.ndarray) -> None:
+        """Change what frames from `begin` on weigh in i-vectors; see OnlineIvectors."""
+        if self._ivectors is not None:
+            self._ivectors.reweight(begin, changes)
+
     def frames(self, indexes: np.ndarray) -> np.ndarray:
         """Return frames by their numbers (n,), each with the i-vector that there is for it now."""
         rows = np.array([self._frames[index] for index in indexes])

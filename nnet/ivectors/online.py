@@ -128,20 +128,19 @@ class OnlineIvectors:
     """The i-vectors of one utterance, whose cepstra come in one or several parts.
 
     Attributes:
-        num_frames_ready: frames for which i-vectors can be asked for.
         ubm_log_likelihood: of the frames used until now, by their weights.
     """
 
     def __init__(self, system: IvectorSystem, state: SpeakerState):
         self.system = system
-        self.num_frames_ready = 0
         self.ubm_log_likelihood = 0.0
         self._cmvn = OnlineCmvn(system.cmvn, system.global_cmvn_stats, state.cmvn_stats)
         context = system.left_context, system.right_context
         self._splice, self._splice_normalized = OnlineSplice(*context), OnlineSplice(*context)
         self._statistics = state.statistics.copy()
-        self._unused: list[tuple[np.ndarray, GaussianPosteriors]] = []  # parts, in turn
-        self._weights = np.zeros(0)
+        self._features: list[np.ndarray] = []  # of each frame, as the two below
+        self._log_likelihoods: list[np.ndarray] = []
+        self._unused = np.zeros(0)  # weights that are not in the statistics yet
         self._num_used = 0
         self._current = system.extractor.default_ivector()
         self._history: list[np.ndarray] = []
@@ -152,30 +151,25 @@ class OnlineIvectors:
         Raises:
             NgtrainError: they have another dimension.
         """
-        system, options = self.system, self.system.options
         normalized = self._project(self._splice_normalized(self._cmvn(cepstra), is_last))
         features = self._project(self._splice(cepstra, is_last))
-        log_likelihoods = system.mixture.log_likelihoods(normalized)
-        weights = self._weights_of(len(features))
-        with np.errstate(divide="ignore"):
-            min_post = np.minimum(options.min_post / np.abs(weights), _HIGHEST_MIN_POST)
-        posteriors = GaussianPosteriors.of(log_likelihoods, options.num_gselect, min_post)
-        self.ubm_log_likelihood += float(weights @ posteriors.log_likelihoods)
-        used = normalized if options.online_cmvn_iextractor else features
-        scaled = posteriors.scaled(options.posterior_scale * weights[:, None])
-        self._unused.append((used, scaled))
-        self.num_frames_ready += len(features)
+        self._features.extend(
+            normalized if self.system.options.online_cmvn_iextractor else features
+        )
+        self._log_likelihoods.extend(self.system.mixture.log_likelihoods(normalized))
+        self._unused = np.concatenate([self._unused, np.ones(len(features))])
 
-    def set_weights(self, weights: np.ndarray) -> None:
-        """Have frames weighted by these (T,); without them, and beyond their end, by 1.
+    @property
+    def num_frames_ready(self) -> int:
+        """Frames for which i-vectors can be asked for."""
+        return len(self._features)
 
-        They are to be known before the frames come.
+    def reweight(self, begin: int, changes: np.ndarray) -> None:
+        """Add to the weights of frames from `begin` on, each of which is 1 at first.
+
+        The next estimate makes up for what frames weighed in those before.
         """
-        self._weights = np.asarray(weights, np.float64)
-
-    def _weights_of(self, count: int) -> np.ndarray:
-        given = self._weights[self.num_frames_ready :][:count]
-        return np.concatenate([given, np.ones(count - len(given))])
+        self._unused[begin : begin + len(changes)] += changes
 
     def _project(self, spliced: np.ndarray) -> np.ndarray:
         return transform(spliced, self.system.lda_matrix)
@@ -202,21 +196,29 @@ class OnlineIvectors:
         newest_only = self.system.options.use_most_recent_ivector
         while self._num_used <= last:
             due = last if newest_only else -(-self._num_used // period) * period
-            features, posteriors = self._next(min(due, last) + 1 - self._num_used)
-            self._statistics.accumulate(self.system.extractor, features, posteriors)
-            self._num_used += len(features)
+            self._num_used = min(due, last) + 1
+            self._use_weights()
             if due <= last:
                 self._current = self._statistics.ivector(self._current)
                 if not newest_only:
                     self._history.append(self._current)
 
-    def _next(self, count: int) -> tuple[np.ndarray, GaussianPosteriors]:
-        """Take the next frames, with their posteriors, from those that have not been used."""
-        features, posteriors = zip(*self._unused, strict=True)
-        parts = [np.concatenate(features), *map(np.concatenate, zip(*posteriors, strict=True))]
-        taken, left = ([part[piece] for part in parts] for piece in np.s_[:count, count:])
-        self._unused = [(left[0], GaussianPosteriors(*left[1:]))]
-        return taken[0], GaussianPosteriors(*taken[1:])
+    def _use_weights(self) -> None:
+        """Add frames that are in use to the statistics, by what they weigh more than before."""
+        frames = np.flatnonzero(self._unused[: self._num_used])
+        if not len(frames):
+            return
+        options, weights = self.system.options, self._unused[frames]
+        self._unused[frames] = 0.0
+        features, log_likelihoods = (
+            np.array([rows[frame] for frame in frames])
+            for rows in (self._features, self._log_likelihoods)
+        )
+        min_post = np.minimum(options.min_post / np.abs(weights), _HIGHEST_MIN_POST)
+        posteriors = GaussianPosteriors.of(log_likelihoods, options.num_gselect, min_post)
+        self.ubm_log_likelihood += float(weights @ posteriors.log_likelihoods)
+        scaled = posteriors.scaled(options.posterior_scale * weights[:, None])
+        self._statistics.accumulate(self.system.extractor, features, scaled)
 
     @property
     def improvement(self) -> float:

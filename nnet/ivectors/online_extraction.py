@@ -77,6 +77,7 @@ class OnlineExtraction:
                 self._surplus_said = True
             features = features[:, :dim]
         ivectors = OnlineIvectors(self._system, state)
+        ivectors.accept(features, is_last=True)
         if self._frame_weights is not None:
             weights = self._frame_weights.get(key)
             if weights is None:
@@ -84,8 +85,8 @@ class OnlineExtraction:
             if abs(len(weights) - len(features)) > self._length_tolerance:
                 raise Skip(f"{len(weights)} weights for {len(features)} frames")
             missing = max(0, len(features) - len(weights))
-            ivectors.set_weights(np.pad(weights, (0, missing)))
-        ivectors.accept(features, is_last=True)
+            weights = np.pad(weights[: len(features)].astype(np.float64), (0, missing))
+            ivectors.reweight(0, weights - 1.0)
         return ivectors
 
     def _count(self, key: str, ivectors: OnlineIvectors, rows: np.ndarray, num_frames: int) -> None:
