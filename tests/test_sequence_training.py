@@ -322,7 +322,7 @@ def test_packing_takes_the_first_that_fits():
 
 @pytest.fixture
 def make_examples(run_program, kaldis, reference, tmp_path):
-    """make_examples(*options) makes examples of the utterances that Kaldi made them of."""
+    """make_examples(*options) makes examples of the utterances that Kaldi made them of, and a log."""
     data, ali = reference("kaldi/data/train"), reference("kaldi/exp/tri2_ali")
 
     def make(*options) -> list[DiscriminativeExample]:
@@ -331,10 +331,12 @@ def make_examples(run_program, kaldis, reference, tmp_path):
             f"{data}/utt2spk scp:{data}/cmvn.scp scp:- ark:- | splice-feats --left-context=3 "
             f"--right-context=3 ark:- ark:- | transform-feats {ali}/final.mat ark:- ark:- |"
         )
-        run_program(
+        done = run_program(
             "nnet-get-egs-discriminative", *options, kaldis("0.mdl"), features,
             f"ark:gunzip -c {ali}/ali.*.gz |", f"ark:{kaldis('denlats.ark')}",
-            f"ark:{tmp_path}/new.degs",         )  # fmt: skip
+            f"ark:{tmp_path}/new.degs",
+        )  # fmt: skip
+        (tmp_path / "log").write_bytes(done.stderr)
         return read(tmp_path / "new.degs")
 
     return make
@@ -365,6 +367,14 @@ def test_examples_are_kaldis(make_examples, kaldis, model, name, options):
             values = example.den_lat.arc_strings.values
             values[:] = 1 + model.pdf_of[values]
         assert differences(one.den_lat, other.den_lat) == []
+
+
+@pytest.mark.slow
+def test_what_is_left_out_is_counted(make_examples, tmp_path):
+    """Kaldi says of the same utterance: Example completely removed when excising."""
+    assert len(make_examples("--criterion=smbr", "--split=false")) == 15
+    said = (tmp_path / "log").read_text()
+    assert "1 examples without a frame that moves anything are left out" in said
 
 
 @pytest.mark.slow

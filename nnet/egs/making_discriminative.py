@@ -57,7 +57,7 @@ def make_discriminative_examples(
     Raises:
         NgtrainError: something cannot be read or written, or no utterance can be used.
     """
-    statistics, unusable, num_done = SplitStatistics(), Losses(), 0
+    statistics, unusable, num_done, num_idle = SplitStatistics(), Losses(), 0, 0
     with NumberedExamples([wspecifier]) as out:
         tables = features_rspecifier, alignments_rspecifier, lattices_rspecifier
         for utterance in _utterances(transitions, context, *tables, unusable):
@@ -65,10 +65,14 @@ def make_discriminative_examples(
                 excised = excise_frames(segment, transitions, options, statistics)
                 if excised is not None:
                     out.write(_example(excised))
+                else:
+                    num_idle += 1
             num_done += 1
         if num_done:
             for line in statistics.lines():
                 log.info(line)
+        if num_idle:
+            log.warning("%d examples without a frame that moves anything are left out", num_idle)
         log.info(log_lines.DISCRIMINATIVE_EXAMPLES.format, num_done, unusable.count)
         if not num_done:
             raise NgtrainError(
