@@ -72,12 +72,23 @@ def test_features_of_chunks_are_those_of_the_whole():
     samples = np.random.default_rng(0).normal(scale=500, size=5000).astype(np.float32)
     spectral = read_spectral("mfcc", "")
     whole = spectral("key", samples, 16000)
-    stream = spectral.stream("key", 16000)
+    stream = spectral.stream("key")
     cuts = range(0, 5000, 701)
     parts = [stream(samples[begin : begin + 701], begin + 701 >= 5000) for begin in cuts]
     assert np.array_equal(np.concatenate(parts), whole)
-    with pytest.raises(Skip, match="8000 Hz"):
-        spectral.stream("key", 8000)
+
+
+def test_sample_rates(tmp_path):
+    """Recordings of another rate are resampled where the file of options allows it."""
+    samples = np.random.default_rng(0).normal(scale=500, size=4000).astype(np.float32)
+    with pytest.raises(Skip, match="sampled at 8000 Hz, not at the 16000"):
+        read_spectral("mfcc", "").at_sample_rate("key", samples, 8000)
+    (tmp_path / "conf").write_text("--allow-upsample=true\n--dither=0\n")
+    spectral = read_spectral("mfcc", str(tmp_path / "conf"))
+    resampled = spectral.at_sample_rate("key", samples, 8000)
+    frames = spectral.stream("key")(resampled, True)
+    assert len(resampled) == 8000
+    assert np.array_equal(frames, spectral("key", samples, 8000))
 
 
 def test_options_in_files(tmp_path):

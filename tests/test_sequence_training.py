@@ -322,7 +322,7 @@ def test_packing_takes_the_first_that_fits():
 
 @pytest.fixture
 def make_examples(run_program, kaldis, reference, tmp_path):
-    """make_examples(*options) makes examples of the utterances that Kaldi made them of, and a log."""
+    """make_examples(*options) makes examples of the utterances that Kaldi used, and a log."""
     data, ali = reference("kaldi/data/train"), reference("kaldi/exp/tri2_ali")
 
     def make(*options) -> list[DiscriminativeExample]:

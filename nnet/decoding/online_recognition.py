@@ -98,18 +98,20 @@ class OnlineRecognition:
         Returns:
             What was found, and what is known of the speaker then.
         Raises:
-            Skip: it is too short, or no path survived.
+            Skip: it is too short, of another sample rate, or no path survived.
             NgtrainError: its features do not fit the model.
         """
         options = self.options
-        source = OnlineFrontEnd(self.front_end, key, state, recording.sample_rate)
+        spectral = self.front_end.spectral
+        samples = spectral.at_sample_rate(key, recording.samples[0], recording.sample_rate)
+        source = OnlineFrontEnd(self.front_end, key, state)
         decoding = OnlineDecoding(
             key, self.model, self.decoder, source, options.acoustic_scale,
             options.max_nnet_batch_size,
         )  # fmt: skip
         weighting = SilenceWeighting(options.silence, self.model.transition_model)
-        for samples, is_last in self._chunks(recording):
-            source.accept(samples, is_last)
+        for chunk, is_last in self._chunks(samples, spectral.sample_rate):
+            source.accept(chunk, is_last)
             if options.silence.is_active:
                 decoding.weigh_silence(weighting)
             decoding.advance()
@@ -127,10 +129,9 @@ class OnlineRecognition:
             print(key, *(self.symbols[word] for word in found.path.words), file=sys.stderr)
         return found, source.state()
 
-    def _chunks(self, recording: Wave) -> Iterator[tuple[np.ndarray, bool]]:
-        """Cut the samples of the first channel; tells of each part whether it is the last."""
-        samples = recording.samples[0]
-        length = int(recording.sample_rate * self.options.chunk_length)
+    def _chunks(self, samples: np.ndarray, rate: int) -> Iterator[tuple[np.ndarray, bool]]:
+        """Cut samples; tells of each part whether it is the last."""
+        length = int(rate * self.options.chunk_length)
         size = max(length, 1) if self.options.chunk_length > 0 else max(len(samples), 1)
         for begin in range(0, max(len(samples), 1), size):
             yield samples[begin : begin + size], begin + size >= len(samples)

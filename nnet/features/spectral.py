@@ -92,17 +92,28 @@ class SpectralFeatures:
         """Return where the filters have their peaks, in Hz, float64 (filters,)."""
         return centre_frequencies(self._options, warp)
 
-    def stream(self, key: str, sample_rate: int | None = None) -> "SpectralStream":
-        """Begin with a recording that comes in chunk by chunk.
+    def stream(self, key: str) -> "SpectralStream":
+        """Begin with a recording that comes in chunk by chunk, at the configured sample rate."""
+        rng = np.random.default_rng([self._srand, zlib.crc32(key.encode("utf-8", "replace"))])
+        rate = self._options.frame_opts.samp_freq
+        return SpectralStream(self._extractor(self._options), rate, self._dither, rng)
+
+    def at_sample_rate(self, key: str, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Return samples (n,) at the configured rate, to which they are resampled if they may be.
 
         Raises:
-            Skip: it has not the configured sample rate.
+            Skip: they have another rate, and may not.
         """
         expected = self._options.frame_opts.samp_freq
-        if sample_rate not in (None, expected):
-            raise Skip(f"utterance {key} is sampled at {sample_rate} Hz, not at {expected:g} Hz")
-        rng = np.random.default_rng([self._srand, zlib.crc32(key.encode("utf-8", "replace"))])
-        return SpectralStream(self._extractor(self._options), expected, self._dither, rng)
+        if sample_rate == expected:
+            return samples
+        allowed = self._allow_downsample if sample_rate > expected else self._allow_upsample
+        if not allowed:
+            raise Skip(
+                f"utterance {key} is sampled at {sample_rate} Hz, not at the {expected:g} Hz "
+                "of --sample-frequency (see --allow-downsample and --allow-upsample)"
+            )
+        return _resample(samples, sample_rate, round(expected))
 
     def __call__(
         self, key: str, samples: np.ndarray, sample_rate: int, warp: float = 1.0
@@ -117,15 +128,7 @@ class SpectralFeatures:
                 be changed; samples are so large that features are infinite.
             NgtrainError: as WarpedFeatures does, for a warp that is not 1.
         """
-        expected = self._options.frame_opts.samp_freq
-        if sample_rate != expected:
-            allowed = self._allow_downsample if sample_rate > expected else self._allow_upsample
-            if not allowed:
-                raise Skip(
-                    f"utterance {key} is sampled at {sample_rate} Hz, not at the {expected:g} Hz "
-                    "of --sample-frequency (see --allow-downsample and --allow-upsample)"
-                )
-            samples = _resample(samples, sample_rate, round(expected))
+        samples = self.at_sample_rate(key, samples, sample_rate)
         stream = self.stream(key)
         samples = stream.dithered(samples)
         matrix = stream.frames(samples, is_last=True)

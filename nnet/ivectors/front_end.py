@@ -52,9 +52,9 @@ class OnlineFrontEnd:
         is_finished: whether there will be no more.
     """
 
-    def __init__(self, system: FrontEndSystem, key: str, state: FrontEndState, sample_rate: int):
-        """Begin with an utterance; Skip if it has not the configured sample rate."""
-        self._stream = system.spectral.stream(key, sample_rate)
+    def __init__(self, system: FrontEndSystem, key: str, state: FrontEndState):
+        """Begin with an utterance, at the configured sample rate."""
+        self._stream = system.spectral.stream(key)
         self._cmvn = None
         if system.cmvn is not None and system.global_cmvn_stats is not None:
             self._cmvn = OnlineCmvn(system.cmvn, system.global_cmvn_stats, state.cmvn_stats)
