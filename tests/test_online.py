@@ -98,7 +98,10 @@ def test_options_in_files(tmp_path):
     assert (read["use_energy"], read["num_ceps"], read["num_bins"]) == (False, 20, 23)
     assert read_options(online_cmvn_options, "")["cmn_window"] == 600
     path.write_text("--no-such-option=1\n")
-    with pytest.raises(NgtrainError, match="no option --no-such-option"):
+    with pytest.raises(NgtrainError, match="conf: there is no option --no-such-option"):
+        read_options(online_cmvn_options, str(path))
+    path.write_text("--cmn-window=0\n")
+    with pytest.raises(NgtrainError, match="conf: Invalid value for '--cmn-window'"):
         read_options(online_cmvn_options, str(path))
 
 

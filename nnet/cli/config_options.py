@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from click import ClickException
+
 from nnet.cli import program, read_config
+from nnet.errors import NgtrainError
 
 Decorator = Callable[[Callable], Callable]
 
@@ -33,6 +36,13 @@ def read_options(declared: Decorator, filename: str) -> dict[str, Any]:
     def reader(**_):
         """Hold options."""
 
-    with reader.make_context(filename, read_config(filename) if filename else []) as context:
+    given = read_config(filename) if filename else []
+    try:
+        context = reader.make_context(filename, given)
+    except NgtrainError as error:
+        raise NgtrainError(f"config file {filename}: {error}") from None
+    except ClickException as error:
+        raise NgtrainError(f"config file {filename}: {error.format_message()}") from None
+    with context:
         standard = {parameter.name for parameter in reader.standard_options}
         return {name: value for name, value in context.params.items() if name not in standard}
