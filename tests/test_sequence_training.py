@@ -13,6 +13,7 @@ from same_lattice import differences
 from nnet.device.device import CPU
 from nnet.egs.discriminative import DISCRIMINATIVE, DiscriminativeExample, joined, packed
 from nnet.egs.discriminative_programs import shuffled
+from nnet.egs.lattice_splitting import SplitOptions
 from nnet.errors import NgtrainError
 from nnet.io.tables import sequential_table, table_writer
 from nnet.lattices.acceptor import Acceptor
@@ -367,6 +368,12 @@ def test_examples_are_kaldis(make_examples, kaldis, model, name, options):
             values = example.den_lat.arc_strings.values
             values[:] = 1 + model.pdf_of[values]
         assert differences(one.den_lat, other.den_lat) == []
+
+
+@pytest.mark.parametrize("options", [SplitOptions, SequenceOptions])
+def test_criteria_that_are_none(options):
+    with pytest.raises(NgtrainError, match="--criterion=mmie: expected one of"):
+        options(criterion="mmie")
 
 
 @pytest.mark.slow

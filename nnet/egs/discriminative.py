@@ -20,8 +20,16 @@ from nnet.lattices.lattice import CompactLattice
 from nnet.lattices.tables import read_compact_lattice
 from nnet.lattices.text import write_text
 
+CRITERIA = ("mmi", "mpfe", "smbr")
+
 PADDING = 1
 """The transition-id that fills the frames between examples that are joined; any would do."""
+
+
+def check_criterion(name: str) -> None:
+    """Raise NgtrainError unless there is such a criterion of sequence training."""
+    if name not in CRITERIA:
+        raise NgtrainError(f"--criterion={name}: expected one of {CRITERIA}")
 
 
 @dataclass

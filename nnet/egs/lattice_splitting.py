@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from nnet.egs.discriminative import check_criterion
 from nnet.hmm.transition_model import TransitionModel
 from nnet.lattices.acceptor import Acceptor
 from nnet.lattices.conversion import to_compact_lattice, to_lattice
@@ -44,6 +45,9 @@ class SplitOptions:
     drop_frames: bool = False
     split: bool = True
     excise: bool = True
+
+    def __post_init__(self) -> None:
+        check_criterion(self.criterion)
 
 
 @dataclass

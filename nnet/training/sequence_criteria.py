@@ -29,14 +29,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.device.device import SparseRows
-from nnet.egs.discriminative import DiscriminativeExample
+from nnet.egs.discriminative import DiscriminativeExample, check_criterion
 from nnet.errors import NgtrainError
 from nnet.hmm.transition_model import TransitionModel
 from nnet.lattices.lattice import ACOUSTIC, GRAPH, CompactLattice
 from nnet.lattices.strings import LabelStrings, ranges
 from nnet.lattices.trellis import Trellis
-
-CRITERIA = ("mmi", "mpfe", "smbr")
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,7 @@ class SequenceOptions:
     silence_phones: frozenset[int] = frozenset()
 
     def __post_init__(self):
-        if self.criterion not in CRITERIA:
-            raise NgtrainError(f"--criterion={self.criterion}: expected one of {CRITERIA}")
+        check_criterion(self.criterion)
 
 
 class Supervision:
