@@ -67,10 +67,11 @@ def test_chunks_are_decoded_as_the_whole(digits, kaldi, run_program, tmp_path):
         assert b"Decoded 2 utterances, 0 with errors." in done.stderr
 
 
-def test_features_of_chunks_are_those_of_the_whole():
+@pytest.mark.parametrize("kind", ["mfcc", "plp", "fbank"])
+def test_features_of_chunks_are_those_of_the_whole(kind):
     """With dither, too, whose noise goes on from one chunk to the next."""
     samples = np.random.default_rng(0).normal(scale=500, size=5000).astype(np.float32)
-    spectral = read_spectral("mfcc", "")
+    spectral = read_spectral(kind, "")
     whole = spectral("key", samples, 16000)
     stream = spectral.stream("key")
     cuts = range(0, 5000, 701)

@@ -132,17 +132,19 @@ _OF_TABLES = (
 
 
 def read_spectral(kind: str, filename: str):
-    """Make the SpectralFeatures of "mfcc" or "fbank" that a file of options asks for.
+    """Make the SpectralFeatures or PlpFeatures of "mfcc", "plp" or "fbank" by a file of options.
 
     An empty name stands for the defaults.  Raises NgtrainError.
     """
     from nnet.cli.config_options import read_options
+    from nnet.features.plp import PlpFeatures
     from nnet.features.spectral import SpectralFeatures
 
-    given = read_options({"mfcc": mfcc_options, "fbank": fbank_options}[kind], filename)
+    options = {"mfcc": mfcc_options, "plp": plp_options, "fbank": fbank_options}
+    given = read_options(options[kind], filename)
     for name in _OF_TABLES:  # of programs that read recordings from tables
         given.pop(name)
-    return SpectralFeatures(kind, **given)
+    return PlpFeatures(**given) if kind == "plp" else SpectralFeatures(kind, **given)
 
 
 def run(

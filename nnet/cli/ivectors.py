@@ -176,8 +176,9 @@ def ivector_system(**given: Any):
 
 
 front_end_options = options(
-    option("--feature-type", "mfcc", "Base feature type", type=Choice(["mfcc", "fbank"])),
+    option("--feature-type", "mfcc", "Base feature type", type=Choice(["mfcc", "plp", "fbank"])),
     option("--mfcc-config", "", "Configuration file for MFCC features (e.g. conf/mfcc.conf)"),
+    option("--plp-config", "", "Configuration file for PLP features (e.g. conf/plp.conf)"),
     option(
         "--fbank-config", "", "Configuration file for filterbank features (e.g. conf/fbank.conf)"
     ),
@@ -204,6 +205,7 @@ front_end_options = options(
 def front_end_system(
     feature_type: str,
     mfcc_config: str,
+    plp_config: str,
     fbank_config: str,
     cmvn_config: str,
     global_cmvn_stats: str,
@@ -221,10 +223,11 @@ def front_end_system(
     from nnet.features.online_cmvn import read_global_statistics
     from nnet.ivectors.front_end import FrontEndSystem
 
-    spectral = read_spectral(
-        feature_type, {"mfcc": mfcc_config, "fbank": fbank_config}[feature_type]
-    )
-    system = FrontEndSystem(spectral)
+    files = {"mfcc": mfcc_config, "plp": plp_config, "fbank": fbank_config}
+    for kind, file in files.items():
+        if file and kind != feature_type:
+            log.warning("--%s-config has no effect, since --feature-type is %s", kind, feature_type)
+    system = FrontEndSystem(read_spectral(feature_type, files[feature_type]))
     if cmvn_config:
         if not global_cmvn_stats:
             raise NgtrainError("--cmvn-config needs --global-cmvn-stats")

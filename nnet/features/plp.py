@@ -9,6 +9,7 @@ Source: Kaldi's feat/feature-plp.cc, and feat/mel-computations.cc.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,11 @@ class PlpFeatures:
         self, key: str, samples: np.ndarray, sample_rate: int, warp: float = 1.0
     ) -> np.ndarray:
         """Compute features (T, num_ceps) float32; arguments and errors are SpectralFeatures's."""
-        found = self._filter_bank(key, samples, sample_rate, warp).astype(np.float64)
+        return self._cepstra(self._filter_bank(key, samples, sample_rate, warp), warp)
+
+    def _cepstra(self, found: np.ndarray, warp: float = 1.0) -> np.ndarray:
+        """Compute features of energies of the filter bank, and of the log energy before them."""
+        found = found.astype(np.float64)
         log_energy, energies = np.split(found, [int(self._use_energy)], axis=1)
         weights = equal_loudness(self._filter_bank.centre_frequencies(warp))
         loudness = (np.maximum(energies, _SILENCE) * weights) ** self._compress_factor
@@ -81,6 +86,27 @@ class PlpFeatures:
         if self._htk_compat:
             cepstra = np.roll(cepstra, -1, axis=1)
         return cepstra.astype(np.float32)
+
+    # Recordings that come in chunk by chunk, as in SpectralFeatures -------------------------------
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one frame to the next."""
+        return self._filter_bank.frame_shift
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the recordings that are expected."""
+        return self._filter_bank.sample_rate
+
+    def at_sample_rate(self, key: str, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Return samples (n,) at the configured rate; Skip if they may not be resampled."""
+        return self._filter_bank.at_sample_rate(key, samples, sample_rate)
+
+    def stream(self, key: str) -> Callable[[np.ndarray, bool], np.ndarray]:
+        """Begin with a recording: what takes samples, and whether they are the last."""
+        energies = self._filter_bank.stream(key)
+        return lambda samples, is_last: self._cepstra(energies(samples, is_last))
 
 
 def equal_loudness(frequencies: np.ndarray) -> np.ndarray:

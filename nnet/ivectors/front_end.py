@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.features.online_cmvn import OnlineCmvn, OnlineCmvnOptions
+from nnet.features.plp import PlpFeatures
 from nnet.features.spectral import SpectralFeatures
 from nnet.ivectors.online import IvectorSystem, OnlineIvectors, SpeakerState
 
@@ -20,12 +21,12 @@ class FrontEndSystem:
     """All that a front end is made of.
 
     Attributes:
-        spectral: computes cepstra or filter banks.
+        spectral: computes MFCC, PLP or filter banks.
         cmvn: how these are normalized, with `global_cmvn_stats`; None for not at all.
         ivectors: what i-vectors are made with; None for none.
     """
 
-    spectral: SpectralFeatures
+    spectral: SpectralFeatures | PlpFeatures
     cmvn: OnlineCmvnOptions | None = None
     global_cmvn_stats: np.ndarray | None = None
     ivectors: IvectorSystem | None = None
