@@ -16,7 +16,6 @@ from nnet.io.tables import INTEGERS, TableWriter, sequential_table, table_writer
 from nnet.lattices.lattice import CompactLattice
 from nnet.lattices.operations import scaled, with_word_penalty
 from nnet.lattices.paths import best_path
-from nnet.lattices.sweep import Sweep
 from nnet.lattices.tables import COMPACT_LATTICE, naming
 
 log = logging.getLogger("ngtrain")
@@ -70,9 +69,10 @@ def write_best_paths(
         ]
         for key, lattice in lattices:
             with naming(key):
-                sweep = Sweep(lattice)
-            args = (key, lattice, sweep, lm_scale, symbols, level)
-            if all(_write(output, *args) for output in outputs):
+                is_done = all(
+                    _write(output, key, lattice, lm_scale, symbols, level) for output in outputs
+                )
+            if is_done:
                 num_done += 1
             else:
                 log.warning("Best-path failed for key %s", key)
@@ -87,7 +87,6 @@ def _write(
     output: _Output,
     key: str,
     lattice: CompactLattice,
-    sweep: Sweep,
     lm_scale: float,
     symbols: SymbolTable | None,
     level: int,
@@ -96,7 +95,7 @@ def _write(
     setting = output.setting
     lattice = scaled(lattice, lm_scale, setting.acoustic_scale)
     lattice = with_word_penalty(lattice, setting.penalty)
-    path = best_path(lattice, sweep)
+    path = best_path(lattice)
     if path is None:
         return False
     words, alignment = path.words(lattice), path.alignment(lattice)

@@ -18,16 +18,15 @@ import logging
 import math
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nnet.lattices.label_trie import ROOT, LabelTrie
 from nnet.lattices.lattice import COMPACT_ARC, EPSILON, GRAPH, CompactLattice
 from nnet.lattices.operations import pruned
-from nnet.lattices.order import connected, topsorted
+from nnet.lattices.order import connected, costs_to_end, topsorted
 from nnet.lattices.strings import LabelStrings
-from nnet.lattices.sweep import Sweep
 
 log = logging.getLogger("ngtrain")
 
@@ -57,17 +56,12 @@ class DeterminizationOptions:
     retry_cutoff: float = 0.5
 
 
-class _Element(NamedTuple):
-    """A state of the input in a set, with cost, graph cost and string on the way to it.
+_Element = tuple[float, float, int, int]
+"""Cost, graph cost and string, as node and chain, on the way to a state of the input in a set.
 
-    The string is that of `node`, then the labels of `chain`, if it is not NO_CHAIN: most elements
-    are replaced by better ones before their own node is needed.
-    """
-
-    cost: float
-    graph: float
-    node: int
-    chain: int
+The string is that of the node, then the labels of the chain, if it is not NO_CHAIN: most elements
+are replaced by better ones before their own node is needed.
+"""
 
 
 @dataclass(eq=False)
@@ -102,16 +96,14 @@ class Determinizer:
 
     def __init__(self, lattice: CompactLattice, beam: float, options: DeterminizationOptions):
         self.options, self.effective_beam = options, beam
-        costs, final_costs = lattice.costs, lattice.final_costs
-        backward = -Sweep(lattice).backward(-costs, -final_costs, np.maximum)
-        self._backward = backward.tolist()
+        self._backward = costs_to_end(lattice)
         self._best = self._backward[lattice.start]
         self._cutoff = self._best + beam
         chains = lattice.arc_strings.lists() + lattice.final_strings.lists()
         self._trie = LabelTrie(chains)
         self._silent: list[list[tuple]] = [[] for _ in range(lattice.num_states)]
         self._labelled: list[list[tuple]] = [[] for _ in range(lattice.num_states)]
-        columns = (lattice.source, lattice.words, lattice.arcs["nextstate"], costs,
+        columns = (lattice.source, lattice.words, lattice.arcs["nextstate"], lattice.costs,
                    lattice.arcs["weight"][:, GRAPH].astype(np.float64))  # fmt: skip
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for chain, (source, label, to, cost, graph) in enumerate(rows):
@@ -122,6 +114,7 @@ class Determinizer:
                 self._labelled[source].append((label, to, cost, graph, chain))
         # Costs and string of ending in a state, where that can be.
         self._final: dict[int, tuple[float, float, int]] = {}
+        final_costs = lattice.final_costs
         for state in np.flatnonzero(lattice.is_final).tolist():
             chain = lattice.num_arcs + state
             graph = float(lattice.finals[state, GRAPH])
@@ -137,7 +130,7 @@ class Determinizer:
 
     def run(self) -> CompactLattice:
         """Determinize; states that lead to no end within the beam are still in the result."""
-        elements = self._closed({self._start: _Element(0.0, 0.0, ROOT, NO_CHAIN)})
+        elements = self._closed({self._start: (0.0, 0.0, ROOT, NO_CHAIN)})
         self._add_state(elements, ROOT, 0.0)
         while self._queue:
             if self._is_too_large():
@@ -172,18 +165,16 @@ class Determinizer:
             cost, graph, node, chain = elements[state]
             if chain != NO_CHAIN:
                 node = extended(node, chain)
-                elements[state] = _Element(cost, graph, node, NO_CHAIN)
+                elements[state] = cost, graph, node, NO_CHAIN
             for to, arc_cost, arc_graph, arc_chain in silent[state]:
                 other = elements.get(to)
-                new_cost = cost + arc_cost
+                new = cost + arc_cost, graph + arc_graph, node, arc_chain
                 if other is None:
-                    elements[to] = _Element(new_cost, graph + arc_graph, node, arc_chain)
+                    elements[to] = new
                     if silent[to]:
                         heapq.heappush(waiting, to)
-                elif new_cost <= other.cost:
-                    new = _Element(new_cost, graph + arc_graph, node, arc_chain)
-                    if self._is_better(new, other):
-                        elements[to] = new
+                elif self._is_better(new, other):
+                    elements[to] = new
         return self._listed(
             {s: e for s, e in elements.items() if self._labelled[s] or s in self._final}
         )
@@ -198,8 +189,10 @@ class Determinizer:
 
     def _is_better(self, one: _Element, other: _Element) -> bool:
         """Compare in the semiring: by cost, graph cost, then the shorter and the larger string."""
-        if one[:2] != other[:2]:
-            return one[:2] < other[:2]
+        if one[0] != other[0]:
+            return one[0] < other[0]
+        if one[1] != other[1]:
+            return one[1] < other[1]
         strings = [
             self._trie.labels(ROOT, self._trie.extended(node, chain) if chain != NO_CHAIN else node)
             for _, _, node, chain in (one, other)
@@ -250,14 +243,16 @@ class Determinizer:
         for at, cost, graph, node in state.elements:
             if at in self._final:
                 final_cost, final_graph, chain = self._final[at]
-                way = _Element(cost + final_cost, graph + final_graph, node, chain)
+                way = cost + final_cost, graph + final_graph, node, chain
                 if best is None or self._is_better(way, best):
                     best = way
-        if best is not None and best.cost + state.forward_cost <= self._cutoff:
-            node = best.node
-            if best.chain != NO_CHAIN:
-                node = self._trie.extended(node, best.chain)
-            state.arcs.append(_Arc(EPSILON, -1, best.cost, best.graph, ((state.base, node),)))
+        if best is None:
+            return
+        cost, graph, node, chain = best
+        if cost + state.forward_cost <= self._cutoff:
+            if chain != NO_CHAIN:
+                node = self._trie.extended(node, chain)
+            state.arcs.append(_Arc(EPSILON, -1, cost, graph, ((state.base, node),)))
             self._num_arcs += 1
 
     def _queue_arcs(self, number: int, state: _State) -> None:
@@ -265,14 +260,14 @@ class Determinizer:
         by_label: dict[int, dict[int, _Element]] = {}
         for at, cost, graph, node in state.elements:
             for label, to, arc_cost, arc_graph, chain in self._labelled[at]:
-                new = _Element(cost + arc_cost, graph + arc_graph, node, chain)
+                new = cost + arc_cost, graph + arc_graph, node, chain
                 found = by_label.setdefault(label, {})
                 other = found.get(to)
-                if other is None or (new.cost <= other.cost and self._is_better(new, other)):
+                if other is None or self._is_better(new, other):
                     found[to] = new
         backward = self._backward
         for label, elements in by_label.items():
-            best = min([element.cost + backward[to] for to, element in elements.items()])
+            best = min([element[0] + backward[to] for to, element in elements.items()])
             total = best + state.forward_cost
             if total <= self._cutoff:
                 heapq.heappush(self._queue, (total, next(self._number), number, label, elements))
@@ -282,7 +277,7 @@ class Determinizer:
         cost, graph, node, elements = self._normalized(self._listed(reached), state.base)
         alike, found = self._find(self._by_beginning, elements, node)
         if found is None:
-            begin = {at: _Element(c, g, n, NO_CHAIN) for at, c, g, n in elements}
+            begin = {at: (c, g, n, NO_CHAIN) for at, c, g, n in elements}
             more, more_graph, base, closed = self._normalized(self._closed(begin), node)
             to = self._add_state(closed, base, state.forward_cost + cost + more)
             found = (to, more, more_graph, (node, base))

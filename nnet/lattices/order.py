@@ -50,6 +50,24 @@ def levels_of(lattice: Transitions) -> np.ndarray:
     return np.array(levels, np.int64)
 
 
+def costs_to_end(lattice: _Lattice) -> list[float]:
+    """Find what the best way from each state to the end costs, inf where none leads there.
+
+    Raises:
+        ValueError: the lattice has a cycle.
+    """
+    states = range(lattice.num_states)
+    in_order = states if lattice.is_topsorted else np.argsort(levels_of(lattice)).tolist()
+    into, first_arc = lattice.arcs["nextstate"].tolist(), lattice.first_arc.tolist()
+    arc_costs, costs = lattice.costs.tolist(), lattice.final_costs.tolist()
+    for state in reversed(in_order):
+        for arc in range(first_arc[state], first_arc[state + 1]):
+            cost = arc_costs[arc] + costs[into[arc]]
+            if cost < costs[state]:
+                costs[state] = cost
+    return costs
+
+
 def topsorted(lattice: L) -> L:
     """Number the states so that every arc goes to a higher one, and the path starts in state 0.
 

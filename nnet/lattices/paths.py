@@ -18,9 +18,8 @@ import numpy as np
 
 from nnet.lattices.conversion import to_compact_lattice
 from nnet.lattices.lattice import EPSILON, LATTICE_ARC, CompactLattice, Lattice, _Lattice
-from nnet.lattices.order import coaccessible
+from nnet.lattices.order import coaccessible, costs_to_end
 from nnet.lattices.strings import LabelStrings
-from nnet.lattices.sweep import Sweep
 
 L = TypeVar("L", bound=_Lattice)
 
@@ -58,33 +57,26 @@ class Path:
         )
 
 
-def best_path(lattice: _Lattice, sweep: Sweep | None = None) -> Path | None:
+def best_path(lattice: _Lattice) -> Path | None:
     """Find the path of the least cost; None when the lattice has none.
-
-    Args:
-        sweep: of the lattice, or of one that differs in costs alone, if there is one already.
 
     Raises:
         ValueError: the lattice has a cycle.
     """
-    return next(iter(best_paths(lattice, 1, sweep)), None)
+    return next(iter(best_paths(lattice, 1)), None)
 
 
-def best_paths(lattice: _Lattice, n: int, sweep: Sweep | None = None) -> list[Path]:
+def best_paths(lattice: _Lattice, n: int) -> list[Path]:
     """Find the n paths of the least cost, in that order; fewer if there are no more.
-
-    Args:
-        sweep: as for `best_path`.
 
     Raises:
         ValueError: the lattice has a cycle.
     """
     if lattice.start < 0:
         return []
-    costs, final_costs = lattice.costs, lattice.final_costs
-    to_end = -(sweep or Sweep(lattice)).backward(-costs, -final_costs, np.maximum)
+    left = costs_to_end(lattice)
     into, first_arc = lattice.arcs["nextstate"].tolist(), lattice.first_arc.tolist()
-    arc_cost, final_cost, left = costs.tolist(), final_costs.tolist(), to_end.tolist()
+    arc_cost, final_cost = lattice.costs.tolist(), lattice.final_costs.tolist()
     infinite = float("inf")
     found: list[Path] = []
     num_expanded = [0] * lattice.num_states
