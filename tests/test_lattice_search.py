@@ -30,6 +30,7 @@ def test_the_path_of_another_search(digits, max_active):
     widths = {"beam": 12.0, "max_active": max_active, "min_active": 20}
     search = LatticeSearch(graph, model.pdf_of, LatticeSearchOptions(**widths, lattice_beam=4.0))
     assert search.advance(likelihoods, 0.1)
+    most = max(frame.num_tokens for frame in search._frames)
     lattice = search.lattice()
     path = best_path(lattice)
     found = -path.weight(lattice).sum()
@@ -40,7 +41,6 @@ def test_the_path_of_another_search(digits, max_active):
     if max_active > 100:
         assert path.alignment(lattice) == expected.alignment
     else:
-        most = max(len(frame.states) for frame in search._frames)
         assert most < 2 * max_active  # what goes on is limited, not what that leads to
 
 
@@ -57,6 +57,31 @@ def test_all_within_the_beam(digits):
         paths.append([cost for cost in costs if cost <= costs[0] + 3.0])
     assert len(paths[0]) == len(paths[1]) > 50
     np.testing.assert_allclose(paths[0], paths[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("interval", [1, 7])
+def test_pruning_on_the_way_changes_nothing(digits, monkeypatch, interval):
+    """What is dropped early is on no path of the lattice, however often it is done."""
+    graph, model, likelihoods = digits
+    lattices, num_links = [], []
+    for few_links in 0, 10**9:
+        monkeypatch.setattr("nnet.decoding.lattice_search.FEW_LINKS", few_links)
+        options = LatticeSearchOptions(beam=14.0, lattice_beam=4.0, prune_interval=interval)
+        search = LatticeSearch(graph, model.pdf_of, options)
+        search.advance(likelihoods, 0.1)
+        num_links.append(sum(len(frame.links_in.arc) for frame in search._frames))
+        lattices.append(search.lattice())
+    assert num_links[0] < num_links[1]
+    assert np.array_equal(lattices[0].arcs, lattices[1].arcs)
+
+
+def test_nothing_was_said(digits):
+    """Without a frame there is the start, and what epsilons lead to from it."""
+    graph, model, _ = digits
+    search = LatticeSearch(graph, model.pdf_of, LatticeSearchOptions())
+    lattice = search.lattice()
+    assert search.num_frames == 0
+    assert lattice.num_states > 0 and not lattice.arcs["ilabel"].any()
 
 
 def test_parts_are_the_whole(digits):

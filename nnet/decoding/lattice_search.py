@@ -14,11 +14,12 @@ comes after them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnet.decoding.fst import ArrayFst
 from nnet.errors import NgtrainError
@@ -70,45 +71,47 @@ class _Links(NamedTuple):
 
     def where(self, condition: np.ndarray) -> _Links:
         """Keep some of them, bool (links,)."""
-        kept = np.flatnonzero(condition)
-        return _Links(*(column[kept] for column in self))
+        kept = condition.nonzero()[0]
+        return _Links(*[column[kept] for column in self])
 
 
 @dataclass
 class _Frame:
-    """Tokens after so many frames.
+    """Keep what is needed of the tokens after so many frames, when others come from them.
 
     Attributes:
-        states: of the graph, int32 (tokens,).
-        costs: of the best way to each, float64 (tokens,).
+        num_tokens: how many there were.
         links_in: from the tokens of the frame before, by arcs that read a frame.
         epsilons: from one of these tokens to another, by arcs that do not.
-        extra: what the best path through each costs more than the best one, as far as it is known;
-            inf before anything is.
+        scores: of the pdf-ids in the frame that was read, with the acoustic scale, float32 (pdfs,).
     """
 
-    states: np.ndarray
-    costs: np.ndarray
+    num_tokens: int
     links_in: _Links
     epsilons: _Links
-    extra: np.ndarray
+    scores: np.ndarray
 
 
 class _Arcs:
     """Half of the arcs of a graph: those with transition-ids, or those without."""
 
     def __init__(self, graph: ArrayFst, chosen: np.ndarray):
-        counts = np.bincount(graph.source[chosen], minlength=graph.num_states)
-        self.arcs = graph.arcs[chosen]
-        self.counts = counts.astype(np.int32)
-        self.first = np.cumsum(counts) - counts
-        self.costs = self.arcs["weight"].astype(np.float64)
-        self.into = np.ascontiguousarray(self.arcs["nextstate"])
+        arcs = graph.arcs[chosen]
+        self.counts = np.bincount(graph.source[chosen], minlength=graph.num_states)
+        self.first = np.cumsum(self.counts) - self.counts
+        self.costs = arcs["weight"].astype(np.float64)
+        # What indexes is of NumPy's own type for that: any other is converted at each use.
+        self.into = arcs["nextstate"].astype(np.intp)
+        self.ilabels, self.olabels = arcs["ilabel"].copy(), arcs["olabel"].copy()
 
-    def leaving(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the arcs that leave states: for each, which of `states` it leaves, and its index."""
+    def leaving(self, states: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the arcs that leave states: for each, the name of its state, and its index."""
         counts = self.counts[states]
-        return np.repeat(np.arange(len(states)), counts), ranges(self.first[states], counts)
+        return names.repeat(counts), ranges(self.first[states], counts)
+
+
+FEW_LINKS = 50_000
+"""Of so many, about a megabyte, none are dropped before the end."""
 
 
 class LatticeSearch:
@@ -117,42 +120,41 @@ class LatticeSearch:
     Args:
         graph: its input labels are transition-ids, its output labels words.
         pdf_of: pdf-id of each transition-id, (transition-ids + 1,).
+
+    Attributes:
+        num_frames: number of frames that were decoded; after a failure it does not grow.
     """
 
     def __init__(self, graph: ArrayFst, pdf_of: np.ndarray, options: LatticeSearchOptions):
-        self._graph, self._options = graph, options
-        reads_frame = graph.arcs["ilabel"] != 0
-        self._emitting, self._epsilon = _Arcs(graph, reads_frame), _Arcs(graph, ~reads_frame)
-        self._pdfs = np.asarray(pdf_of)[self._emitting.arcs["ilabel"]]
+        self._start, self._finals, self._options = graph.start, graph.finals, options
+        reads_frame, leads_on = graph.arcs["ilabel"] != 0, graph.arcs["weight"] < np.inf
+        self._emitting = _Arcs(graph, reads_frame & leads_on)
+        self._epsilon = _Arcs(graph, ~reads_frame & leads_on)
+        self._pdfs = np.asarray(pdf_of, np.intp)[self._emitting.ilabels]
         # Scratch with a place for each state: all inf between one frame and the next.
         self._best = np.full(graph.num_states, np.inf)
-        self._token = np.zeros(graph.num_states, np.int32)
+        self._token = np.zeros(graph.num_states, np.intp)
         self.begin()
 
     def begin(self) -> None:
         """Begin with an utterance."""
-        states, costs = np.array([self._graph.start], np.int32), np.zeros(1)
+        states, costs = np.array([self._start]), np.zeros(1)
         self._best[states] = costs
-        self._scores: list[np.ndarray] = []  # of the pdf-ids, frame by frame, with the scale
-        self._frames = [self._closed(states, self._options.beam, None)]
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames that were decoded; after a failure it does not grow."""
-        return len(self._frames) - 1
+        self._frames: list[_Frame] = []
+        self.num_frames = -1
+        self._prunings, self._num_new_links = [0], 0  # frames of those, and links since the last
+        self._add_frame(states, self._options.beam, np.zeros(0, np.float32), None)
 
     def advance(self, log_likelihoods: np.ndarray, acoustic_scale: float) -> bool:
         """Go on with the frames that come next; False when no path survives.
 
         log_likelihoods: float32 (T, num_pdfs), without the acoustic scale.
         """
-        for scores in log_likelihoods * np.float32(acoustic_scale):
-            frame = self._step(scores)
-            if frame is None:
-                return False
-            self._scores.append(scores)
-            self._frames.append(frame)
-            self._prune_on_the_way()
+        with np.errstate(invalid="ignore"):  # a path of infinite cost less another
+            for scores in log_likelihoods * np.float32(acoustic_scale):
+                if not self._step(scores):
+                    return False
+                self._prune_on_the_way()
         return True
 
     # --- One frame --------------------------------------------------------------------------------
@@ -170,113 +172,123 @@ class LatticeSearch:
         nth = np.partition(costs, o.min_active)[o.min_active]
         return (nth, nth - best + o.beam_delta) if nth > cutoff else (cutoff, o.beam)
 
-    def _step(self, scores: np.ndarray) -> _Frame | None:
-        """Pass the tokens of the last frame on over one frame; None when there are none left."""
-        before = self._frames[-1]
-        cutoff, beam = self._cutoff(before.costs)
-        active = np.flatnonzero(before.costs <= cutoff)
-        source, arcs = self._emitting.leaving(before.states[active])
-        source = active[source]
-        costs = before.costs[source] + self._emitting.costs[arcs] - scores[self._pdfs[arcs]]
+    def _step(self, scores: np.ndarray) -> bool:
+        """Pass the tokens on over one frame; False when none are left."""
+        cutoff, beam = self._cutoff(self._costs)
+        active = (self._costs <= cutoff).nonzero()[0]
+        source, arcs = self._emitting.leaving(self._states[active], active)
+        costs = self._costs[source] + self._emitting.costs[arcs] - scores[self._pdfs[arcs]]
         best = costs.min(initial=np.inf)
         if not best < np.inf:
-            return None
-        kept = costs <= best + beam
+            return False
+        kept = (costs <= best + beam).nonzero()[0]
         source, arcs, costs = source[kept], arcs[kept], costs[kept]
         into = self._emitting.into[arcs]
         np.minimum.at(self._best, into, costs)
-        return self._closed(self._distinct(into), best + beam, (source, arcs, costs, into))
+        self._add_frame(self._distinct(into), best + beam, scores, (source, arcs, costs, into))
+        return True
 
     def _distinct(self, states: np.ndarray) -> np.ndarray:
         """Drop repetitions; the last of each counts for the order."""
-        index = np.arange(len(states), dtype=np.int32)
+        index = np.arange(len(states))
         self._token[states] = index
         return states[self._token[states] == index]
 
-    def _closed(self, states: np.ndarray, cutoff: float, reached: tuple | None) -> _Frame:
+    def _add_frame(
+        self, states: np.ndarray, cutoff: float, scores: np.ndarray, reached: tuple | None
+    ) -> None:
         """Make the tokens of a frame: these states, and what epsilons lead to from them.
 
         Args:
             states: distinct, with the cost of each in self._best.
             cutoff: what a token that an epsilon leads to may cost.
+            scores: see _Frame.
             reached: the links into them, as source, arc, cost and state.
         """
         graph = self._epsilon
         all_states, frontier = [states], states[graph.counts[states] > 0]
         while len(frontier):
-            source, arcs = graph.leaving(frontier)
-            costs, into = self._best[frontier[source]] + graph.costs[arcs], graph.into[arcs]
-            better = (costs < self._best[into]) & (costs <= cutoff)
+            source, arcs = graph.leaving(frontier, frontier)
+            costs, into = self._best[source] + graph.costs[arcs], graph.into[arcs]
+            better = ((costs < self._best[into]) & (costs <= cutoff)).nonzero()[0]
             into = into[better]
-            all_states.append(self._distinct(into[np.isinf(self._best[into])]))
-            np.minimum.at(self._best, into, costs[better])
             changed = self._distinct(into)
+            all_states.append(changed[self._best[changed] == np.inf])
+            np.minimum.at(self._best, into, costs[better])
             frontier = changed[graph.counts[changed] > 0]
         states = np.concatenate(all_states)
-        costs = self._best[states]
-        self._token[states] = np.arange(len(states), dtype=np.int32)
+        costs, tokens = self._best[states], np.arange(len(states))
+        self._token[states] = tokens
         links_in = self._links(*reached) if reached else _no_links()
-        having = np.flatnonzero(graph.counts[states])
-        source, arcs = graph.leaving(states[having])
-        source = having[source]
+        source, arcs = graph.leaving(states, tokens)
         epsilons = self._links(source, arcs, costs[source] + graph.costs[arcs], graph.into[arcs])
         self._best[states] = np.inf
-        return _Frame(states, costs, links_in, epsilons, np.full(len(states), np.inf))
+        self._states, self._costs = states, costs
+        self._frames.append(_Frame(len(states), links_in, epsilons, scores))
+        self.num_frames += 1
+        self._num_new_links += len(links_in.arc)
 
     def _links(self, source, arcs, costs, into) -> _Links:
         """Make links of ways that lead to tokens and are within the lattice's beam."""
-        with np.errstate(invalid="ignore"):
-            excess = costs - self._best[into]  # to where there is no token: -inf
-        kept = (excess <= self._options.lattice_beam) & (excess > -np.inf)
-        target = self._token[into[kept]]
-        return _Links(source[kept].astype(np.int32), target, arcs[kept].astype(np.int32),
-                      excess[kept].astype(np.float32))  # fmt: skip
+        excess = costs - self._best[into]  # to where there is no token: -inf
+        kept = ((excess <= self._options.lattice_beam) & (excess > -np.inf)).nonzero()[0]
+        return _Links(source[kept].astype(np.int32), self._token[into[kept]].astype(np.int32),
+                      arcs[kept].astype(np.int32), excess[kept].astype(np.float32))  # fmt: skip
 
     # --- From the end back ------------------------------------------------------------------------
 
     def _prune_on_the_way(self) -> None:
-        """Prune every few frames, most often what is new.
+        """Prune every few frames, most often what is new, and not before it is much.
 
-        The n-th time goes back over as many intervals as the largest power of two in n, so that old
+        The n-th time goes back over as many prunings as the largest power of two in n, so that old
         links, which are few by then, are looked at again and again but seldom.
         """
-        n, left = divmod(self.num_frames, self._options.prune_interval)
-        if not left:
-            begin = self.num_frames - (n & -n) * self._options.prune_interval
-            self._prune(np.zeros(len(self._frames[-1].states)), begin)
+        if self.num_frames % self._options.prune_interval or self._num_new_links < FEW_LINKS:
+            return
+        n = len(self._prunings)
+        begin = self._prunings[n - (n & -n)]
+        self._prunings.append(self.num_frames)
+        self._num_new_links = 0
+        self._prune(np.zeros(len(self._states)), begin)
 
-    def _prune(self, extra: np.ndarray, begin: int = 0) -> None:
+    def _prune(self, extra: np.ndarray, begin: int = 0) -> list[np.ndarray]:
         """Drop links that are on no path within the lattice's beam (PruneActiveTokens).
 
-        extra: what each of the last tokens costs more than the best path, (tokens,).
-        begin: frame to go back to.
+        Args:
+            extra: what each of the last tokens costs more than the best path, (tokens,).
+            begin: frame to go back to.
+
+        Returns:
+            Of each frame from `begin` on, which of its tokens are on such a path, bool (tokens,).
         """
         beam = self._options.lattice_beam
+        kept = []
         for t in range(self.num_frames, begin - 1, -1):
             frame = self._frames[t]
             cost = _through_epsilons(frame.epsilons, extra)
-            frame.epsilons, frame.extra = frame.epsilons.where(cost <= beam), extra
+            kept.append(extra <= beam)
+            frame.epsilons = frame.epsilons.where(cost <= beam)
             if t > begin:
                 links = frame.links_in
                 cost = links.excess + extra[links.target]
                 frame.links_in = links.where(cost <= beam)
-                extra = np.full(len(self._frames[t - 1].states), np.inf)
+                extra = np.full(self._frames[t - 1].num_tokens, np.inf)
                 np.minimum.at(extra, links.source, cost)
+        return kept[::-1]
 
     # --- What was found ---------------------------------------------------------------------------
 
     def final_costs(self) -> np.ndarray:
         """Return the cost of ending with each of the last tokens, inf where the graph does not."""
-        return self._graph.finals[self._frames[-1].states].astype(np.float64)
+        return self._finals[self._states].astype(np.float64)
 
     def relative_cost(self) -> float:
         """Compute how much more the best path to a final state costs than the best of all."""
-        costs = self._frames[-1].costs
-        return float((costs + self.final_costs()).min() - costs.min())
+        return float((self._costs + self.final_costs()).min() - self._costs.min())
 
     def transition_ids_backward(self) -> Iterator[int]:
         """Follow the best way to the best of the last tokens, final or not, from its end back."""
-        token = int(self._frames[-1].costs.argmin())
+        token = int(self._costs.argmin())
         for frame in self._frames[:0:-1]:
             links = frame.epsilons
             for _ in links.source:  # at most so many follow each other
@@ -286,7 +298,7 @@ class LatticeSearch:
                 token = int(links.source[into[0]])
             links = frame.links_in
             link = np.flatnonzero((links.target == token) & (links.excess == 0))[0]
-            yield int(self._emitting.arcs["ilabel"][links.arc[link]])
+            yield int(self._emitting.ilabels[links.arc[link]])
             token = int(links.source[link])
 
     def lattice(self) -> Lattice:
@@ -294,7 +306,7 @@ class LatticeSearch:
 
         Its states are the tokens that are on paths within the lattice's beam, in the order of their
         frames and in a frame in that of epsilons.  Paths end in final states, if one was reached.
-        What is on none of them is forgotten: the utterance has to end here.
+        The utterance ends here: what it was made of is forgotten.
 
         Raises:
             NgtrainError: the graph has a cycle that reads no frame and costs nothing.
@@ -302,31 +314,48 @@ class LatticeSearch:
         ends = self.final_costs()
         if not np.isfinite(ends).any():
             ends = np.zeros(len(ends))
-        total = self._frames[-1].costs + ends
-        self._prune(total - total.min())
-        # What is left of a token is a number, its state in the lattice: to each that is kept leads
-        # the best way from the start, and the best way to the end is within the beam.
-        num_states, numbers = 0, []
-        for frame in self._frames:
-            kept = np.flatnonzero(frame.extra <= self._options.lattice_beam)
-            number = np.zeros(len(frame.states), np.int64)
-            number[kept[np.argsort(_depths(frame)[kept], kind="stable")]] = np.arange(len(kept))
-            numbers.append(number + num_states)
-            num_states += len(kept)
-        sources, arcs = [], []
-        for t, frame in enumerate(self._frames):
-            if t:
-                links = frame.links_in
-                acoustic = -self._scores[t - 1][self._pdfs[links.arc]]
-                sources.append(numbers[t - 1][links.source])
-                arcs.append(_lattice_arcs(self._emitting, links, acoustic, numbers[t]))
-            links = frame.epsilons
-            sources.append(numbers[t][links.source])
-            arcs.append(_lattice_arcs(self._epsilon, links, 0, numbers[t]))
-        finals = np.full((num_states, 2), np.inf, np.float32)
-        is_end = np.isfinite(ends) & (frame.extra <= self._options.lattice_beam)
-        finals[numbers[-1][is_end], 0], finals[numbers[-1][is_end], 1] = ends[is_end], 0
-        return Lattice.from_arcs(0, finals, np.concatenate(sources), np.concatenate(arcs))
+        total = self._costs + ends
+        # To each token that is kept leads the best way from the start, and the best way to the end
+        # is within the beam.
+        kept = self._prune(total - total.min())
+        frames, self._frames = self._frames, []
+        # What is left of a token is its number, and then, by frame and depth, that of a state.
+        num_tokens = [len(is_kept) for is_kept in kept]
+        first = np.cumsum(num_tokens) - num_tokens
+        number = np.cumsum(np.concatenate(kept), dtype=np.int32) - 1
+        links = _joined([f.links_in for f in frames], [0, *first[:-1]], first, number)
+        epsilons = _joined([f.epsilons for f in frames], first, first, number)
+        num_kept = [int(is_kept.sum()) for is_kept in kept]
+        depths = _depths(epsilons, sum(num_kept), max(num_kept))
+        order = np.lexsort((depths, np.repeat(np.arange(len(frames)), num_kept)))
+        state = np.empty_like(order)
+        state[order] = np.arange(len(order))
+
+        acoustic = [-frame.scores[self._pdfs[frame.links_in.arc]] for frame in frames]
+        silent_arcs = _lattice_arcs(self._epsilon, epsilons, 0, state)
+        reading_arcs = _lattice_arcs(self._emitting, links, np.concatenate(acoustic), state)
+        arcs = np.concatenate([silent_arcs, reading_arcs])
+        source = state[np.concatenate([epsilons.source, links.source])]
+        finals = np.full((len(order), 2), np.inf, np.float32)
+        ends = ends[kept[-1]]
+        at_end = state[len(order) - len(ends) :][np.isfinite(ends)]
+        finals[at_end, 0], finals[at_end, 1] = ends[np.isfinite(ends)], 0
+        return Lattice.from_arcs(0, finals, source, arcs)
+
+
+def _joined(
+    frames: Sequence[_Links], sources: ArrayLike, targets: ArrayLike, number: np.ndarray
+) -> _Links:
+    """Put links of several frames behind each other.
+
+    Args:
+        sources, targets: how many tokens come before those that the links of each join.
+        number: of each token of all, (tokens,).
+    """
+    counts = [len(links.arc) for links in frames]
+    source, target, arc, excess = map(np.concatenate, zip(*frames, strict=True))
+    source, target = source + np.repeat(sources, counts), target + np.repeat(targets, counts)
+    return _Links(number[source], number[target], arc, excess)
 
 
 def _through_epsilons(links: _Links, extra: np.ndarray) -> np.ndarray:
@@ -342,16 +371,18 @@ def _through_epsilons(links: _Links, extra: np.ndarray) -> np.ndarray:
         np.minimum.at(extra, links.source, cost)
 
 
-def _depths(frame: _Frame) -> np.ndarray:
-    """Count the epsilons on the longest way to each token of a frame; int64 (tokens,)."""
-    links, depths = frame.epsilons, np.zeros(len(frame.states), np.int64)
-    while True:
-        deeper = depths[links.source] + 1 > depths[links.target]
+def _depths(epsilons: _Links, num_tokens: int, most: int) -> np.ndarray:
+    """Count the epsilons on the longest way to each token; int64 (num_tokens,).
+
+    most: tokens of a frame at most.
+    """
+    depths = np.zeros(num_tokens, np.int64)
+    for _ in range(most):  # no way without a cycle is longer
+        deeper = depths[epsilons.source] + 1 > depths[epsilons.target]
         if not deeper.any():
             return depths
-        np.maximum.at(depths, links.target, depths[links.source] + 1)
-        if depths.max() >= len(depths):
-            raise NgtrainError("the graph has a cycle that reads no frame and costs nothing")
+        np.maximum.at(depths, epsilons.target, depths[epsilons.source] + 1)
+    raise NgtrainError("the graph has a cycle that reads no frame and costs nothing")
 
 
 def _no_links() -> _Links:
@@ -361,8 +392,8 @@ def _no_links() -> _Links:
 
 def _lattice_arcs(half: _Arcs, links: _Links, acoustic, numbers: np.ndarray) -> np.ndarray:
     """Make arcs of a lattice from links; `numbers` are those of the tokens that they lead to."""
-    graph_arcs, arcs = half.arcs[links.arc], np.empty(len(links.arc), LATTICE_ARC)
-    arcs["ilabel"], arcs["olabel"] = graph_arcs["ilabel"], graph_arcs["olabel"]
-    arcs["weight"][:, 0], arcs["weight"][:, 1] = graph_arcs["weight"], acoustic
+    arcs = np.empty(len(links.arc), LATTICE_ARC)
+    arcs["ilabel"], arcs["olabel"] = half.ilabels[links.arc], half.olabels[links.arc]
+    arcs["weight"][:, 0], arcs["weight"][:, 1] = half.costs[links.arc], acoustic
     arcs["nextstate"] = numbers[links.target]
     return arcs

@@ -11,8 +11,8 @@ import numpy as np
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Concatenate the ranges starts[i], starts[i] + 1, ... of so many numbers; int64."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
+    ends = lengths.cumsum()  # methods, for most are called for a few numbers
+    return (starts - (ends - lengths)).repeat(lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
 @dataclass(eq=False)
