@@ -9,6 +9,7 @@ x_1 B^(n-1) + ... + x_n modulo a large prime, h of the way from p down to q is h
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 ROOT = 0
@@ -21,34 +22,27 @@ class LabelTrie:
 
     def __init__(self, chains: Sequence[Sequence[int]]):
         self._chains = chains
-        self.parent, self.label, self.depth, self._fingerprint = [ROOT], [0], [0], [0]
+        # Arrays, for there are many nodes, and a number in a list is an object.
+        self.parent, self.label, self.depth, self._fingerprint = (array("q", [0]) for _ in range(4))
         self._power = [1]
         self._child: dict[int, int] = {}
-        self._end: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.parent)
 
     def extended(self, node: int, chain: int) -> int:
         """Find the node behind a chain of labels that begins at a node."""
-        key = node * len(self._chains) + chain
-        end = self._end.get(key)
-        if end is None:
-            end = node
-            for label in self._chains[chain]:
-                end = self._child_of(end, label)
-            self._end[key] = end
-        return end
+        for label in self._chains[chain]:
+            child = self._child.get(node << 32 | label)
+            node = self._added(node, label) if child is None else child
+        return node
 
-    def _child_of(self, node: int, label: int) -> int:
-        key = node << 32 | label
-        child = self._child.get(key)
-        if child is None:
-            child = self._child[key] = len(self.parent)
-            self.parent.append(node)
-            self.label.append(label)
-            self.depth.append(self.depth[node] + 1)
-            self._fingerprint.append((self._fingerprint[node] * _BASE + label) % _PRIME)
+    def _added(self, node: int, label: int) -> int:
+        child = self._child[node << 32 | label] = len(self.parent)
+        self.parent.append(node)
+        self.label.append(label)
+        self.depth.append(self.depth[node] + 1)
+        self._fingerprint.append((self._fingerprint[node] * _BASE + label) % _PRIME)
         return child
 
     def fingerprint(self, base: int, node: int) -> int:
