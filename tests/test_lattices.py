@@ -14,9 +14,17 @@ from nnet.io.streams import InputStream
 from nnet.io.tables import sequential_table
 from nnet.lattices.conversion import to_compact_lattice, to_lattice
 from nnet.lattices.lattice import LATTICE_ARC, CompactLattice, Lattice
-from nnet.lattices.order import connected, levels_of, topsorted
+from nnet.lattices.order import (
+    accessible,
+    coaccessible,
+    connected,
+    costs_to_end,
+    levels_of,
+    topsorted,
+)
 from nnet.lattices.paths import lattice_of_path, only_path
 from nnet.lattices.strings import LabelStrings
+from nnet.lattices.sweep import Sweep
 from nnet.lattices.tables import COMPACT_LATTICE, LATTICE
 
 FORMS = "ark:", "ark,t:"
@@ -171,6 +179,33 @@ def test_what_leads_nowhere_goes():
     left = connected(lattice)
     assert left.num_states == 2 and left.words.tolist() == [5]
     assert connected(parse("\n0 1 5 1,1,\n\n")).start == -1
+
+
+def test_ways_to_the_end_in_any_order():
+    """What is found without a walk, where arcs go up, a walk finds in a shuffled lattice, too."""
+    rng = np.random.default_rng(0)
+    num_shortcuts = 0
+    for _ in range(200):
+        num_states, num_arcs = rng.integers(2, 9, size=2)
+        source = rng.integers(num_states - 1, size=num_arcs)
+        arcs = np.zeros(num_arcs, LATTICE_ARC)
+        arcs["nextstate"] = rng.integers(source + 1, num_states)
+        arcs["weight"] = rng.integers(9, size=(num_arcs, 2))
+        finals = np.where(rng.random((num_states, 1)) < 0.5, [[1, 2]], np.inf)
+        lattice = Lattice.from_arcs(0, finals, source, arcs)
+        order = rng.permutation(num_states - 1)[::-1] + 1
+        order = np.append(order, 0)  # the start is the last, and the walk is needed
+        shuffled = lattice.renumbered(order)
+        reached, useful = accessible(lattice), coaccessible(lattice)
+        num_shortcuts += reached.all() + useful.all()
+        assert np.array_equal(reached[order], accessible(shuffled))
+        assert np.array_equal(useful[order], coaccessible(shuffled))
+        costs = np.array(costs_to_end(lattice))
+        assert np.array_equal(costs[order], costs_to_end(shuffled))
+        assert np.array_equal(costs < np.inf, useful)
+        by_level = Sweep(lattice).backward(-lattice.costs, -lattice.final_costs, np.maximum)
+        assert np.array_equal(costs, -by_level)
+    assert 20 < num_shortcuts < 380
 
 
 def test_strings():

@@ -71,7 +71,9 @@ def to_compact_lattice(lattice: Lattice) -> CompactLattice:
         return CompactLattice.from_arcs(
             -1, [], [], np.zeros(0, COMPACT_ARC), LabelStrings.empty(0), LabelStrings.empty(0)
         )
-    lattice = lattice.renumbered(np.flatnonzero(accessible(lattice)))
+    reached = accessible(lattice)
+    if not reached.all():
+        lattice = lattice.renumbered(np.flatnonzero(reached))
     inside = _inside_of_chains(lattice)
     first = np.flatnonzero(~inside[lattice.source])
     arcs = np.zeros(len(first), COMPACT_ARC)

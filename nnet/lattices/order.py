@@ -85,12 +85,17 @@ def topsorted(lattice: L) -> L:
 
 def accessible(lattice: _Lattice) -> np.ndarray:
     """Find the states that can be reached from the start; bool (states,)."""
+    num_in = np.bincount(lattice.arcs["nextstate"], minlength=lattice.num_states)
+    if lattice.start == 0 and lattice.is_topsorted and num_in[1:].all():
+        return np.ones(lattice.num_states, bool)  # of others, the lowest would have no arc in
     begin = [lattice.start] if lattice.start >= 0 else []
     return _reached(begin, lattice.first_arc, lattice.arcs["nextstate"])
 
 
 def coaccessible(lattice: _Lattice) -> np.ndarray:
     """Find the states from which a final one can be reached; bool (states,)."""
+    if lattice.is_topsorted and (lattice.is_final | (np.diff(lattice.first_arc) > 0)).all():
+        return np.ones(lattice.num_states, bool)  # of others, the highest would have no arc out
     into = lattice.arcs["nextstate"]
     num_in = np.bincount(into, minlength=lattice.num_states)
     first_in = np.concatenate(([0], np.cumsum(num_in)))
