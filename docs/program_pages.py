@@ -55,7 +55,8 @@ SUBJECTS = {
         steps/flat_start.py steps/train_flat.py steps/align.py steps/copy_alignments.py
         utils/validate_ali_dir.py
         init-mono compile-train-graphs align-equal-compiled nnet-align-compiled ali-to-pdf
-        ali-to-phones ali-to-post post-to-tacc weight-silence-post scale-post show-alignments
+        ali-to-phones ali-to-post post-to-tacc weight-silence-post weight-post
+        post-to-weights scale-post show-alignments
         show-transitions copy-transition-model
     """,
     "Decision trees": """

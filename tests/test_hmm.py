@@ -355,6 +355,22 @@ def test_silence_weighting_and_counts(run_program, kaldi, alignments, model, tmp
     assert counts == pytest.approx(expected)
 
 
+def test_weights_of_frames(run_program, tmp_path):
+    """As Kaldi's weight-post and post-to-weights; where weights end, the former reads on."""
+    (tmp_path / "post").write_text(
+        "a [ 1 0.25 3 0.5 ] [ ] [ 2 1 ]\nb [ 1 1 ]\nc [ 5 0.25 ] [ 1 1 ]\nd [ 1 1 ]\n"
+    )
+    (tmp_path / "weights").write_text("a  [ 0.5 1 0 ]\nb  [ 1 1 1 1 ]\nc  [ -2 ]\n")
+    done = run_program(
+        "weight-post", f"ark:{tmp_path}/post", f"ark:{tmp_path}/weights", f"ark,t:{tmp_path}/out"
+    )
+    assert (tmp_path / "out").read_text() == "a [ 1 0.125 3 0.25 ] [ ] [ ] \nc [ 5 -0.5 ] [ ] \n"
+    assert b"Scaled 2 posteriors; errors on 2" in done.stderr
+    assert b"left out, such as b: 4 weights for 1 frames" in done.stderr
+    output = run_program("post-to-weights", f"ark:{tmp_path}/post", "ark,t:-").stdout
+    assert output == b"a  [ 0.75 0 1 ]\nb  [ 1 ]\nc  [ 0.25 1 ]\nd  [ 1 ]\n"
+
+
 def test_tree_info(run_program, kaldi):
     output = run_program("tree-info", kaldi / "exp/tri2_ali/tree").stdout
     assert output == b"num-pdfs 128\ncontext-width 3\ncentral-position 1\n"

@@ -5,7 +5,8 @@ After Kaldi's hmm/posterior.cc.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -52,6 +53,17 @@ def scaled(posterior: Posterior, scale: float) -> Posterior:
     if scale == 0.0:
         return [[] for _ in posterior]
     return [[(index, weight * scale) for index, weight in frame] for frame in posterior]
+
+
+def weighted(posterior: Posterior, weights: Sequence[float]) -> Posterior:
+    """Multiply the entries of each frame by its weight; 0, as beyond the last weight, drops them.
+
+    After Kaldi's bin/weight-post.cc.
+    """
+    return [
+        [(index, value * weight) for index, value in frame if weight]
+        for frame, weight in zip(posterior, chain(weights, repeat(0.0)), strict=False)
+    ]
 
 
 def check_posterior(posterior: Posterior, transition_model: TransitionModel, key: str) -> None:
