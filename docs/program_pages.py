@@ -113,7 +113,7 @@ SUBJECTS = {
         gmm-global-copy ivector-randomize
     """,
     "Matrices and vectors": """
-        copy-matrix matrix-sum-rows copy-vector vector-sum copy-int-vector
+        copy-matrix matrix-sum matrix-sum-rows copy-vector vector-sum copy-int-vector
     """,
     "Data directories": """
         utils/make_data_dir.py utils/validate_data_dir.py utils/fix_data_dir.py

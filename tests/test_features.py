@@ -24,6 +24,7 @@ from nnet.io.tables import (
     POSTERIOR,
     VECTOR,
     sequential_table,
+    table_writer,
 )
 from nnet.io.tokens import Reader, read_object, write_object
 
@@ -699,6 +700,22 @@ def test_copying_and_summing_programs(feats, tmp_path, run_program):
     run_program("vector-sum", table, table, f"ark:{tmp_path}/twice")
     twice = random_access_table(f"ark:{tmp_path}/twice", VECTOR)
     np.testing.assert_allclose(twice["b"], 2 * sums["b"], atol=1e-5)
+    both = f"ark:{tmp_path}/both"
+    run_program("matrix-sum", "--scale1=2", "--scale2=-0.5", *[rspecifier] * 3, both)
+    np.testing.assert_allclose(read_table(both, MATRIX)["b"], 2.5 * entries["b"], atol=1e-5)
+    average = f"ark:{tmp_path}/average"
+    run_program("matrix-sum", "--average=true", rspecifier, both, average)
+    np.testing.assert_allclose(read_table(average, MATRIX)["a"], 1.75 * entries["a"], atol=1e-5)
+    for name, rows in ("m", [[1.0, 2.0]]), ("n", [[1.0], [5.0]]):
+        with table_writer(f"ark,scp:{tmp_path}/{name}.ark,{tmp_path}/{name}.scp", MATRIX) as output:
+            output.write("key", np.array(rows, np.float32))
+            output.write("other", np.array(rows, np.float32))
+        run_program("matrix-sum", f"scp:{tmp_path}/{name}.scp", tmp_path / name)
+    run_program("matrix-sum", "--average=true", tmp_path / "m", tmp_path / "n", tmp_path / "half")
+    half = read_object(f"{tmp_path}/half", lambda reader: reader.matrix(np.float32))
+    assert half.tolist() == [[2.0, 2.0], [5.0, 0.0]]
+    done = run_program("matrix-sum", tmp_path / "m", both, check=False)
+    assert done.returncode == 1 and b"tables and files are mixed" in done.stderr
     run_program("copy-vector", "--change-dim=6", "--scale=2", tmp_path / "total", tmp_path / "v")
     np.testing.assert_allclose(read_object(f"{tmp_path}/v", Reader.vector), [*(2 * total), 0, 0])
     run_program("copy-matrix", "--apply-exp", rspecifier, f"ark:{tmp_path}/exp")
