@@ -1,6 +1,7 @@
 """Online decoding: what comes in chunk by chunk is decoded as the whole would be."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +159,57 @@ def test_ivectors_from_the_drivers(kaldi, reference, shared, run_program, tmp_pa
     assert {matrix.shape[1] for matrix in ivectors.values()} == {4}
     assert (tmp_path / "iv/ivector_period").read_text() == "10\n"
     assert not list((tmp_path / "ie").glob("*.acc")) + list((tmp_path / "ubm").glob("*.gz"))
+
+
+def test_features_of_online_decoding_as_a_table(
+    digits, kaldi_ivector, shared, run_program, tmp_path
+):
+    """Cepstra and i-vectors that a network sees are those of the programs that make each."""
+    given = Path(kaldi_ivector("ivector_extractor.conf")).read_text()
+    given = given.replace("../shared", str(shared)) + "\n--use-most-recent-ivector=false\n"
+    (tmp_path / "ie.conf").write_text(given)
+    mfcc, cepstra = f"--config={digits}/mfcc.conf", f"ark:{tmp_path}/cepstra"
+    run_program("compute-mfcc-feats", mfcc, f"scp:{digits}/wav.scp", cepstra)
+    run_program("ivector-extract-online2", f"--config={tmp_path}/ie.conf", "--repeat=true",
+                f"ark:{digits}/spk2utt", cepstra, f"ark:{tmp_path}/ivectors")  # fmt: skip
+    expected = [read_table(table, MATRIX) for table in (cepstra, f"ark:{tmp_path}/ivectors")]
+    how = f"--mfcc-config={digits}/mfcc.conf", f"--ivector-extraction-config={tmp_path}/ie.conf"
+    for chunk in "0.03", "-1":
+        done = run_program(
+            "online2-wav-dump-features", *how, f"--chunk-length={chunk}", f"ark:{digits}/spk2utt",
+            f"scp:{digits}/wav.scp", f"ark:{tmp_path}/features",
+        )  # fmt: skip
+        features = read_table(f"ark:{tmp_path}/features", MATRIX)
+        assert list(features) == ["a", "b"]
+        for key, rows in features.items():
+            theirs = np.hstack([table[key] for table in expected])
+            np.testing.assert_allclose(rows, theirs, atol=1e-3)
+        assert b"Processed 2 utterances, 0 with errors; " in done.stderr
+    dim = run_program("online2-wav-dump-features", *how, "--print-ivector-dim=true").stdout
+    assert int(dim) == expected[1]["a"].shape[1]
+    failed = run_program("online2-wav-dump-features", *how, "a", "b", check=False)
+    assert b"three arguments are needed, or --print-ivector-dim=true" in failed.stderr
+
+
+def test_decoding_driver(digits, kaldi, run_program, tmp_path):
+    """A network is put together for online decoding, and decodes recordings with its options."""
+    nnet, data, online = tmp_path / "nnet", tmp_path / "data", tmp_path / "online"
+    nnet.mkdir()
+    data.mkdir()
+    (nnet / "tree").write_bytes((kaldi / "exp/tri2_ali/tree").read_bytes())
+    (nnet / "final.mdl").write_bytes((digits / "final.mdl").read_bytes())
+    for name in "wav.scp", "spk2utt":
+        (data / name).write_text((digits / name).read_text())
+    (data / "utt2spk").write_text("a george\nb george\n")
+    (data / "text").write_text("a five\nb five\n")
+    run_program("prepare_online_decoding.py", "--mfcc-config", digits / "mfcc.conf",
+                kaldi / "data/lang", nnet, online)  # fmt: skip
+    how = "--silence-weight", "0.25", "--max-state-duration", "30", "--per-utt", "true"
+    said = run_program("decode_online.py", "--nj", "2", *how, "--lmwt", "10", "--word-ins-penalty",
+                       "0.0", kaldi / "exp/tri2/graph", data, online / "decode").stderr  # fmt: skip
+    assert b" / 2," in said  # words of the reference in %WER
+    log = (online / "decode/log/decode.1.log").read_text()
+    assert "--ivector-silence-weighting.silence-weight=0.25" in log
+    assert "Decoded 1 utterances, 0 with errors." in log
+    rows = [(online / f"decode/scoring/10_0.0.{n}.tra").read_text().split()[0] for n in (1, 2)]
+    assert rows == ["a", "b"]

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import cast
-
-import numpy as np
 
 from nnet.decoding.lattice_decoder import DecodedUtterance, LatticeDecoder
 from nnet.decoding.online import ENDPOINT_RULES, EndpointRule, OnlineDecoding
@@ -23,7 +21,7 @@ from nnet.features.utterances import Skip, leave_out
 from nnet.features.wave import WAVE, Wave
 from nnet.io.losses import Losses
 from nnet.io.tables import Holder, table_writer
-from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd
+from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd, chunks
 from nnet.lattices.tables import COMPACT_LATTICE, naming
 from nnet.model.acoustic_model import AcousticModel
 
@@ -110,7 +108,7 @@ class OnlineRecognition:
             options.max_nnet_batch_size,
         )  # fmt: skip
         weighting = SilenceWeighting(options.silence, self.model.transition_model)
-        for chunk, is_last in self._chunks(samples, spectral.sample_rate):
+        for chunk, is_last in chunks(samples, spectral.sample_rate, options.chunk_length):
             source.accept(chunk, is_last)
             if options.silence.is_active:
                 decoding.weigh_silence(weighting)
@@ -128,13 +126,6 @@ class OnlineRecognition:
         if self.symbols:
             print(key, *(self.symbols[word] for word in found.path.words), file=sys.stderr)
         return found, source.state()
-
-    def _chunks(self, samples: np.ndarray, rate: int) -> Iterator[tuple[np.ndarray, bool]]:
-        """Cut samples; tells of each part whether it is the last."""
-        length = int(rate * self.options.chunk_length)
-        size = max(length, 1) if self.options.chunk_length > 0 else max(len(samples), 1)
-        for begin in range(0, max(len(samples), 1), size):
-            yield samples[begin : begin + size], begin + size >= len(samples)
 
     def report(self) -> None:
         """Log the lines of Kaldi's program."""

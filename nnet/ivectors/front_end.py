@@ -6,6 +6,7 @@ if that is asked for, and beside them i-vectors that were estimated from frames 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,11 @@ class FrontEndSystem:
         """Seconds from one frame to the next."""
         return self.spectral.frame_shift
 
+    @property
+    def ivector_dim(self) -> int:
+        """Dimension of the i-vectors; 0 where there are none."""
+        return self.ivectors.extractor.ivector_dim if self.ivectors is not None else 0
+
 
 @dataclass
 class FrontEndState:
@@ -43,6 +49,16 @@ class FrontEndState:
 
     ivectors: SpeakerState | None = None
     cmvn_stats: np.ndarray | None = None
+
+
+def chunks(samples: np.ndarray, rate: int, seconds: float) -> Iterator[tuple[np.ndarray, bool]]:
+    """Cut samples (n,) into what comes in at once; tell of each part whether it is the last.
+
+    All is one part if `seconds` is not positive.
+    """
+    size = max(int(rate * seconds), 1) if seconds > 0 else max(len(samples), 1)
+    for begin in range(0, max(len(samples), 1), size):
+        yield samples[begin : begin + size], begin + size >= len(samples)
 
 
 class OnlineFrontEnd:
