@@ -38,12 +38,11 @@ def levels_of(lattice: Transitions) -> np.ndarray:
     missing = np.bincount(into, minlength=lattice.num_states).tolist()  # arcs in, not yet followed
     levels = [0] * lattice.num_states
     ready = [state for state, count in enumerate(missing) if not count]
-    for state in ready:
-        level = levels[state] + 1
+    for state in ready:  # in the order of their levels, so that the last arc in is from the highest
         for to in into[first_arc[state] : first_arc[state + 1]]:
-            levels[to] = max(levels[to], level)
             missing[to] -= 1
             if not missing[to]:
+                levels[to] = levels[state] + 1
                 ready.append(to)
     if len(ready) < lattice.num_states:
         raise ValueError("the lattice has a cycle")
