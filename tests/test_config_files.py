@@ -19,7 +19,12 @@ from nnet.launch.slurm import Slurm
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-FEATURES = {"mfcc": ("mfcc", 13), "mfcc_hires": ("mfcc", 40), "fbank": ("fbank", 40)}
+FEATURES = {
+    "mfcc": ("mfcc", 13),
+    "mfcc_hires": ("mfcc", 40),
+    "plp": ("plp", 13),
+    "fbank": ("fbank", 40),
+}
 """Programs and dimensions."""
 CLUSTERS = {"queue": GridEngine(), "slurm": Slurm()}
 NETWORKS = ["pnorm_paper", "multisplice", "relu", "hours", "small", "minutes"]
