@@ -60,6 +60,8 @@ def main(
         import torch
     except ImportError as error:
         raise NgtrainError(f"there is no PyTorch here ({error})") from None
+    if interval < minibatch_size:
+        raise NgtrainError(f"--interval={interval} is less than a minibatch of {minibatch_size}")
     torch.set_num_threads(1)
     train, held_out = (Frames.load(dir / "frames" / name) for name in ("train", "held_out"))
     for optimizer in optimizers.split():
