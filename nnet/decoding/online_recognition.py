@@ -16,12 +16,10 @@ from nnet.decoding.online import ENDPOINT_RULES, EndpointRule, OnlineDecoding
 from nnet.decoding.silence_weighting import SilenceOptions, SilenceWeighting
 from nnet.decoding.symbols import SymbolTable
 from nnet.errors import NgtrainError
-from nnet.features.speakers import by_speaker
-from nnet.features.utterances import Skip, leave_out
-from nnet.features.wave import WAVE, Wave
+from nnet.features.wave import Wave
 from nnet.io.losses import Losses
 from nnet.io.tables import Holder, table_writer
-from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd, chunks
+from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd, adapting
 from nnet.lattices.tables import COMPACT_LATTICE, naming
 from nnet.model.acoustic_model import AcousticModel
 
@@ -76,17 +74,10 @@ class OnlineRecognition:
     def run(self, spk2utt_rspecifier: str, wav_rspecifier: str, lattice_wspecifier: str) -> None:
         """Write a lattice of each utterance; each adapts to those of its speaker before it."""
         with table_writer(lattice_wspecifier, cast(Holder, COMPACT_LATTICE)) as output:
-            for _, utterances in by_speaker(spk2utt_rspecifier, wav_rspecifier, WAVE, self.lost):
-                state = FrontEndState()
-                for key, recording in utterances:
-                    try:
-                        found, state = self.decode(key, recording, state)
-                    except Skip as reason:
-                        leave_out(self.lost, key, reason)
-                        continue
-                    output.write(key, found.lattice)
-                    log.info("Decoded utterance %s", key)
-                    self.num_done += 1
+            for key, found in adapting(self.decode, spk2utt_rspecifier, wav_rspecifier, self.lost):
+                output.write(key, found.lattice)
+                log.info("Decoded utterance %s", key)
+                self.num_done += 1
 
     def decode(
         self, key: str, recording: Wave, state: FrontEndState
@@ -100,15 +91,13 @@ class OnlineRecognition:
             NgtrainError: its features do not fit the model.
         """
         options = self.options
-        spectral = self.front_end.spectral
-        samples = spectral.at_sample_rate(key, recording.samples[0], recording.sample_rate)
         source = OnlineFrontEnd(self.front_end, key, state)
         decoding = OnlineDecoding(
             key, self.model, self.decoder, source, options.acoustic_scale,
             options.max_nnet_batch_size,
         )  # fmt: skip
         weighting = SilenceWeighting(options.silence, self.model.transition_model)
-        for chunk, is_last in chunks(samples, spectral.sample_rate, options.chunk_length):
+        for chunk, is_last in self.front_end.chunks(key, recording, options.chunk_length):
             source.accept(chunk, is_last)
             if options.silence.is_active:
                 decoding.weigh_silence(weighting)

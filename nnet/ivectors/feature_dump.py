@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nnet.features.speakers import by_speaker
-from nnet.features.utterances import Skip, leave_out
-from nnet.features.wave import WAVE, Wave
+from nnet.features.utterances import Skip
+from nnet.features.wave import Wave
 from nnet.io.losses import Losses
 from nnet.io.tables import FEATURES, table_writer
-from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd, chunks
+from nnet.ivectors.front_end import FrontEndState, FrontEndSystem, OnlineFrontEnd, adapting
 
 
 @dataclass
@@ -34,17 +33,10 @@ class FeatureDump:
     def run(self, spk2utt_rspecifier: str, wav_rspecifier: str, feature_wspecifier: str) -> None:
         """Write the frames of each utterance; each adapts to those of its speaker before it."""
         with table_writer(feature_wspecifier, FEATURES) as output:
-            for _, utterances in by_speaker(spk2utt_rspecifier, wav_rspecifier, WAVE, self.lost):
-                state = FrontEndState()
-                for key, recording in utterances:
-                    try:
-                        frames, state = self.frames(key, recording, state)
-                    except Skip as reason:
-                        leave_out(self.lost, key, reason)
-                        continue
-                    output.write(key, frames)
-                    self.num_done += 1
-                    self.num_frames += len(frames)
+            for key, frames in adapting(self.frames, spk2utt_rspecifier, wav_rspecifier, self.lost):
+                output.write(key, frames)
+                self.num_done += 1
+                self.num_frames += len(frames)
 
     def frames(
         self, key: str, recording: Wave, state: FrontEndState
@@ -57,16 +49,13 @@ class FeatureDump:
             Skip: it is too short for a frame, or of another sample rate.
             NgtrainError: features do not have the dimension that statistics have.
         """
-        spectral = self.system.spectral
-        samples = spectral.at_sample_rate(key, recording.samples[0], recording.sample_rate)
         source = OnlineFrontEnd(self.system, key, state)
         parts: list[np.ndarray] = []
-        num_frames = 0
-        for chunk, is_last in chunks(samples, spectral.sample_rate, self.chunk_length):
+        for chunk, is_last in self.system.chunks(key, recording, self.chunk_length):
+            begin = source.num_frames_ready
             source.accept(chunk, is_last)
-            if source.num_frames_ready > num_frames:
-                parts.append(source.frames(np.arange(num_frames, source.num_frames_ready)))
-                num_frames = source.num_frames_ready
+            if source.num_frames_ready > begin:
+                parts.append(source.frames(np.arange(begin, source.num_frames_ready)))
         if not parts:
             raise Skip("no frame")
         return np.vstack(parts), source.state()

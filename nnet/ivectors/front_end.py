@@ -6,15 +6,22 @@ if that is asked for, and beside them i-vectors that were estimated from frames 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from nnet.features.online_cmvn import OnlineCmvn, OnlineCmvnOptions
 from nnet.features.plp import PlpFeatures
+from nnet.features.speakers import by_speaker
 from nnet.features.spectral import SpectralFeatures
+from nnet.features.utterances import Skip, leave_out
+from nnet.features.wave import WAVE, Wave
+from nnet.io.losses import Losses
 from nnet.ivectors.online import IvectorSystem, OnlineIvectors, SpeakerState
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -42,6 +49,22 @@ class FrontEndSystem:
         """Dimension of the i-vectors; 0 where there are none."""
         return self.ivectors.extractor.ivector_dim if self.ivectors is not None else 0
 
+    def chunks(
+        self, key: str, recording: Wave, seconds: float
+    ) -> Iterator[tuple[np.ndarray, bool]]:
+        """Cut the first channel into what comes in at once; tell of each part if it is the last.
+
+        All is one part if `seconds` is not positive.
+
+        Raises:
+            Skip: it is of another sample rate.
+        """
+        rate = self.spectral.sample_rate
+        samples = self.spectral.at_sample_rate(key, recording.samples[0], recording.sample_rate)
+        size = max(int(rate * seconds), 1) if seconds > 0 else max(len(samples), 1)
+        for begin in range(0, max(len(samples), 1), size):
+            yield samples[begin : begin + size], begin + size >= len(samples)
+
 
 @dataclass
 class FrontEndState:
@@ -51,14 +74,27 @@ class FrontEndState:
     cmvn_stats: np.ndarray | None = None
 
 
-def chunks(samples: np.ndarray, rate: int, seconds: float) -> Iterator[tuple[np.ndarray, bool]]:
-    """Cut samples (n,) into what comes in at once; tell of each part whether it is the last.
+def adapting(
+    function: Callable[[str, Wave, FrontEndState], tuple[T, FrontEndState]],
+    spk2utt_rspecifier: str,
+    wav_rspecifier: str,
+    lost: Losses,
+) -> Iterator[tuple[str, T]]:
+    """Yield what a function finds in each utterance, given what is known of the speaker until then.
 
-    All is one part if `seconds` is not positive.
+    Args:
+        function: called with key, recording and state, it returns what it found and the new state.
+        lost: counts utterances that are not there, or for which `function` raised Skip.
     """
-    size = max(int(rate * seconds), 1) if seconds > 0 else max(len(samples), 1)
-    for begin in range(0, max(len(samples), 1), size):
-        yield samples[begin : begin + size], begin + size >= len(samples)
+    for _, utterances in by_speaker(spk2utt_rspecifier, wav_rspecifier, WAVE, lost):
+        state = FrontEndState()
+        for key, recording in utterances:
+            try:
+                found, state = function(key, recording, state)
+            except Skip as reason:
+                leave_out(lost, key, reason)
+            else:
+                yield key, found
 
 
 class OnlineFrontEnd:
